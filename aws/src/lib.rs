@@ -1,0 +1,9 @@
+#![doc = include_str!("../README.md")]
+
+mod lambda;
+mod sdk;
+mod sqs;
+
+pub use lambda::{serve, start_logging};
+pub use sdk::{explain, sdk_config};
+pub use sqs::{Outbound, QueueEndpoint};

@@ -1,0 +1,328 @@
+//! One SQS queue, in our types. Every batch call answers per entry, because SQS does: a call that succeeded may still
+//! carry failures.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::primitives::Blob;
+use aws_sdk_sqs::types::{
+    BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
+    Message as SqsMessage, MessageAttributeValue, MessageSystemAttributeName as System, QueueAttributeName,
+    SendMessageBatchRequestEntry,
+};
+use wasq_protocol::{Attribute, DeadLetter, Delivery, Timestamp};
+
+use crate::explain;
+
+/// A queue by its address.
+#[derive(Clone, Debug)]
+pub struct QueueEndpoint {
+    client: Client,
+    url: String,
+}
+
+/// A message that is to be sent.
+#[derive(Clone, Debug, Default)]
+pub struct Outbound {
+    /// The body.
+    pub body: String,
+    /// Wait this long before it becomes visible, up to 15 minutes.
+    pub delay: Duration,
+    /// Message attributes; at most ten.
+    pub attributes: BTreeMap<String, Attribute>,
+    /// The message group.
+    pub group: Option<String>,
+    /// On a FIFO queue, what makes a repetition recognisable.
+    pub deduplication: Option<String>,
+}
+
+/// The most entries of a batch call.
+const BATCH_MAX: usize = 10;
+/// The most bytes of a send batch. SQS takes 1 MiB; attributes' names and types count as well.
+const BATCH_BYTES_MAX: usize = (1 << 20) - 4096;
+/// The lease starts when SQS hands a message out, which is before its answer arrives: this much before, at most, or
+/// the answer counts as late and the message comes again.
+const ANSWER_TIME: Duration = Duration::from_secs(1);
+/// The longest visibility that SQS knows.
+const VISIBILITY_MAX: Duration = Duration::from_secs(12 * 3600);
+
+impl QueueEndpoint {
+    /// The queue at `url`.
+    pub fn new(client: Client, url: impl Into<String>) -> Self {
+        Self { client, url: url.into() }
+    }
+
+    /// Receives up to ten messages, waiting for the first one for up to `wait` (at most 20 s). Each is leased for
+    /// `lease` from `now`.
+    pub async fn receive(
+        &self,
+        wait: Duration,
+        lease: Duration,
+        now: impl Fn() -> Timestamp,
+    ) -> Result<Vec<Delivery>> {
+        let answer = self
+            .client
+            .receive_message()
+            .queue_url(&self.url)
+            .max_number_of_messages(BATCH_MAX as i32)
+            .wait_time_seconds(seconds(wait))
+            .visibility_timeout(seconds(lease))
+            .message_system_attribute_names(System::ApproximateReceiveCount)
+            .message_system_attribute_names(System::ApproximateFirstReceiveTimestamp)
+            .message_system_attribute_names(System::MessageGroupId)
+            .message_attribute_names("All")
+            .send()
+            .await
+            .map_err(explain)
+            .context("receive messages")?;
+        let lease_until = now().plus(lease).minus(ANSWER_TIME);
+        answer
+            .messages
+            .unwrap_or_default()
+            .into_iter()
+            .map(|message| delivery(message, lease_until))
+            .collect()
+    }
+
+    /// Lets messages become visible again after the given times. One result per entry, in order.
+    pub async fn set_visibility(&self, entries: &[(String, Duration)]) -> Vec<Result<()>> {
+        let mut results = Vec::with_capacity(entries.len());
+        for chunk in entries.chunks(BATCH_MAX) {
+            let request = chunk.iter().enumerate().map(|(i, (receipt, after))| {
+                ChangeMessageVisibilityBatchRequestEntry::builder()
+                    .id(i.to_string())
+                    .receipt_handle(receipt)
+                    .visibility_timeout(seconds((*after).min(VISIBILITY_MAX)))
+                    .build()
+                    .expect("id and receipt handle are set")
+            });
+            let answer = self
+                .client
+                .change_message_visibility_batch()
+                .queue_url(&self.url)
+                .set_entries(Some(request.collect()))
+                .send()
+                .await;
+            let failed = answer.map(|answer| answer.failed).map_err(explain);
+            results.extend(per_entry("change visibility", chunk.len(), failed));
+        }
+        results
+    }
+
+    /// Deletes messages by receipt handle. One result per entry, in order.
+    pub async fn delete(&self, receipts: &[String]) -> Vec<Result<()>> {
+        let mut results = Vec::with_capacity(receipts.len());
+        for chunk in receipts.chunks(BATCH_MAX) {
+            let request = chunk.iter().enumerate().map(|(i, receipt)| {
+                DeleteMessageBatchRequestEntry::builder()
+                    .id(i.to_string())
+                    .receipt_handle(receipt)
+                    .build()
+                    .expect("id and receipt handle are set")
+            });
+            let answer = self
+                .client
+                .delete_message_batch()
+                .queue_url(&self.url)
+                .set_entries(Some(request.collect()))
+                .send()
+                .await;
+            let failed = answer.map(|answer| answer.failed).map_err(explain);
+            results.extend(per_entry("delete", chunk.len(), failed));
+        }
+        results
+    }
+
+    /// Sends messages, in batches of as many as fit. One result per message, in order.
+    pub async fn send(&self, messages: Vec<Outbound>) -> Vec<Result<()>> {
+        let mut results = Vec::with_capacity(messages.len());
+        let mut batch = Vec::new();
+        let mut batch_bytes = 0;
+        for message in messages {
+            let bytes = message.bytes();
+            if batch.len() == BATCH_MAX || batch_bytes + bytes > BATCH_BYTES_MAX && !batch.is_empty() {
+                results.extend(self.send_batch(std::mem::take(&mut batch)).await);
+                batch_bytes = 0;
+            }
+            batch_bytes += bytes;
+            batch.push(message);
+        }
+        results.extend(self.send_batch(batch).await);
+        results
+    }
+
+    async fn send_batch(&self, batch: Vec<Outbound>) -> Vec<Result<()>> {
+        if batch.is_empty() {
+            return Vec::new();
+        }
+        let count = batch.len();
+        let fifo = self.url.ends_with(".fifo");
+        let entries: Result<Vec<_>> =
+            batch.into_iter().enumerate().map(|(i, message)| send_entry(i, message, fifo)).collect();
+        let failed = match entries {
+            Err(e) => Err(e),
+            Ok(entries) => self
+                .client
+                .send_message_batch()
+                .queue_url(&self.url)
+                .set_entries(Some(entries))
+                .send()
+                .await
+                .map(|answer| answer.failed)
+                .map_err(explain),
+        };
+        per_entry("send", count, failed)
+    }
+
+    /// Sends copies of deliveries, with the reasons as attributes: what a dead-letter queue gets. Does not delete the
+    /// originals. One result per delivery, in order.
+    pub async fn send_dead_letters(&self, letters: &[(Delivery, DeadLetter)]) -> Vec<Result<()>> {
+        let copies = letters.iter().map(|(delivery, letter)| dead_letter(delivery, letter));
+        self.send(copies.collect()).await
+    }
+
+    /// About how many messages are received and neither deleted nor visible again.
+    pub async fn in_flight(&self) -> Result<u64> {
+        let name = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
+        let answer = self
+            .client
+            .get_queue_attributes()
+            .queue_url(&self.url)
+            .attribute_names(name.clone())
+            .send()
+            .await
+            .map_err(explain)
+            .context("count messages in flight")?;
+        let count = answer.attributes().and_then(|attributes| attributes.get(&name));
+        count.and_then(|count| count.parse().ok()).with_context(|| format!("no {name} in the answer"))
+    }
+}
+
+impl Outbound {
+    fn bytes(&self) -> usize {
+        let attributes = self.attributes.iter().map(|(name, value)| {
+            let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+            name.len() + value.data_type.len() + length(&value.string_value) + length(&value.binary_value)
+        });
+        self.body.len() + attributes.sum::<usize>()
+    }
+}
+
+/// SQS allows ten attributes. Ours come first: they say why the message is here.
+fn dead_letter(delivery: &Delivery, letter: &DeadLetter) -> Outbound {
+    let mut attributes = BTreeMap::new();
+    for ours in letter.attributes(delivery.body.len()) {
+        let value =
+            Attribute { data_type: "String".to_owned(), string_value: Some(ours.value), binary_value: None };
+        attributes.insert(ours.name.to_owned(), value);
+    }
+    let mut dropped = Vec::new();
+    for (name, value) in &delivery.attributes {
+        let mut with =
+            Outbound { body: delivery.body.clone(), attributes: attributes.clone(), ..Outbound::default() };
+        with.attributes.insert(name.clone(), value.clone());
+        if with.attributes.len() <= 10 && with.bytes() <= 1 << 20 {
+            attributes.entry(name.clone()).or_insert_with(|| value.clone());
+        } else {
+            dropped.push(name);
+        }
+    }
+    if !dropped.is_empty() {
+        tracing::warn!(
+            id = letter.id,
+            ?dropped,
+            "attributes of the sender do not fit beside ours in the dead-letter queue"
+        );
+    }
+    Outbound {
+        body: delivery.body.clone(),
+        delay: Duration::ZERO,
+        attributes,
+        group: delivery.group.clone(),
+        deduplication: Some(delivery.message_id.clone()),
+    }
+}
+
+fn send_entry(i: usize, message: Outbound, fifo: bool) -> Result<SendMessageBatchRequestEntry> {
+    let Outbound { body, delay, attributes, group, deduplication } = message;
+    let mut entry = SendMessageBatchRequestEntry::builder()
+        .id(i.to_string())
+        .message_body(body)
+        .set_message_group_id(group);
+    if fifo {
+        entry = entry.set_message_deduplication_id(deduplication);
+    } else {
+        entry = entry.delay_seconds(seconds(delay));
+    }
+    for (name, value) in attributes {
+        entry = entry.message_attributes(name, sdk_attribute(value)?);
+    }
+    Ok(entry.build().expect("id and body are set"))
+}
+
+fn delivery(message: SqsMessage, lease_until: Timestamp) -> Result<Delivery> {
+    let attributes = message.message_attributes.unwrap_or_default();
+    let attributes = attributes.into_iter().map(|(name, value)| (name, our_attribute(value)));
+    let system = message.attributes.unwrap_or_default();
+    let number = |name: System| -> Result<u64> {
+        let text = system.get(&name).with_context(|| format!("a received message has no {name}"))?;
+        text.parse().with_context(|| format!("read {name} of a received message"))
+    };
+    Ok(Delivery {
+        receive_count: u32::try_from(number(System::ApproximateReceiveCount)?).unwrap_or(u32::MAX),
+        first_received: Timestamp::from_ms(number(System::ApproximateFirstReceiveTimestamp)?),
+        group: system.get(&System::MessageGroupId).cloned(),
+        message_id: message.message_id.context("a received message has no id")?,
+        receipt: message.receipt_handle.context("a received message has no receipt handle")?,
+        body: message.body.unwrap_or_default(),
+        attributes: attributes.collect(),
+        lease_until,
+    })
+}
+
+fn our_attribute(value: MessageAttributeValue) -> Attribute {
+    Attribute {
+        data_type: value.data_type,
+        string_value: value.string_value,
+        binary_value: value.binary_value.map(aws_smithy_types::base64::encode),
+    }
+}
+
+fn sdk_attribute(value: Attribute) -> Result<MessageAttributeValue> {
+    let binary = value
+        .binary_value
+        .map(|text| aws_smithy_types::base64::decode(text).context("read a binary attribute"))
+        .transpose()?;
+    MessageAttributeValue::builder()
+        .data_type(value.data_type)
+        .set_string_value(value.string_value)
+        .set_binary_value(binary.map(Blob::new))
+        .build()
+        .context("build an attribute")
+}
+
+/// Spreads a batch call's answer over its entries.
+fn per_entry(what: &str, count: usize, failed: Result<Vec<BatchResultErrorEntry>>) -> Vec<Result<()>> {
+    let failed = match failed {
+        Ok(failed) => failed,
+        Err(e) => {
+            let e = format!("{e:#}");
+            return (0..count).map(|_| Err(anyhow!("{what}: {e}"))).collect();
+        }
+    };
+    let mut results: Vec<_> = (0..count).map(|_| Ok(())).collect();
+    for entry in failed {
+        if let Some(result) = entry.id.parse().ok().and_then(|i: usize| results.get_mut(i)) {
+            let message = entry.message.unwrap_or_default();
+            *result = Err(anyhow!("{what}: {}: {message}", entry.code));
+        }
+    }
+    results
+}
+
+/// SQS counts whole seconds; part of one counts as one.
+fn seconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(i32::MAX)
+}

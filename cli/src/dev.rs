@@ -1,0 +1,58 @@
+//! `wasq dev`: the single-machine stack.
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use wasq_local::{DEAD_LETTERS, Stack, StackConfig, queue_url};
+
+use crate::args::Dev;
+use crate::output::{self, Ended};
+
+pub(crate) async fn dev(args: Dev, json: bool) -> Result<Ended> {
+    let Dev { tasks, data, listen, concurrency, lease, grace } = args;
+    if !listen.ip().is_loopback() {
+        tracing::warn!(
+            "{listen} is no loopback address: whoever can reach it can send, read and delete messages"
+        );
+    }
+    // Before anything else, so that a signal during the start ends it in order as well.
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for ctrl-c")?;
+    let config = StackConfig { tasks: tasks.clone(), data: data.clone(), listen, concurrency, lease };
+    let stack = Stack::start(config).await?;
+
+    let (address, queue) = (stack.address(), stack.queue_url());
+    let dead_letters = queue_url(address, DEAD_LETTERS);
+    if json {
+        output::value(&json!({
+            "endpoint": format!("http://{address}"),
+            "queue_url": queue,
+            "dead_letter_queue_url": dead_letters,
+            "tasks": tasks,
+            "data": data,
+        }));
+    } else {
+        let (tasks, data) = (tasks.display(), data.display());
+        output::text(&format!(
+            "wasq dev is ready; ctrl-c ends it\n  \
+             queue         {queue}\n  \
+             dead letters  {dead_letters}\n  \
+             tasks         {tasks} (put NAME.wasm here, and NAME.toml beside it)\n  \
+             data          {data}\n\n\
+             Send a message:\n  \
+             wasq enqueue NAME --params '{{}}' --wait\n  \
+             aws sqs send-message --endpoint-url http://{address} --queue-url {queue} --message-body '{{\"task\": \"NAME\", \"params\": {{}}}}'\n"
+        ));
+    }
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("ending: running tasks may go on for {} s, the rest is given back", grace.as_secs());
+    tokio::select! {
+        () = stack.stop(grace) => {}
+        // Whoever presses ctrl-c twice wants it now; the queue stands that.
+        _ = interrupt.recv() => {}
+    }
+    Ok(Ended::Well)
+}

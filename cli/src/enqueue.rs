@@ -1,0 +1,132 @@
+//! `wasq enqueue`: a message, through SQS's API as any client sends it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::{Credentials, Region};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::{StatusCode, Uri};
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::rt::TokioExecutor;
+use serde_json::json;
+use tokio::time::Instant;
+use wasq_local::{QUEUE, last_address, queue_url};
+use wasq_protocol::{End, Ended as MessageEnded, Message, Outcome};
+
+use crate::args::Enqueue;
+use crate::output::{self, Ended, Progress};
+
+pub(crate) async fn enqueue(args: Enqueue, json: bool) -> Result<Ended> {
+    let params = serde_json::from_str(&args.params)
+        .with_context(|| format!("--params {:?} is not JSON", args.params))?;
+    let mut message = Message::new(args.task.clone(), params);
+    message.id = args.id;
+    let body = message.to_json();
+    // What the worker would refuse is refused here, before it is in the queue.
+    Message::parse(&body)?;
+
+    let url = match args.queue_url {
+        Some(url) => url,
+        None => {
+            let address = last_address(&args.data).with_context(|| {
+                format!(
+                    "no `wasq dev` has run with the data folder {}: start one, or name the queue by --queue-url",
+                    args.data.display()
+                )
+            })?;
+            queue_url(address, QUEUE)
+        }
+    };
+    let local = local_endpoint(&url);
+    ensure!(
+        !args.wait || local.is_some(),
+        "--wait works with `wasq dev` only: a queue on AWS does not tell how a message ended"
+    );
+    let client = client(local.as_deref()).await;
+    let sent = client.send_message().queue_url(&url).message_body(body).send().await;
+    let sent = sent.map_err(wasq_aws::explain).with_context(|| {
+        let hint = if local.is_some() { " (is `wasq dev` running?)" } else { "" };
+        format!("send to {url}{hint}")
+    })?;
+    let message_id = sent.message_id.context("the queue answered without a message id")?;
+    let Some(endpoint) = local.filter(|_| args.wait) else {
+        if json {
+            output::value(&json!({ "message_id": message_id, "queue_url": url }));
+        } else {
+            output::text(&format!("{message_id}\n"));
+        }
+        return Ok(Ended::Well);
+    };
+
+    let waiting = Progress::start(format!("waiting for {} {message_id}", args.task));
+    let result = result(&endpoint, &message_id, args.timeout).await?;
+    drop(waiting);
+    Ok(print(&result, json))
+}
+
+/// The endpoint of a queue address on this machine; `None` for any other.
+fn local_endpoint(url: &str) -> Option<String> {
+    let authority = url.strip_prefix("http://")?.split('/').next()?;
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let loopback = host == "localhost"
+        || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+    loopback.then(|| format!("http://{authority}"))
+}
+
+/// An SQS client. The local endpoint wants no credentials, but the SDK wants to sign.
+async fn client(local: Option<&str>) -> Client {
+    let config = wasq_aws::sdk_config();
+    let config = match local {
+        Some(endpoint) => config
+            .endpoint_url(endpoint)
+            .region(Region::from_static("us-east-1"))
+            .credentials_provider(Credentials::new("wasq", "wasq", None, None, "wasq dev")),
+        None => config,
+    };
+    Client::new(&config.load().await)
+}
+
+/// Asks the endpoint how a message ended, until it has.
+async fn result(endpoint: &str, message_id: &str, timeout: Duration) -> Result<MessageEnded> {
+    let deadline = Instant::now() + timeout;
+    let http = HttpClient::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let uri: Uri = format!("{endpoint}/wasq/results/{message_id}?wait=20").parse()?;
+    loop {
+        let asked = tokio::time::timeout_at(deadline, http.get(uri.clone())).await;
+        let answer = asked
+            .with_context(|| {
+                format!(
+                    "message {message_id} has not ended after {} s; it stays in the queue",
+                    timeout.as_secs()
+                )
+            })?
+            .with_context(|| format!("ask how message {message_id} ended (has `wasq dev` ended?)"))?;
+        match answer.status() {
+            StatusCode::OK => {
+                let body = answer.into_body().collect().await?.to_bytes();
+                return serde_json::from_slice(&body).context("read the result");
+            }
+            // Not yet.
+            StatusCode::NO_CONTENT => {}
+            status => bail!("ask how message {message_id} ended: status {status}; is this `wasq dev`?"),
+        }
+    }
+}
+
+fn print(ended: &MessageEnded, json: bool) -> Ended {
+    if json {
+        output::value(ended);
+    } else {
+        match &ended.result {
+            Outcome::Success { output } => output::text(&format!("{}\n", output.get())),
+            Outcome::Failure(failure) => eprintln!("moved to the dead-letter queue: {failure}"),
+        }
+        eprintln!("attempt {}, {:.1} ms", ended.attempt, ended.duration_ms);
+    }
+    match ended.end {
+        End::Done => Ended::Well,
+        End::DeadLetter => Ended::TaskFailed,
+    }
+}

@@ -1,0 +1,39 @@
+//! The `wasq` command. One file a subcommand; `args.rs` has what can be typed, `output.rs` how it is answered.
+//!
+//! Data goes to stdout, everything else to stderr. Exit codes: 0 it worked, 1 the task failed, 2 wrong use or a fault of
+//! the surroundings.
+
+mod args;
+mod dev;
+mod enqueue;
+mod output;
+mod run;
+mod tasks;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Args, Command};
+use crate::output::Ended;
+
+/// Runs the command that the process was started with.
+pub async fn main() -> ExitCode {
+    let args = Args::parse();
+    output::start_logging(&args);
+    let json = args.json;
+    let ended = match args.command {
+        Command::Dev(dev) => dev::dev(dev, json).await,
+        Command::Run(run) => run::run(run, json).await,
+        Command::Enqueue(enqueue) => enqueue::enqueue(enqueue, json).await,
+        Command::Tasks(tasks) => tasks::tasks(tasks, json),
+    };
+    match ended {
+        Ok(Ended::Well) => ExitCode::SUCCESS,
+        Ok(Ended::TaskFailed) => ExitCode::from(1),
+        Err(e) => {
+            output::error(&e, json);
+            ExitCode::from(2)
+        }
+    }
+}

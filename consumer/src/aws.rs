@@ -1,0 +1,164 @@
+//! The consumer on AWS: SQS, Lambda's asynchronous invoke, and the Lambda function.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use aws_sdk_lambda::error::SdkError;
+use aws_sdk_lambda::primitives::Blob;
+use aws_sdk_lambda::types::InvocationType;
+use wasq_aws::{QueueEndpoint, explain};
+use wasq_protocol::{Clock, DeadLetter, Delivery, SystemClock, Timestamp, VarError, Vars};
+
+use crate::drain::{DrainSettings, Mode, Summary, drain};
+use crate::ports::{InvokeError, Invoker, Source};
+
+/// The function's configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `WASQ_QUEUE_URL`: the queue to drain.
+    pub queue_url: String,
+    /// `WASQ_DEAD_LETTER_URL`: where messages go that no invoke can carry.
+    pub dead_letter_url: String,
+    /// `WASQ_WORKER_FUNCTION`: what they are handed to.
+    pub worker_function: String,
+    /// `WASQ_LEASE`: the queue's visibility timeout; default 120 s.
+    pub lease: Duration,
+    /// `WASQ_MODE`: `window` (default) or `until-empty`.
+    pub mode: Mode,
+    /// `WASQ_RECEIVERS`: receives at once while there is a backlog; default 8.
+    pub receivers: usize,
+    /// `WASQ_IN_FLIGHT_MAX`: default 1000.
+    pub in_flight_max: u64,
+}
+
+impl Config {
+    /// Reads the configuration, naming the variable that is missing or wrong.
+    pub fn from_vars<F: Fn(&str) -> Option<String>>(vars: &Vars<F>) -> Result<Self, VarError> {
+        Ok(Self {
+            queue_url: vars.required("WASQ_QUEUE_URL", "the address of the queue")?,
+            dead_letter_url: vars.required("WASQ_DEAD_LETTER_URL", "the address of the dead-letter queue")?,
+            worker_function: vars.required("WASQ_WORKER_FUNCTION", "the worker's function name")?,
+            lease: vars.duration_or("WASQ_LEASE", Duration::from_secs(120))?,
+            mode: vars.parse_or("WASQ_MODE", Mode::Window)?,
+            receivers: vars.parse_or("WASQ_RECEIVERS", 8)?,
+            in_flight_max: vars.parse_or("WASQ_IN_FLIGHT_MAX", 1000)?,
+        })
+    }
+}
+
+/// The Lambda function.
+pub struct Function {
+    config: Config,
+    source: SqsSource,
+    invoker: LambdaInvoker,
+}
+
+impl Function {
+    /// Connects to the queues and the worker.
+    pub async fn new(config: Config) -> Self {
+        let sdk = wasq_aws::sdk_config().load().await;
+        let sqs = aws_sdk_sqs::Client::new(&sdk);
+        Self {
+            source: SqsSource {
+                queue: QueueEndpoint::new(sqs.clone(), &config.queue_url),
+                dead_letters: QueueEndpoint::new(sqs, &config.dead_letter_url),
+                lease: config.lease,
+            },
+            invoker: LambdaInvoker {
+                client: aws_sdk_lambda::Client::new(&sdk),
+                function: config.worker_function.clone(),
+            },
+            config,
+        }
+    }
+
+    /// Drains the queue once, until `deadline` at most, and logs one line that says what was done. The schedule's
+    /// payload does not matter.
+    pub async fn handle(&self, deadline: Timestamp) -> Summary {
+        let settings = DrainSettings {
+            mode: self.config.mode,
+            until: deadline,
+            receivers: self.config.receivers,
+            in_flight_max: self.config.in_flight_max,
+        };
+        let started = SystemClock.now();
+        let summary = drain(&self.source, &self.invoker, &SystemClock, settings).await;
+        let Summary { receives, received, handed_over, given_back, dead_lettered, errors } = summary;
+        let seconds = SystemClock.now().since(started).as_secs_f64();
+        tracing::info!(
+            receives,
+            received,
+            handed_over,
+            given_back,
+            dead_lettered,
+            errors,
+            seconds,
+            "drained"
+        );
+        summary
+    }
+}
+
+struct SqsSource {
+    queue: QueueEndpoint,
+    dead_letters: QueueEndpoint,
+    lease: Duration,
+}
+
+impl Source for SqsSource {
+    async fn receive(&self, wait: Duration) -> Result<Vec<Delivery>> {
+        self.queue.receive(wait, self.lease, || SystemClock.now()).await
+    }
+
+    async fn give_back(&self, deliveries: &[Delivery], after: Duration) -> Result<()> {
+        let entries: Vec<_> = deliveries.iter().map(|d| (d.receipt.clone(), after)).collect();
+        first_error(self.queue.set_visibility(&entries).await).context("give messages back")
+    }
+
+    async fn in_flight(&self) -> Result<u64> {
+        self.queue.in_flight().await
+    }
+
+    async fn dead_letter(&self, delivery: &Delivery, letter: &DeadLetter) -> Result<()> {
+        let letters = [(delivery.clone(), letter.clone())];
+        first_error(self.dead_letters.send_dead_letters(&letters).await)
+            .context("move a message to the dead-letter queue")?;
+        first_error(self.queue.delete(std::slice::from_ref(&delivery.receipt)).await)
+            .context("delete a message that was moved to the dead-letter queue")
+    }
+}
+
+fn first_error(results: Vec<Result<()>>) -> Result<()> {
+    results.into_iter().collect()
+}
+
+struct LambdaInvoker {
+    client: aws_sdk_lambda::Client,
+    function: String,
+}
+
+impl Invoker for LambdaInvoker {
+    async fn invoke(&self, event: String) -> Result<(), InvokeError> {
+        let answer = self
+            .client
+            .invoke()
+            .function_name(&self.function)
+            .invocation_type(InvocationType::Event)
+            .payload(Blob::new(event.into_bytes()))
+            .send()
+            .await;
+        match answer {
+            Ok(answer) if answer.status_code == 202 => Ok(()),
+            Ok(answer) => {
+                Err(InvokeError::Failed(format!("invoke {}: status {}", self.function, answer.status_code)))
+            }
+            Err(SdkError::ServiceError(e)) if e.raw().status().as_u16() == 429 => {
+                Err(InvokeError::Throttled(e.err().to_string()))
+            }
+            Err(e) => {
+                let error: anyhow::Error = anyhow!("invoke {}: {:#}", self.function, explain(e));
+                Err(InvokeError::Failed(error.to_string()))
+            }
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The drain loop.
+
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use wasq_protocol::{Clock, DeadLetter, Delivery, Failure, FailureKind, Message, Timestamp};
+
+use crate::hand_over::{EVENT_BYTES_MAX, pack};
+use crate::ports::{InvokeError, Invoker, Source};
+
+/// When a drain is over, apart from its time being up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Wait for messages until the time is up, so that a task starts as soon as its message is there.
+    Window,
+    /// Stop when the queue has nothing more.
+    UntilEmpty,
+}
+
+impl std::str::FromStr for Mode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "window" => Ok(Self::Window),
+            "until-empty" => Ok(Self::UntilEmpty),
+            _ => Err("expected \"window\" or \"until-empty\"".to_owned()),
+        }
+    }
+}
+
+/// The numbers that a drain goes by.
+#[derive(Clone, Copy, Debug)]
+pub struct DrainSettings {
+    /// When it is over.
+    pub mode: Mode,
+    /// When its time is up.
+    pub until: Timestamp,
+    /// Receives that run at once while there is a backlog; an idle queue is polled by one.
+    pub receivers: usize,
+    /// Messages in flight, by anyone, at which it stops receiving: what the workers can hold.
+    pub in_flight_max: u64,
+}
+
+/// What a drain did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Receive calls.
+    pub receives: u64,
+    /// Messages received.
+    pub received: u64,
+    /// Messages that the worker accepted.
+    pub handed_over: u64,
+    /// Messages given back, because the worker did not.
+    pub given_back: u64,
+    /// Messages moved to the dead-letter queue, because they fit into no invoke.
+    pub dead_lettered: u64,
+    /// Calls that failed.
+    pub errors: u64,
+}
+
+/// The longest that SQS waits for a message.
+const LONG_POLL: Duration = Duration::from_secs(20);
+/// Long enough to ask every one of SQS's servers, short enough for a drain that only wants to see that there is nothing.
+const EMPTY_POLL: Duration = Duration::from_secs(1);
+/// What is kept of the time for handing over what the last receive brought.
+const END_MARGIN: Duration = Duration::from_secs(2);
+/// After a throttled invoke or a failed call, and while too much is in flight.
+const PAUSE: Duration = Duration::from_millis(250);
+/// A message that was given back comes again after this: not at once, or it would spend its receives on us.
+const GIVE_BACK: Duration = Duration::from_secs(5);
+/// How many messages are handed over between two looks at what is in flight.
+const LOOK_EVERY: u64 = 100;
+
+/// Receives messages and hands them to the worker, until the time is up or, by mode, the queue is empty. Never fails:
+/// what it cannot hand over goes back into the queue, and the summary says so.
+pub async fn drain<S: Source, I: Invoker, C: Clock>(
+    source: &S,
+    invoker: &I,
+    clock: &C,
+    settings: DrainSettings,
+) -> Summary {
+    let drain = Drain { source, invoker, clock, settings };
+    let mut summary = Summary::default();
+    let mut receivers = FuturesUnordered::new();
+    let mut room = drain.room(&mut summary).await;
+    receivers.push(drain.turn(Patience::Waits));
+    while let Some(Turn { did, full, patience }) = receivers.next().await {
+        summary.add(did);
+        if drain.left() == Duration::ZERO {
+            continue;
+        }
+        let moved = did.received > 0;
+        let over = drain.settings.mode == Mode::UntilEmpty && !moved && did.errors == 0;
+        if did.errors > 0 || did.given_back > 0 {
+            tokio::time::sleep(PAUSE.min(drain.left())).await;
+        }
+        room = room.saturating_sub(did.handed_over);
+        if room == 0 && moved {
+            room = drain.room(&mut summary).await;
+        }
+        match patience {
+            // The first receiver goes on; further ones only help while there is a backlog.
+            Patience::Waits if !over => receivers.push(drain.turn(Patience::Waits)),
+            Patience::Helps if moved => receivers.push(drain.turn(Patience::Helps)),
+            _ => {}
+        }
+        if full && receivers.len() < drain.settings.receivers {
+            receivers.push(drain.turn(Patience::Helps));
+        }
+    }
+    summary
+}
+
+struct Drain<'a, S, I, C> {
+    source: &'a S,
+    invoker: &'a I,
+    clock: &'a C,
+    settings: DrainSettings,
+}
+
+/// Whether a receiver waits for messages or only helps with a backlog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    Waits,
+    Helps,
+}
+
+/// One receive and its hand-over.
+struct Turn {
+    did: Summary,
+    full: bool,
+    patience: Patience,
+}
+
+impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
+    /// What is left of the time for receiving.
+    fn left(&self) -> Duration {
+        let end = self.settings.until.minus(END_MARGIN);
+        end.since(self.clock.now())
+    }
+
+    /// How many messages may be handed over before looking again. Waits for room as long as there is none.
+    async fn room(&self, summary: &mut Summary) -> u64 {
+        loop {
+            let in_flight = match self.source.in_flight().await {
+                Ok(in_flight) => in_flight,
+                Err(e) => {
+                    summary.errors += 1;
+                    tracing::warn!("cannot see what is in flight, going on: {e:#}");
+                    0
+                }
+            };
+            let room = self.settings.in_flight_max.saturating_sub(in_flight);
+            if room > 0 || self.left() == Duration::ZERO {
+                return room.clamp(1, LOOK_EVERY);
+            }
+            tracing::debug!(in_flight, "enough in flight, waiting");
+            tokio::time::sleep(PAUSE.min(self.left())).await;
+        }
+    }
+
+    async fn turn(&self, patience: Patience) -> Turn {
+        let wait = match (patience, self.settings.mode) {
+            (Patience::Helps, _) => Duration::ZERO,
+            (Patience::Waits, Mode::UntilEmpty) => EMPTY_POLL,
+            (Patience::Waits, Mode::Window) => LONG_POLL,
+        };
+        let mut did = Summary { receives: 1, ..Summary::default() };
+        // SQS counts whole seconds, and must answer before our time is up.
+        let whole = Duration::from_secs(self.left().as_secs());
+        let deliveries = match self.source.receive(wait.min(whole)).await {
+            Ok(deliveries) => deliveries,
+            Err(e) => {
+                tracing::error!("{e:#}");
+                did.errors += 1;
+                Vec::new()
+            }
+        };
+        did.received = deliveries.len() as u64;
+        let full = deliveries.len() == 10;
+        self.hand_over(deliveries, &mut did).await;
+        Turn { did, full, patience }
+    }
+
+    async fn hand_over(&self, deliveries: Vec<Delivery>, did: &mut Summary) {
+        let packed = pack(deliveries);
+        for delivery in packed.too_large {
+            self.dead_letter(delivery, did).await;
+        }
+        for (event, deliveries) in packed.events {
+            let count = deliveries.len() as u64;
+            match self.invoker.invoke(event).await {
+                Ok(()) => {
+                    tracing::debug!(messages = count, "handed to the worker");
+                    did.handed_over += count;
+                }
+                Err(error) => {
+                    match error {
+                        InvokeError::Throttled(e) => tracing::info!("the worker is busy: {e}"),
+                        InvokeError::Failed(e) => {
+                            did.errors += 1;
+                            tracing::error!("the worker could not be invoked: {e}");
+                        }
+                    }
+                    did.given_back += count;
+                    if let Err(e) = self.source.give_back(&deliveries, GIVE_BACK).await {
+                        did.errors += 1;
+                        tracing::warn!("{e:#}; the messages come again when their leases end");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn dead_letter(&self, delivery: Delivery, did: &mut Summary) {
+        let message = Message::parse(&delivery.body).ok();
+        let reason = format!(
+            "the message ({} bytes of body) is too large to be handed to a worker: with its receipt it must fit into {EVENT_BYTES_MAX} bytes",
+            delivery.body.len()
+        );
+        let letter = DeadLetter {
+            failure: Failure::new(FailureKind::TooLarge, reason),
+            id: message
+                .as_ref()
+                .and_then(|message| message.id.clone())
+                .unwrap_or_else(|| delivery.message_id.clone()),
+            task: message.map(|message| message.task),
+            attempts: 0,
+            first_received: delivery.first_received,
+            failed: self.clock.now(),
+            digest: None,
+        };
+        match self.source.dead_letter(&delivery, &letter).await {
+            Ok(()) => did.dead_lettered += 1,
+            Err(e) => {
+                did.errors += 1;
+                tracing::error!("{e:#}; the message comes again when its lease ends");
+            }
+        }
+    }
+}
+
+impl Summary {
+    fn add(&mut self, other: Summary) {
+        let Summary { receives, received, handed_over, given_back, dead_lettered, errors } = other;
+        self.receives += receives;
+        self.received += received;
+        self.handed_over += handed_over;
+        self.given_back += given_back;
+        self.dead_lettered += dead_lettered;
+        self.errors += errors;
+    }
+}

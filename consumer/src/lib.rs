@@ -1,0 +1,10 @@
+#![doc = include_str!("../README.md")]
+
+mod aws;
+mod drain;
+mod hand_over;
+mod ports;
+
+pub use aws::{Config, Function};
+pub use drain::{DrainSettings, Mode, Summary, drain};
+pub use ports::{InvokeError, Invoker, Source};

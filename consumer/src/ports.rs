@@ -1,0 +1,42 @@
+//! What the consumer needs from the outside.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use wasq_protocol::{DeadLetter, Delivery};
+
+/// The queue, as far as the consumer needs it.
+pub trait Source: Send + Sync {
+    /// Receives up to ten messages, waiting for the first for up to `wait` (at most 20 s).
+    fn receive(&self, wait: Duration) -> impl Future<Output = Result<Vec<Delivery>>> + Send;
+
+    /// Makes messages visible again after `after`. What cannot be given back comes again when its lease ends.
+    fn give_back(&self, deliveries: &[Delivery], after: Duration) -> impl Future<Output = Result<()>> + Send;
+
+    /// About how many messages are received and not finished, by anyone.
+    fn in_flight(&self) -> impl Future<Output = Result<u64>> + Send;
+
+    /// Moves a message that cannot be handed over to the dead-letter queue: sends the copy, then deletes.
+    fn dead_letter(
+        &self,
+        delivery: &Delivery,
+        letter: &DeadLetter,
+    ) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// The worker, seen from here.
+pub trait Invoker: Send + Sync {
+    /// Hands a worker event over. `Ok` means that it was accepted, not that it was run.
+    fn invoke(&self, event: String) -> impl Future<Output = Result<(), InvokeError>> + Send;
+}
+
+/// Why a hand-over was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum InvokeError {
+    /// Not now: too many at once.
+    #[error("throttled: {0}")]
+    Throttled(String),
+    /// It failed; whether the worker got it is not known.
+    #[error("{0}")]
+    Failed(String),
+}

@@ -1,0 +1,217 @@
+//! What a run says: `log` calls and lines on stdout and stderr, captured within bounds and passed on as they come.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+use crate::bindings::LogLevel;
+use crate::context::RunContext;
+use crate::limits::Limits;
+
+/// One line of a run's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// How much it matters; stdout is `info`, stderr is `warn`.
+    pub level: LogLevel,
+    /// The line, without its end.
+    pub text: String,
+}
+
+/// The log of one run; clones share it.
+#[derive(Clone)]
+pub(crate) struct RunLog(Arc<Mutex<Inner>>);
+
+struct Inner {
+    task: String,
+    id: String,
+    attempt: u32,
+    lines: Vec<LogLine>,
+    lines_max: usize,
+    bytes_left: usize,
+    dropped: u64,
+    stderr_tail: Vec<u8>,
+}
+
+/// As much of stderr as is kept as a failure's reason: enough for a Python or JavaScript traceback.
+const STDERR_TAIL_BYTES: usize = 2048;
+/// A line without an end is cut into pieces of this size.
+const LINE_BYTES_MAX: usize = 8 << 10;
+
+impl RunLog {
+    pub(crate) fn new(context: &RunContext, limits: &Limits) -> Self {
+        Self(Arc::new(Mutex::new(Inner {
+            task: context.task.to_string(),
+            id: context.id.clone(),
+            attempt: context.attempt,
+            lines: Vec::new(),
+            lines_max: limits.log_lines_max,
+            bytes_left: limits.log_bytes_max,
+            dropped: 0,
+            stderr_tail: Vec::new(),
+        })))
+    }
+
+    pub(crate) fn line(&self, level: LogLevel, text: &str) {
+        self.lock().line(level, text);
+    }
+
+    /// The captured lines, and how many more there were.
+    pub(crate) fn take(&self) -> (Vec<LogLine>, u64) {
+        let mut inner = self.lock();
+        (std::mem::take(&mut inner.lines), inner.dropped)
+    }
+
+    /// The end of what was written to stderr.
+    pub(crate) fn stderr_tail(&self) -> String {
+        String::from_utf8_lossy(&self.lock().stderr_tail).trim().to_owned()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        // A panic while the lock is held cannot leave a line half-written.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn line(&mut self, level: LogLevel, text: &str) {
+        if self.lines.len() >= self.lines_max || self.bytes_left == 0 {
+            self.dropped += 1;
+            return;
+        }
+        let end = text.floor_char_boundary(self.bytes_left.min(text.len()));
+        let text = &text[..end];
+        self.bytes_left -= end;
+        let Self { task, id, attempt, .. } = self;
+        match level {
+            LogLevel::Trace => tracing::trace!(target: "task", task, id, attempt, "{text}"),
+            LogLevel::Debug => tracing::debug!(target: "task", task, id, attempt, "{text}"),
+            LogLevel::Info => tracing::info!(target: "task", task, id, attempt, "{text}"),
+            LogLevel::Warn => tracing::warn!(target: "task", task, id, attempt, "{text}"),
+            LogLevel::Error => tracing::error!(target: "task", task, id, attempt, "{text}"),
+        }
+        self.lines.push(LogLine { level, text: text.to_owned() });
+    }
+
+    fn stderr(&mut self, bytes: &[u8]) {
+        self.stderr_tail.extend_from_slice(bytes);
+        let excess = self.stderr_tail.len().saturating_sub(STDERR_TAIL_BYTES);
+        self.stderr_tail.drain(..excess);
+    }
+}
+
+/// A standard stream of the guest: cuts what is written into log lines.
+#[derive(Clone)]
+pub(crate) struct Lines {
+    log: RunLog,
+    level: LogLevel,
+    /// What was written since the last line's end; shared by all streams that the guest opens on it.
+    partial: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Lines {
+    pub(crate) fn stdout(log: &RunLog) -> Self {
+        Self::new(log, LogLevel::Info)
+    }
+
+    pub(crate) fn stderr(log: &RunLog) -> Self {
+        Self::new(log, LogLevel::Warn)
+    }
+
+    fn new(log: &RunLog, level: LogLevel) -> Self {
+        Self { log: log.clone(), level, partial: Arc::default() }
+    }
+
+    fn push(&self, bytes: &[u8]) {
+        if self.level == LogLevel::Warn {
+            self.log.lock().stderr(bytes);
+        }
+        let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
+        for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
+            for chunk in piece.chunks(LINE_BYTES_MAX) {
+                partial.extend_from_slice(chunk);
+                if partial.ends_with(b"\n") || partial.len() >= LINE_BYTES_MAX {
+                    self.emit(&mut partial);
+                }
+            }
+        }
+    }
+
+    /// Ends a last line that has no end. Called when the run is over.
+    pub(crate) fn finish(&self) {
+        let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
+        if !partial.is_empty() {
+            self.emit(&mut partial);
+        }
+    }
+
+    fn emit(&self, partial: &mut Vec<u8>) {
+        let line = String::from_utf8_lossy(partial);
+        self.log.line(self.level, line.trim_end_matches(['\n', '\r']));
+        partial.clear();
+    }
+}
+
+impl IsTerminal for Lines {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Lines {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+impl OutputStream for Lines {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.push(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(64 << 10)
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Lines {
+    async fn ready(&mut self) {}
+}
+
+impl AsyncWrite for Lines {
+    fn poll_write(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        self.push(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

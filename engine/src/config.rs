@@ -1,0 +1,127 @@
+//! The one place where wasmtime is configured.
+//!
+//! What decides how code is compiled stands in [`COMPILE`] and is hashed into the fingerprint; what only concerns running
+//! it (the allocator) is not, so a worker may size its pool without making artifacts stale.
+
+use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, Result};
+use wasq_protocol::{ByteCount, Digest, Fingerprint};
+
+/// The version of wasmtime that this crate is pinned to; a test holds it against `Cargo.lock`.
+pub const WASMTIME_VERSION: &str = "48.0.8";
+
+/// Every option that changes the machine code, and thereby the fingerprint.
+#[derive(Debug)]
+struct CompileOptions {
+    /// Without a target, the compiler would use whatever the publisher's CPU has, which the worker's may lack.
+    target: &'static str,
+    /// The CPU features that every worker is taken to have. x86-64: what all of Lambda's have (x86-64-v3). arm64:
+    /// atomics, which Graviton2 and later have.
+    #[cfg_attr(not(feature = "compiler"), allow(dead_code))]
+    cpu: &'static [&'static str],
+    /// A run that computes must yield to its neighbours and to its own timeout.
+    epoch_interruption: bool,
+    /// Deep recursion traps at 1 MiB; interpreters need more than the default of half of that.
+    max_wasm_stack: usize,
+    /// 64-bit memories have no guard pages, so each access is checked: slow, and no toolchain needs them.
+    wasm_memory64: bool,
+}
+
+const COMPILE: CompileOptions = CompileOptions {
+    target: TARGET,
+    cpu: CPU,
+    epoch_interruption: true,
+    max_wasm_stack: 1 << 20,
+    wasm_memory64: false,
+};
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+#[cfg(all(target_arch = "aarch64", target_os = "linux"))]
+const TARGET: &str = "aarch64-unknown-linux-gnu";
+#[cfg(all(target_arch = "x86_64", target_os = "macos"))]
+const TARGET: &str = "x86_64-apple-darwin";
+#[cfg(all(target_arch = "aarch64", target_os = "macos"))]
+const TARGET: &str = "aarch64-apple-darwin";
+
+#[cfg(target_arch = "x86_64")]
+const CPU: &[&str] = &[
+    "has_sse3",
+    "has_ssse3",
+    "has_sse41",
+    "has_sse42",
+    "has_popcnt",
+    "has_avx",
+    "has_avx2",
+    "has_fma",
+    "has_bmi1",
+    "has_bmi2",
+    "has_lzcnt",
+];
+#[cfg(target_arch = "aarch64")]
+const CPU: &[&str] = &["has_lse"];
+
+/// Names what this build's artifacts are compiled for: wasmtime version, CPU target and engine configuration.
+pub fn fingerprint() -> Fingerprint {
+    let options = Digest::of(format!("{COMPILE:?}").as_bytes()).short();
+    let arch = std::env::consts::ARCH;
+    let os = std::env::consts::OS;
+    Fingerprint(format!("{WASMTIME_VERSION}-{arch}-{os}-{options}"))
+}
+
+/// How many runs an engine can hold at once, and how large each can be.
+#[derive(Clone, Copy, Debug)]
+pub struct Pool {
+    /// Runs at a time.
+    pub concurrency: u32,
+    /// The most linear memory that one run can have.
+    pub memory: ByteCount,
+}
+
+/// wasmtime's configuration; without a pool, memory is allocated on demand.
+pub(crate) fn config(pool: Option<Pool>) -> Result<Config> {
+    // Destructured, so that an option cannot be in the fingerprint without being applied.
+    let CompileOptions { target, cpu, epoch_interruption, max_wasm_stack, wasm_memory64 } = COMPILE;
+    let mut config = Config::new();
+    config.target(target)?;
+    #[cfg(feature = "compiler")]
+    for flag in cpu {
+        // Safety: a worker whose CPU lacks a feature refuses the artifact when it loads it.
+        unsafe { config.cranelift_flag_enable(flag) };
+    }
+    #[cfg(not(feature = "compiler"))]
+    let _ = cpu;
+    config.epoch_interruption(epoch_interruption);
+    config.max_wasm_stack(max_wasm_stack);
+    config.async_stack_size(2 * max_wasm_stack);
+    config.wasm_memory64(wasm_memory64);
+    if let Some(pool) = pool {
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(pool)));
+    }
+    Ok(config)
+}
+
+/// Slots for the components that toolchains make: an interpreter brings a dozen core instances, memories for its
+/// adapters, and tables of up to 10,600 elements.
+fn pooling(pool: Pool) -> PoolingAllocationConfig {
+    let Pool { concurrency, memory } = pool;
+    let mut pooling = PoolingAllocationConfig::new();
+    pooling
+        .total_component_instances(concurrency)
+        .total_stacks(concurrency)
+        .total_core_instances(concurrency.saturating_mul(32))
+        .total_memories(concurrency.saturating_mul(4))
+        .total_tables(concurrency.saturating_mul(8))
+        .max_core_instances_per_component(200)
+        .max_memories_per_component(16)
+        .max_tables_per_component(32)
+        .max_tables_per_module(4)
+        .table_elements(20_000)
+        .max_component_instance_size(1 << 20)
+        .max_core_instance_size(1 << 20)
+        .max_memory_size(usize::try_from(memory.0).unwrap_or(usize::MAX))
+        // Pages that most runs touch stay mapped: resetting 64 KiB costs less than faulting it in again.
+        .linear_memory_keep_resident(64 << 10)
+        .table_keep_resident(64 << 10)
+        .async_stack_keep_resident(64 << 10);
+    pooling
+}

@@ -1,0 +1,259 @@
+//! The engine: made once per process; loads components, and runs each in a fresh sandbox.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
+use wasq_protocol::{Failure, FailureKind, Outcome, Settings, format_duration};
+
+use crate::bindings::wasq::task::outcome::Failure as TaskFailure;
+use crate::bindings::{Task, TaskPre};
+use crate::capture::LogLine;
+use crate::config::{self, Pool};
+use crate::context::RunContext;
+use crate::limits::Limits;
+use crate::outgoing::{HttpClient, Outgoing};
+use crate::queue::Child;
+use crate::state::{Parts, RunState};
+
+/// How often the epoch advances: the longest that a computing task keeps its thread from others.
+const EPOCH_TICK: Duration = Duration::from_millis(10);
+
+/// wasmtime's engine, our linker and the HTTP client. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    wasmtime: wasmtime::Engine,
+    linker: Arc<Linker<RunState>>,
+    http: HttpClient,
+    limits: Arc<Limits>,
+}
+
+/// A component that is linked, type-checked and ready to run.
+#[derive(Clone)]
+pub struct Module(TaskPre<RunState>);
+
+/// Why a component cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Its machine code cannot be read: truncated, damaged, or made for another engine.
+    #[error("load the artifact: {0}")]
+    Artifact(String),
+    /// It is no valid component.
+    #[error("not a valid component: {0}")]
+    Component(String),
+    /// It does not fit the world; the text names the interface and function.
+    #[error("the component does not fit the world wasq:task/task: {0}")]
+    World(String),
+}
+
+/// One run that is to be made.
+pub struct Run<'a> {
+    /// What the task can know about it.
+    pub context: RunContext,
+    /// The message's params as JSON text.
+    pub params: &'a str,
+    /// The task's settings, within the operator's caps.
+    pub settings: &'a Settings,
+    /// When the run is ended: the earlier of the task's timeout and the worker's own end.
+    pub deadline: Instant,
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Report {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The child tasks to send; empty unless it succeeded.
+    pub children: Vec<Child>,
+    /// The captured log.
+    pub log: Vec<LogLine>,
+    /// Log lines beyond the limit.
+    pub log_dropped: u64,
+    /// From the call to the end, instantiation included.
+    pub duration: Duration,
+    /// The most memory that the task had at once, in bytes, over all memories and tables.
+    pub peak_memory: u64,
+}
+
+impl Engine {
+    /// An engine that runs `pool.concurrency` tasks at once. Where the address space for the pool is not to be
+    /// had, memory is allocated on demand instead: slower, and otherwise the same.
+    pub fn new(pool: Pool, limits: Limits) -> wasmtime::Result<Self> {
+        let wasmtime = match wasmtime::Engine::new(&config::config(Some(pool))?) {
+            Ok(engine) => engine,
+            Err(e) => {
+                tracing::warn!("no pool for {} runs, allocating on demand: {e:#}", pool.concurrency);
+                wasmtime::Engine::new(&config::config(None)?)?
+            }
+        };
+        tick_epochs(&wasmtime)?;
+        Self::with(wasmtime, limits)
+    }
+
+    /// An engine for compiling alone: it has no pool, and nothing interrupts what runs in it.
+    #[cfg(feature = "compiler")]
+    pub fn compiler() -> wasmtime::Result<Self> {
+        Self::with(wasmtime::Engine::new(&config::config(None)?)?, Limits::default())
+    }
+
+    fn with(wasmtime: wasmtime::Engine, limits: Limits) -> wasmtime::Result<Self> {
+        let mut linker = Linker::new(&wasmtime);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+        Task::add_to_linker::<_, HasSelf<RunState>>(&mut linker, |state| state)?;
+        Ok(Self { wasmtime, linker: Arc::new(linker), http: HttpClient::new(), limits: Arc::new(limits) })
+    }
+
+    /// Compiles a component and checks that it fits the world. Returns its artifact: machine code that
+    /// [`Engine::load`] of the same [`fingerprint`](crate::fingerprint) can map.
+    #[cfg(feature = "compiler")]
+    pub fn compile(&self, wasm: &[u8]) -> Result<Vec<u8>, LoadError> {
+        let component = Component::from_binary(&self.wasmtime, wasm)
+            .map_err(|e| LoadError::Component(format!("{e:#}")))?;
+        self.link(&component)?;
+        component.serialize().map_err(|e| LoadError::Artifact(format!("{e:#}")))
+    }
+
+    /// Maps an artifact and links it.
+    ///
+    /// # Safety
+    ///
+    /// The file must be an artifact that our own publisher made, and must not change while the module lives: its
+    /// machine code is executed as it stands. Compare its digest with the live record's first.
+    pub unsafe fn load(&self, artifact: &Path) -> Result<Module, LoadError> {
+        // Safety: the caller's.
+        let component = unsafe { Component::deserialize_file(&self.wasmtime, artifact) }
+            .map_err(|e| LoadError::Artifact(format!("{e:#}")))?;
+        self.link(&component)
+    }
+
+    /// As [`Engine::load`], from memory.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Engine::load`].
+    pub unsafe fn load_bytes(&self, artifact: &[u8]) -> Result<Module, LoadError> {
+        // Safety: the caller's.
+        let component = unsafe { Component::deserialize(&self.wasmtime, artifact) }
+            .map_err(|e| LoadError::Artifact(format!("{e:#}")))?;
+        self.link(&component)
+    }
+
+    fn link(&self, component: &Component) -> Result<Module, LoadError> {
+        self.linker
+            .instantiate_pre(component)
+            .and_then(TaskPre::new)
+            .map(Module)
+            .map_err(|e| LoadError::World(format!("{e:#}")))
+    }
+
+    /// Runs a task once, in a sandbox of its own. Whatever the task does, the answer is a report.
+    pub async fn run(&self, module: &Module, run: Run<'_>) -> Report {
+        let Run { context, params, settings, deadline } = run;
+        let started = Instant::now();
+        let state = RunState::new(Parts {
+            context,
+            limits: self.limits.clone(),
+            memory_bytes_max: settings.memory.0,
+            outgoing: Outgoing { client: self.http.clone(), allow: settings.allow_hosts.as_slice().into() },
+            env: &settings.env,
+        });
+        let mut store = Store::new(&self.wasmtime, state);
+        store.limiter(|state| &mut state.memory);
+        // At every tick a computing task hands its thread on; that is also when its timeout is looked at.
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_async_yield_and_update(1);
+        let ended = tokio::time::timeout_at(deadline, async {
+            let task = module.0.instantiate_async(&mut store).await?;
+            task.call_run(&mut store, params).await
+        })
+        .await;
+        let duration = started.elapsed();
+        let state = store.data_mut();
+        state.stdout.finish();
+        state.stderr.finish();
+        let outcome = match ended {
+            Ok(Ok(Ok(output))) => self.output(output),
+            Ok(Ok(Err(failure))) => Outcome::Failure(task_failure(failure)),
+            Ok(Err(error)) => Outcome::Failure(platform_failure(&error, state)),
+            Err(_) => Outcome::Failure(Failure::new(
+                FailureKind::OutOfTime,
+                format!("not done after {}", format_duration(duration)),
+            )),
+        };
+        let children = match outcome {
+            Outcome::Success { .. } => std::mem::take(&mut state.children),
+            Outcome::Failure(_) => Vec::new(),
+        };
+        let (log, log_dropped) = state.log.take();
+        Report { outcome, children, log, log_dropped, duration, peak_memory: state.memory.peak }
+    }
+
+    fn output(&self, output: String) -> Outcome {
+        let max = self.limits.output_bytes_max;
+        if output.len() > max {
+            let message = format!("the result has {} bytes; the most is {max}", output.len());
+            return Outcome::Failure(Failure::new(FailureKind::OutputTooLarge, message));
+        }
+        match serde_json::from_str(&output) {
+            Ok(output) => Outcome::Success { output },
+            Err(e) => {
+                let message = format!("the result is not JSON: {e}");
+                Outcome::Failure(Failure::new(FailureKind::OutputNotJson, message))
+            }
+        }
+    }
+}
+
+/// What the task itself said.
+fn task_failure(failure: TaskFailure) -> Failure {
+    match failure {
+        TaskFailure::Retry(reason) => Failure::new(FailureKind::Retry, reason),
+        TaskFailure::RetryAfter(after) => Failure {
+            kind: FailureKind::Retry,
+            message: after.reason,
+            retry_after_seconds: Some(after.seconds),
+        },
+        TaskFailure::Reject(reason) => Failure::new(FailureKind::Reject, reason),
+    }
+}
+
+/// What the platform has to say for a task that could not speak.
+fn platform_failure(error: &wasmtime::Error, state: &RunState) -> Failure {
+    if error.is::<PoolConcurrencyLimitError>() {
+        let message = format!("no room for another run: {error}");
+        return Failure::new(FailureKind::Unavailable, message);
+    }
+    let memory = &state.memory;
+    let (kind, mut message) = match memory.refused {
+        Some(wanted) => (
+            FailureKind::OutOfMemory,
+            format!("wanted {wanted} bytes of memory; the limit is {}", memory.bytes_max),
+        ),
+        None => match error.downcast_ref::<Trap>() {
+            Some(trap) => (FailureKind::Trap, trap.to_string()),
+            None => (FailureKind::Trap, format!("{:#}", error.root_cause())),
+        },
+    };
+    let stderr = state.log.stderr_tail();
+    if !stderr.is_empty() {
+        message = format!("{message}; stderr ends: {stderr}");
+    }
+    Failure::new(kind, message)
+}
+
+/// Starts the thread that advances the epoch, for as long as the engine lives.
+fn tick_epochs(engine: &wasmtime::Engine) -> wasmtime::Result<()> {
+    let weak = engine.weak();
+    std::thread::Builder::new().name("wasq-epochs".to_owned()).spawn(move || {
+        while let Some(engine) = weak.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(EPOCH_TICK);
+        }
+    })?;
+    Ok(())
+}

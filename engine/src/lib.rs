@@ -1,0 +1,21 @@
+#![doc = include_str!("../README.md")]
+
+mod bindings;
+mod capture;
+mod config;
+mod context;
+mod engine;
+mod http;
+mod limits;
+mod log;
+mod outgoing;
+mod queue;
+mod state;
+
+pub use bindings::LogLevel;
+pub use capture::LogLine;
+pub use config::{Pool, WASMTIME_VERSION, fingerprint};
+pub use context::RunContext;
+pub use engine::{Engine, LoadError, Module, Report, Run};
+pub use limits::Limits;
+pub use queue::Child;

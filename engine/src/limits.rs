@@ -1,0 +1,100 @@
+//! What one run may use. Every limit that a task's settings do not name stands here.
+
+use wasmtime::{ResourceLimiter, Result};
+
+/// Limits that hold for every run of this process, whatever the task's settings say.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The size of a result, in bytes.
+    pub output_bytes_max: usize,
+    /// Lines in the captured log; further lines are counted, not kept.
+    pub log_lines_max: usize,
+    /// Bytes in the captured log; longer lines are cut.
+    pub log_bytes_max: usize,
+    /// Child tasks that one run may enqueue.
+    pub children_max: u32,
+    /// How deep a chain of parents may become.
+    pub depth_max: u32,
+    /// The size of an HTTP request's body through `wasq:task/http`, in bytes.
+    pub http_request_bytes_max: usize,
+    /// The size of an HTTP response's body through `wasq:task/http`, in bytes.
+    pub http_response_bytes_max: usize,
+    /// Core instances that one component may make.
+    pub instances_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            output_bytes_max: 1 << 20,
+            log_lines_max: 1000,
+            log_bytes_max: 256 << 10,
+            children_max: 100,
+            depth_max: 16,
+            http_request_bytes_max: 8 << 20,
+            http_response_bytes_max: 8 << 20,
+            instances_max: 200,
+        }
+    }
+}
+
+/// Counts the memory of one run over all its memories and tables together.
+#[derive(Debug)]
+pub(crate) struct MemoryMeter {
+    pub(crate) bytes_max: u64,
+    pub(crate) bytes: u64,
+    pub(crate) peak: u64,
+    /// What was asked for when the limit was first hit: tells a failed allocation from any other trap.
+    pub(crate) refused: Option<u64>,
+    instances_max: usize,
+}
+
+/// What a table element takes in wasmtime: a pointer.
+const TABLE_ELEMENT_BYTES: u64 = 8;
+
+impl MemoryMeter {
+    pub(crate) fn new(bytes_max: u64, limits: &Limits) -> Self {
+        Self { bytes_max, bytes: 0, peak: 0, refused: None, instances_max: limits.instances_max }
+    }
+
+    fn grow(&mut self, by: u64) -> bool {
+        let wanted = self.bytes.saturating_add(by);
+        if wanted > self.bytes_max {
+            self.refused.get_or_insert(wanted);
+            return false;
+        }
+        self.bytes = wanted;
+        self.peak = self.peak.max(wanted);
+        true
+    }
+}
+
+impl ResourceLimiter for MemoryMeter {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
+        // A growth beyond the memory's own maximum fails whatever is answered here: not counted, not our refusal.
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        Ok(self.grow((desired - current) as u64))
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        Ok(self.grow((desired - current) as u64 * TABLE_ELEMENT_BYTES))
+    }
+
+    fn instances(&self) -> usize {
+        self.instances_max
+    }
+
+    // Memories and tables are limited by their bytes.
+    fn tables(&self) -> usize {
+        self.instances_max
+    }
+
+    fn memories(&self) -> usize {
+        self.instances_max
+    }
+}

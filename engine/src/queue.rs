@@ -1,0 +1,88 @@
+//! `wasq:task/queue`: child tasks, held back until their parent has succeeded.
+
+use std::time::Duration;
+
+use wasq_protocol::{Digest, MAX_MESSAGE_BYTES, Message};
+
+use crate::bindings::wasq::task::queue::{EnqueueError, EnqueueOptions, Host};
+use crate::context::RunContext;
+use crate::limits::Limits;
+use crate::state::RunState;
+
+/// A message that a task wants sent.
+#[derive(Clone, Debug)]
+pub struct Child {
+    /// The message, with id, parent, root, depth and trace context set.
+    pub message: Message,
+    /// Send it so that it runs no sooner than this from now.
+    pub delay: Duration,
+}
+
+/// The longest delay of a child; what is later belongs into a schedule.
+const DELAY_MAX_SECONDS: u32 = 7 * 24 * 3600;
+
+impl Host for RunState {
+    fn enqueue(
+        &mut self,
+        task: String,
+        params: String,
+        options: EnqueueOptions,
+    ) -> Result<String, EnqueueError> {
+        let child =
+            child(&self.context, &self.limits, self.children.len(), Request { task, params, options })?;
+        let id = child.message.id.clone().expect("every child has an id");
+        self.children.push(child);
+        Ok(id)
+    }
+}
+
+struct Request {
+    task: String,
+    params: String,
+    options: EnqueueOptions,
+}
+
+fn child(
+    parent: &RunContext,
+    limits: &Limits,
+    ordinal: usize,
+    request: Request,
+) -> Result<Child, EnqueueError> {
+    if ordinal >= limits.children_max as usize {
+        return Err(EnqueueError::TooMany(limits.children_max));
+    }
+    if parent.depth >= limits.depth_max {
+        return Err(EnqueueError::TooDeep(limits.depth_max));
+    }
+    let Request { task, params, options: EnqueueOptions { delay_seconds, id } } = request;
+    let delay = delay_seconds.unwrap_or(0);
+    if delay > DELAY_MAX_SECONDS {
+        return Err(EnqueueError::Invalid(format!(
+            "delay-seconds: {delay} is more than {DELAY_MAX_SECONDS} (7 days)"
+        )));
+    }
+    let task = task.parse().map_err(|e| EnqueueError::Invalid(format!("task: {e}: {task:?}")))?;
+    let params =
+        serde_json::from_str(&params).map_err(|e| EnqueueError::Invalid(format!("params: not JSON: {e}")))?;
+    let mut message = Message::new(task, params);
+    message.id = Some(id.unwrap_or_else(|| derived_id(&parent.id, ordinal)));
+    message.parent = Some(parent.id.clone());
+    message.root = Some(parent.root.clone());
+    message.depth = parent.depth + 1;
+    message.traceparent = parent.traceparent.clone();
+    // What the queue or the next worker would refuse is refused here, where the task can still react.
+    let json = message.to_json();
+    if json.len() > MAX_MESSAGE_BYTES {
+        return Err(EnqueueError::Invalid(format!(
+            "params: the message has {} bytes; the most is {MAX_MESSAGE_BYTES}",
+            json.len()
+        )));
+    }
+    Message::parse(&json).map_err(|e| EnqueueError::Invalid(format!("{}: {}", e.path, e.problem)))?;
+    Ok(Child { message, delay: Duration::from_secs(delay.into()) })
+}
+
+/// The same for every attempt of the parent, and different for each of its children.
+fn derived_id(parent: &str, ordinal: usize) -> String {
+    Digest::of(format!("{parent}\0{ordinal}").as_bytes()).to_string()[..32].to_owned()
+}

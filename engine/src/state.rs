@@ -1,0 +1,86 @@
+//! What a store holds: everything of one run, and nothing of any other.
+
+use std::sync::Arc;
+
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use crate::bindings::wasq::task::outcome;
+use crate::capture::{Lines, RunLog};
+use crate::context::RunContext;
+use crate::limits::{Limits, MemoryMeter};
+use crate::outgoing::Outgoing;
+use crate::queue::Child;
+
+/// The data of a run's store.
+pub(crate) struct RunState {
+    pub(crate) context: RunContext,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) memory: MemoryMeter,
+    pub(crate) log: RunLog,
+    pub(crate) stdout: Lines,
+    pub(crate) stderr: Lines,
+    pub(crate) children: Vec<Child>,
+    pub(crate) outgoing: Outgoing,
+    wasi: WasiCtx,
+    wasi_http: WasiHttpCtx,
+    table: ResourceTable,
+}
+
+/// Host resources (streams, requests, ...) that a guest may hold at once.
+const RESOURCES_MAX: usize = 10_000;
+
+/// What a new [`RunState`] is made of.
+pub(crate) struct Parts<'a> {
+    pub(crate) context: RunContext,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) memory_bytes_max: u64,
+    pub(crate) outgoing: Outgoing,
+    pub(crate) env: &'a std::collections::BTreeMap<String, String>,
+}
+
+impl RunState {
+    pub(crate) fn new(parts: Parts<'_>) -> Self {
+        let Parts { context, limits, memory_bytes_max, outgoing, env } = parts;
+        let log = RunLog::new(&context, &limits);
+        let (stdout, stderr) = (Lines::stdout(&log), Lines::stderr(&log));
+        // Nothing is inherited: no environment, arguments, files or sockets. What is not named here is denied.
+        let mut wasi = WasiCtx::builder();
+        wasi.stdout(stdout.clone()).stderr(stderr.clone());
+        for (name, value) in env {
+            wasi.env(name, value);
+        }
+        wasi.allow_tcp(false).allow_udp(false);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES_MAX);
+        Self {
+            memory: MemoryMeter::new(memory_bytes_max, &limits),
+            context,
+            limits,
+            log,
+            stdout,
+            stderr,
+            children: Vec::new(),
+            outgoing,
+            wasi: wasi.build(),
+            wasi_http: WasiHttpCtx::new(),
+            table,
+        }
+    }
+}
+
+impl WasiView for RunState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for RunState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut self.wasi_http, table: &mut self.table, hooks: &mut self.outgoing }
+    }
+}
+
+/// An interface of types only.
+impl outcome::Host for RunState {}

@@ -1,0 +1,199 @@
+//! The ports of consumer and worker on the local queue, in this process.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use serde_json::{Map, Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use wasq_consumer::{InvokeError, Invoker, Source};
+use wasq_engine::Child;
+use wasq_protocol::{Attribute, Clock, DeadLetter, Delivery, SystemClock, Timestamp};
+use wasq_runtime::{Queue, Worker};
+
+use crate::folder::FolderRegistry;
+use crate::results::Results;
+use crate::sqs::error::SqsError;
+use crate::sqs::messages::{Receive, Received, Send};
+use crate::sqs::queues::Queues;
+
+/// The task queue and its dead-letter queue, as consumer and worker see them.
+#[derive(Clone)]
+pub(crate) struct TaskQueue {
+    pub(crate) queues: Queues,
+    pub(crate) name: String,
+    pub(crate) dead_letters: String,
+    pub(crate) lease: Duration,
+    /// Names this process: what it holds is released when another one starts.
+    pub(crate) holder: String,
+    /// Set when the stack is to stop.
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+impl Source for TaskQueue {
+    async fn receive(&self, wait: Duration) -> Result<Vec<Delivery>> {
+        let receive = Receive { max: 10, visibility: Some(self.lease), holder: Some(self.holder.clone()) };
+        let mut stop = self.stop.clone();
+        let received = tokio::select! {
+            received = self.queues.receive(self.name.clone(), receive, Some(wait)) => received?,
+            _ = stop.wait_for(|stop| *stop) => return Ok(Vec::new()),
+        };
+        let lease_until = SystemClock.now().plus(self.lease);
+        Ok(received.into_iter().map(|message| delivery(message, lease_until)).collect())
+    }
+
+    async fn give_back(&self, deliveries: &[Delivery], after: Duration) -> Result<()> {
+        let entries = deliveries.iter().map(|delivery| (delivery.receipt.clone(), after)).collect();
+        self.set_visibility(entries).await.into_iter().collect()
+    }
+
+    async fn in_flight(&self) -> Result<u64> {
+        let asked = vec![IN_FLIGHT.to_owned()];
+        let attributes = self.queues.attributes(self.name.clone(), asked).await?;
+        Ok(attributes.get(IN_FLIGHT).and_then(|count| count.parse().ok()).unwrap_or(0))
+    }
+
+    async fn dead_letter(&self, delivery: &Delivery, letter: &DeadLetter) -> Result<()> {
+        let letters = vec![(delivery.clone(), letter.clone())];
+        self.send_dead_letters(letters).await.into_iter().collect::<Result<()>>()?;
+        self.delete(vec![delivery.receipt.clone()]).await.into_iter().collect()
+    }
+}
+
+const IN_FLIGHT: &str = "ApproximateNumberOfMessagesNotVisible";
+
+impl Queue for TaskQueue {
+    async fn set_visibility(&self, entries: Vec<(String, Duration)>) -> Vec<Result<()>> {
+        let count = entries.len();
+        let seconds = |after: Duration| i64::try_from(after.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
+        let entries = entries.into_iter().map(|(receipt, after)| (receipt, seconds(after))).collect();
+        spread(count, self.queues.set_visibility(self.name.clone(), entries).await)
+    }
+
+    async fn delete(&self, receipts: Vec<String>) -> Vec<Result<()>> {
+        spread(receipts.len(), self.queues.delete_messages(self.name.clone(), receipts).await)
+    }
+
+    async fn send(&self, children: Vec<Child>) -> Vec<Result<()>> {
+        let messages: Vec<_> = children.into_iter().map(child).collect();
+        spread(messages.len(), self.queues.send(self.name.clone(), messages).await)
+    }
+
+    async fn send_dead_letters(&self, letters: Vec<(Delivery, DeadLetter)>) -> Vec<Result<()>> {
+        let messages: Vec<_> =
+            letters.iter().map(|(delivery, letter)| dead_letter(delivery, letter)).collect();
+        spread(messages.len(), self.queues.send(self.dead_letters.clone(), messages).await)
+    }
+}
+
+/// One result per entry, also where the whole call failed.
+fn spread<T>(count: usize, results: Result<Vec<Result<T, SqsError>>, SqsError>) -> Vec<Result<()>> {
+    match results {
+        Ok(results) => results.into_iter().map(|result| result.map(|_| ()).map_err(Into::into)).collect(),
+        Err(e) => (0..count).map(|_| Err(anyhow!("{e}"))).collect(),
+    }
+}
+
+fn child(child: Child) -> Send {
+    Send {
+        body: child.message.to_json(),
+        delay: Some(i64::try_from(child.delay.as_secs()).unwrap_or(i64::MAX)),
+        group: Some(child.message.task.to_string()),
+        ..Send::default()
+    }
+}
+
+fn dead_letter(delivery: &Delivery, letter: &DeadLetter) -> Send {
+    let mut attributes = Map::new();
+    for ours in letter.attributes(delivery.body.len()) {
+        attributes.insert(ours.name.to_owned(), json!({ "DataType": "String", "StringValue": ours.value }));
+    }
+    for (name, value) in &delivery.attributes {
+        if attributes.len() < 10 {
+            attributes.entry(name).or_insert_with(|| sqs_attribute(value));
+        } else {
+            tracing::warn!(
+                id = letter.id,
+                name,
+                "an attribute of the sender's does not fit beside ours in the dead-letter queue"
+            );
+        }
+    }
+    Send { body: delivery.body.clone(), attributes, group: delivery.group.clone(), ..Send::default() }
+}
+
+fn sqs_attribute(attribute: &Attribute) -> Value {
+    match &attribute.binary_value {
+        Some(value) => json!({ "DataType": attribute.data_type, "BinaryValue": value }),
+        None => json!({ "DataType": attribute.data_type, "StringValue": attribute.string_value }),
+    }
+}
+
+fn our_attribute(value: &Value) -> Attribute {
+    let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+    Attribute {
+        data_type: text("DataType").unwrap_or_default(),
+        string_value: text("StringValue"),
+        binary_value: text("BinaryValue"),
+    }
+}
+
+fn delivery(message: Received, lease_until: Timestamp) -> Delivery {
+    let ms = |ms: i64| Timestamp::from_ms(u64::try_from(ms).unwrap_or(0));
+    let attributes = message.attributes.iter().map(|(name, value)| (name.clone(), our_attribute(value)));
+    Delivery {
+        attributes: attributes.collect(),
+        message_id: message.message_id,
+        body: message.body,
+        receipt: message.receipt_handle,
+        receive_count: message.receive_count,
+        lease_until,
+        first_received: ms(message.first_received_ms),
+        group: message.group,
+    }
+}
+
+/// The worker of the single-machine stack.
+pub(crate) type LocalWorker = Worker<TaskQueue, FolderRegistry, Results, SystemClock>;
+
+/// Invokes the worker in this process, as Lambda does elsewhere: with the same JSON, and without waiting.
+#[derive(Clone)]
+pub(crate) struct LocalInvoker {
+    pub(crate) worker: LocalWorker,
+    running: Arc<Mutex<JoinSet<()>>>,
+}
+
+/// How long an invoke may take: as long as Lambda's longest.
+const INVOKE_TIME: Duration = Duration::from_secs(15 * 60);
+
+impl LocalInvoker {
+    pub(crate) fn new(worker: LocalWorker) -> Self {
+        Self { worker, running: Arc::default() }
+    }
+
+    /// Waits until every invoke has ended.
+    pub(crate) async fn ended(&self) {
+        let mut running = std::mem::take(&mut *self.running());
+        while running.join_next().await.is_some() {}
+    }
+
+    fn running(&self) -> std::sync::MutexGuard<'_, JoinSet<()>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Invoker for LocalInvoker {
+    async fn invoke(&self, event: String) -> Result<(), InvokeError> {
+        let worker = self.worker.clone();
+        let mut running = self.running();
+        while running.try_join_next().is_some() {}
+        running.spawn(async move {
+            let ends = SystemClock.now().plus(INVOKE_TIME);
+            if let Err(e) = worker.handle(&event, ends).await {
+                tracing::error!("the worker did not understand the consumer: {e}");
+            }
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! Folders as buckets: the tasks folder, and the registry.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use tokio::sync::Mutex;
+use wasq_protocol::{Artifact, Digest, Fingerprint, LiveRecord, SystemClock, TaskName};
+use wasq_publisher::{Bucket, Condition, Object, Publisher, Put};
+use wasq_runtime::{ArtifactError, Registry};
+
+/// A folder as a bucket: each key a file.
+#[derive(Clone)]
+pub(crate) struct Folder {
+    root: PathBuf,
+    /// Held while a condition is checked and the write made: this process is the only writer.
+    writing: Arc<Mutex<()>>,
+}
+
+impl Folder {
+    pub(crate) fn new(root: PathBuf) -> Result<Self> {
+        std::fs::create_dir_all(&root).with_context(|| format!("create {}", root.display()))?;
+        Ok(Self { root, writing: Arc::default() })
+    }
+
+    fn read(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        let path = self.root.join(key);
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).with_context(|| format!("read {}", path.display())),
+        }
+    }
+
+    /// Writes under another name first, and syncs: nobody reads half a file, not even after a power cut.
+    fn write(&self, key: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.root.join(key);
+        let folder = path.parent().context("a key names a file")?;
+        let write = || -> std::io::Result<()> {
+            std::fs::create_dir_all(folder)?;
+            let mut file = tempfile::NamedTempFile::new_in(folder)?;
+            file.write_all(bytes)?;
+            file.as_file().sync_all()?;
+            file.persist(&path)?;
+            std::fs::File::open(folder)?.sync_all()
+        };
+        write().with_context(|| format!("write {}", path.display()))
+    }
+}
+
+impl Bucket for Folder {
+    async fn get(&self, key: &str) -> Result<Option<Object>> {
+        let bytes = self.read(key)?;
+        Ok(bytes.map(|bytes| Object { tag: Digest::of(&bytes).to_string(), bytes }))
+    }
+
+    async fn put(&self, key: &str, bytes: Vec<u8>, condition: Condition) -> Result<Put> {
+        let _writing = self.writing.lock().await;
+        let tag = || Ok::<_, anyhow::Error>(self.read(key)?.map(|bytes| Digest::of(&bytes).to_string()));
+        let holds = match condition {
+            Condition::Always => true,
+            Condition::Absent => tag()?.is_none(),
+            Condition::Unchanged(expected) => tag()? == Some(expected),
+        };
+        if !holds {
+            return Ok(Put::Conflict);
+        }
+        self.write(key, &bytes)?;
+        Ok(Put::Done)
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        let path = self.root.join(key);
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(e).with_context(|| format!("delete {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The publisher of the single-machine stack.
+pub(crate) type FolderPublisher = Publisher<Folder, Folder, SystemClock>;
+
+/// The registry folder, as the worker reads it.
+pub(crate) struct FolderRegistry {
+    pub(crate) folder: Folder,
+    pub(crate) publisher: Arc<FolderPublisher>,
+}
+
+impl Registry for FolderRegistry {
+    async fn live(&self, task: &TaskName) -> Result<Option<LiveRecord>> {
+        let key = LiveRecord::key(task);
+        let Some(bytes) = self.folder.read(&key)? else {
+            return Ok(None);
+        };
+        serde_json::from_slice(&bytes).map(Some).with_context(|| format!("read {key}"))
+    }
+
+    async fn artifact(
+        &self,
+        fingerprint: &Fingerprint,
+        module: &Digest,
+        _: &Artifact,
+    ) -> Result<PathBuf, ArtifactError> {
+        let key = LiveRecord::artifact_key(fingerprint, module);
+        let path = self.folder.root.join(&key);
+        if !path.is_file() {
+            return Err(ArtifactError::Missing(format!("the registry has no {key}")));
+        }
+        Ok(path)
+    }
+
+    async fn request_artifact(&self, task: &TaskName) -> Result<()> {
+        let (publisher, task) = (self.publisher.clone(), task.clone());
+        tokio::spawn(async move {
+            if let Err(e) = publisher.recompile(&task).await {
+                tracing::error!("{e:#}");
+            }
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,12 @@
+#![doc = include_str!("../README.md")]
+
+mod adapters;
+mod db;
+mod endpoint;
+mod folder;
+mod results;
+mod sqs;
+mod stack;
+mod watch;
+
+pub use stack::{DEAD_LETTERS, Listed, QUEUE, Stack, StackConfig, last_address, list_tasks, queue_url};

@@ -1,0 +1,503 @@
+//! Queues: the calls of SQS, each a transaction, with long polling on top.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use serde_json::Value;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use wasq_protocol::{Clock, SystemClock};
+
+use super::error::SqsError;
+use super::messages::{self, Receive, Received, Send, Sent};
+use super::moves::{self, Start};
+use super::settings::{COMPUTED, Settings, arn_of_queue};
+use crate::db::Db;
+
+/// The queues of a database. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Queues {
+    db: Db,
+    /// Wakes whoever waits for messages of a queue.
+    waiting: Arc<Mutex<HashMap<String, Arc<Notify>>>>,
+    /// Wakes whoever works on move tasks.
+    moving: Arc<Notify>,
+}
+
+/// A purge may be repeated, and a deleted queue's name used again, after this.
+const MINUTE_MS: i64 = 60_000;
+
+impl Queues {
+    pub(crate) fn new(db: Db) -> Self {
+        let queues = Self { db, waiting: Arc::default(), moving: Arc::default() };
+        tokio::spawn(work_on_moves(
+            queues.db.clone(),
+            Arc::downgrade(&queues.waiting),
+            queues.moving.clone(),
+        ));
+        queues
+    }
+
+    /// Creates a queue; that it exists with the same attributes is no error.
+    pub(crate) async fn create(
+        &self,
+        name: String,
+        attributes: BTreeMap<String, String>,
+        tags: BTreeMap<String, String>,
+    ) -> Result<(), SqsError> {
+        check_name(&name, &attributes)?;
+        check_tags(&name, &tags)?;
+        self.db.call(move |db| create(db, &name, &attributes, &tags, now())).await
+    }
+
+    pub(crate) async fn delete(&self, name: String) -> Result<(), SqsError> {
+        self.db
+            .call(move |db| {
+                load(db, &name)?;
+                for sql in [
+                    "DELETE FROM queues WHERE name = ?",
+                    "DELETE FROM messages WHERE queue = ?",
+                    "DELETE FROM deduplication WHERE queue = ?",
+                ] {
+                    db.execute(sql, params![name])?;
+                }
+                db.execute("INSERT OR REPLACE INTO deleted_queues VALUES (?, ?)", params![name, now()])?;
+                Ok(())
+            })
+            .await
+    }
+
+    pub(crate) async fn exists(&self, name: String) -> Result<(), SqsError> {
+        self.db.call(move |db| load(db, &name).map(|_| ())).await
+    }
+
+    /// Names of queues that start with `prefix` and come after `after`, in order.
+    pub(crate) async fn list(
+        &self,
+        prefix: String,
+        after: String,
+        max: usize,
+    ) -> Result<Vec<String>, SqsError> {
+        self.db
+            .call(move |db| {
+                let mut statement = db.prepare_cached(
+                    "SELECT name FROM queues WHERE substr(name, 1, length(?1)) = ?1 AND name > ?2 ORDER BY name LIMIT ?3",
+                )?;
+                let rows = statement.query_map(params![prefix, after, max as i64], |row| row.get(0))?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+
+    /// The attributes of a queue that `asked` names, or all.
+    pub(crate) async fn attributes(
+        &self,
+        name: String,
+        asked: Vec<String>,
+    ) -> Result<BTreeMap<String, String>, SqsError> {
+        if let Some(unknown) = asked.iter().find(|asked| !Settings::known(asked)) {
+            return Err(SqsError::invalid_attribute_name(format!("Unknown Attribute {unknown}.")));
+        }
+        self.db
+            .call(move |db| {
+                let mut attributes = all_attributes(db, &name, now())?;
+                if !asked.iter().any(|asked| asked == "All") {
+                    attributes.retain(|name, _| asked.contains(name));
+                }
+                Ok(attributes)
+            })
+            .await
+    }
+
+    pub(crate) async fn set_attributes(
+        &self,
+        name: String,
+        new: BTreeMap<String, String>,
+    ) -> Result<(), SqsError> {
+        if new.is_empty() {
+            return Err(SqsError::missing("Attribute.Name"));
+        }
+        self.db
+            .call(move |db| {
+                let mut settings = load(db, &name)?;
+                settings.set(&new, true)?;
+                check_redrive(db, &name, &settings, new.get("RedrivePolicy"))?;
+                db.execute(
+                    "UPDATE queues SET attributes = ?, modified_ms = ? WHERE name = ?",
+                    params![json(&settings.0), now(), name],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+
+    pub(crate) async fn tags(&self, name: String) -> Result<BTreeMap<String, String>, SqsError> {
+        self.db.call(move |db| load_tags(db, &name)).await
+    }
+
+    /// Changes the tags of a queue; the result must keep SQS's limits.
+    pub(crate) async fn change_tags(
+        &self,
+        name: String,
+        change: impl FnOnce(&mut BTreeMap<String, String>) + std::marker::Send + 'static,
+    ) -> Result<(), SqsError> {
+        self.db
+            .call(move |db| {
+                let mut tags = load_tags(db, &name)?;
+                change(&mut tags);
+                check_tags(&name, &tags)?;
+                db.execute("UPDATE queues SET tags = ? WHERE name = ?", params![json(&tags), name])?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Sends messages, each on its own: one that SQS would refuse does not keep the others back. On a FIFO queue the
+    /// first fault refuses them all, as on AWS.
+    pub(crate) async fn send(
+        &self,
+        queue: String,
+        messages: Vec<Send>,
+    ) -> Result<Vec<Result<Sent, SqsError>>, SqsError> {
+        let name = queue.clone();
+        let sent = self
+            .db
+            .call(move |db| {
+                let settings = load(db, &name)?;
+                let checked = |message: &Send| messages::check_send(&settings, message);
+                if settings.fifo() {
+                    messages.iter().try_for_each(checked)?;
+                }
+                let send = |message: Send| {
+                    checked(&message)?;
+                    messages::send(db, &name, &settings, message, now())
+                };
+                Ok::<_, SqsError>(messages.into_iter().map(send).collect())
+            })
+            .await?;
+        self.wake(&queue);
+        Ok(sent)
+    }
+
+    /// Receives messages, waiting for the first one for up to `wait` (the queue's own time if `None`).
+    pub(crate) async fn receive(
+        &self,
+        queue: String,
+        receive: Receive,
+        wait: Option<Duration>,
+    ) -> Result<Vec<Received>, SqsError> {
+        let started = Instant::now();
+        loop {
+            let notify = self.notify(&queue);
+            // Listening before looking: a message that is sent in between wakes us.
+            let mut woken = std::pin::pin!(notify.notified());
+            woken.as_mut().enable();
+            let (name, receive) = (queue.clone(), receive.clone());
+            let (received, next, queue_wait) = self
+                .db
+                .call(move |db| {
+                    let now = now();
+                    let settings = load(db, &name)?;
+                    let received = messages::receive(db, &name, &settings, &receive, now)?;
+                    let next = messages::next_visible(db, &name, now)?.map(|at| at - now);
+                    Ok::<_, SqsError>((received, next, settings.seconds("ReceiveMessageWaitTimeSeconds")))
+                })
+                .await?;
+            let deadline = started + wait.unwrap_or(queue_wait);
+            if !received.is_empty() || Instant::now() >= deadline {
+                return Ok(received);
+            }
+            let next = next.map(|ms| Instant::now() + Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
+            let until = next.map_or(deadline, |next| next.min(deadline));
+            let _ = tokio::time::timeout_at(until, woken).await;
+        }
+    }
+
+    /// Deletes messages by receipt handle, each on its own.
+    pub(crate) async fn delete_messages(
+        &self,
+        queue: String,
+        handles: Vec<String>,
+    ) -> Result<Vec<Result<(), SqsError>>, SqsError> {
+        let name = queue.clone();
+        let deleted = self
+            .db
+            .call(move |db| {
+                let settings = load(db, &name)?;
+                let delete = |handle: &String| messages::delete(db, &name, &settings, handle, now());
+                Ok::<_, SqsError>(handles.iter().map(delete).collect())
+            })
+            .await?;
+        // On a FIFO queue this may open a group.
+        self.wake(&queue);
+        Ok(deleted)
+    }
+
+    /// Lets messages become visible after some seconds, each on its own.
+    pub(crate) async fn set_visibility(
+        &self,
+        queue: String,
+        entries: Vec<(String, i64)>,
+    ) -> Result<Vec<Result<(), SqsError>>, SqsError> {
+        let name = queue.clone();
+        let set = self
+            .db
+            .call(move |db| {
+                let settings = load(db, &name)?;
+                let set = |(handle, seconds): &(String, i64)| {
+                    messages::set_visibility(db, &name, &settings, handle, *seconds, now())
+                };
+                Ok::<_, SqsError>(entries.iter().map(set).collect())
+            })
+            .await?;
+        self.wake(&queue);
+        Ok(set)
+    }
+
+    pub(crate) async fn purge(&self, queue: String) -> Result<(), SqsError> {
+        self.db
+            .call(move |db| {
+                load(db, &queue)?;
+                let now = now();
+                let purged = db.execute(
+                    "UPDATE queues SET purged_ms = ?1 WHERE name = ?2 AND purged_ms <= ?1 - ?3",
+                    params![now, queue, MINUTE_MS],
+                )?;
+                if purged == 0 {
+                    return Err(SqsError::purge_in_progress(format!(
+                        "Only one PurgeQueue operation on {queue} is allowed every 60 seconds."
+                    )));
+                }
+                db.execute("DELETE FROM messages WHERE queue = ?", params![queue])?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// The queues that name this one as their dead-letter queue.
+    pub(crate) async fn dead_letter_sources(&self, queue: String) -> Result<Vec<String>, SqsError> {
+        self.db
+            .call(move |db| {
+                load(db, &queue)?;
+                moves::sources_of(db, &queue)
+            })
+            .await
+    }
+
+    pub(crate) async fn start_move(&self, start: Start) -> Result<String, SqsError> {
+        let handle = self.db.call(move |db| moves::start(db, &start, now())).await?;
+        self.moving.notify_one();
+        Ok(handle)
+    }
+
+    pub(crate) async fn list_moves(&self, source_arn: String, max: i64) -> Result<Vec<Value>, SqsError> {
+        self.db.call(move |db| moves::list(db, &source_arn, max)).await
+    }
+
+    pub(crate) async fn cancel_move(&self, handle: String) -> Result<i64, SqsError> {
+        self.db.call(move |db| moves::cancel(db, &handle)).await
+    }
+
+    /// Makes what an earlier process of this stack held visible again: it is gone, and works on nothing any more.
+    pub(crate) async fn release_held(&self, queue: String, holder: String) -> Result<usize, SqsError> {
+        self.db
+            .call(move |db| {
+                let now = now();
+                let released = db.execute(
+                    "UPDATE messages SET visible_ms = ?2, holder = NULL
+                     WHERE queue = ?1 AND visible_ms > ?2 AND holder IS NOT NULL AND holder <> ?3",
+                    params![queue, now, holder],
+                )?;
+                Ok(released)
+            })
+            .await
+    }
+
+    fn notify(&self, queue: &str) -> Arc<Notify> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.entry(queue.to_owned()).or_default().clone()
+    }
+
+    fn wake(&self, queue: &str) {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(notify) = waiting.get(queue) {
+            notify.notify_waiters();
+        }
+    }
+}
+
+/// Works on the move tasks, those of an earlier process included, until the queues are gone.
+async fn work_on_moves(
+    db: Db,
+    waiting: std::sync::Weak<Mutex<HashMap<String, Arc<Notify>>>>,
+    moving: Arc<Notify>,
+) {
+    loop {
+        let running = db.call(moves::running).await.unwrap_or_default();
+        if running.is_empty() {
+            // Looks again now and then, to see whether anybody is left.
+            let _ = tokio::time::timeout(Duration::from_secs(1), moving.notified()).await;
+        }
+        let Some(waiting) = waiting.upgrade() else {
+            return;
+        };
+        let limited = running.iter().any(|task| task.per_second.is_some());
+        for task in running {
+            let into = db.call(move |db| moves::step(db, task, now())).await.unwrap_or_default();
+            let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            into.iter().filter_map(|queue| waiting.get(queue)).for_each(|notify| notify.notify_waiters());
+        }
+        if limited {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+/// Milliseconds since the epoch, in SQLite's type.
+fn now() -> i64 {
+    i64::try_from(SystemClock.now().ms()).expect("the clock ends in the year 9999")
+}
+
+fn json(map: &BTreeMap<String, String>) -> String {
+    serde_json::to_string(map).expect("string keys")
+}
+
+/// The attributes of a queue that were set.
+pub(crate) fn load(db: &Connection, name: &str) -> Result<Settings, SqsError> {
+    let attributes: String = db
+        .prepare_cached("SELECT attributes FROM queues WHERE name = ?")?
+        .query_row(params![name], |row| row.get(0))
+        .optional()?
+        .ok_or_else(SqsError::no_queue)?;
+    Ok(Settings(serde_json::from_str(&attributes).unwrap_or_default()))
+}
+
+fn load_tags(db: &Connection, name: &str) -> Result<BTreeMap<String, String>, SqsError> {
+    let tags: String = db
+        .prepare_cached("SELECT tags FROM queues WHERE name = ?")?
+        .query_row(params![name], |row| row.get(0))
+        .optional()?
+        .ok_or_else(SqsError::no_queue)?;
+    Ok(serde_json::from_str(&tags).unwrap_or_default())
+}
+
+fn create(
+    db: &Connection,
+    name: &str,
+    attributes: &BTreeMap<String, String>,
+    tags: &BTreeMap<String, String>,
+    now: i64,
+) -> Result<(), SqsError> {
+    if messages::queue_exists(db, name)? {
+        let existing = all_attributes(db, name, now)?;
+        for (attribute, value) in attributes {
+            if existing.get(attribute).is_none_or(|existing| !same(existing, value)) {
+                return Err(SqsError::queue_name_exists(format!(
+                    "A queue already exists with the same name and a different value for attribute {attribute}"
+                )));
+            }
+        }
+        return Ok(());
+    }
+    let deleted_since = now - MINUTE_MS;
+    let recently = db
+        .prepare_cached("SELECT 1 FROM deleted_queues WHERE name = ? AND deleted_ms > ?")?
+        .exists(params![name, deleted_since])?;
+    if recently {
+        return Err(SqsError::deleted_recently(
+            "You must wait 60 seconds after deleting a queue before you can create another with the same name.",
+        ));
+    }
+    let mut settings = Settings::default();
+    settings.set(attributes, false)?;
+    check_redrive(db, name, &settings, attributes.get("RedrivePolicy"))?;
+    db.execute(
+        "INSERT INTO queues (name, attributes, tags, created_ms, modified_ms) VALUES (?, ?, ?, ?, ?)",
+        params![name, json(&settings.0), json(tags), now, now],
+    )?;
+    Ok(())
+}
+
+/// Equal as texts, or as JSON where both are.
+fn same(a: &str, b: &str) -> bool {
+    let json = |text| serde_json::from_str::<Value>(text).ok().filter(Value::is_object);
+    a == b || json(a).is_some_and(|a| Some(a) == json(b))
+}
+
+/// What can only be checked against the other queues: that the dead-letter queue is there, fits and agrees.
+fn check_redrive(
+    db: &Connection,
+    name: &str,
+    settings: &Settings,
+    raw: Option<&String>,
+) -> Result<(), SqsError> {
+    let (Some(raw), Some(redrive)) = (raw, settings.redrive()) else {
+        return Ok(());
+    };
+    let error = |reason: &str| Err(SqsError::value("RedrivePolicy", raw, reason));
+    match load(db, &redrive.target) {
+        Err(_) => error("Dead letter target does not exist."),
+        Ok(target) if target.fifo() != settings.fifo() => {
+            error("Dead-letter queue must be same type of queue as the source..")
+        }
+        Ok(target) if !target.allows_redrive_from(&arn_of_queue(name)) => {
+            error("The dead-letter queue's RedriveAllowPolicy does not allow this source queue.")
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+fn all_attributes(db: &Connection, name: &str, now: i64) -> Result<BTreeMap<String, String>, SqsError> {
+    let settings = load(db, name)?;
+    let (visible, in_flight, delayed) = messages::counts(db, name, &settings, now)?;
+    let (created, modified): (i64, i64) = db
+        .prepare_cached("SELECT created_ms, modified_ms FROM queues WHERE name = ?")?
+        .query_row(params![name], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut attributes = settings.all();
+    let computed = [
+        visible.to_string(),
+        delayed.to_string(),
+        in_flight.to_string(),
+        (created / 1000).to_string(),
+        (modified / 1000).to_string(),
+        arn_of_queue(name),
+    ];
+    attributes.extend(COMPUTED.map(str::to_owned).into_iter().zip(computed));
+    Ok(attributes)
+}
+
+fn check_name(name: &str, attributes: &BTreeMap<String, String>) -> Result<(), SqsError> {
+    let plain = |name: &str| {
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    };
+    let fifo = attributes.get("FifoQueue").is_some_and(|value| value == "true");
+    if fifo {
+        if name.len() <= 80 && name.strip_suffix(".fifo").is_some_and(plain) {
+            return Ok(());
+        }
+        return Err(SqsError::invalid_value(
+            "The name of a FIFO queue can only include alphanumeric characters, hyphens, or underscores, must end with .fifo suffix and be 1 to 80 in length",
+        ));
+    }
+    if name.len() <= 80 && plain(name) {
+        return Ok(());
+    }
+    Err(SqsError::invalid_value(
+        "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length",
+    ))
+}
+
+fn check_tags(queue: &str, tags: &BTreeMap<String, String>) -> Result<(), SqsError> {
+    if tags.len() > 50 {
+        return Err(SqsError::invalid_value(format!("Too many tags added for queue {queue}.")));
+    }
+    if tags.keys().any(|key| key.is_empty() || key.chars().count() > 128) {
+        return Err(SqsError::invalid_value("Tag keys must be between 1 and 128 characters in length."));
+    }
+    if tags.values().any(|value| value.chars().count() > 256) {
+        return Err(SqsError::invalid_value("Tag values must be between 0 and 256 characters in length."));
+    }
+    Ok(())
+}

@@ -1,0 +1,257 @@
+//! The single-machine stack: consumer, worker and publisher in one process, on the local queue and folders.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+use wasq_consumer::{DrainSettings, Mode, drain};
+use wasq_protocol::{Caps, Clock, LiveRecord, Rejection, SystemClock, Timestamp};
+use wasq_publisher::Publisher;
+use wasq_runtime::{Worker, WorkerSettings};
+
+use crate::adapters::{LocalInvoker, TaskQueue};
+use crate::db::Db;
+use crate::endpoint::{self, Endpoint};
+use crate::folder::{Folder, FolderRegistry};
+use crate::results::Results;
+use crate::sqs::queues::Queues;
+use crate::sqs::settings::arn_of_queue;
+use crate::watch::TasksFolder;
+
+/// The queue that tasks are sent to.
+pub const QUEUE: &str = "wasq";
+/// Where messages go that are given up.
+pub const DEAD_LETTERS: &str = "wasq-dead-letters";
+
+/// How a stack is set up.
+#[derive(Clone, Debug)]
+pub struct StackConfig {
+    /// The folder that tasks are put into.
+    pub tasks: PathBuf,
+    /// Where queue and registry are kept.
+    pub data: PathBuf,
+    /// Where the endpoint listens; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Tasks that run at once.
+    pub concurrency: u32,
+    /// How long a message is leased; extended while its task runs.
+    pub lease: Duration,
+}
+
+/// A running stack.
+pub struct Stack {
+    address: SocketAddr,
+    invoker: LocalInvoker,
+    stop: watch::Sender<bool>,
+    consumer: JoinHandle<()>,
+    others: Vec<JoinHandle<()>>,
+    _lock: File,
+}
+
+/// The schedule's rate: how long one run of the consumer lasts.
+const TICK: Duration = Duration::from_secs(60);
+/// More receives than this end in the dead-letter queue whatever happens: more than any `max_attempts`.
+const RECEIVES_MAX: u32 = 200;
+/// Longer than the retention of the queue itself: 14 days, the most there is.
+const RETENTION_SECONDS: u32 = 1_209_600;
+/// Messages in flight at which the consumer waits: enough to keep every core busy.
+const IN_FLIGHT_MAX: u64 = 2000;
+const RECEIVERS: usize = 4;
+const MODULES_MAX: usize = 256;
+
+impl Stack {
+    /// Starts a stack; returns when it accepts messages.
+    pub async fn start(config: StackConfig) -> Result<Self> {
+        let StackConfig { tasks, data, listen, concurrency, lease } = config;
+        let lock = lock(&data)?;
+        let listener = endpoint::listen(listen).await?;
+        let address = listener.local_addr()?;
+        let db = Db::open(&data.join("queue.sqlite"))?;
+        let queues = Queues::new(db.clone());
+        let holder = Uuid::new_v4().to_string();
+        create_queues(&queues, lease).await.context("create the queues")?;
+        let released = queues.release_held(QUEUE.to_owned(), holder.clone()).await?;
+        if released > 0 {
+            tracing::info!("{released} messages were in work when the last process ended; they run again");
+        }
+        let (stop, stopping) = watch::channel(false);
+        let queue = TaskQueue {
+            queues: queues.clone(),
+            name: QUEUE.to_owned(),
+            dead_letters: DEAD_LETTERS.to_owned(),
+            lease,
+            holder,
+            stop: stopping.clone(),
+        };
+        let registry = Folder::new(registry_path(&data))?;
+        let mut folder = TasksFolder::watch(&tasks)?;
+        let publisher = Arc::new(Publisher::new(Folder::new(tasks)?, registry.clone(), SystemClock)?);
+        let results = Results::new(db);
+        let settings = WorkerSettings { concurrency, modules_max: MODULES_MAX, lease, caps: Caps::default() };
+        let registry = FolderRegistry { folder: registry, publisher: publisher.clone() };
+        let worker = Worker::new((queue.clone(), registry, results.clone(), SystemClock), settings)?;
+        let invoker = LocalInvoker::new(worker);
+
+        let endpoint = Endpoint { queues, results, address };
+        let served = tokio::spawn(async move { match endpoint::serve(listener, endpoint).await {} });
+        // Before the first message runs, what lies in the folder is live.
+        folder.publish_all(&publisher).await?;
+        let published = tokio::spawn(async move { folder.publish_changes(&publisher).await });
+        let consumer = tokio::spawn(consume(queue, invoker.clone(), stopping));
+        write_address(&data, address)?;
+        Ok(Self { address, invoker, stop, consumer, others: vec![served, published], _lock: lock })
+    }
+
+    /// Where the endpoint listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The address of the task queue.
+    pub fn queue_url(&self) -> String {
+        queue_url(self.address, QUEUE)
+    }
+
+    /// Receives nothing more, lets what runs go on for up to `grace`, gives the rest back, and ends.
+    pub async fn stop(self, grace: Duration) {
+        self.stop.send_replace(true);
+        let _ = self.consumer.await;
+        let ended = self.invoker.ended();
+        tokio::pin!(ended);
+        if tokio::time::timeout(grace, &mut ended).await.is_err() {
+            self.invoker.worker.stop();
+            ended.await;
+        }
+        self.others.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// The address of a queue of a stack.
+pub fn queue_url(address: SocketAddr, queue: &str) -> String {
+    format!("http://{address}/000000000000/{queue}")
+}
+
+/// Where a stack keeps its registry.
+fn registry_path(data: &Path) -> PathBuf {
+    data.join("registry")
+}
+
+/// Where a running stack writes down how to reach it.
+fn address_path(data: &Path) -> PathBuf {
+    data.join("dev.json")
+}
+
+/// The endpoint of the stack that last used a data folder; whether it still runs shows when it is called.
+pub fn last_address(data: &Path) -> Option<SocketAddr> {
+    let text = std::fs::read_to_string(address_path(data)).ok()?;
+    let value: serde_json::Value = serde_json::from_str(&text).ok()?;
+    value.get("listen")?.as_str()?.parse().ok()
+}
+
+fn write_address(data: &Path, address: SocketAddr) -> Result<()> {
+    let path = address_path(data);
+    std::fs::write(&path, json!({ "listen": address }).to_string())
+        .with_context(|| format!("write {}", path.display()))
+}
+
+/// One process at a time: two consumers would be harmless, two writers of the registry would not. The folder is for its
+/// owner alone, because the machine code in it is executed.
+fn lock(data: &Path) -> Result<File> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(data).with_context(|| format!("create {}", data.display()))?;
+    let path = data.join("lock");
+    let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
+    if file.try_lock().is_err() {
+        bail!("{} is in use by another `wasq dev`; end it, or take another folder by --data", data.display());
+    }
+    Ok(file)
+}
+
+async fn create_queues(queues: &Queues, lease: Duration) -> Result<()> {
+    let retention = ("MessageRetentionPeriod".to_owned(), RETENTION_SECONDS.to_string());
+    let redrive =
+        json!({ "deadLetterTargetArn": arn_of_queue(DEAD_LETTERS), "maxReceiveCount": RECEIVES_MAX });
+    let attributes = [
+        ("VisibilityTimeout".to_owned(), lease.as_secs().max(1).to_string()),
+        ("RedrivePolicy".to_owned(), redrive.to_string()),
+        retention.clone(),
+    ];
+    queues.create(DEAD_LETTERS.to_owned(), [retention].into(), Default::default()).await?;
+    // They may be there from another version or with another lease.
+    if queues.exists(QUEUE.to_owned()).await.is_ok() {
+        queues.set_attributes(QUEUE.to_owned(), attributes.into()).await?;
+    } else {
+        queues.create(QUEUE.to_owned(), attributes.into(), Default::default()).await?;
+    }
+    Ok(())
+}
+
+/// The schedule: one run of the consumer after the other, until the stack stops.
+async fn consume(queue: TaskQueue, invoker: LocalInvoker, stopping: watch::Receiver<bool>) {
+    while !*stopping.borrow() {
+        let settings = DrainSettings {
+            mode: Mode::Window,
+            until: SystemClock.now().plus(TICK),
+            receivers: RECEIVERS,
+            in_flight_max: IN_FLIGHT_MAX,
+        };
+        let clock = UntilStopped(stopping.clone());
+        let summary = drain(&queue, &invoker, &clock, settings).await;
+        tracing::debug!(?summary, "drained");
+    }
+}
+
+/// The clock of the consumer: when the stack is to stop, its time is up.
+struct UntilStopped(watch::Receiver<bool>);
+
+impl Clock for UntilStopped {
+    fn now(&self) -> Timestamp {
+        if *self.0.borrow() { Timestamp::from_ms(u64::MAX) } else { SystemClock.now() }
+    }
+}
+
+/// A task of a registry, or the refused upload of one.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// What is live, if something is.
+    pub live: Option<LiveRecord>,
+    /// Why the last upload is not, if it was refused.
+    pub rejected: Option<Rejection>,
+}
+
+/// The tasks in a stack's registry, by name.
+pub fn list_tasks(data: &Path) -> Result<Vec<Listed>> {
+    let registry = registry_path(data);
+    let mut tasks = std::collections::BTreeMap::new();
+    for record in read_all::<LiveRecord>(&registry.join("live"))? {
+        tasks.insert(record.task.clone(), Listed { live: Some(record), rejected: None });
+    }
+    for rejection in read_all::<Rejection>(&registry.join("rejected"))? {
+        let task = tasks.entry(rejection.task.clone()).or_insert(Listed { live: None, rejected: None });
+        task.rejected = Some(rejection);
+    }
+    Ok(tasks.into_values().collect())
+}
+
+fn read_all<T: serde::de::DeserializeOwned>(folder: &Path) -> Result<Vec<T>> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Ok(Vec::new());
+    };
+    let mut records = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+            records.push(serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?);
+        }
+    }
+    Ok(records)
+}

@@ -1,0 +1,130 @@
+//! What the worker can be invoked with.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::delivery::Attribute;
+use crate::{Batch, Delivery, Message, MessageError, Timestamp};
+
+/// What the worker was invoked with; told apart by its keys.
+#[derive(Clone, Debug)]
+pub enum WorkerEvent {
+    /// A plain message (`task`): run it and answer with its outcome.
+    Message(Message),
+    /// A batch from the consumer (`deliveries`).
+    Batch(Batch),
+    /// A batch from an SQS event source mapping (`Records`): answer with the entries that failed.
+    EventSource(Batch),
+}
+
+/// Why an invoke's payload is no worker event.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EventError {
+    /// No JSON object, or none of the three keys.
+    #[error(
+        "not a worker event: {0}; expected an object with \"task\" (a message), \"deliveries\" (from the consumer) or \"Records\" (from SQS)"
+    )]
+    Unknown(String),
+    /// A plain message of the wrong shape.
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    /// A batch of the wrong shape.
+    #[error("not a valid {what}: {problem}")]
+    Batch {
+        /// Which of the two batches it is.
+        what: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl WorkerEvent {
+    /// Reads an invoke's payload. An event source mapping does not say when its lease ends: that is `lease_until`.
+    pub fn parse(payload: &str, lease_until: Timestamp) -> Result<Self, EventError> {
+        let keys: BTreeMap<String, &RawValue> =
+            serde_json::from_str(payload).map_err(|e| EventError::Unknown(e.to_string()))?;
+        let batch = |what, e: serde_json::Error| EventError::Batch { what, problem: e.to_string() };
+        if keys.contains_key("task") {
+            Ok(Self::Message(Message::parse(payload)?))
+        } else if keys.contains_key("deliveries") {
+            let parsed = serde_json::from_str(payload).map_err(|e| batch("consumer batch", e))?;
+            Ok(Self::Batch(parsed))
+        } else if keys.contains_key("Records") {
+            let SqsEvent { records } = serde_json::from_str(payload).map_err(|e| batch("SQS event", e))?;
+            let deliveries = records.into_iter().map(|r| r.into_delivery(lease_until));
+            Ok(Self::EventSource(Batch { deliveries: deliveries.collect() }))
+        } else {
+            let found: Vec<_> = keys.keys().take(8).map(String::as_str).collect();
+            Err(EventError::Unknown(format!("its keys are {found:?}")))
+        }
+    }
+}
+
+/// The answer to an event source mapping: what must not be deleted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchResponse {
+    /// The messages that were not finished.
+    #[serde(rename = "batchItemFailures")]
+    pub failures: Vec<BatchItemFailure>,
+}
+
+/// One message that was not finished.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchItemFailure {
+    /// The message's SQS id.
+    #[serde(rename = "itemIdentifier")]
+    pub message_id: String,
+}
+
+#[derive(Deserialize)]
+struct SqsEvent {
+    #[serde(rename = "Records")]
+    records: Vec<SqsRecord>,
+}
+
+/// A record as AWS documents it; keys that wasq does not need are left out.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SqsRecord {
+    message_id: String,
+    receipt_handle: String,
+    body: String,
+    attributes: SqsAttributes,
+    #[serde(default)]
+    message_attributes: BTreeMap<String, Attribute>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct SqsAttributes {
+    #[serde(deserialize_with = "number")]
+    approximate_receive_count: u64,
+    #[serde(deserialize_with = "number")]
+    approximate_first_receive_timestamp: u64,
+    message_group_id: Option<String>,
+}
+
+impl SqsRecord {
+    fn into_delivery(self, lease_until: Timestamp) -> Delivery {
+        let attributes = self.attributes;
+        Delivery {
+            message_id: self.message_id,
+            body: self.body,
+            receipt: self.receipt_handle,
+            receive_count: u32::try_from(attributes.approximate_receive_count).unwrap_or(u32::MAX),
+            lease_until,
+            first_received: Timestamp::from_ms(attributes.approximate_first_receive_timestamp),
+            attributes: self.message_attributes,
+            group: attributes.message_group_id,
+        }
+    }
+}
+
+/// SQS writes its numbers as strings.
+fn number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse()
+        .map_err(|_| serde::de::Error::custom(format!("expected a whole number in a string, got {text:?}")))
+}

@@ -1,0 +1,29 @@
+#![doc = include_str!("../README.md")]
+
+mod dead_letter;
+mod delivery;
+mod digest;
+mod event;
+mod live;
+mod message;
+mod name;
+mod outcome;
+mod publish;
+mod settings;
+mod time;
+mod units;
+mod vars;
+
+pub use dead_letter::{DeadLetter, TextAttribute};
+pub use delivery::{Attribute, Batch, Delivery};
+pub use digest::{Digest, DigestError};
+pub use event::{BatchItemFailure, BatchResponse, EventError, WorkerEvent};
+pub use live::{Artifact, Fingerprint, LiveRecord, Rejection, Version, WORLD};
+pub use message::{MAX_MESSAGE_BYTES, Message, MessageError};
+pub use name::{NameError, TaskName};
+pub use outcome::{Blame, End, Ended, Failure, FailureKind, Outcome};
+pub use publish::PublishRequest;
+pub use settings::{AllowedHost, Backoff, Caps, Settings, SettingsError};
+pub use time::{Clock, SystemClock, Timestamp};
+pub use units::{ByteCount, UnitError, format_duration, parse_duration};
+pub use vars::{VarError, Vars};

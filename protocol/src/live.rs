@@ -1,0 +1,106 @@
+//! What the registry says about a task: the version that is live, and why an upload was refused.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, Settings, TaskName, Timestamp};
+
+/// The world that this version of wasq runs, as it stands in live records.
+pub const WORLD: &str = "wasq:task/task@0.1.0";
+
+/// What an artifact was compiled for: wasmtime version, CPU target and engine configuration, in one word that is safe
+/// in an object key. The engine crate makes it; everybody else only compares it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Fingerprint(pub String);
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// `live/NAME.json`: what runs when a message names this task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveRecord {
+    /// The task's name.
+    pub task: TaskName,
+    /// The version that is live.
+    #[serde(flatten)]
+    pub version: Version,
+    /// Machine code of that version, by what it was compiled for.
+    pub artifacts: BTreeMap<Fingerprint, Artifact>,
+    /// When a first version of this task went live.
+    pub first_published: Timestamp,
+    /// Earlier versions, newest first, at most [`LiveRecord::HISTORY_MAX`].
+    pub history: Vec<Version>,
+}
+
+/// One published version of a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// Counts the publications of this task; the first is 1.
+    pub version: u64,
+    /// The module's digest, which is also its key: `modules/DIGEST.wasm`.
+    pub digest: Digest,
+    /// The world that the module was validated against.
+    pub world: String,
+    /// How it is run.
+    pub settings: Settings,
+    /// When it went live.
+    pub published: Timestamp,
+}
+
+/// Machine code in the registry: `compiled/FINGERPRINT/DIGEST.cwasm`, where DIGEST is the module's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// The digest of the machine code itself; checked before it is mapped.
+    pub sha256: Digest,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// When it was made. A message that was received before this could not have run.
+    pub compiled: Timestamp,
+}
+
+impl LiveRecord {
+    /// How many earlier versions a record keeps.
+    pub const HISTORY_MAX: usize = 50;
+
+    /// Where the record stands in the registry.
+    pub fn key(task: &TaskName) -> String {
+        format!("live/{task}.json")
+    }
+
+    /// Where a module stands in the registry.
+    pub fn module_key(digest: &Digest) -> String {
+        format!("modules/{digest}.wasm")
+    }
+
+    /// Where the machine code of a module stands in the registry.
+    pub fn artifact_key(fingerprint: &Fingerprint, digest: &Digest) -> String {
+        format!("compiled/{fingerprint}/{digest}.cwasm")
+    }
+}
+
+/// `rejected/NAME.json`: why the last upload did not go live. Removed by the next upload that does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// The task's name.
+    pub task: TaskName,
+    /// The digest of what was uploaded, if there was a module.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub digest: Option<Digest>,
+    /// What is wrong with it, and where.
+    pub reason: String,
+    /// When it was refused.
+    pub at: Timestamp,
+}
+
+impl Rejection {
+    /// Where the record stands in the registry.
+    pub fn key(task: &TaskName) -> String {
+        format!("rejected/{task}.json")
+    }
+}

@@ -1,0 +1,215 @@
+//! The message: what a sender puts into the queue.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{TaskName, Timestamp};
+
+/// The largest message body, in bytes. SQS takes 1 MiB including attributes, and the consumer must fit a body with
+/// its envelope into one asynchronous Lambda invoke, which takes 1 MiB as well.
+pub const MAX_MESSAGE_BYTES: usize = 1_000_000;
+
+/// A message as its sender wrote it: which task to run, and with what.
+///
+/// ```
+/// let message = wasq_protocol::Message::parse(r#"{"task": "github_repositories", "params": {"user": "javimb"}}"#)?;
+/// assert_eq!(message.task.as_str(), "github_repositories");
+/// assert_eq!(message.params.get(), r#"{"user": "javimb"}"#);
+/// # Ok::<(), wasq_protocol::MessageError>(())
+/// ```
+#[derive(Clone, Debug, Serialize)]
+pub struct Message {
+    /// The task to run.
+    pub task: TaskName,
+    /// What the task gets, as the sender's own JSON text, so that no digit of a number is lost.
+    pub params: Box<RawValue>,
+    /// The sender's own id, by which the task can recognise a repetition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Run no earlier than this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+    /// The id of the message whose task sent this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// The id of the message at the top of the chain of parents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
+    /// How many parents are above this message.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub depth: u32,
+    /// W3C trace context.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    /// Keys that wasq does not know: kept, ignored, and warned about in the log.
+    #[serde(flatten)]
+    pub unknown: BTreeMap<String, Box<RawValue>>,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+/// Why a message body is no message: what is wrong, and at which JSON path (`$` is the whole body).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageError {
+    /// The JSON path of the offending value, such as `$.task`.
+    pub path: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl fmt::Display for MessageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not a valid message: at {}: {}", self.path, self.problem)
+    }
+}
+
+impl std::error::Error for MessageError {}
+
+impl Message {
+    /// A message for `task` with nothing but params.
+    pub fn new(task: TaskName, params: Box<RawValue>) -> Self {
+        Self {
+            task,
+            params,
+            id: None,
+            not_before: None,
+            parent: None,
+            root: None,
+            depth: 0,
+            traceparent: None,
+            unknown: BTreeMap::new(),
+        }
+    }
+
+    /// Reads a message body.
+    pub fn parse(body: &str) -> Result<Self, MessageError> {
+        let at = |path: &str, problem: String| MessageError { path: path.to_owned(), problem };
+        if body.len() > MAX_MESSAGE_BYTES {
+            return Err(at(
+                "$",
+                format!("the body has {} bytes; the most is {MAX_MESSAGE_BYTES}", body.len()),
+            ));
+        }
+        let value: &RawValue = serde_json::from_str(body).map_err(|e| at("$", format!("not JSON: {e}")))?;
+        if !value.get().starts_with('{') {
+            let problem = format!("expected an object such as {EXAMPLE}, got {}", kind(value));
+            return Err(at("$", problem));
+        }
+        let Entries(mut entries) = serde_json::from_str(body).map_err(|e| at("$", e.to_string()))?;
+
+        let Some(task) = take::<String>(&mut entries, "task")? else {
+            let problem = format!("missing; a message looks like {EXAMPLE}");
+            return Err(at("$.task", problem));
+        };
+        let task = task.parse().map_err(|e| at("$.task", format!("{e}: {task:?}")))?;
+        let params = entries.remove("params").unwrap_or_else(empty_object);
+        let id = take::<String>(&mut entries, "id")?;
+        if let Some(id) = &id {
+            check_id(id).map_err(|problem| at("$.id", problem))?;
+        }
+        let not_before = match take::<String>(&mut entries, "not_before")? {
+            Some(text) => Some(text.parse().map_err(|e| at("$.not_before", e))?),
+            None => None,
+        };
+        Ok(Self {
+            task,
+            params,
+            id,
+            not_before,
+            parent: take(&mut entries, "parent")?,
+            root: take(&mut entries, "root")?,
+            depth: take(&mut entries, "depth")?.unwrap_or(0),
+            traceparent: take(&mut entries, "traceparent")?,
+            unknown: entries,
+        })
+    }
+
+    /// The message as JSON text.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a message has string keys only")
+    }
+}
+
+const EXAMPLE: &str = r#"{"task": "NAME", "params": {}}"#;
+
+/// A sender's id goes into log lines, attributes and file names of results: 1-128 printable ASCII characters.
+pub(crate) fn check_id(id: &str) -> Result<(), String> {
+    if id.is_empty() || id.len() > 128 || !id.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(format!("an id has 1-128 printable ASCII characters and no blanks, not {id:?}"));
+    }
+    Ok(())
+}
+
+fn empty_object() -> Box<RawValue> {
+    RawValue::from_string("{}".to_owned()).expect("{} is JSON")
+}
+
+/// Takes a known key out of `entries`; an explicit `null` counts as absent.
+fn take<T: for<'de> Deserialize<'de>>(
+    entries: &mut BTreeMap<String, Box<RawValue>>,
+    key: &str,
+) -> Result<Option<T>, MessageError> {
+    let Some(raw) = entries.remove(key) else {
+        return Ok(None);
+    };
+    serde_json::from_str(raw.get()).map_err(|_| MessageError {
+        path: format!("$.{key}"),
+        problem: format!("expected {}, got {}", expected(key), kind(&raw)),
+    })
+}
+
+fn expected(key: &str) -> &'static str {
+    match key {
+        "depth" => "a whole number from 0 to 4294967295",
+        _ => "a string",
+    }
+}
+
+/// What a JSON value is, in words, with the value itself where it is short.
+fn kind(value: &RawValue) -> String {
+    let text = value.get();
+    let what = match text.as_bytes().first() {
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        Some(b'"') => "a string",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "a number",
+    };
+    if text.len() <= 40 { format!("{what}: {text}") } else { what.to_owned() }
+}
+
+/// The entries of a JSON object, values unparsed. A key that occurs twice is an error: which of the two was
+/// meant cannot be known.
+struct Entries(BTreeMap<String, Box<RawValue>>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EntriesVisitor;
+        impl<'de> Visitor<'de> for EntriesVisitor {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+                let mut entries = BTreeMap::new();
+                while let Some((key, value)) = map.next_entry::<String, Box<RawValue>>()? {
+                    if entries.insert(key.clone(), value).is_some() {
+                        let problem = format!("the key {key:?} occurs twice");
+                        return Err(serde::de::Error::custom(problem));
+                    }
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_map(EntriesVisitor)
+    }
+}

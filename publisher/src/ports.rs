@@ -1,0 +1,49 @@
+//! What the publisher needs from the outside: buckets.
+
+use anyhow::Result;
+
+/// A bucket: objects by key. The tasks bucket is only read; the registry bucket is written as well.
+pub trait Bucket: Send + Sync + 'static {
+    /// An object, or `None` if there is none under `key`.
+    fn get(&self, key: &str) -> impl Future<Output = Result<Option<Object>>> + Send;
+
+    /// Writes an object whole, if `condition` holds; nobody ever reads half of one.
+    fn put(
+        &self,
+        key: &str,
+        bytes: Vec<u8>,
+        condition: Condition,
+    ) -> impl Future<Output = Result<Put>> + Send;
+
+    /// Removes an object; there need not be one.
+    fn delete(&self, key: &str) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// An object, and the tag of the state that was read.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// The content.
+    pub bytes: Vec<u8>,
+    /// Changes whenever the content does (S3's ETag).
+    pub tag: String,
+}
+
+/// When a write may take place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Whatever is there.
+    Always,
+    /// Only if there is no object.
+    Absent,
+    /// Only if the object still has this tag.
+    Unchanged(String),
+}
+
+/// What came of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// It was made.
+    Done,
+    /// The condition did not hold; nothing was written.
+    Conflict,
+}

@@ -1,0 +1,207 @@
+//! Publishing: from an upload to a moved live pointer.
+
+use anyhow::{Context, Result, bail};
+use wasq_engine::{Engine, fingerprint};
+use wasq_protocol::{
+    Artifact, Clock, Digest, Fingerprint, LiveRecord, Rejection, Settings, TaskName, Version, WORLD,
+};
+
+use crate::compile::compile;
+use crate::ports::{Bucket, Condition, Object, Put};
+
+/// Publishes tasks from one bucket into another.
+pub struct Publisher<T, R, C> {
+    tasks: T,
+    registry: R,
+    clock: C,
+    engine: Engine,
+    fingerprint: Fingerprint,
+}
+
+/// What came of an upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// It is live as this version.
+    Live(Version),
+    /// It was live already, with the same settings.
+    Unchanged(Version),
+    /// It was refused; what was live before still is.
+    Rejected(Rejection),
+    /// There are settings but no module yet, or nothing at all.
+    NoModule,
+}
+
+/// How often a lost race for the live pointer is run again, each time from the newest upload.
+const RACES_MAX: usize = 8;
+
+impl<T: Bucket, R: Bucket, C: Clock> Publisher<T, R, C> {
+    /// A publisher from the bucket `tasks` into the bucket `registry`.
+    pub fn new(tasks: T, registry: R, clock: C) -> Result<Self> {
+        Ok(Self {
+            tasks,
+            registry,
+            clock,
+            engine: Engine::compiler().map_err(|e| anyhow::anyhow!("start the compiler: {e:#}"))?,
+            fingerprint: fingerprint(),
+        })
+    }
+
+    /// Makes the newest upload of a task live, or says why not. `Err` is a fault of the buckets: try again.
+    pub async fn publish(&self, task: &TaskName) -> Result<Published> {
+        for _ in 0..RACES_MAX {
+            if let Some(published) = self.try_publish(task).await? {
+                return Ok(published);
+            }
+            tracing::info!(%task, "another publisher was faster, once more from the newest upload");
+        }
+        bail!("publish {task}: the live record changed {RACES_MAX} times while it was being written")
+    }
+
+    /// Compiles the live module of a task for this publisher's fingerprint, whatever the registry has.
+    pub async fn recompile(&self, task: &TaskName) -> Result<()> {
+        for _ in 0..RACES_MAX {
+            let Some((mut record, tag)) = self.live(task).await? else {
+                bail!("recompile {task}: no task of this name is live");
+            };
+            let digest = record.version.digest;
+            let key = LiveRecord::module_key(&digest);
+            let module = self.registry.get(&key).await?;
+            let module = module.with_context(|| format!("the registry has no {key}"))?;
+            let artifact = match self.compile_and_store(&digest, module.bytes).await? {
+                Ok(artifact) => artifact,
+                Err(reason) => bail!("recompile {task}: {reason}"),
+            };
+            record.artifacts.insert(self.fingerprint.clone(), artifact);
+            if self.put_live(&record, Condition::Unchanged(tag)).await? == Put::Done {
+                return Ok(());
+            }
+        }
+        bail!("recompile {task}: the live record changed {RACES_MAX} times while it was being written")
+    }
+
+    /// One attempt; `None` if another publisher moved the pointer meanwhile.
+    async fn try_publish(&self, task: &TaskName) -> Result<Option<Published>> {
+        // The pointer first: an upload that comes after this read moves the pointer after us, or makes us lose.
+        let live = self.live(task).await?;
+        let Some(module) = self.tasks.get(&format!("{task}.wasm")).await? else {
+            return Ok(Some(Published::NoModule));
+        };
+        let settings = self.tasks.get(&format!("{task}.toml")).await?;
+        let digest = Digest::of(&module.bytes);
+
+        let settings = match settings.map(read_settings).transpose() {
+            Ok(settings) => settings.unwrap_or_default(),
+            Err(reason) => {
+                let reason = format!("{task}.toml: {reason}");
+                return self.reject(task, digest, reason).await.map(Some);
+            }
+        };
+        if let Some((record, _)) = &live
+            && record.version.digest == digest
+            && record.version.settings == settings
+            && record.artifacts.contains_key(&self.fingerprint)
+        {
+            self.registry.delete(&Rejection::key(task)).await?;
+            return Ok(Some(Published::Unchanged(record.version.clone())));
+        }
+        let artifact = match self.artifact(&live, &digest, module).await? {
+            Ok(artifact) => artifact,
+            Err(reason) => {
+                let reason = format!("{task}.wasm: {reason}");
+                return self.reject(task, digest, reason).await.map(Some);
+            }
+        };
+        let now = self.clock.now();
+        let version = Version {
+            version: live.as_ref().map_or(1, |(record, _)| record.version.version + 1),
+            digest,
+            world: WORLD.to_owned(),
+            settings,
+            published: now,
+        };
+        let (condition, first_published, history) = match live {
+            None => (Condition::Absent, now, Vec::new()),
+            Some((record, tag)) => {
+                let mut history = record.history;
+                history.insert(0, record.version);
+                history.truncate(LiveRecord::HISTORY_MAX);
+                (Condition::Unchanged(tag), record.first_published, history)
+            }
+        };
+        let record = LiveRecord {
+            task: task.clone(),
+            version: version.clone(),
+            artifacts: [(self.fingerprint.clone(), artifact)].into(),
+            first_published,
+            history,
+        };
+        if self.put_live(&record, condition).await? == Put::Conflict {
+            return Ok(None);
+        }
+        self.registry.delete(&Rejection::key(task)).await?;
+        Ok(Some(Published::Live(version)))
+    }
+
+    /// The artifact of a module: the live one if only the settings changed, otherwise a new one.
+    async fn artifact(
+        &self,
+        live: &Option<(LiveRecord, String)>,
+        digest: &Digest,
+        module: Object,
+    ) -> Result<Result<Artifact, String>> {
+        if let Some((record, _)) = live
+            && record.version.digest == *digest
+            && let Some(artifact) = record.artifacts.get(&self.fingerprint)
+        {
+            return Ok(Ok(*artifact));
+        }
+        self.compile_and_store(digest, module.bytes).await
+    }
+
+    /// Compiles a module and stores both. The inner error is the module's fault.
+    async fn compile_and_store(&self, digest: &Digest, wasm: Vec<u8>) -> Result<Result<Artifact, String>> {
+        let engine = self.engine.clone();
+        let compiling = tokio::task::spawn_blocking(move || (compile(&engine, &wasm), wasm));
+        let (compiled, wasm) = compiling.await.context("compile")?;
+        let machine_code = match compiled {
+            Ok(machine_code) => machine_code,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let artifact = Artifact {
+            sha256: Digest::of(&machine_code),
+            bytes: machine_code.len() as u64,
+            compiled: self.clock.now(),
+        };
+        let module_key = LiveRecord::module_key(digest);
+        self.registry.put(&module_key, wasm, Condition::Always).await?;
+        let artifact_key = LiveRecord::artifact_key(&self.fingerprint, digest);
+        self.registry.put(&artifact_key, machine_code, Condition::Always).await?;
+        Ok(Ok(artifact))
+    }
+
+    async fn reject(&self, task: &TaskName, digest: Digest, reason: String) -> Result<Published> {
+        let rejection = Rejection { task: task.clone(), digest: Some(digest), reason, at: self.clock.now() };
+        let json = serde_json::to_vec_pretty(&rejection).context("write a rejection")?;
+        self.registry.put(&Rejection::key(task), json, Condition::Always).await?;
+        Ok(Published::Rejected(rejection))
+    }
+
+    async fn live(&self, task: &TaskName) -> Result<Option<(LiveRecord, String)>> {
+        let key = LiveRecord::key(task);
+        let Some(object) = self.registry.get(&key).await? else {
+            return Ok(None);
+        };
+        let record = serde_json::from_slice(&object.bytes).with_context(|| format!("read {key}"))?;
+        Ok(Some((record, object.tag)))
+    }
+
+    async fn put_live(&self, record: &LiveRecord, condition: Condition) -> Result<Put> {
+        let json = serde_json::to_vec_pretty(record).context("write a live record")?;
+        self.registry.put(&LiveRecord::key(&record.task), json, condition).await
+    }
+}
+
+fn read_settings(object: Object) -> Result<Settings, String> {
+    let text = String::from_utf8(object.bytes).map_err(|e| format!("not UTF-8: {e}"))?;
+    Settings::from_toml(&text).map_err(|e| e.to_string())
+}

@@ -1,0 +1,185 @@
+//! From verdicts to queue calls.
+//!
+//! The order of the calls is the promise: children before the parent's delete, the dead letter's copy before the
+//! original's delete. A crash between two of them can only make a message run twice.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use wasq_protocol::{Clock, DeadLetter, Delivery, Failure, FailureKind, Outcome};
+
+use crate::attempt::Attempt;
+use crate::ports::{Finished, Observer, Queue, Registry};
+use crate::verdict::Verdict;
+use crate::worker::Inner;
+
+/// A delivery whose fate is decided.
+pub(crate) struct Decided {
+    pub(crate) delivery: Delivery,
+    pub(crate) attempt: Attempt,
+}
+
+/// After a child or a dead letter could not be sent, its message is tried again after this.
+const SEND_FAILED_WAIT: Duration = Duration::from_secs(5);
+/// As many as one batch call of SQS takes.
+const BATCH_MAX: usize = 10;
+
+/// Acknowledges deliveries as they come, in batches of what is there, until the channel closes. Returns the SQS ids of
+/// the messages that are finished; every other one comes again.
+pub(crate) async fn acknowledge<Q: Queue, R: Registry, O: Observer, C: Clock>(
+    worker: &Inner<Q, R, O, C>,
+    mut decided: mpsc::Receiver<Decided>,
+) -> Vec<String> {
+    let mut finished = Vec::new();
+    let mut batch = Vec::with_capacity(BATCH_MAX);
+    while decided.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        let batch = std::mem::take(&mut batch);
+        finished.extend(acknowledge_batch(worker, batch).await);
+    }
+    finished
+}
+
+async fn acknowledge_batch<Q: Queue, R: Registry, O: Observer, C: Clock>(
+    worker: &Inner<Q, R, O, C>,
+    mut batch: Vec<Decided>,
+) -> Vec<String> {
+    send_children(worker, &mut batch).await;
+    send_dead_letters(worker, &mut batch).await;
+
+    let mut delete = Vec::new();
+    let mut visible = Vec::new();
+    let mut done = Vec::new();
+    for Decided { delivery, attempt } in &batch {
+        match attempt.verdict {
+            Verdict::Done | Verdict::DeadLetter => {
+                delete.push(delivery.receipt.clone());
+                done.push(delivery.message_id.clone());
+            }
+            Verdict::Retry(after) | Verdict::GiveBack(after) => {
+                visible.push((delivery.receipt.clone(), after));
+            }
+        }
+    }
+    if !delete.is_empty() {
+        report("delete a finished message, it may run again", worker.queue.delete(delete).await);
+    }
+    if !visible.is_empty() {
+        let results = worker.queue.set_visibility(visible).await;
+        report("give a message back, it comes again when its lease ends", results);
+    }
+    for Decided { delivery, attempt } in &batch {
+        finished(worker, delivery, attempt);
+    }
+    done
+}
+
+/// Sends the children of every finished message. A parent of which one child could not be sent is not finished: it
+/// runs again and sends the same ids.
+async fn send_children<Q: Queue, R: Registry, O: Observer, C: Clock>(
+    worker: &Inner<Q, R, O, C>,
+    batch: &mut [Decided],
+) {
+    let mut children = Vec::new();
+    let mut parents = Vec::new();
+    for (i, decided) in batch.iter_mut().enumerate() {
+        let sent = std::mem::take(&mut decided.attempt.children);
+        parents.extend(std::iter::repeat_n(i, sent.len()));
+        children.extend(sent);
+    }
+    if children.is_empty() {
+        return;
+    }
+    let results = worker.queue.send(children).await;
+    for (parent, result) in parents.into_iter().zip(results) {
+        if let Err(e) = result {
+            put_off(&mut batch[parent].attempt, format!("send a child task: {e:#}"));
+        }
+    }
+}
+
+async fn send_dead_letters<Q: Queue, R: Registry, O: Observer, C: Clock>(
+    worker: &Inner<Q, R, O, C>,
+    batch: &mut [Decided],
+) {
+    let mut letters = Vec::new();
+    let mut places = Vec::new();
+    for (i, Decided { delivery, attempt }) in batch.iter().enumerate() {
+        if attempt.verdict == Verdict::DeadLetter
+            && let Outcome::Failure(failure) = &attempt.outcome
+        {
+            let letter = DeadLetter {
+                failure: failure.clone(),
+                id: attempt.id.clone(),
+                task: attempt.task.clone(),
+                attempts: attempt.attempt,
+                first_received: delivery.first_received,
+                failed: worker.clock.now(),
+                digest: attempt.digest,
+            };
+            letters.push((delivery.clone(), letter));
+            places.push(i);
+        }
+    }
+    if letters.is_empty() {
+        return;
+    }
+    let results = worker.queue.send_dead_letters(letters).await;
+    for (i, result) in places.into_iter().zip(results) {
+        if let Err(e) = result {
+            put_off(&mut batch[i].attempt, format!("send to the dead-letter queue: {e:#}"));
+        }
+    }
+}
+
+/// Turns a verdict that could not be carried out into another try.
+fn put_off(attempt: &mut Attempt, why: String) {
+    tracing::error!(id = attempt.id, "{why}; the message is tried again");
+    attempt.outcome = Outcome::Failure(Failure::new(FailureKind::Unavailable, why));
+    attempt.verdict = Verdict::GiveBack(SEND_FAILED_WAIT);
+}
+
+fn report(what: &str, results: Vec<anyhow::Result<()>>) {
+    for error in results.into_iter().filter_map(Result::err) {
+        tracing::warn!("could not {what}: {error:#}");
+    }
+}
+
+/// One line per delivery, and the observer's notice.
+fn finished<Q: Queue, R: Registry, O: Observer, C: Clock>(
+    worker: &Inner<Q, R, O, C>,
+    delivery: &Delivery,
+    attempt: &Attempt,
+) {
+    let finished = Finished {
+        delivery,
+        id: &attempt.id,
+        task: attempt.task.as_ref(),
+        attempt: attempt.attempt,
+        outcome: &attempt.outcome,
+        verdict: &attempt.verdict,
+        duration: attempt.duration,
+        peak_memory: attempt.peak_memory,
+    };
+    worker.observer.finished(&finished);
+
+    let task = attempt.task.as_ref().map_or("-", |task| task.as_str());
+    let (id, n) = (&attempt.id, attempt.attempt);
+    let ms = attempt.duration.as_secs_f64() * 1000.0;
+    let digest = attempt.digest.map(|digest| digest.short());
+    match (&attempt.verdict, finished.failure()) {
+        (verdict, Some(failure)) => {
+            let then = match verdict {
+                Verdict::DeadLetter => "moved to the dead-letter queue".to_owned(),
+                Verdict::Retry(after) => format!("next attempt in {:.1} s", after.as_secs_f64()),
+                Verdict::GiveBack(after) => format!("given back for {:.1} s", after.as_secs_f64()),
+                Verdict::Done => "finished".to_owned(),
+            };
+            let kind = failure.kind.as_str();
+            tracing::warn!(task, id, attempt = n, kind, ms, digest, "{}; {then}", failure.message);
+        }
+        (_, None) => {
+            let peak_memory = attempt.peak_memory;
+            tracing::info!(task, id, attempt = n, ms, peak_memory, digest, "done");
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! One delivery: from its body to an outcome and a verdict.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wasq_engine::{Child, Report, Run, RunContext};
+use wasq_protocol::{
+    Clock, Delivery, Digest, Failure, FailureKind, LiveRecord, Message, Outcome, Settings, TaskName,
+    Timestamp,
+};
+
+use crate::ports::{ArtifactError, Observer, Queue, Registry};
+use crate::verdict::{Case, Verdict, WAIT_MAX, judge, receives_before_ready};
+use crate::worker::{Inner, LEASE_MARGIN};
+
+/// What came of a delivery.
+pub(crate) struct Attempt {
+    pub(crate) id: String,
+    pub(crate) task: Option<TaskName>,
+    pub(crate) attempt: u32,
+    pub(crate) outcome: Outcome,
+    pub(crate) verdict: Verdict,
+    pub(crate) children: Vec<Child>,
+    pub(crate) digest: Option<Digest>,
+    pub(crate) duration: Duration,
+    pub(crate) peak_memory: u64,
+}
+
+/// Deals with one delivery. `None`: its lease is over or nearly so, and it must not be touched.
+pub(crate) async fn attempt<Q: Queue, R: Registry, O: Observer, C: Clock>(
+    worker: &Inner<Q, R, O, C>,
+    delivery: &Delivery,
+    ends: Timestamp,
+) -> Option<Attempt> {
+    let now = worker.clock.now();
+    if delivery.lease_until.since(now) < LEASE_MARGIN {
+        return None;
+    }
+    let known_for = now.since(delivery.first_received);
+    let message = match Message::parse(&delivery.body) {
+        Ok(message) => message,
+        Err(e) => {
+            let failure = Failure::new(FailureKind::Malformed, e.to_string());
+            return Some(Attempt {
+                id: delivery.message_id.clone(),
+                task: None,
+                attempt: delivery.receive_count,
+                outcome: Outcome::Failure(failure),
+                verdict: Verdict::DeadLetter,
+                children: Vec::new(),
+                digest: None,
+                duration: Duration::ZERO,
+                peak_memory: 0,
+            });
+        }
+    };
+    let early = message.not_before.map(|at| at.since(now)).unwrap_or_default();
+    if early > Duration::ZERO {
+        let failure = Failure::new(FailureKind::Interrupted, "not_before lies ahead");
+        return Some(Attempt {
+            id: id_of(&message, delivery),
+            task: Some(message.task),
+            attempt: delivery.receive_count,
+            outcome: Outcome::Failure(failure),
+            verdict: Verdict::GiveBack(early.min(WAIT_MAX)),
+            children: Vec::new(),
+            digest: None,
+            duration: Duration::ZERO,
+            peak_memory: 0,
+        });
+    }
+    let id = id_of(&message, delivery);
+    let order = Order {
+        message: &message,
+        id: &id,
+        receive_count: delivery.receive_count,
+        first_received: Some(delivery.first_received),
+        ends,
+    };
+    let ran = run(worker, order).await;
+    let verdict = match &ran.outcome {
+        Outcome::Success { .. } => Verdict::Done,
+        Outcome::Failure(failure) => judge(
+            failure,
+            &Case {
+                attempt: ran.attempt,
+                max_attempts: ran.settings.max_attempts,
+                backoff: ran.settings.backoff,
+                known_for,
+                jitter: fastrand::f64(),
+            },
+        ),
+    };
+    Some(Attempt {
+        id,
+        task: Some(message.task),
+        attempt: ran.attempt,
+        outcome: ran.outcome,
+        verdict,
+        children: ran.children,
+        digest: ran.digest,
+        duration: ran.duration,
+        peak_memory: ran.peak_memory,
+    })
+}
+
+/// The message's own id: the sender's, or else the queue's.
+fn id_of(message: &Message, delivery: &Delivery) -> String {
+    message.id.clone().unwrap_or_else(|| delivery.message_id.clone())
+}
+
+/// A message that is to be run.
+pub(crate) struct Order<'a> {
+    pub(crate) message: &'a Message,
+    pub(crate) id: &'a str,
+    pub(crate) receive_count: u32,
+    /// `None` for a direct invoke, which is its own first attempt.
+    pub(crate) first_received: Option<Timestamp>,
+    /// When the worker must be done.
+    pub(crate) ends: Timestamp,
+}
+
+/// A message that was run, or why it was not.
+pub(crate) struct Ran {
+    pub(crate) outcome: Outcome,
+    pub(crate) attempt: u32,
+    pub(crate) settings: Settings,
+    pub(crate) children: Vec<Child>,
+    pub(crate) digest: Option<Digest>,
+    pub(crate) duration: Duration,
+    pub(crate) peak_memory: u64,
+}
+
+impl Ran {
+    /// It was not run.
+    fn not(failure: Failure, attempt: u32) -> Self {
+        Self {
+            outcome: Outcome::Failure(failure),
+            attempt,
+            settings: Settings::default(),
+            children: Vec::new(),
+            digest: None,
+            duration: Duration::ZERO,
+            peak_memory: 0,
+        }
+    }
+}
+
+/// Finds the module that a message names, and runs it.
+pub(crate) async fn run<Q: Queue, R: Registry, O: Observer, C: Clock>(
+    worker: &Inner<Q, R, O, C>,
+    order: Order<'_>,
+) -> Ran {
+    let Order { message, id, receive_count, first_received, ends } = order;
+    let task = &message.task;
+    for key in message.unknown.keys() {
+        tracing::warn!(%task, id, "the message has an unknown key {key:?}, which is ignored");
+    }
+    // A place first: the live record must be the one of the moment when the run starts.
+    let Ok(_place) = worker.places.acquire().await else {
+        return Ran::not(stopping(), receive_count);
+    };
+    let record = match worker.registry.live(task).await {
+        Ok(Some(record)) => record,
+        Ok(None) => {
+            let failure = Failure::new(
+                FailureKind::UnknownTask,
+                format!("no task named {task} is live: upload {task}.wasm, or correct the name"),
+            );
+            return Ran::not(failure, receive_count);
+        }
+        Err(e) => {
+            tracing::error!(%task, id, "the registry does not answer: {e:#}");
+            return Ran::not(Failure::new(FailureKind::Unavailable, format!("{e:#}")), receive_count);
+        }
+    };
+    let artifact = record.artifacts.get(worker.modules.fingerprint());
+    let loaded = match artifact {
+        Some(artifact) => worker.modules.get(&worker.registry, &record.version.digest, artifact).await,
+        None => Err(ArtifactError::Missing(format!(
+            "{task} is not compiled for {}",
+            worker.modules.fingerprint()
+        ))),
+    };
+    let unspent =
+        first_received.map_or(0, |first| waited_for_task(&record, first) + waited_for_time(message, first));
+    let attempt = receive_count.saturating_sub(unspent).max(1);
+    let module = match loaded {
+        Ok(module) => module,
+        Err(e) => return Ran::not(artifact_failure(worker, task, e).await, attempt),
+    };
+
+    let settings = record.version.settings.capped(&worker.settings.caps);
+    let now = worker.clock.now();
+    let left = ends.since(now);
+    let timeout = settings.timeout.min(left);
+    let run = Run {
+        context: RunContext {
+            task: task.clone(),
+            id: id.to_owned(),
+            attempt,
+            max_attempts: settings.max_attempts,
+            deadline: now.plus(timeout),
+            parent: message.parent.clone(),
+            root: message.root.clone().unwrap_or_else(|| id.to_owned()),
+            depth: message.depth,
+            traceparent: message.traceparent.clone(),
+        },
+        params: message.params.get(),
+        settings: &settings,
+        deadline: Instant::now() + timeout,
+    };
+    let Report { mut outcome, children, duration, peak_memory, log: _, log_dropped } = tokio::select! {
+        report = worker.engine.run(&module, run) => report,
+        () = worker.stopped() => return Ran::not(stopping(), attempt),
+    };
+    let now = worker.clock.now();
+    let children = children.into_iter().map(|child| by_not_before(child, now)).collect();
+    if log_dropped > 0 {
+        tracing::warn!(%task, id, "{log_dropped} log lines beyond the limit were dropped");
+    }
+    if let Outcome::Failure(failure) = &mut outcome
+        && failure.kind == FailureKind::OutOfTime
+        && timeout < settings.timeout
+    {
+        // Not the task's own limit: the worker began the run too late.
+        failure.kind = FailureKind::Interrupted;
+        failure.message = format!("the worker's time ended: {}", failure.message);
+    }
+    Ran { outcome, attempt, settings, children, digest: Some(record.version.digest), duration, peak_memory }
+}
+
+/// SQS delays a message by 15 minutes at most; what is later waits by `not_before` as well.
+fn by_not_before(mut child: Child, now: Timestamp) -> Child {
+    if child.delay > DELAY_MAX {
+        child.message.not_before = Some(now.plus(child.delay));
+        child.delay = DELAY_MAX;
+    }
+    child
+}
+
+const DELAY_MAX: Duration = Duration::from_secs(900);
+
+fn stopping() -> Failure {
+    Failure::new(FailureKind::Interrupted, "the worker is stopping")
+}
+
+/// How many receives a message spent waiting for its task to be published.
+fn waited_for_task(record: &LiveRecord, first_received: Timestamp) -> u32 {
+    receives_before_ready(record.first_published.since(first_received))
+}
+
+/// How many receives it spent waiting for its `not_before`: one for each wait, of which none is longer than 12 h.
+fn waited_for_time(message: &Message, first_received: Timestamp) -> u32 {
+    let wait = message.not_before.map(|at| at.since(first_received)).unwrap_or_default();
+    u32::try_from(wait.as_millis().div_ceil(WAIT_MAX.as_millis())).unwrap_or(u32::MAX)
+}
+
+/// Says why there is no machine code, and asks for it where asking helps.
+async fn artifact_failure<Q: Queue, R: Registry, O: Observer, C: Clock>(
+    worker: &Inner<Q, R, O, C>,
+    task: &TaskName,
+    error: ArtifactError,
+) -> Failure {
+    match error {
+        ArtifactError::Unavailable(e) => {
+            tracing::error!(%task, "the artifact cannot be read: {e:#}");
+            Failure::new(FailureKind::Unavailable, format!("{e:#}"))
+        }
+        ArtifactError::Missing(why) => {
+            tracing::warn!(%task, "{why}; asking the publisher for it");
+            if let Err(e) = worker.registry.request_artifact(task).await {
+                tracing::error!(%task, "the publisher could not be asked: {e:#}");
+            }
+            Failure::new(FailureKind::ArtifactMissing, why)
+        }
+    }
+}

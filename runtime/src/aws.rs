@@ -1,0 +1,243 @@
+//! The worker on AWS: SQS, the registry in S3, and the Lambda function.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use aws_sdk_lambda::primitives::Blob;
+use aws_sdk_lambda::types::InvocationType;
+use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::operation::get_object::GetObjectError;
+use serde_json::value::RawValue;
+use wasq_aws::{Outbound, QueueEndpoint, explain};
+use wasq_engine::Child;
+use wasq_protocol::{
+    Artifact, Caps, DeadLetter, Delivery, Digest, Fingerprint, LiveRecord, PublishRequest, SystemClock,
+    TaskName, Timestamp, VarError, Vars,
+};
+
+use crate::ports::{ArtifactError, Finished, Observer, Queue, Registry};
+use crate::worker::{Answer, Settings, Worker};
+
+/// The function's configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `WASQ_QUEUE_URL`: the queue whose deliveries come in.
+    pub queue_url: String,
+    /// `WASQ_DEAD_LETTER_URL`: where messages go that are given up.
+    pub dead_letter_url: String,
+    /// `WASQ_REGISTRY_BUCKET`: what is live.
+    pub registry_bucket: String,
+    /// `WASQ_PUBLISHER_FUNCTION`: asked for an artifact that is missing; without it, somebody else must.
+    pub publisher_function: Option<String>,
+    /// `WASQ_CACHE_DIR`: where artifacts are kept; default `/tmp/wasq`.
+    pub cache_dir: PathBuf,
+    /// `WASQ_LIVE_TTL`: how long a live record is believed; default 1 s.
+    pub live_ttl: Duration,
+    /// `WASQ_CONCURRENCY` (default 10), `WASQ_MODULES_MAX` (default 64), `WASQ_LEASE` (the queue's visibility timeout;
+    /// default 120 s), and the caps `WASQ_MAX_TIMEOUT`, `WASQ_MAX_MEMORY`, `WASQ_MAX_ATTEMPTS`.
+    pub worker: Settings,
+}
+
+impl Config {
+    /// Reads the configuration, naming the variable that is missing or wrong.
+    pub fn from_vars<F: Fn(&str) -> Option<String>>(vars: &Vars<F>) -> Result<Self, VarError> {
+        let caps = Caps::default();
+        Ok(Self {
+            queue_url: vars.required("WASQ_QUEUE_URL", "the address of the queue")?,
+            dead_letter_url: vars.required("WASQ_DEAD_LETTER_URL", "the address of the dead-letter queue")?,
+            registry_bucket: vars.required("WASQ_REGISTRY_BUCKET", "the bucket that the publisher writes")?,
+            publisher_function: vars.text("WASQ_PUBLISHER_FUNCTION"),
+            cache_dir: vars.parse_or("WASQ_CACHE_DIR", PathBuf::from("/tmp/wasq"))?,
+            live_ttl: vars.duration_or("WASQ_LIVE_TTL", Duration::from_secs(1))?,
+            worker: Settings {
+                concurrency: vars.parse_or("WASQ_CONCURRENCY", 10)?,
+                modules_max: vars.parse_or("WASQ_MODULES_MAX", 64)?,
+                lease: vars.duration_or("WASQ_LEASE", Duration::from_secs(120))?,
+                caps: Caps {
+                    timeout: vars.duration_or("WASQ_MAX_TIMEOUT", caps.timeout)?,
+                    memory: vars.parse_or("WASQ_MAX_MEMORY", caps.memory)?,
+                    max_attempts: vars.parse_or("WASQ_MAX_ATTEMPTS", caps.max_attempts)?,
+                },
+            },
+        })
+    }
+}
+
+/// The Lambda function.
+pub struct Function(Worker<SqsQueue, S3Registry, NoObserver, SystemClock>);
+
+impl Function {
+    /// Connects to the queues and the bucket, and starts the engine.
+    pub async fn new(config: Config) -> Result<Self> {
+        let Config {
+            queue_url,
+            dead_letter_url,
+            registry_bucket,
+            publisher_function,
+            cache_dir,
+            live_ttl,
+            worker,
+        } = config;
+        let sdk = wasq_aws::sdk_config().load().await;
+        let sqs = aws_sdk_sqs::Client::new(&sdk);
+        let queue = SqsQueue {
+            queue: QueueEndpoint::new(sqs.clone(), queue_url),
+            dead_letters: QueueEndpoint::new(sqs, dead_letter_url),
+        };
+        std::fs::create_dir_all(&cache_dir).with_context(|| format!("create {}", cache_dir.display()))?;
+        let registry = S3Registry {
+            s3: aws_sdk_s3::Client::new(&sdk),
+            lambda: aws_sdk_lambda::Client::new(&sdk),
+            bucket: registry_bucket,
+            publisher_function,
+            cache_dir,
+            live_ttl,
+            live: Mutex::default(),
+        };
+        Worker::new((queue, registry, NoObserver, SystemClock), worker).map(Self)
+    }
+
+    /// Answers one invoke; a direct invoke and an event source mapping read the answer.
+    pub async fn handle(&self, payload: &str, deadline: Timestamp) -> Result<Box<RawValue>> {
+        let answer = match self.0.handle(payload, deadline).await? {
+            Answer::Outcome(outcome) => serde_json::to_string(&outcome)?,
+            Answer::EventSource(response) => serde_json::to_string(&response)?,
+            Answer::Batch { unfinished } => serde_json::json!({ "unfinished": unfinished }).to_string(),
+        };
+        Ok(RawValue::from_string(answer)?)
+    }
+}
+
+struct NoObserver;
+
+impl Observer for NoObserver {
+    fn finished(&self, _: &Finished<'_>) {}
+}
+
+struct SqsQueue {
+    queue: QueueEndpoint,
+    dead_letters: QueueEndpoint,
+}
+
+impl Queue for SqsQueue {
+    async fn set_visibility(&self, entries: Vec<(String, Duration)>) -> Vec<Result<()>> {
+        self.queue.set_visibility(&entries).await
+    }
+
+    async fn delete(&self, receipts: Vec<String>) -> Vec<Result<()>> {
+        self.queue.delete(&receipts).await
+    }
+
+    async fn send(&self, children: Vec<Child>) -> Vec<Result<()>> {
+        let messages = children.into_iter().map(|child| Outbound {
+            delay: child.delay,
+            deduplication: child.message.id.clone(),
+            group: Some(child.message.task.to_string()),
+            body: child.message.to_json(),
+            ..Outbound::default()
+        });
+        self.queue.send(messages.collect()).await
+    }
+
+    async fn send_dead_letters(&self, letters: Vec<(Delivery, DeadLetter)>) -> Vec<Result<()>> {
+        self.dead_letters.send_dead_letters(&letters).await
+    }
+}
+
+struct S3Registry {
+    s3: aws_sdk_s3::Client,
+    lambda: aws_sdk_lambda::Client,
+    bucket: String,
+    publisher_function: Option<String>,
+    cache_dir: PathBuf,
+    live_ttl: Duration,
+    live: Mutex<HashMap<TaskName, (Instant, LiveRecord)>>,
+}
+
+/// Live records that are remembered; beyond that, all are forgotten.
+const LIVE_MAX: usize = 1000;
+
+impl Registry for S3Registry {
+    async fn live(&self, task: &TaskName) -> Result<Option<LiveRecord>> {
+        if let Some((read, record)) = self.remembered().get(task)
+            && read.elapsed() < self.live_ttl
+        {
+            return Ok(Some(record.clone()));
+        }
+        let key = LiveRecord::key(task);
+        let Some(bytes) = self.get(&key).await? else {
+            return Ok(None);
+        };
+        let record: LiveRecord = serde_json::from_slice(&bytes).with_context(|| format!("read {key}"))?;
+        let mut live = self.remembered();
+        if live.len() >= LIVE_MAX {
+            live.clear();
+        }
+        live.insert(task.clone(), (Instant::now(), record.clone()));
+        Ok(Some(record))
+    }
+
+    async fn artifact(
+        &self,
+        fingerprint: &Fingerprint,
+        module: &Digest,
+        artifact: &Artifact,
+    ) -> Result<PathBuf, ArtifactError> {
+        let path = self.cache_dir.join(format!("{}.cwasm", artifact.sha256));
+        if std::fs::metadata(&path).is_ok_and(|file| file.len() == artifact.bytes) {
+            return Ok(path);
+        }
+        let key = LiveRecord::artifact_key(fingerprint, module);
+        let bytes = self.get(&key).await.map_err(ArtifactError::Unavailable)?;
+        let bytes = bytes.ok_or_else(|| ArtifactError::Missing(format!("the registry has no {key}")))?;
+        if Digest::of(&bytes) != artifact.sha256 {
+            return Err(ArtifactError::Missing(format!("{key} in the registry is damaged")));
+        }
+        // Under another name first: a worker that dies here leaves no half-written artifact.
+        let partial = path.with_extension("partial");
+        std::fs::write(&partial, &bytes)
+            .and_then(|()| std::fs::rename(&partial, &path))
+            .with_context(|| format!("write {}", path.display()))
+            .map_err(ArtifactError::Unavailable)?;
+        Ok(path)
+    }
+
+    async fn request_artifact(&self, task: &TaskName) -> Result<()> {
+        let function = self.publisher_function.as_ref().context("WASQ_PUBLISHER_FUNCTION is not set")?;
+        let request = PublishRequest { recompile: task.clone() };
+        let answer = self
+            .lambda
+            .invoke()
+            .function_name(function)
+            .invocation_type(InvocationType::Event)
+            .payload(Blob::new(serde_json::to_vec(&request)?))
+            .send()
+            .await
+            .map_err(explain)
+            .with_context(|| format!("invoke {function}"))?;
+        ensure!(answer.status_code == 202, "invoke {function}: status {}", answer.status_code);
+        Ok(())
+    }
+}
+
+impl S3Registry {
+    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        let what = || format!("read s3://{}/{key}", self.bucket);
+        let answer = self.s3.get_object().bucket(&self.bucket).key(key).send().await;
+        let answer = match answer {
+            Err(SdkError::ServiceError(e)) if matches!(e.err(), GetObjectError::NoSuchKey(_)) => {
+                return Ok(None);
+            }
+            answer => answer.map_err(explain).with_context(what)?,
+        };
+        let body = answer.body.collect().await.with_context(what)?;
+        Ok(Some(body.to_vec()))
+    }
+
+    fn remembered(&self) -> std::sync::MutexGuard<'_, HashMap<TaskName, (Instant, LiveRecord)>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,98 @@
+//! What the worker needs from the outside.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use wasq_engine::Child;
+use wasq_protocol::{
+    Artifact, DeadLetter, Delivery, Digest, Failure, Fingerprint, LiveRecord, Outcome, TaskName,
+};
+
+use crate::verdict::Verdict;
+
+/// The queue. Each call is a batch and answers per entry, in order: a failure of one says nothing of the others.
+pub trait Queue: Send + Sync + 'static {
+    /// Makes messages visible after the given times from now; a lease is extended by the same call.
+    fn set_visibility(
+        &self,
+        entries: Vec<(String, Duration)>,
+    ) -> impl Future<Output = Vec<Result<()>>> + Send;
+
+    /// Deletes messages by receipt handle.
+    fn delete(&self, receipts: Vec<String>) -> impl Future<Output = Vec<Result<()>>> + Send;
+
+    /// Sends child tasks.
+    fn send(&self, children: Vec<Child>) -> impl Future<Output = Vec<Result<()>>> + Send;
+
+    /// Sends copies of messages to the dead-letter queue. It does not delete the originals.
+    fn send_dead_letters(
+        &self,
+        letters: Vec<(Delivery, DeadLetter)>,
+    ) -> impl Future<Output = Vec<Result<()>>> + Send;
+}
+
+/// The registry, as far as a worker may read it.
+pub trait Registry: Send + Sync + 'static {
+    /// What is live under a name; `None` if nothing is.
+    fn live(&self, task: &TaskName) -> impl Future<Output = Result<Option<LiveRecord>>> + Send;
+
+    /// A local file with the machine code of a module. The caller checks its digest.
+    fn artifact(
+        &self,
+        fingerprint: &Fingerprint,
+        module: &Digest,
+        artifact: &Artifact,
+    ) -> impl Future<Output = Result<PathBuf, ArtifactError>> + Send;
+
+    /// Asks the publisher to compile what is live under a name for this worker. Returns when it was asked.
+    fn request_artifact(&self, task: &TaskName) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Why there is no machine code.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    /// The registry has none, or what it has is damaged.
+    #[error("{0}")]
+    Missing(String),
+    /// The registry did not answer.
+    #[error("{0:#}")]
+    Unavailable(anyhow::Error),
+}
+
+/// Hears of every delivery that was dealt with. The single-machine stack keeps results this way.
+pub trait Observer: Send + Sync + 'static {
+    /// A delivery was run, or given up, and acknowledged.
+    fn finished(&self, finished: &Finished<'_>);
+}
+
+/// A delivery that was dealt with.
+#[derive(Debug)]
+pub struct Finished<'a> {
+    /// The delivery.
+    pub delivery: &'a Delivery,
+    /// The message's own id: the one that its task sees.
+    pub id: &'a str,
+    /// The task, if the message names one.
+    pub task: Option<&'a TaskName>,
+    /// Which attempt it was; the first is 1.
+    pub attempt: u32,
+    /// How the run ended, or why there was none.
+    pub outcome: &'a Outcome,
+    /// What happens with the message.
+    pub verdict: &'a Verdict,
+    /// How long the run took; zero if there was none.
+    pub duration: Duration,
+    /// The most memory that the run had, in bytes.
+    pub peak_memory: u64,
+}
+
+impl Finished<'_> {
+    /// What went wrong, if something did.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self.outcome {
+            Outcome::Success { .. } => None,
+            Outcome::Failure(failure) => Some(failure),
+        }
+    }
+}

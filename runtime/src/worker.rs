@@ -1,0 +1,171 @@
+//! The worker: one invoke at a time or many, each with one message or a batch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, watch};
+use wasq_engine::{Engine, Limits, Pool, fingerprint};
+use wasq_protocol::{
+    Batch, BatchItemFailure, BatchResponse, Caps, Clock, EventError, Failure, FailureKind, Message, Outcome,
+    Timestamp, WorkerEvent,
+};
+
+use crate::acknowledge::{Decided, acknowledge};
+use crate::attempt::{Order, attempt, run};
+use crate::lease::Leases;
+use crate::modules::Modules;
+use crate::ports::{Observer, Queue, Registry};
+
+/// A delivery whose lease has less than this left is not begun: it may already be somebody else's.
+pub(crate) const LEASE_MARGIN: Duration = Duration::from_secs(1);
+/// What the worker keeps of its time for acknowledging.
+const END_MARGIN: Duration = Duration::from_secs(2);
+
+/// How a worker works.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Tasks that run at once, over all invokes of this process.
+    pub concurrency: u32,
+    /// Modules that are kept loaded.
+    pub modules_max: usize,
+    /// The queue's visibility timeout: how long each lease lasts.
+    pub lease: Duration,
+    /// What the operator allows any task at most.
+    pub caps: Caps,
+}
+
+/// A worker. Cheap to clone; clones share everything.
+pub struct Worker<Q, R, O, C>(Arc<Inner<Q, R, O, C>>);
+
+impl<Q, R, O, C> Clone for Worker<Q, R, O, C> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+pub(crate) struct Inner<Q, R, O, C> {
+    pub(crate) queue: Q,
+    pub(crate) registry: R,
+    pub(crate) observer: O,
+    pub(crate) clock: C,
+    pub(crate) engine: Engine,
+    pub(crate) modules: Modules,
+    pub(crate) places: Semaphore,
+    pub(crate) settings: Settings,
+    stop: watch::Sender<bool>,
+}
+
+/// What an invoke is answered with.
+#[derive(Debug)]
+pub enum Answer {
+    /// A plain message: how its run ended.
+    Outcome(Outcome),
+    /// A batch of the consumer's: the SQS ids of the messages that come again.
+    Batch {
+        /// Their SQS ids.
+        unfinished: Vec<String>,
+    },
+    /// A batch of an event source mapping.
+    EventSource(BatchResponse),
+}
+
+impl<Q: Queue, R: Registry, O: Observer, C: Clock> Worker<Q, R, O, C> {
+    /// Starts an engine and makes a worker of it.
+    pub fn new(ports: (Q, R, O, C), settings: Settings) -> anyhow::Result<Self> {
+        let (queue, registry, observer, clock) = ports;
+        let pool = Pool { concurrency: settings.concurrency, memory: settings.caps.memory };
+        let engine =
+            Engine::new(pool, Limits::default()).map_err(|e| anyhow::anyhow!("start the engine: {e:#}"))?;
+        Ok(Self(Arc::new(Inner {
+            queue,
+            registry,
+            observer,
+            clock,
+            modules: Modules::new(engine.clone(), fingerprint(), settings.modules_max),
+            engine,
+            places: Semaphore::new(settings.concurrency as usize),
+            settings,
+            stop: watch::Sender::new(false),
+        })))
+    }
+
+    /// Answers one invoke. `ends` is when the invoke will be cut off.
+    pub async fn handle(&self, payload: &str, ends: Timestamp) -> Result<Answer, EventError> {
+        let ends = ends.minus(END_MARGIN);
+        let lease_until = self.0.clock.now().plus(self.0.settings.lease);
+        match WorkerEvent::parse(payload, lease_until)? {
+            WorkerEvent::Message(message) => Ok(Answer::Outcome(self.run(&message, ends).await)),
+            WorkerEvent::Batch(batch) => Ok(Answer::Batch { unfinished: self.run_batch(batch, ends).await }),
+            WorkerEvent::EventSource(batch) => {
+                let unfinished = self.run_batch(batch, ends).await;
+                let failures = unfinished.into_iter().map(|message_id| BatchItemFailure { message_id });
+                Ok(Answer::EventSource(BatchResponse { failures: failures.collect() }))
+            }
+        }
+    }
+
+    /// Ends every run that is under way; their messages are given back.
+    pub fn stop(&self) {
+        self.0.stop.send_replace(true);
+    }
+
+    /// A direct invoke: there is no message to acknowledge, only children to send.
+    async fn run(&self, message: &Message, ends: Timestamp) -> Outcome {
+        let worker = &*self.0;
+        let id = message
+            .id
+            .clone()
+            .unwrap_or_else(|| format!("direct-{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)));
+        let order = Order { message, id: &id, receive_count: 1, first_received: None, ends };
+        let ran = run(worker, order).await;
+        for sent in worker.queue.send(ran.children).await {
+            if let Err(e) = sent {
+                let why = format!("send a child task: {e:#}");
+                return Outcome::Failure(Failure::new(FailureKind::Unavailable, why));
+            }
+        }
+        ran.outcome
+    }
+
+    /// Runs and acknowledges a batch, each delivery on its own: none can fail another. Returns the SQS ids of those
+    /// that come again.
+    async fn run_batch(&self, batch: Batch, ends: Timestamp) -> Vec<String> {
+        let leases = Arc::new(Leases::new(&batch.deliveries, self.0.settings.lease, &self.0.clock));
+        let mut unfinished: Vec<String> = batch.deliveries.iter().map(|d| d.message_id.clone()).collect();
+        let (sender, decided) = mpsc::channel(batch.deliveries.len().max(1));
+        for delivery in batch.deliveries {
+            let (worker, leases, sender) = (self.clone(), leases.clone(), sender.clone());
+            tokio::spawn(async move {
+                let attempt = attempt(&worker.0, &delivery, ends).await;
+                leases.release(&delivery.receipt);
+                match attempt {
+                    Some(attempt) => {
+                        // The receiver lives until every sender is gone.
+                        let _ = sender.send(Decided { delivery, attempt }).await;
+                    }
+                    None => tracing::warn!(
+                        message_id = delivery.message_id,
+                        "left alone: its lease is over or nearly so"
+                    ),
+                }
+            });
+        }
+        drop(sender);
+        let finished = tokio::select! {
+            finished = acknowledge(&self.0, decided) => finished,
+            () = leases.extend(&self.0.queue) => unreachable!("extending leases never ends"),
+        };
+        // Whatever is not known to be finished comes again: a delivery that was left alone, or whose task panicked.
+        unfinished.retain(|id| !finished.contains(id));
+        unfinished
+    }
+}
+
+impl<Q, R, O, C> Inner<Q, R, O, C> {
+    /// Returns when the worker is told to stop.
+    pub(crate) async fn stopped(&self) {
+        let mut stop = self.stop.subscribe();
+        // The sender lives as long as self.
+        let _ = stop.wait_for(|stop| *stop).await;
+    }
+}

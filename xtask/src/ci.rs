@@ -1,0 +1,54 @@
+//! `cargo xtask ci`: what CI runs.
+
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+use crate::setup::{cargo, output, root, run};
+use crate::test::test;
+
+pub(crate) fn ci() -> Result<()> {
+    for manifest in ["Cargo.toml", "example-tasks/Cargo.toml"] {
+        run(cargo().args(["fmt", "--all", "--check", "--manifest-path"]).arg(root().join(manifest)))?;
+    }
+    rules()?;
+    run(cargo().args(["clippy", "--locked", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
+    let mut doc = cargo();
+    doc.args(["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"]);
+    run(doc.env("RUSTDOCFLAGS", "--deny warnings"))?;
+    test(&[])
+}
+
+/// What must be absent from a part, by its dependency tree.
+const ABSENT: [(&str, &str, &str); 4] = [
+    ("wasq-consumer", "wasmtime", "the consumer never links wasmtime"),
+    ("wasq-runtime", "cranelift-codegen", "the worker must not have a compiler"),
+    ("wasq-runtime", "aws-lc-sys", "TLS is rustls on ring"),
+    ("wasq-protocol", "tokio", "the protocol has no I/O"),
+];
+
+/// Rules that no linter knows.
+fn rules() -> Result<()> {
+    for (package, dependency, why) in ABSENT {
+        let tree = output(cargo().args([
+            "tree",
+            "--locked",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--package",
+            package,
+        ]))?;
+        let linked = tree.lines().any(|line| line.split(' ').next() == Some(dependency));
+        ensure!(!linked, "{package} links {dependency}: {why}");
+    }
+    let tracked = output(Command::new("git").args(["ls-files"]))?;
+    for file in tracked.lines() {
+        ensure!(
+            !file.ends_with(".wasm") && !file.ends_with(".cwasm"),
+            "{file}: binaries do not belong into git"
+        );
+    }
+    Ok(())
+}

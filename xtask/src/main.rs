@@ -1,0 +1,46 @@
+//! Developer commands: `cargo xtask demo`, `cargo xtask test`, `cargo xtask ci`, `cargo xtask guests`.
+//!
+//! Each installs what it needs (but for rustup and Python 3) and can be run on a fresh clone.
+
+mod ci;
+mod demo;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Usage: cargo xtask COMMAND
+
+  demo      set everything up and run the main job, end to end
+  test      set everything up and run every test; words after it select Python tests (pytest -k)
+  ci        what CI runs: format, lints, docs, rules, then the tests
+  guests    build the example tasks for WebAssembly
+";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let command = args.next().unwrap_or_default();
+    let rest: Vec<String> = args.collect();
+    let result = match command.as_str() {
+        "demo" => demo::demo(),
+        "test" => test::test(&rest),
+        "ci" => ci::ci(),
+        "guests" => setup::guests(),
+        "" | "help" | "-h" | "--help" => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        other => {
+            eprint!("no command {other:?}\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("\ncargo xtask {command}: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What the other commands need: the guest target, the guests, the binaries, a Python environment.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+const GUEST_TARGET: &str = "wasm32-wasip2";
+
+/// The repository's root.
+pub(crate) fn root() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().expect("xtask lies in the root").to_owned()
+}
+
+/// The folder that everything is built into.
+pub(crate) fn target() -> PathBuf {
+    root().join("target")
+}
+
+/// A binary of ours, as [`binaries`] builds it.
+pub(crate) fn binary(name: &str) -> PathBuf {
+    target().join("debug").join(name)
+}
+
+/// A guest, as [`guests`] builds it.
+pub(crate) fn guest(name: &str) -> PathBuf {
+    target().join("guests").join(GUEST_TARGET).join("release").join(format!("{name}.wasm"))
+}
+
+/// Runs a command with its output shown; an exit code other than 0 is an error.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let shown = shown(command);
+    eprintln!("$ {shown}");
+    let status = command.current_dir(root()).status().with_context(|| format!("start {shown}"))?;
+    ensure!(status.success(), "{shown}: {status}");
+    Ok(())
+}
+
+/// Runs a command and returns what it prints to stdout.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let shown = shown(command);
+    let output = command
+        .current_dir(root())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("start {shown}"))?;
+    ensure!(output.status.success(), "{shown}: {}", output.status);
+    String::from_utf8(output.stdout).with_context(|| format!("read the output of {shown}"))
+}
+
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+/// Cargo, without what the cargo that runs us says of xtask: some build scripts read that, and would build again.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new("cargo");
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo
+}
+
+/// Adds the guest target if it is missing, and builds the example tasks.
+pub(crate) fn guests() -> Result<()> {
+    add_target()?;
+    run(cargo()
+        .args(["build", "--locked", "--release", "--target", GUEST_TARGET])
+        .arg("--manifest-path")
+        .arg(root().join("example-tasks/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(target().join("guests")))
+}
+
+fn add_target() -> Result<()> {
+    let libdir = output(Command::new("rustc").args(["--print", "target-libdir", "--target", GUEST_TARGET]))?;
+    if Path::new(libdir.trim()).is_dir() {
+        return Ok(());
+    }
+    run(Command::new("rustup").args(["target", "add", GUEST_TARGET]))
+        .context("add the guest target (rustup is needed: https://rustup.rs)")
+}
+
+/// Builds every binary, with the features of the whole workspace, so that all commands share one build.
+pub(crate) fn binaries() -> Result<()> {
+    run(cargo().args(["build", "--locked", "--workspace", "--bins"]))
+}
+
+/// A Python environment with what `tests/requirements.txt` pins; returns its folder of programs.
+pub(crate) fn python() -> Result<PathBuf> {
+    let requirements = root().join("tests/requirements.txt");
+    let wanted = std::fs::read_to_string(&requirements).context("read tests/requirements.txt")?;
+    let folder = target().join("python");
+    let stamp = folder.join("installed.txt");
+    let programs = folder.join("bin");
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(programs);
+    }
+    if Command::new("python3").arg("--version").output().is_err() {
+        bail!("python3 is needed for the tests against AWS clients: install Python 3.11 or later");
+    }
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    run(Command::new(programs.join("pip"))
+        .args(["install", "--quiet", "--disable-pip-version-check", "--requirement"])
+        .arg(&requirements))?;
+    std::fs::write(&stamp, wanted).context("remember what was installed")?;
+    Ok(programs)
+}
