@@ -1,0 +1,156 @@
+//! Every wire type has a golden file: what it reads as, and that it writes the same again.
+//!
+//! A change of a golden file is a change of the contract, and needs a line in the CHANGELOG.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use wasq_protocol::{
+    Batch, BatchResponse, DeadLetter, Ended, Failure, FailureKind, LiveRecord, Message, Outcome, PublishRequest,
+    Rejection, Timestamp, WorkerEvent,
+};
+
+/// Reads a golden file as `T`, and expects that writing it gives the same JSON.
+#[track_caller]
+fn round_trip<T: DeserializeOwned + Serialize>(file: &str) -> T {
+    let value: T = serde_json::from_str(file).expect("the golden file is of this type");
+    let written: Value = serde_json::to_value(&value).expect("it can be written");
+    let expected: Value = serde_json::from_str(file).expect("the golden file is JSON");
+    assert_eq!(written, expected);
+    value
+}
+
+#[test]
+fn message_in_full() {
+    let file = include_str!("fixtures/message.json");
+    let message = Message::parse(file).expect("valid");
+    let written: Value = serde_json::from_str(&message.to_json()).expect("JSON");
+    assert_eq!(written, serde_json::from_str::<Value>(file).expect("JSON"));
+    assert_eq!(message.depth, 2);
+    assert_eq!(message.unknown.keys().collect::<Vec<_>>(), ["priority"]);
+}
+
+#[test]
+fn consumer_batch() {
+    let batch: Batch = round_trip(include_str!("fixtures/batch.json"));
+    assert_eq!(batch.deliveries[0].body, r#"{"task":"github_users","params":{"city":"Madrid"}}"#);
+    assert_eq!(batch.deliveries[1].body, "not JSON \u{1F600}");
+    assert_eq!(batch.deliveries[0].lease_until, Timestamp::from_ms(1_795_423_260_000));
+}
+
+#[test]
+fn worker_event_of_each_kind() {
+    let lease = Timestamp::from_ms(7);
+    let parse = |text| WorkerEvent::parse(text, lease).expect("valid");
+    assert!(matches!(parse(include_str!("fixtures/message.json")), WorkerEvent::Message(_)));
+    assert!(matches!(parse(include_str!("fixtures/batch.json")), WorkerEvent::Batch(_)));
+    let WorkerEvent::EventSource(batch) = parse(include_str!("fixtures/sqs_event.json")) else {
+        panic!("an SQS event was read as something else");
+    };
+    let delivery = &batch.deliveries[0];
+    assert_eq!(delivery.message_id, "059f36b4-87a3-44ab-83d2-661975830a7d");
+    assert_eq!(delivery.receive_count, 3);
+    assert_eq!(delivery.first_received.ms(), 1_545_082_649_185);
+    assert_eq!(delivery.lease_until, lease);
+    assert_eq!(delivery.group.as_deref(), Some("github_users"));
+    assert_eq!(delivery.attributes["origin"].string_value.as_deref(), Some("web"));
+}
+
+#[test]
+fn worker_event_of_no_kind() {
+    let error = |text| WorkerEvent::parse(text, Timestamp::from_ms(0)).expect_err("invalid").to_string();
+    assert!(error(r#"{"tsak": "x"}"#).contains(r#"its keys are ["tsak"]"#));
+    assert!(error("[1]").contains("not a worker event"));
+    assert!(error(r#"{"deliveries": [{}]}"#).contains("not a valid consumer batch: missing field `message_id`"));
+    assert!(error(r#"{"Records": [{"eventSource": "aws:s3"}]}"#).contains("not a valid SQS event"));
+    assert!(error(r#"{"task": 5}"#).contains("at $.task"));
+}
+
+#[test]
+fn event_source_response() {
+    let response: BatchResponse = round_trip(include_str!("fixtures/batch_response.json"));
+    assert_eq!(response.failures[0].message_id, "059f36b4-87a3-44ab-83d2-661975830a7d");
+}
+
+#[test]
+fn outcomes() {
+    let success: Outcome = round_trip(include_str!("fixtures/outcome_success.json"));
+    let Outcome::Success { output } = success else { panic!("not a success") };
+    assert_eq!(output.get(), r#"{"repositories": 12345678901234567890123}"#);
+    let failure: Outcome = round_trip(include_str!("fixtures/outcome_failure.json"));
+    let Outcome::Failure(failure) = failure else { panic!("not a failure") };
+    assert_eq!((failure.kind, failure.retry_after_seconds), (FailureKind::Retry, Some(60)));
+}
+
+#[test]
+fn ended_message() {
+    let ended: Ended = round_trip(include_str!("fixtures/ended.json"));
+    assert_eq!(ended.attempt, 2);
+}
+
+#[test]
+fn live_record() {
+    let record: LiveRecord = round_trip(include_str!("fixtures/live.json"));
+    assert_eq!(record.version.version, 2);
+    assert_eq!(record.history.len(), 1);
+}
+
+#[test]
+fn rejection_and_publish_request() {
+    let rejection: Rejection = round_trip(include_str!("fixtures/rejected.json"));
+    assert!(rejection.reason.contains("not a component"));
+    let request: PublishRequest = round_trip(r#"{"recompile": "github_users"}"#);
+    assert_eq!(request.recompile.as_str(), "github_users");
+}
+
+#[test]
+fn failure_kinds_are_written_as_their_names() {
+    for kind in FailureKind::ALL {
+        assert_eq!(serde_json::to_value(kind).expect("plain"), kind.as_str());
+    }
+}
+
+fn letter(reason: &str) -> DeadLetter {
+    DeadLetter {
+        failure: Failure::new(FailureKind::Reject, reason),
+        id: "order-7".to_owned(),
+        task: Some("github_users".parse().expect("a name")),
+        attempts: 3,
+        first_received: Timestamp::from_ms(1_000),
+        failed: Timestamp::from_ms(2_000),
+        digest: None,
+    }
+}
+
+#[test]
+fn dead_letter_attributes() {
+    let attributes = letter("no such city").attributes(100);
+    let pairs: Vec<_> = attributes.iter().map(|a| (a.name, a.value.as_str())).collect();
+    assert_eq!(
+        pairs,
+        [
+            ("wasq.kind", "reject"),
+            ("wasq.reason", "no such city"),
+            ("wasq.id", "order-7"),
+            (
+                "wasq.attempts",
+                r#"{"attempts":3,"failed":"1970-01-01T00:00:02Z","first_received":"1970-01-01T00:00:01Z"}"#
+            ),
+            ("wasq.task", "github_users"),
+        ]
+    );
+}
+
+#[test]
+fn dead_letter_attributes_are_what_sqs_takes() {
+    // Control characters are refused by SQS, and so are empty values; a long reason is cut between characters.
+    let reason = |text: &str| letter(text).attributes(0)[1].value.clone();
+    assert_eq!(reason("a\u{0}b\u{1b}c"), "a\u{fffd}b\u{fffd}c");
+    assert_eq!(reason(""), "-");
+    let long = reason(&"é".repeat(10_000));
+    assert!(long.len() <= 4096 && long.ends_with(" ..."), "{} bytes", long.len());
+    // Beside a body that fills the message, only what fits is kept, the kind first.
+    let names = |body| letter("x").attributes(body).iter().map(|a| a.name).collect::<Vec<_>>();
+    assert_eq!(names((1 << 20) - 30), ["wasq.kind"]);
+    assert!(names(1 << 20).is_empty());
+}
