@@ -7,7 +7,7 @@ pub fn compile(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, String> {
     check_header(wasm)?;
     engine.compile(wasm).map_err(|e| match e {
         // The most frequent cause is worth a hint: `aws s3 cp` or `cp` of a file that was still being written.
-        LoadError::Component(problem) if problem.contains("unexpected end") => format!(
+        LoadError::Component(problem) if problem.contains("unexpected end") || problem.contains("out of bounds") => format!(
             "not a valid component: {problem}; the file ends too early ({} bytes): was it uploaded whole?",
             wasm.len()
         ),

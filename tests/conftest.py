@@ -1,0 +1,178 @@
+"""What the tests share: our binaries, a running `wasq dev`, and clients of AWS's own making."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.config import Config
+
+import github_stand_in
+
+ROOT = Path(__file__).resolve().parent.parent
+BINARIES = ROOT / "target" / "debug"
+GUESTS = ROOT / "target" / "guests" / "wasm32-wasip2" / "release"
+AWS_CLI = Path(sys.executable).with_name("aws")
+REGION = "us-east-1"
+# Stand-ins want some credentials, and nothing of the machine's own must be used.
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
+# A valid WebAssembly file that is no component.
+CORE_MODULE = b"\0asm\1\0\0\0"
+
+
+def aws_client(service, url):
+    return boto3.client(
+        service,
+        endpoint_url=url,
+        region_name=REGION,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        config=Config(s3={"addressing_style": "path"}, read_timeout=60, retries={"total_max_attempts": 1}),
+    )
+
+
+def wait_for(condition, what, seconds=30):
+    """Asks until the answer is true, and returns it."""
+    deadline = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, f"no {what} within {seconds} s"
+        time.sleep(0.05)
+    return answer
+
+
+def receive_all(sqs, queue_url, count, seconds=30):
+    """Receives and deletes until `count` messages came."""
+    messages = []
+
+    def receive():
+        got = sqs.receive_message(
+            QueueUrl=queue_url,
+            MaxNumberOfMessages=10,
+            WaitTimeSeconds=1,
+            MessageAttributeNames=["All"],
+            MessageSystemAttributeNames=["All"],
+        ).get("Messages", [])
+        for message in got:
+            sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
+        messages.extend(got)
+        return len(messages) >= count
+
+    wait_for(receive, f"{count} messages in {queue_url}", seconds)
+    return messages
+
+
+def reason(message):
+    """What stands beside a dead letter."""
+    attributes = message["MessageAttributes"]
+    return attributes["wasq.kind"]["StringValue"], attributes["wasq.reason"]["StringValue"]
+
+
+class Dev:
+    """A `wasq dev` in a folder of its own."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.tasks = folder / "tasks"
+        self.log = folder / "dev.log"
+        self.tasks.mkdir()
+        self.process = None
+
+    def start(self, *args):
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [BINARIES / "wasq", "dev", "--json", "--listen", "127.0.0.1:0", "--log", "debug", *args],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+        line = self.process.stdout.readline()
+        assert line, self.log.read_text()
+        ready = json.loads(line)
+        self.url = ready["endpoint"]
+        self.queue_url = ready["queue_url"]
+        self.dead_letter_url = ready["dead_letter_queue_url"]
+        self.sqs = aws_client("sqs", self.url)
+        return self
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self):
+        """Ends it in order; returns its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+    def publish(self, guest, name=None, settings=""):
+        """Puts a task into the folder the way people do, and waits until it is live."""
+        name = name or guest
+        (self.tasks / f"{name}.toml").write_text(settings)
+        shutil.copy(GUESTS / f"{guest}.wasm", self.tasks / f"{name}.wasm")
+        digest = subprocess.check_output(["sha256sum", self.tasks / f"{name}.wasm"], text=True).split()[0]
+        wait_for(lambda: (self.listed(name)["live"] or {}).get("digest") == digest, f"live {name}")
+
+    def listed(self, name):
+        tasks = self.wasq("tasks", "--json")["tasks"]
+        for task in tasks:
+            if name == (task["live"] or task["rejected"])["task"]:
+                return task
+        return {"live": None, "rejected": None}
+
+    def wasq(self, *args, code=0):
+        """Runs a `wasq` command beside it, and returns the JSON that it prints."""
+        done = subprocess.run([BINARIES / "wasq", *args], cwd=self.folder, capture_output=True, text=True, timeout=60)
+        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+        return json.loads(done.stdout)
+
+    def send(self, body):
+        body = body if isinstance(body, str) else json.dumps(body)
+        return self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=body)["MessageId"]
+
+    def counts(self, queue_url=None):
+        attributes = self.sqs.get_queue_attributes(QueueUrl=queue_url or self.queue_url, AttributeNames=["All"])
+        names = ("", "NotVisible", "Delayed")
+        return tuple(int(attributes["Attributes"][f"ApproximateNumberOfMessages{name}"]) for name in names)
+
+    def logged(self, *words):
+        lines = self.log.read_text().splitlines()
+        return [line for line in lines if all(word in line for word in words)]
+
+
+@pytest.fixture
+def new_dev(tmp_path):
+    dev = Dev(tmp_path)
+    yield dev
+    if dev.process and dev.process.poll() is None:
+        dev.kill()
+
+
+@pytest.fixture
+def dev(new_dev):
+    return new_dev.start()
+
+
+@pytest.fixture(scope="session")
+def github():
+    """The address of a stand-in for GitHub."""
+    server = github_stand_in.server()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield github_stand_in.address(server)
+    server.shutdown()
+
+
+def github_settings(task, address):
+    settings = (ROOT / "example-tasks" / task / f"{task}.toml").read_text()
+    return settings.replace("https://api.github.com", address)
+
+
+def client_environment():
+    """The environment of an AWS client: dummy credentials, and nothing of the machine's own."""
+    return {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **CREDENTIALS}

@@ -1,0 +1,311 @@
+"""The real Lambda binaries on a stand-in for AWS (MiniStack): schedule, consumer, worker, publisher, S3 and SQS."""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.request
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from conftest import BINARIES, CORE_MODULE, GUESTS, REGION, aws_client, github_settings, reason, receive_all, wait_for
+
+# MiniStack looks at schedules every 10 s, and takes a minute for a minute. Neither is what these tests are about.
+FAST_SCHEDULES = """
+import ministack.services.eventbridge as events, ministack.services.scheduler as scheduler
+events._SCHEDULER_TICK_INTERVAL = scheduler._SCHEDULE_TICK_INTERVAL = 0.25
+rate = events._parse_rate_seconds
+events._parse_rate_seconds = lambda text: (lambda seconds: seconds and seconds / 20)(rate(text))
+from ministack.app import main
+main()
+"""
+LEASE_SECONDS = 20
+ROLE = "arn:aws:iam::000000000000:role/any"
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def stand_in():
+    """The address of a MiniStack on loopback. It and the functions that it starts end with the tests."""
+    port, folder = free_port(), tempfile.mkdtemp(prefix="wasq-ministack-")
+    url = f"http://127.0.0.1:{port}"
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": folder,
+        "TMPDIR": folder,
+        "GATEWAY_PORT": str(port),
+        # Without this it would listen on every address.
+        "BIND_HOST": "127.0.0.1",
+        # Functions inherit it: the SDKs in them must reach no other AWS.
+        "AWS_ENDPOINT_URL": url,
+        "SFTP_ENABLED": "0",
+        "IOT_MTLS_ENABLED": "0",
+        "LOG_LEVEL": "WARNING",
+    }
+    with open(Path(folder) / "ministack.log", "w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", FAST_SCHEDULES], env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+
+    def healthy():
+        assert process.poll() is None, Path(log.name).read_text()
+        with contextlib.suppress(OSError):
+            return urllib.request.urlopen(f"{url}/_ministack/health", timeout=1).read()
+
+    try:
+        wait_for(healthy, "MiniStack")
+        listening = subprocess.run(["ss", "-Hltn"], capture_output=True, text=True).stdout
+        assert f"0.0.0.0:{port}" not in listening, "MiniStack listens beyond loopback"
+        yield url
+    finally:
+        for end in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, end)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(3)
+
+
+class Cloud:
+    """wasq, set up in an account as its template will do it."""
+
+    def __init__(self, url):
+        self.url = url
+        self.s3, self.sqs, self.functions, self.logs = (aws_client(s, url) for s in ("s3", "sqs", "lambda", "logs"))
+        for bucket in ("code", "tasks", "registry"):
+            self.s3.create_bucket(Bucket=bucket)
+        self.dead_letters = self.sqs.create_queue(QueueName="dead")["QueueUrl"]
+        redrive = {"deadLetterTargetArn": self.arn(self.dead_letters), "maxReceiveCount": 200}
+        self.queue = self.sqs.create_queue(
+            QueueName="wasq",
+            Attributes={"VisibilityTimeout": str(LEASE_SECONDS), "RedrivePolicy": json.dumps(redrive)},
+        )["QueueUrl"]
+        queues = {
+            "WASQ_QUEUE_URL": self.queue,
+            "WASQ_DEAD_LETTER_URL": self.dead_letters,
+            "WASQ_LEASE": f"{LEASE_SECONDS}s",
+        }
+        self.function("publisher", 120, {"WASQ_TASKS_BUCKET": "tasks", "WASQ_REGISTRY_BUCKET": "registry"})
+        self.function(
+            "worker",
+            15,
+            queues
+            | {
+                "WASQ_REGISTRY_BUCKET": "registry",
+                "WASQ_PUBLISHER_FUNCTION": "publisher",
+                "WASQ_LIVE_TTL": "100ms",
+                "WASQ_CACHE_DIR": tempfile.mkdtemp(prefix="wasq-cache-"),
+            },
+        )
+        self.function("consumer", 5, queues | {"WASQ_WORKER_FUNCTION": "worker", "WASQ_MODE": "window"})
+        for name in ("worker", "consumer"):
+            self.functions.put_function_event_invoke_config(FunctionName=name, MaximumRetryAttempts=0)
+        on_upload = [
+            {
+                "LambdaFunctionArn": self.function_arn("publisher"),
+                "Events": ["s3:ObjectCreated:*"],
+                "Filter": {"Key": {"FilterRules": [{"Name": "suffix", "Value": suffix}]}},
+            }
+            for suffix in (".wasm", ".toml")
+        ]
+        self.s3.put_bucket_notification_configuration(
+            Bucket="tasks", NotificationConfiguration={"LambdaFunctionConfigurations": on_upload}
+        )
+
+    def arn(self, queue_url):
+        return self.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+
+    def function_arn(self, name):
+        return f"arn:aws:lambda:{REGION}:000000000000:function:{name}"
+
+    def function(self, name, timeout, variables):
+        """Zips a binary as its bootstrap, and makes a function of it."""
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as zipped:
+            entry = zipfile.ZipInfo("bootstrap")
+            entry.external_attr = 0o100755 << 16
+            zipped.writestr(entry, (BINARIES / f"wasq-{name}").read_bytes())
+        self.s3.put_object(Bucket="code", Key=f"{name}.zip", Body=archive.getvalue())
+        made = self.functions.create_function(
+            FunctionName=name,
+            Runtime="provided.al2023",
+            Handler="bootstrap",
+            Role=ROLE,
+            Timeout=timeout,
+            MemorySize=1769,
+            Code={"S3Bucket": "code", "S3Key": f"{name}.zip"},
+            Environment={"Variables": variables},
+        )
+        assert made["CodeSize"] > 0
+
+    def schedule(self):
+        aws_client("scheduler", self.url).create_schedule(
+            Name="wasq",
+            ScheduleExpression="rate(1 minute)",
+            FlexibleTimeWindow={"Mode": "OFF"},
+            Target={"Arn": self.function_arn("consumer"), "RoleArn": ROLE, "Input": "{}"},
+        )
+
+    def publish(self, guest, name=None, settings=""):
+        name = name or guest
+        self.s3.put_object(Bucket="tasks", Key=f"{name}.toml", Body=settings.encode())
+        self.s3.put_object(Bucket="tasks", Key=f"{name}.wasm", Body=(GUESTS / f"{guest}.wasm").read_bytes())
+        digest = subprocess.check_output(["sha256sum", GUESTS / f"{guest}.wasm"], text=True).split()[0]
+        wait_for(lambda: self.registry(f"live/{name}.json").get("digest") == digest, f"live {name}", 60)
+
+    def registry(self, key):
+        try:
+            return json.loads(self.s3.get_object(Bucket="registry", Key=key)["Body"].read())
+        except self.s3.exceptions.NoSuchKey:
+            return {}
+
+    def send(self, message):
+        return self.sqs.send_message(QueueUrl=self.queue, MessageBody=json.dumps(message))["MessageId"]
+
+    def counts(self, queue=None):
+        names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
+        got = self.sqs.get_queue_attributes(QueueUrl=queue or self.queue, AttributeNames=["All"])["Attributes"]
+        return tuple(int(got[name]) for name in names)
+
+    def log(self, name):
+        """The JSON lines that a function has logged."""
+        lines, page = [], {}
+        while True:
+            try:
+                got = self.logs.filter_log_events(logGroupName=f"/aws/lambda/{name}", **page)
+            except self.logs.exceptions.ResourceNotFoundException:
+                return []
+            for event in got["events"]:
+                with contextlib.suppress(ValueError):
+                    lines.append(json.loads(event["message"]))
+            if not got.get("nextToken"):
+                return [line for line in lines if isinstance(line, dict)]
+            page = {"nextToken": got["nextToken"]}
+
+    def done(self):
+        """The ids of the messages that the worker says it has finished."""
+        return [line["id"] for line in self.log("worker") if line.get("message") == "done"]
+
+    def explain(self):
+        return {name: self.log(name)[-20:] for name in ("consumer", "worker", "publisher")}
+
+
+@pytest.fixture(scope="module")
+def cloud(stand_in):
+    cloud = Cloud(stand_in)
+    cloud.schedule()
+    return cloud
+
+
+def test_the_schedule_drains_the_queue(cloud, github):
+    """schedule -> consumer -> asynchronous invoke -> worker -> S3 registry -> run -> delete."""
+    cloud.publish("github_repositories", settings=github_settings("github_repositories", github))
+    message_id = cloud.send({"task": "github_repositories", "params": {"user": "javimb"}})
+    wait_for(lambda: message_id in cloud.done(), "run of the message", 60)
+    said = [line for line in cloud.log("worker") if line.get("id") == message_id]
+    assert [line["message"] for line in said] == ["javimb has 5 public repositories", "done"], said
+    assert cloud.counts() == (0, 0), cloud.explain()
+    assert cloud.counts(cloud.dead_letters) == (0, 0)
+
+
+def test_uploads_change_what_runs_next(cloud):
+    """A new version and a broken one, while messages come: none is lost, none meets half a module."""
+    cloud.publish("hello", "changing")
+    ids = [cloud.send({"task": "changing", "params": {"verb": "echo", "value": i}}) for i in range(20)]
+    cloud.publish("verbs", "changing")
+    cloud.s3.put_object(Bucket="tasks", Key="changing.wasm", Body=CORE_MODULE)
+    rejected = wait_for(lambda: cloud.registry("rejected/changing.json"), "rejection")
+    assert "changing.wasm: a core WebAssembly module, not a component" in rejected["reason"]
+    ids += [cloud.send({"task": "changing", "params": {"verb": "echo", "value": i}}) for i in range(20)]
+    wait_for(lambda: set(ids) <= set(cloud.done()), "run of every message", 90)
+    assert cloud.counts() == (0, 0), cloud.explain()
+    assert cloud.counts(cloud.dead_letters) == (0, 0)
+    assert cloud.registry("live/changing.json")["version"] == 2
+
+
+def test_retries_and_dead_letters(cloud):
+    cloud.publish("verbs", settings='max_attempts = 2\nbackoff = { base = "0s", cap = "0s" }')
+    ids = [cloud.send({"task": "verbs", "params": {"verb": "flaky", "succeeds_in": 2}})]
+    cloud.sqs.send_message(QueueUrl=cloud.queue, MessageBody="not JSON")
+    cloud.send({"task": "verbs", "params": {"verb": "reject", "reason": "no"}})
+    cloud.send({"task": "verbs", "params": {"verb": "retry", "reason": "later"}})
+    letters = receive_all(cloud.sqs, cloud.dead_letters, 3, 60)
+    assert sorted(reason(letter)[0] for letter in letters) == ["malformed", "reject", "retry"]
+    [retried] = [letter for letter in letters if reason(letter)[0] == "retry"]
+    assert json.loads(retried["MessageAttributes"]["wasq.attempts"]["StringValue"])["attempts"] == 2
+    wait_for(lambda: ids[0] in cloud.done(), "end of the flaky message", 60)
+    assert wait_for(lambda: cloud.counts() == (0, 0), "empty queue", 30)
+
+
+def test_children(cloud):
+    params = {"verb": "enqueue", "task": "verbs", "count": 3, "fail": False}
+    cloud.publish("verbs")
+    parent = cloud.send({"task": "verbs", "params": params, "id": "parent"})
+    assert parent
+    wait_for(lambda: cloud.done().count("parent") == 1, "end of the parent", 60)
+    before = set(cloud.done())
+    wait_for(lambda: len([i for i in cloud.done() if len(i) == 32]) >= 3, "end of the children", 60)
+    assert before is not None and cloud.counts(cloud.dead_letters) == (0, 0)
+
+
+def test_a_direct_invoke_answers_with_the_outcome(cloud):
+    cloud.publish("verbs")
+
+    def invoke(message):
+        answer = cloud.functions.invoke(FunctionName="worker", Payload=json.dumps(message))
+        return answer.get("FunctionError"), json.loads(answer["Payload"].read())
+
+    echo = {"task": "verbs", "params": {"verb": "echo", "value": [1, 2]}}
+    assert invoke(echo) == (None, {"outcome": "success", "output": [1, 2]})
+    reject = {"task": "verbs", "params": {"verb": "reject", "reason": "no"}}
+    assert invoke(reject) == (None, {"outcome": "failure", "kind": "reject", "message": "no"})
+    error, answer = invoke({"tsak": "verbs"})
+    assert error and 'its keys are [\\"tsak\\"]' in json.dumps(answer)
+
+
+def test_an_artifact_that_is_gone_is_made_again(cloud):
+    """The worker asks the publisher for it, and the message waits."""
+    cloud.publish("hello")
+    for key in cloud.s3.list_objects_v2(Bucket="registry", Prefix="compiled/")["Contents"]:
+        cloud.s3.delete_object(Bucket="registry", Key=key["Key"])
+    # A name that no worker has loaded yet: what is loaded is not fetched again.
+    cloud.s3.put_object(Bucket="tasks", Key="fresh.toml", Body=b"")
+    cloud.publish("github_users", "fresh")
+    for key in cloud.s3.list_objects_v2(Bucket="registry", Prefix="compiled/")["Contents"]:
+        cloud.s3.delete_object(Bucket="registry", Key=key["Key"])
+    cloud.send({"task": "fresh", "params": {"city": "Madrid"}, "id": "waits"})
+    wait_for(
+        lambda: any(line.get("kind") == "artifact-missing" for line in cloud.log("worker") if line.get("id") == "waits"),
+        "missing artifact",
+        60,
+    )
+    wait_for(lambda: cloud.s3.list_objects_v2(Bucket="registry", Prefix="compiled/").get("Contents"), "new artifact", 60)
+
+
+def test_an_event_source_mapping_needs_no_consumer(cloud):
+    cloud.publish("verbs", settings='backoff = { base = "0s", cap = "0s" }')
+    # The schedule is still there; what the mapping takes, the consumer does not get.
+    mapping = cloud.functions.create_event_source_mapping(
+        FunctionName="worker",
+        EventSourceArn=cloud.arn(cloud.queue),
+        BatchSize=10,
+        FunctionResponseTypes=["ReportBatchItemFailures"],
+    )
+    try:
+        ids = [cloud.send({"task": "verbs", "params": {"verb": "flaky", "succeeds_in": 2}}) for _ in range(3)]
+        wait_for(lambda: set(ids) <= set(cloud.done()), "run of every message", 60)
+        wait_for(lambda: cloud.counts() == (0, 0), "empty queue")
+        assert cloud.counts(cloud.dead_letters) == (0, 0)
+    finally:
+        cloud.functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
