@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use wasq_protocol::{
-    Batch, BatchResponse, DeadLetter, Ended, Failure, FailureKind, LiveRecord, Message, Outcome, PublishRequest,
-    Rejection, Timestamp, WorkerEvent,
+    Batch, BatchResponse, DeadLetter, Ended, Failure, FailureKind, LiveRecord, Message, Outcome,
+    PublishRequest, Rejection, Timestamp, WorkerEvent,
 };
 
 /// Reads a golden file as `T`, and expects that writing it gives the same JSON.
@@ -61,7 +61,9 @@ fn worker_event_of_no_kind() {
     let error = |text| WorkerEvent::parse(text, Timestamp::from_ms(0)).expect_err("invalid").to_string();
     assert!(error(r#"{"tsak": "x"}"#).contains(r#"its keys are ["tsak"]"#));
     assert!(error("[1]").contains("not a worker event"));
-    assert!(error(r#"{"deliveries": [{}]}"#).contains("not a valid consumer batch: missing field `message_id`"));
+    assert!(
+        error(r#"{"deliveries": [{}]}"#).contains("not a valid consumer batch: missing field `message_id`")
+    );
     assert!(error(r#"{"Records": [{"eventSource": "aws:s3"}]}"#).contains("not a valid SQS event"));
     assert!(error(r#"{"task": 5}"#).contains("at $.task"));
 }

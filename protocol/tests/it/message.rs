@@ -13,18 +13,25 @@ fn refused(body: &str, expected: Expect) {
 fn not_json() {
     refused("hello", expect!["not a valid message: at $: not JSON: expected value at line 1 column 1"]);
     refused("", expect!["not a valid message: at $: not JSON: EOF while parsing a value at line 1 column 0"]);
-    refused(r#"{"task": "x"} y"#, expect!["not a valid message: at $: not JSON: trailing characters at line 1 column 15"]);
+    refused(
+        r#"{"task": "x"} y"#,
+        expect!["not a valid message: at $: not JSON: trailing characters at line 1 column 15"],
+    );
 }
 
 #[test]
 fn not_an_object() {
     refused(
         "[1, 2]",
-        expect![[r#"not a valid message: at $: expected an object such as {"task": "NAME", "params": {}}, got an array: [1, 2]"#]],
+        expect![[
+            r#"not a valid message: at $: expected an object such as {"task": "NAME", "params": {}}, got an array: [1, 2]"#
+        ]],
     );
     refused(
         "null",
-        expect![[r#"not a valid message: at $: expected an object such as {"task": "NAME", "params": {}}, got null: null"#]],
+        expect![[
+            r#"not a valid message: at $: expected an object such as {"task": "NAME", "params": {}}, got null: null"#
+        ]],
     );
 }
 
@@ -32,11 +39,15 @@ fn not_an_object() {
 fn no_task() {
     refused(
         r#"{"params": {}}"#,
-        expect![[r#"not a valid message: at $.task: missing; a message looks like {"task": "NAME", "params": {}}"#]],
+        expect![[
+            r#"not a valid message: at $.task: missing; a message looks like {"task": "NAME", "params": {}}"#
+        ]],
     );
     refused(
         r#"{"task": null}"#,
-        expect![[r#"not a valid message: at $.task: missing; a message looks like {"task": "NAME", "params": {}}"#]],
+        expect![[
+            r#"not a valid message: at $.task: missing; a message looks like {"task": "NAME", "params": {}}"#
+        ]],
     );
     refused(r#"{"task": 5}"#, expect!["not a valid message: at $.task: expected a string, got a number: 5"]);
 }
@@ -45,13 +56,18 @@ fn no_task() {
 fn bad_name() {
     refused(
         r#"{"task": "a/b"}"#,
-        expect![[r#"not a valid message: at $.task: a task name consists of a-z A-Z 0-9 _ - . and has no '/': "a/b""#]],
+        expect![[
+            r#"not a valid message: at $.task: a task name consists of a-z A-Z 0-9 _ - . and has no '/': "a/b""#
+        ]],
     );
     refused(
         r#"{"task": ".."}"#,
         expect![[r#"not a valid message: at $.task: a task name must not start with a dot: "..""#]],
     );
-    refused(r#"{"task": ""}"#, expect![[r#"not a valid message: at $.task: a task name must not be empty: """#]]);
+    refused(
+        r#"{"task": ""}"#,
+        expect![[r#"not a valid message: at $.task: a task name must not be empty: """#]],
+    );
     let long = "a".repeat(65);
     let error = Message::parse(&format!(r#"{{"task": "{long}"}}"#)).expect_err("too long");
     assert!(error.problem.starts_with("a task name has at most 64 characters, this one has 65"));
@@ -61,15 +77,21 @@ fn bad_name() {
 fn bad_optional_keys() {
     refused(
         r#"{"task": "a", "not_before": "tomorrow"}"#,
-        expect![[r#"not a valid message: at $.not_before: "tomorrow" is no RFC 3339 time such as "2026-11-23T08:30:00Z""#]],
+        expect![[
+            r#"not a valid message: at $.not_before: "tomorrow" is no RFC 3339 time such as "2026-11-23T08:30:00Z""#
+        ]],
     );
     refused(
         r#"{"task": "a", "depth": -1}"#,
-        expect!["not a valid message: at $.depth: expected a whole number from 0 to 4294967295, got a number: -1"],
+        expect![
+            "not a valid message: at $.depth: expected a whole number from 0 to 4294967295, got a number: -1"
+        ],
     );
     refused(
         r#"{"task": "a", "id": "two words"}"#,
-        expect![[r#"not a valid message: at $.id: an id has 1-128 printable ASCII characters and no blanks, not "two words""#]],
+        expect![[
+            r#"not a valid message: at $.id: an id has 1-128 printable ASCII characters and no blanks, not "two words""#
+        ]],
     );
 }
 
@@ -93,11 +115,15 @@ fn params_are_the_senders_own_text() {
     let params = |body| Message::parse(body).expect("valid").params.get().to_owned();
     assert_eq!(params(r#"{"task": "a"}"#), "{}");
     assert_eq!(params(r#"{"task": "a", "params": null}"#), "null");
-    assert_eq!(params(r#"{"task": "a", "params": [1e400, 12345678901234567890123]}"#), "[1e400, 12345678901234567890123]");
+    assert_eq!(
+        params(r#"{"task": "a", "params": [1e400, 12345678901234567890123]}"#),
+        "[1e400, 12345678901234567890123]"
+    );
 }
 
 #[test]
 fn times_may_have_any_offset() {
-    let message = Message::parse(r#"{"task": "a", "not_before": "2026-11-23T09:30:00+01:00"}"#).expect("valid");
+    let message =
+        Message::parse(r#"{"task": "a", "not_before": "2026-11-23T09:30:00+01:00"}"#).expect("valid");
     assert_eq!(message.not_before.expect("set").to_string(), "2026-11-23T08:30:00Z");
 }

@@ -27,7 +27,10 @@ fn all_keys() {
     .expect("valid");
     assert_eq!(settings.timeout, Duration::from_secs(90));
     assert_eq!(settings.memory, ByteCount::mib(256));
-    assert_eq!(settings.backoff, Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(3600) });
+    assert_eq!(
+        settings.backoff,
+        Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(3600) }
+    );
     assert_eq!(settings.allow_hosts.len(), 2);
 }
 
@@ -82,16 +85,27 @@ fn wrong_values() {
 
 #[test]
 fn out_of_range() {
-    refused("timeout = \"1h\"", expect![[r#"timeout = "1h" is out of range: timeout lies between 100ms and 14m"#]]);
-    refused("max_attempts = 0", expect![[r#"max_attempts = "0" is out of range: max_attempts lies between 1 and 100"#]]);
-    refused("memory = \"1KiB\"", expect![[r#"memory = "1KiB" is out of range: memory lies between 1MiB and 4GiB"#]]);
+    refused(
+        "timeout = \"1h\"",
+        expect![[r#"timeout = "1h" is out of range: timeout lies between 100ms and 14m"#]],
+    );
+    refused(
+        "max_attempts = 0",
+        expect![[r#"max_attempts = "0" is out of range: max_attempts lies between 1 and 100"#]],
+    );
+    refused(
+        "memory = \"1KiB\"",
+        expect![[r#"memory = "1KiB" is out of range: memory lies between 1MiB and 4GiB"#]],
+    );
     refused(
         "backoff = { base = \"1m\", cap = \"1s\" }",
         expect![[r#"backoff.cap = "1s" is out of range: backoff.cap lies between 1m and 12h"#]],
     );
     refused(
         "[env]\n\"A=B\" = \"c\"",
-        expect![[r#"env: "A=B" is no name for an environment variable: it must not be empty nor contain '=' or NUL"#]],
+        expect![[
+            r#"env: "A=B" is no name for an environment variable: it must not be empty nor contain '=' or NUL"#
+        ]],
     );
 }
 
@@ -125,7 +139,16 @@ fn allowed_hosts() {
 
 #[test]
 fn allowed_hosts_that_are_none() {
-    for entry in ["ftp://a", "https://", "https://*", "https://*.", "https://a.*.b", "https://a/b", "https://u@a", "https://a:x"] {
+    for entry in [
+        "ftp://a",
+        "https://",
+        "https://*",
+        "https://*.",
+        "https://a.*.b",
+        "https://a/b",
+        "https://u@a",
+        "https://a:x",
+    ] {
         assert!(entry.parse::<AllowedHost>().is_err(), "{entry}");
     }
 }

@@ -1,0 +1,77 @@
+//! Each limit: obeyed, and violated.
+
+use serde_json::json;
+use wasq_protocol::{ByteCount, FailureKind, Settings};
+
+use crate::{context, failure, output, run, run_as};
+
+#[tokio::test]
+async fn memory() {
+    let settings = Settings { memory: ByteCount::mib(16), ..Settings::default() };
+    let obeyed = run(json!({"verb": "alloc", "mib": 8}), &settings).await;
+    assert_eq!(output(&obeyed), 8 << 20);
+    assert!((8 << 20..16 << 20).contains(&obeyed.peak_memory), "{}", obeyed.peak_memory);
+    let violated = run(json!({"verb": "alloc", "mib": 17}), &settings).await;
+    assert_eq!(failure(&violated).kind, FailureKind::OutOfMemory);
+    assert!(failure(&violated).message.contains("the limit is 16777216"), "{}", failure(&violated));
+}
+
+#[tokio::test]
+async fn memory_that_is_too_little_to_start() {
+    let settings = Settings { memory: ByteCount::mib(1), ..Settings::default() };
+    let report = run(json!({"verb": "echo", "value": 1}), &settings).await;
+    assert_eq!(failure(&report).kind, FailureKind::OutOfMemory, "{}", failure(&report));
+}
+
+#[tokio::test]
+async fn output_size() {
+    // The quotes of the JSON string count.
+    let obeyed = run(json!({"verb": "output", "bytes": (1 << 20) - 2}), &Settings::default()).await;
+    assert_eq!(output(&obeyed).as_str().map(str::len), Some((1 << 20) - 2));
+    let violated = run(json!({"verb": "output", "bytes": (1 << 20) - 1}), &Settings::default()).await;
+    assert_eq!(failure(&violated).kind, FailureKind::OutputTooLarge);
+}
+
+#[tokio::test]
+async fn output_must_be_json() {
+    let obeyed = run(json!({"verb": "raw", "text": " [1] "}), &Settings::default()).await;
+    assert_eq!(output(&obeyed), json!([1]));
+    let violated = run(json!({"verb": "raw", "text": "hello"}), &Settings::default()).await;
+    assert_eq!(failure(&violated).kind, FailureKind::OutputNotJson);
+}
+
+#[tokio::test]
+async fn log_lines() {
+    let obeyed = run(json!({"verb": "log", "count": 998}), &Settings::default()).await;
+    assert_eq!((obeyed.log.len(), obeyed.log_dropped), (1000, 0));
+    let violated = run(json!({"verb": "log", "count": 1998}), &Settings::default()).await;
+    assert_eq!((violated.log.len(), violated.log_dropped), (1000, 1000));
+    assert_eq!(output(&violated), 1998, "a task that logs too much runs all the same");
+}
+
+#[tokio::test]
+async fn children() {
+    let enqueue = |count| json!({"verb": "enqueue", "task": "hello", "count": count, "fail": false});
+    assert_eq!(run(enqueue(100), &Settings::default()).await.children.len(), 100);
+    let violated = run(enqueue(101), &Settings::default()).await;
+    assert!(failure(&violated).message.contains("TooMany(100)"), "{}", failure(&violated));
+}
+
+#[tokio::test]
+async fn depth() {
+    let at = |depth| {
+        let params = json!({"verb": "enqueue", "task": "hello", "count": 1, "fail": false});
+        let context = wasq_engine::RunContext { depth, ..context() };
+        async { run_as(context, params, &Settings::default()).await }
+    };
+    assert_eq!(at(15).await.children[0].message.depth, 16);
+    let violated = at(16).await;
+    assert!(failure(&violated).message.contains("TooDeep(16)"), "{}", failure(&violated));
+}
+
+#[tokio::test]
+async fn names_of_children() {
+    let report =
+        run(json!({"verb": "enqueue", "task": "a/b", "count": 1, "fail": false}), &Settings::default()).await;
+    assert!(failure(&report).message.contains("a task name consists of"), "{}", failure(&report));
+}

@@ -1,0 +1,4 @@
+//! Publishing over a real folder-like bucket in memory: what goes live, and what does not.
+
+mod compile;
+mod publish;

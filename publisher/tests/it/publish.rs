@@ -1,0 +1,155 @@
+//! The live pointer: what moves it, and what does not.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use anyhow::Result;
+use wasq_protocol::{Digest, LiveRecord, SystemClock, TaskName};
+use wasq_publisher::{Bucket, Condition, Object, Published, Publisher, Put};
+
+/// A bucket in memory. `race` runs once, before the next conditional write: somebody else who is faster.
+#[derive(Clone, Default)]
+struct Memory {
+    objects: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
+    race: Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>,
+}
+
+impl Memory {
+    fn set(&self, key: &str, bytes: impl Into<Vec<u8>>) {
+        self.objects.lock().expect("no panic").insert(key.to_owned(), bytes.into());
+    }
+
+    fn bytes(&self, key: &str) -> Option<Vec<u8>> {
+        self.objects.lock().expect("no panic").get(key).cloned()
+    }
+
+    fn live(&self) -> LiveRecord {
+        serde_json::from_slice(&self.bytes("live/hello.json").expect("live")).expect("a live record")
+    }
+}
+
+impl Bucket for Memory {
+    async fn get(&self, key: &str) -> Result<Option<Object>> {
+        Ok(self.bytes(key).map(|bytes| Object { tag: Digest::of(&bytes).to_string(), bytes }))
+    }
+
+    async fn put(&self, key: &str, bytes: Vec<u8>, condition: Condition) -> Result<Put> {
+        if condition != Condition::Always
+            && let Some(race) = self.race.lock().expect("no panic").take()
+        {
+            race();
+        }
+        let current = self.bytes(key).map(|bytes| Digest::of(&bytes).to_string());
+        let holds = match condition {
+            Condition::Always => true,
+            Condition::Absent => current.is_none(),
+            Condition::Unchanged(tag) => current == Some(tag),
+        };
+        if holds {
+            self.set(key, bytes);
+        }
+        Ok(if holds { Put::Done } else { Put::Conflict })
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        self.objects.lock().expect("no panic").remove(key);
+        Ok(())
+    }
+}
+
+fn guest(name: &str) -> Vec<u8> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the publisher lies in the root");
+    let path = root.join("target/guests/wasm32-wasip2/release").join(format!("{name}.wasm"));
+    std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}; run `cargo xtask guests` first", path.display()))
+}
+
+fn set_up() -> (Memory, Memory, Publisher<Memory, Memory, SystemClock>, TaskName) {
+    let (tasks, registry) = (Memory::default(), Memory::default());
+    let publisher =
+        Publisher::new(tasks.clone(), registry.clone(), SystemClock).expect("the compiler starts");
+    (tasks, registry, publisher, "hello".parse().expect("a name"))
+}
+
+#[tokio::test]
+async fn versions_and_their_history() {
+    let (tasks, registry, publisher, hello) = set_up();
+    assert_eq!(publisher.publish(&hello).await.expect("no fault"), Published::NoModule);
+    tasks.set("hello.toml", "timeout = \"1s\"");
+    assert_eq!(publisher.publish(&hello).await.expect("no fault"), Published::NoModule);
+
+    tasks.set("hello.wasm", guest("hello"));
+    assert!(
+        matches!(publisher.publish(&hello).await.expect("no fault"), Published::Live(v) if v.version == 1)
+    );
+    assert!(
+        matches!(publisher.publish(&hello).await.expect("no fault"), Published::Unchanged(v) if v.version == 1)
+    );
+    let first = registry.live();
+    let [(fingerprint, artifact)] = first.artifacts.iter().collect::<Vec<_>>()[..] else {
+        panic!("one artifact")
+    };
+    let key = LiveRecord::artifact_key(fingerprint, &first.version.digest);
+    assert_eq!(Digest::of(&registry.bytes(&key).expect("the artifact")), artifact.sha256);
+    assert_eq!(registry.bytes(&LiveRecord::module_key(&first.version.digest)), Some(guest("hello")));
+
+    tasks.set("hello.wasm", guest("verbs"));
+    assert!(
+        matches!(publisher.publish(&hello).await.expect("no fault"), Published::Live(v) if v.version == 2)
+    );
+    let second = registry.live();
+    assert_eq!(second.history, [first.version]);
+    assert_eq!(second.first_published, first.first_published);
+}
+
+#[tokio::test]
+async fn a_refused_upload_moves_nothing() {
+    let (tasks, registry, publisher, hello) = set_up();
+    tasks.set("hello.wasm", guest("hello"));
+    publisher.publish(&hello).await.expect("no fault");
+    let live = registry.bytes("live/hello.json");
+
+    tasks.set("hello.wasm", "nonsense");
+    let Published::Rejected(rejection) = publisher.publish(&hello).await.expect("no fault") else {
+        panic!("it was not refused")
+    };
+    assert!(rejection.reason.starts_with("hello.wasm: not WebAssembly"), "{}", rejection.reason);
+    assert_eq!(registry.bytes("live/hello.json"), live);
+    assert!(registry.bytes("rejected/hello.json").is_some());
+
+    tasks.set("hello.wasm", guest("hello"));
+    publisher.publish(&hello).await.expect("no fault");
+    assert!(registry.bytes("rejected/hello.json").is_none(), "the complaint is gone with its cause");
+}
+
+#[tokio::test]
+async fn who_loses_a_race_starts_again_from_the_newest_upload() {
+    let (tasks, registry, publisher, hello) = set_up();
+    tasks.set("hello.wasm", guest("hello"));
+    publisher.publish(&hello).await.expect("no fault");
+    let mut faster = registry.live();
+    faster.version.version = 7;
+    tasks.set("hello.wasm", guest("verbs"));
+    let raced = registry.clone();
+    *registry.race.lock().expect("no panic") =
+        Some(Box::new(move || raced.set("live/hello.json", serde_json::to_vec(&faster).expect("JSON"))));
+    assert!(
+        matches!(publisher.publish(&hello).await.expect("no fault"), Published::Live(v) if v.version == 8)
+    );
+    assert_eq!(registry.live().history[0].version, 7, "no history is lost");
+}
+
+#[tokio::test]
+async fn recompiling_adds_the_artifact_and_no_version() {
+    let (tasks, registry, publisher, hello) = set_up();
+    assert!(publisher.recompile(&hello).await.is_err(), "nothing is live");
+    tasks.set("hello.wasm", guest("hello"));
+    publisher.publish(&hello).await.expect("no fault");
+    let mut record = registry.live();
+    let artifacts = std::mem::take(&mut record.artifacts);
+    registry.set("live/hello.json", serde_json::to_vec(&record).expect("JSON"));
+    publisher.recompile(&hello).await.expect("no fault");
+    let again = registry.live();
+    assert_eq!(again.version, record.version);
+    assert_eq!(again.artifacts.keys().collect::<Vec<_>>(), artifacts.keys().collect::<Vec<_>>());
+}
