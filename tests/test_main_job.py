@@ -101,6 +101,15 @@ def test_sigterm_gives_back_what_does_not_end(new_dev):
     wait_for(lambda: dev.counts()[1] == 1, "task that runs again")
 
 
+def test_a_lease_is_extended_while_a_task_runs(new_dev):
+    """The task takes longer than its lease: unless that is extended, a second run starts."""
+    dev = new_dev.start("--lease", "5s")
+    dev.publish("verbs")
+    ended = dev.wasq("enqueue", "verbs", "--params", '{"verb": "sleep", "ms": 7000}', "--wait", "--json")
+    assert ended["attempt"] == 1
+    assert dev.counts() == (0, 0, 0) and len(dev.logged("handed to the worker")) == 1
+
+
 def test_retries_until_it_succeeds(dev):
     dev.publish("verbs", settings='backoff = { base = "100ms", cap = "100ms" }')
     ended = dev.wasq("enqueue", "verbs", "--params", '{"verb": "flaky", "succeeds_in": 3}', "--wait", "--json")

@@ -1,0 +1,199 @@
+//! The drain loop in virtual time, over a queue and a worker in memory.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use tokio::time::Instant;
+use wasq_consumer::{DrainSettings, InvokeError, Invoker, Mode, Source, Summary, drain};
+use wasq_protocol::{Clock, DeadLetter, Delivery, FailureKind, Timestamp, WorkerEvent};
+
+/// Virtual time, which tokio advances when nothing else is left to do.
+struct Virtual(Instant);
+
+impl Clock for Virtual {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_ms(0).plus(self.0.elapsed())
+    }
+}
+
+#[derive(Clone, Default)]
+struct World(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Delivery>,
+    given_back: Vec<String>,
+    dead: Vec<(String, FailureKind)>,
+    accepted: Vec<String>,
+    in_flight: u64,
+    /// Receives that fail before the first one works.
+    receives_fail: u32,
+    /// Invokes that are throttled before the first one is accepted.
+    throttled: u32,
+}
+
+impl World {
+    fn with(count: usize) -> Self {
+        let world = Self::default();
+        world.state(|state| state.waiting = (0..count).map(|i| delivery(&i.to_string(), "{}")).collect());
+        world
+    }
+
+    fn state<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
+        look(&mut self.0.lock().expect("no panic"))
+    }
+
+    async fn drain(&self, mode: Mode, seconds: u64) -> (Summary, Duration) {
+        let started = Instant::now();
+        let until = Timestamp::from_ms(seconds * 1000);
+        let settings = DrainSettings { mode, until, receivers: 3, in_flight_max: 100 };
+        let summary = drain(self, self, &Virtual(started), settings).await;
+        (summary, started.elapsed())
+    }
+}
+
+fn delivery(id: &str, body: &str) -> Delivery {
+    Delivery {
+        message_id: id.to_owned(),
+        body: body.to_owned(),
+        receipt: id.to_owned(),
+        receive_count: 1,
+        lease_until: Timestamp::from_ms(60_000),
+        first_received: Timestamp::from_ms(0),
+        attributes: Default::default(),
+        group: None,
+    }
+}
+
+impl Source for World {
+    async fn receive(&self, wait: Duration) -> Result<Vec<Delivery>> {
+        let received: Vec<_> = self.state(|state| {
+            if state.receives_fail > 0 {
+                state.receives_fail -= 1;
+                bail!("receive messages: as told");
+            }
+            let count = state.waiting.len().min(10);
+            Ok(state.waiting.drain(..count).collect())
+        })?;
+        if received.is_empty() {
+            tokio::time::sleep(wait).await;
+        }
+        Ok(received)
+    }
+
+    async fn give_back(&self, deliveries: &[Delivery], _: Duration) -> Result<()> {
+        self.state(|state| state.given_back.extend(deliveries.iter().map(|d| d.message_id.clone())));
+        Ok(())
+    }
+
+    async fn in_flight(&self) -> Result<u64> {
+        // Workers finish a little between two looks.
+        Ok(self.state(|state| {
+            state.in_flight = state.in_flight.saturating_sub(10);
+            state.in_flight
+        }))
+    }
+
+    async fn dead_letter(&self, delivery: &Delivery, letter: &DeadLetter) -> Result<()> {
+        self.state(|state| state.dead.push((delivery.message_id.clone(), letter.failure.kind)));
+        Ok(())
+    }
+}
+
+impl Invoker for World {
+    async fn invoke(&self, event: String) -> Result<(), InvokeError> {
+        assert!(event.len() <= 1 << 20, "Lambda takes 1 MiB, not {} bytes", event.len());
+        let WorkerEvent::Batch(batch) =
+            WorkerEvent::parse(&event, Timestamp::from_ms(0)).expect("a worker event")
+        else {
+            panic!("not a batch")
+        };
+        self.state(|state| {
+            if state.throttled > 0 {
+                state.throttled -= 1;
+                return Err(InvokeError::Throttled("as told".to_owned()));
+            }
+            state.accepted.extend(batch.deliveries.into_iter().map(|delivery| delivery.message_id));
+            Ok(())
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn until_empty_takes_all_and_ends() {
+    let world = World::with(95);
+    let (summary, took) = world.drain(Mode::UntilEmpty, 60).await;
+    assert_eq!((summary.received, summary.handed_over, summary.errors), (95, 95, 0));
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_waits_until_its_time_is_up() {
+    let world = World::with(3);
+    let late = world.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        late.state(|state| state.waiting.push_back(delivery("late", "{}")));
+    });
+    let (summary, took) = world.drain(Mode::Window, 60).await;
+    assert_eq!(summary.handed_over, 4);
+    assert!(took <= Duration::from_secs(60) && took > Duration::from_secs(50), "{took:?}");
+    assert!(summary.receives < 10, "an idle queue is polled seldom: {summary:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_worker_does_not_take_is_given_back() {
+    let world = World::with(20);
+    world.state(|state| state.throttled = 1);
+    let (summary, _) = world.drain(Mode::UntilEmpty, 60).await;
+    assert_eq!((summary.handed_over, summary.given_back), (10, 10));
+    let (accepted, given_back) = world.state(|state| (state.accepted.clone(), state.given_back.clone()));
+    assert!(given_back.iter().all(|id| !accepted.contains(id)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receive_that_fails_is_tried_again() {
+    let world = World::with(5);
+    world.state(|state| state.receives_fail = 3);
+    let (summary, _) = world.drain(Mode::UntilEmpty, 60).await;
+    assert_eq!((summary.errors, summary.handed_over), (3, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_never_answers_does_not_keep_it_beyond_its_time() {
+    let world = World::with(5);
+    world.state(|state| state.receives_fail = u32::MAX);
+    let (summary, took) = world.drain(Mode::Window, 10).await;
+    assert!(summary.errors > 0 && took <= Duration::from_secs(10), "{summary:?} {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_waits_while_too_much_is_in_flight() {
+    let world = World::with(10);
+    world.state(|state| state.in_flight = 500);
+    let (summary, took) = world.drain(Mode::UntilEmpty, 60).await;
+    assert_eq!(summary.handed_over, 10);
+    assert!(took > Duration::from_secs(5), "it did not wait: {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_messages_are_split_over_invokes() {
+    let world = World::default();
+    let body = format!("{{\"task\": \"a\", \"params\": \"{}\"}}", "x".repeat(400_000));
+    world.state(|state| state.waiting = (0..5).map(|i| delivery(&i.to_string(), &body)).collect());
+    let (summary, _) = world.drain(Mode::UntilEmpty, 60).await;
+    assert_eq!((summary.handed_over, summary.dead_lettered), (5, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_fits_into_no_invoke_goes_to_the_dead_letter_queue() {
+    let world = World::default();
+    // As a JSON string each quote takes two bytes.
+    let body = "\"".repeat(700_000);
+    world.state(|state| state.waiting = [delivery("large", &body), delivery("small", "{}")].into());
+    let (summary, _) = world.drain(Mode::UntilEmpty, 60).await;
+    assert_eq!((summary.handed_over, summary.dead_lettered), (1, 1));
+    assert_eq!(world.state(|state| state.dead.clone()), [("large".to_owned(), FailureKind::TooLarge)]);
+}

@@ -1,0 +1,133 @@
+//! From outcomes to queue calls: their order, and what happens when one of them fails.
+
+use std::time::Duration;
+
+use serde_json::json;
+use wasq_protocol::{Backoff, Clock, Settings, SystemClock};
+
+use crate::{delivery, hand_over, verb, worker};
+
+/// No waiting between attempts, so that the calls do not depend on chance.
+fn at_once() -> Settings {
+    let backoff = Backoff { base: Duration::ZERO, cap: Duration::ZERO };
+    Settings { backoff, max_attempts: 3, ..Settings::default() }
+}
+
+#[tokio::test]
+async fn success_is_deleted() {
+    let (worker, queue, _folder) = worker(at_once());
+    assert!(hand_over(&worker, vec![verb("a", json!({"verb": "echo", "value": 1}))]).await.is_empty());
+    assert_eq!(queue.calls(), ["delete a"]);
+}
+
+#[tokio::test]
+async fn children_are_sent_before_their_parent_is_deleted() {
+    let (worker, queue, _folder) = worker(at_once());
+    let params = json!({"verb": "enqueue", "task": "verbs", "count": 2, "fail": false});
+    hand_over(&worker, vec![verb("a", params)]).await;
+    assert_eq!(
+        queue.calls(),
+        [r#"send {"value":0,"verb":"echo"}"#, r#"send {"value":1,"verb":"echo"}"#, "delete a"]
+    );
+}
+
+#[tokio::test]
+async fn a_parent_whose_child_could_not_be_sent_is_not_deleted() {
+    let (worker, queue, _folder) = worker(at_once());
+    queue.break_on(r#""value":1"#);
+    let params = json!({"verb": "enqueue", "task": "verbs", "count": 2, "fail": false});
+    assert!(hand_over(&worker, vec![verb("a", params)]).await.contains("a"));
+    assert_eq!(queue.calls().last().map(String::as_str), Some("visible a 5"));
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_copied_before_it_is_deleted() {
+    let (worker, queue, _folder) = worker(at_once());
+    hand_over(&worker, vec![verb("a", json!({"verb": "reject", "reason": "no"}))]).await;
+    assert_eq!(queue.calls(), ["dead a reject 1", "delete a"]);
+}
+
+#[tokio::test]
+async fn what_could_not_be_copied_is_not_deleted() {
+    let (worker, queue, _folder) = worker(at_once());
+    queue.break_on("dead");
+    assert!(hand_over(&worker, vec![delivery("a", json!("no message"))]).await.contains("a"));
+    assert_eq!(queue.calls(), ["dead a malformed 1", "visible a 5"]);
+}
+
+#[tokio::test]
+async fn retries_until_the_attempts_are_used_up() {
+    let (worker, queue, _folder) = worker(at_once());
+    let mut retried = verb("a", json!({"verb": "retry", "reason": "later"}));
+    retried.receive_count = 2;
+    assert!(hand_over(&worker, vec![retried.clone()]).await.contains("a"));
+    retried.receive_count = 3;
+    assert!(hand_over(&worker, vec![retried]).await.is_empty());
+    assert_eq!(queue.calls(), ["visible a 0", "dead a retry 3", "delete a"]);
+}
+
+#[tokio::test]
+async fn a_task_may_ask_for_a_longer_wait() {
+    let (worker, queue, _folder) = worker(at_once());
+    let wait = |seconds| verb("a", json!({"verb": "retry-after", "seconds": seconds, "reason": "limit"}));
+    hand_over(&worker, vec![wait(90)]).await;
+    // More than SQS can wait is lowered to what it can.
+    hand_over(&worker, vec![wait(u32::MAX)]).await;
+    assert_eq!(queue.calls(), ["visible a 90", "visible a 42300"]);
+}
+
+#[tokio::test]
+async fn an_unknown_task_is_given_a_grace() {
+    let (worker, queue, _folder) = worker(at_once());
+    let mut unknown = delivery("a", json!({"task": "missing"}));
+    assert!(hand_over(&worker, vec![unknown.clone()]).await.contains("a"));
+    unknown.first_received = SystemClock.now().minus(Duration::from_secs(61));
+    unknown.receive_count = 7;
+    assert!(hand_over(&worker, vec![unknown]).await.is_empty());
+    assert_eq!(queue.calls(), ["visible a 1", "dead a unknown-task 7", "delete a"]);
+}
+
+#[tokio::test]
+async fn an_unreachable_registry_costs_no_message() {
+    let (worker, queue, _folder) = worker(at_once());
+    let mut unlucky = delivery("a", json!({"task": "unreachable"}));
+    unlucky.receive_count = 50;
+    assert!(hand_over(&worker, vec![unlucky]).await.contains("a"));
+    assert_eq!(queue.calls(), ["visible a 5"]);
+}
+
+#[tokio::test]
+async fn a_lease_that_is_over_is_left_alone() {
+    let (worker, queue, _folder) = worker(at_once());
+    let mut stale = verb("a", json!({"verb": "echo", "value": 1}));
+    stale.lease_until = SystemClock.now();
+    assert!(hand_over(&worker, vec![stale]).await.contains("a"));
+    assert!(queue.calls().is_empty(), "somebody else may have it: {:?}", queue.calls());
+}
+
+#[tokio::test]
+async fn one_bad_message_does_not_end_a_batch() {
+    let (worker, queue, _folder) = worker(at_once());
+    let batch = vec![
+        delivery("a", json!([])),
+        verb("b", json!({"verb": "panic", "message": "oh no"})),
+        verb("c", json!({"verb": "echo", "value": 1})),
+    ];
+    assert_eq!(hand_over(&worker, batch).await, ["b".to_owned()].into());
+    let calls = queue.calls();
+    for call in ["dead a malformed 1", "delete a", "visible b 0", "delete c"] {
+        assert!(calls.iter().any(|made| made == call), "{call:?} is missing: {calls:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_is_told_to_stop_gives_back() {
+    let (worker, queue, _folder) = worker(at_once());
+    let running = hand_over(&worker, vec![verb("a", json!({"verb": "sleep", "ms": 20_000}))]);
+    let stopping = async {
+        worker.stop();
+    };
+    let (unfinished, ()) = tokio::join!(running, stopping);
+    assert!(unfinished.contains("a"));
+    assert_eq!(queue.calls(), ["visible a 0"]);
+}

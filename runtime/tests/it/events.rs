@@ -1,0 +1,61 @@
+//! The three ways to invoke the worker end in one.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use wasq_protocol::{BatchResponse, Clock, FailureKind, Outcome, Settings, SystemClock};
+use wasq_runtime::Answer;
+
+use crate::{TestWorker, worker};
+
+async fn answer(worker: &TestWorker, event: Value) -> Answer {
+    let ends = SystemClock.now().plus(Duration::from_secs(60));
+    worker.handle(&event.to_string(), ends).await.expect("an event")
+}
+
+#[tokio::test]
+async fn a_plain_message_is_answered_with_its_outcome() {
+    let (worker, queue, _folder) = worker(Settings::default());
+    let params = json!({"verb": "enqueue", "task": "verbs", "count": 1, "fail": false});
+    let Answer::Outcome(outcome) = answer(&worker, json!({"task": "verbs", "params": params})).await else {
+        panic!("not an outcome")
+    };
+    assert!(matches!(outcome, Outcome::Success { .. }), "{outcome:?}");
+    assert_eq!(
+        queue.calls(),
+        [r#"send {"value":0,"verb":"echo"}"#],
+        "its children are sent, and there is nothing to delete"
+    );
+    let Answer::Outcome(Outcome::Failure(failure)) = answer(&worker, json!({"task": "missing"})).await else {
+        panic!("not a failure")
+    };
+    assert_eq!(failure.kind, FailureKind::UnknownTask);
+}
+
+#[tokio::test]
+async fn an_event_source_mapping_learns_what_comes_again() {
+    let (worker, queue, _folder) = worker(Settings::default());
+    let record = |id: &str, body: Value| {
+        json!({
+            "messageId": id, "receiptHandle": id, "body": body.to_string(), "eventSource": "aws:sqs",
+            "attributes": {"ApproximateReceiveCount": "1", "ApproximateFirstReceiveTimestamp": "1545082649185"},
+        })
+    };
+    let echo = json!({"task": "verbs", "params": {"verb": "echo", "value": 1}});
+    let unreachable = json!({"task": "unreachable"});
+    let event =
+        json!({"Records": [record("good", echo), record("bad", json!(5)), record("later", unreachable)]});
+    let Answer::EventSource(BatchResponse { failures }) = answer(&worker, event).await else {
+        panic!("not an event source's answer")
+    };
+    let again: Vec<_> = failures.iter().map(|failure| failure.message_id.as_str()).collect();
+    assert_eq!(again, ["later"]);
+    assert!(queue.calls().contains(&"dead bad malformed 1".to_owned()), "{:?}", queue.calls());
+}
+
+#[tokio::test]
+async fn anything_else_is_refused() {
+    let (worker, _queue, _folder) = worker(Settings::default());
+    let error = worker.handle("{}", SystemClock.now()).await.expect_err("no event");
+    assert!(error.to_string().contains("expected an object with \"task\""), "{error}");
+}

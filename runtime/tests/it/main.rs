@@ -1,0 +1,169 @@
+//! The worker on a queue that keeps a record of every call, with a real engine and a real guest.
+
+mod acknowledging;
+mod events;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use serde_json::{Value, json};
+use wasq_engine::{Child, Engine, fingerprint};
+use wasq_protocol::{
+    Artifact, Batch, Caps, Clock, DeadLetter, Delivery, Digest, Fingerprint, LiveRecord, Settings,
+    SystemClock, TaskName, Timestamp, Version, WORLD,
+};
+use wasq_runtime::{ArtifactError, Finished, Observer, Queue, Registry, Worker, WorkerSettings};
+
+/// A queue that notes what is asked of it, and refuses what it is told to refuse.
+#[derive(Clone, Default)]
+struct Recorder(Arc<Mutex<Record>>);
+
+#[derive(Default)]
+struct Record {
+    calls: Vec<String>,
+    /// Words: a call that contains one fails.
+    broken: Vec<&'static str>,
+}
+
+impl Recorder {
+    fn note(&self, call: String) -> Result<()> {
+        let mut record = self.0.lock().expect("no panic");
+        let fails = record.broken.iter().any(|word| call.contains(word));
+        record.calls.push(call);
+        if fails { Err(anyhow!("as told")) } else { Ok(()) }
+    }
+
+    fn break_on(&self, word: &'static str) {
+        self.0.lock().expect("no panic").broken.push(word);
+    }
+
+    /// The calls so far, in order.
+    fn calls(&self) -> Vec<String> {
+        self.0.lock().expect("no panic").calls.clone()
+    }
+}
+
+impl Queue for Recorder {
+    async fn set_visibility(&self, entries: Vec<(String, Duration)>) -> Vec<Result<()>> {
+        let note = |(receipt, after): (String, Duration)| {
+            self.note(format!("visible {receipt} {}", after.as_secs()))
+        };
+        entries.into_iter().map(note).collect()
+    }
+
+    async fn delete(&self, receipts: Vec<String>) -> Vec<Result<()>> {
+        receipts.into_iter().map(|receipt| self.note(format!("delete {receipt}"))).collect()
+    }
+
+    async fn send(&self, children: Vec<Child>) -> Vec<Result<()>> {
+        children.into_iter().map(|child| self.note(format!("send {}", child.message.params))).collect()
+    }
+
+    async fn send_dead_letters(&self, letters: Vec<(Delivery, DeadLetter)>) -> Vec<Result<()>> {
+        let note = |(delivery, letter): (Delivery, DeadLetter)| {
+            self.note(format!("dead {} {} {}", delivery.receipt, letter.failure.kind, letter.attempts))
+        };
+        letters.into_iter().map(note).collect()
+    }
+}
+
+/// A registry with one task, `verbs`, in a folder.
+struct OneTask {
+    record: LiveRecord,
+    artifact: PathBuf,
+}
+
+impl Registry for OneTask {
+    async fn live(&self, task: &TaskName) -> Result<Option<LiveRecord>> {
+        match task.as_str() {
+            "verbs" => Ok(Some(self.record.clone())),
+            "unreachable" => Err(anyhow!("the registry is down")),
+            _ => Ok(None),
+        }
+    }
+
+    async fn artifact(&self, _: &Fingerprint, _: &Digest, _: &Artifact) -> Result<PathBuf, ArtifactError> {
+        Ok(self.artifact.clone())
+    }
+
+    async fn request_artifact(&self, _: &TaskName) -> Result<()> {
+        Ok(())
+    }
+}
+
+struct Nobody;
+
+impl Observer for Nobody {
+    fn finished(&self, _: &Finished<'_>) {}
+}
+
+type TestWorker = Worker<Recorder, OneTask, Nobody, SystemClock>;
+
+/// A worker with the task `verbs`, its queue, and the folder that must outlive it.
+fn worker(settings: Settings) -> (TestWorker, Recorder, tempfile::TempDir) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the runtime lies in the root");
+    let path = root.join("target/guests/wasm32-wasip2/release/verbs.wasm");
+    let wasm =
+        std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}; run `cargo xtask guests`", path.display()));
+    let machine_code = Engine::compiler().and_then(|engine| Ok(engine.compile(&wasm)?)).expect("it compiles");
+    let folder = tempfile::tempdir().expect("a folder");
+    let artifact = folder.path().join("verbs.cwasm");
+    std::fs::write(&artifact, &machine_code).expect("written");
+    let long_ago = Timestamp::from_ms(1);
+    let made =
+        Artifact { sha256: Digest::of(&machine_code), bytes: machine_code.len() as u64, compiled: long_ago };
+    let record = LiveRecord {
+        task: "verbs".parse().expect("a name"),
+        version: Version {
+            version: 1,
+            digest: Digest::of(&wasm),
+            world: WORLD.to_owned(),
+            settings,
+            published: long_ago,
+        },
+        artifacts: [(fingerprint(), made)].into(),
+        first_published: long_ago,
+        history: Vec::new(),
+    };
+    let queue = Recorder::default();
+    let settings = WorkerSettings {
+        concurrency: 8,
+        modules_max: 4,
+        lease: Duration::from_secs(30),
+        caps: Caps::default(),
+    };
+    let ports = (queue.clone(), OneTask { record, artifact }, Nobody, SystemClock);
+    (Worker::new(ports, settings).expect("it starts"), queue, folder)
+}
+
+/// A delivery that was just received for the first time; its receipt is its id.
+fn delivery(id: &str, body: Value) -> Delivery {
+    let now = SystemClock.now();
+    Delivery {
+        message_id: id.to_owned(),
+        body: body.to_string(),
+        receipt: id.to_owned(),
+        receive_count: 1,
+        lease_until: now.plus(Duration::from_secs(30)),
+        first_received: now,
+        attributes: Default::default(),
+        group: None,
+    }
+}
+
+fn verb(id: &str, params: Value) -> Delivery {
+    delivery(id, json!({"task": "verbs", "params": params}))
+}
+
+/// Hands a batch over as the consumer does. Returns the ids of the messages that come again.
+async fn hand_over(worker: &TestWorker, deliveries: Vec<Delivery>) -> HashSet<String> {
+    let event = serde_json::to_string(&Batch { deliveries }).expect("JSON");
+    let ends = SystemClock.now().plus(Duration::from_secs(60));
+    match worker.handle(&event, ends).await.expect("a batch") {
+        wasq_runtime::Answer::Batch { unfinished } => unfinished.into_iter().collect(),
+        other => panic!("not a batch's answer: {other:?}"),
+    }
+}
