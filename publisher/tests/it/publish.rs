@@ -8,11 +8,13 @@ use anyhow::Result;
 use wasq_protocol::{Digest, LiveRecord, SystemClock, TaskName};
 use wasq_publisher::{Bucket, Condition, Object, Published, Publisher, Put};
 
+type Race = Box<dyn FnOnce() + Send>;
+
 /// A bucket in memory. `race` runs once, before the next conditional write: somebody else who is faster.
 #[derive(Clone, Default)]
 struct Memory {
     objects: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
-    race: Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>,
+    race: Arc<Mutex<Option<Race>>>,
 }
 
 impl Memory {
