@@ -96,3 +96,23 @@ async fn urls_that_are_none() {
     let error = fetch("not a url".to_owned(), "http://127.0.0.1").await["error"].to_string();
     assert!(error.contains("InvalidRequest") && error.contains("url:"), "{error}");
 }
+
+/// The same through `wasi:http`: one policy holds for both.
+async fn wasi_fetch(address: SocketAddr, path: &str, allow: &str) -> Value {
+    let settings = Settings { allow_hosts: vec![allow.parse().expect("a valid entry")], ..Settings::default() };
+    let params = json!({"verb": "wasi-fetch", "authority": address.to_string(), "path": path});
+    output(&run(params, &settings).await)
+}
+
+#[tokio::test]
+async fn wasi_http_to_an_allowed_host() {
+    let address = server().await;
+    let got = wasi_fetch(address, "/echo", &format!("http://{address}")).await;
+    assert_eq!(got, json!({"status": 200, "body": "GET wasq/0.1.0 -"}));
+}
+
+#[tokio::test]
+async fn wasi_http_to_any_other() {
+    let got = wasi_fetch(server().await, "/echo", "https://api.github.com").await;
+    assert_eq!(got["error"], "ErrorCode::HttpRequestDenied");
+}

@@ -4,6 +4,8 @@ wit_bindgen::generate!({ path: "../../tasks-wit/wit", world: "task" });
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use wasip2::http::outgoing_handler::{self, OutgoingRequest};
+use wasip2::http::types::{ErrorCode, Fields, Scheme};
 use wasq::task::context;
 use wasq::task::http::{self, Header, Request};
 use wasq::task::log::{self, Level};
@@ -50,6 +52,11 @@ enum Verb {
     /// Sends a GET through `wasq:task/http`.
     Fetch {
         url: String,
+    },
+    /// Sends a GET through `wasi:http`.
+    WasiFetch {
+        authority: String,
+        path: String,
     },
     /// Enqueues `count` children of the task `task`, then succeeds or fails.
     Enqueue {
@@ -120,6 +127,10 @@ impl Guest for Verbs {
                 json!(count)
             }
             Verb::Fetch { url } => fetch(url)?,
+            Verb::WasiFetch { authority, path } => match wasi_fetch(&authority, &path) {
+                Ok((status, body)) => json!({ "status": status, "body": body }),
+                Err(error) => json!({ "error": format!("{error:?}") }),
+            },
             Verb::Enqueue { task, count, fail } => {
                 let mut ids = Vec::new();
                 for i in 0..count {
@@ -170,4 +181,21 @@ fn fetch(url: String) -> Result<Value, Failure> {
         })),
         Err(error) => Ok(json!({ "error": format!("{error:?}") })),
     }
+}
+
+fn wasi_fetch(authority: &str, path: &str) -> Result<(u16, String), ErrorCode> {
+    let request = OutgoingRequest::new(Fields::new());
+    request.set_scheme(Some(&Scheme::Http)).expect("a scheme");
+    request.set_authority(Some(authority)).expect("an authority");
+    request.set_path_with_query(Some(path)).expect("a path");
+    let pending = outgoing_handler::handle(request, None)?;
+    pending.subscribe().block();
+    let response = pending.get().expect("it is ready").expect("it is asked for once")?;
+    let body = response.consume().expect("it is consumed once");
+    let stream = body.stream().expect("it is streamed once");
+    let mut bytes = Vec::new();
+    while let Ok(chunk) = stream.blocking_read(64 << 10) {
+        bytes.extend(chunk);
+    }
+    Ok((response.status(), String::from_utf8_lossy(&bytes).into_owned()))
 }
