@@ -157,6 +157,7 @@ pub(crate) async fn run<Q: Queue, R: Registry, O: Observer, C: Clock>(
         tracing::warn!(%task, id, "the message has an unknown key {key:?}, which is ignored");
     }
     // A place first: the live record must be the one of the moment when the run starts.
+    let asked = Instant::now();
     let Ok(_place) = worker.places.acquire().await else {
         return Ran::not(stopping(), receive_count);
     };
@@ -193,6 +194,10 @@ pub(crate) async fn run<Q: Queue, R: Registry, O: Observer, C: Clock>(
     let settings = record.version.settings.capped(&worker.settings.caps);
     let now = worker.clock.now();
     let left = ends.since(now);
+    if left < settings.timeout && asked.elapsed() > LATE {
+        let why = "the worker was busy until it had less time left than the task may take";
+        return Ran::not(Failure::new(FailureKind::Interrupted, why), attempt);
+    }
     let timeout = settings.timeout.min(left);
     let run = Run {
         context: RunContext {
@@ -223,12 +228,14 @@ pub(crate) async fn run<Q: Queue, R: Registry, O: Observer, C: Clock>(
         && failure.kind == FailureKind::OutOfTime
         && timeout < settings.timeout
     {
-        // Not the task's own limit: the worker began the run too late.
-        failure.kind = FailureKind::Interrupted;
-        failure.message = format!("the worker's time ended: {}", failure.message);
+        failure.message =
+            format!("the worker had less time left than the task may take: {}", failure.message);
     }
     Ran { outcome, attempt, settings, children, digest: Some(record.version.digest), duration, peak_memory }
 }
+
+/// A run that waited this long for its place, and would be cut short, is left to another worker: it did nothing wrong.
+const LATE: Duration = Duration::from_secs(1);
 
 /// SQS delays a message by 15 minutes at most; what is later waits by `not_before` as well.
 fn by_not_before(mut child: Child, now: Timestamp) -> Child {

@@ -86,9 +86,10 @@ fn add_target() -> Result<()> {
         .context("add the guest target (rustup is needed: https://rustup.rs)")
 }
 
-/// Builds every binary, with the features of the whole workspace, so that all commands share one build.
+/// Builds every binary, together with the tests: apart, cargo would choose other features for the dependencies and
+/// build all of them twice.
 pub(crate) fn binaries() -> Result<()> {
-    run(cargo().args(["build", "--locked", "--workspace", "--bins"]))
+    run(cargo().args(["build", "--locked", "--workspace", "--bins", "--tests"]))
 }
 
 /// A Python environment with what `tests/requirements.txt` pins; returns its folder of programs.

@@ -99,7 +99,8 @@ async fn urls_that_are_none() {
 
 /// The same through `wasi:http`: one policy holds for both.
 async fn wasi_fetch(address: SocketAddr, path: &str, allow: &str) -> Value {
-    let settings = Settings { allow_hosts: vec![allow.parse().expect("a valid entry")], ..Settings::default() };
+    let settings =
+        Settings { allow_hosts: vec![allow.parse().expect("a valid entry")], ..Settings::default() };
     let params = json!({"verb": "wasi-fetch", "authority": address.to_string(), "path": path});
     output(&run(params, &settings).await)
 }

@@ -37,7 +37,7 @@ enum Verb {
     },
     /// Computes for ever.
     Spin,
-    /// Sleeps.
+    /// Sleeps, and says so when it is over.
     Sleep {
         ms: u64,
     },
@@ -115,6 +115,7 @@ impl Guest for Verbs {
             },
             Verb::Sleep { ms } => {
                 std::thread::sleep(std::time::Duration::from_millis(ms));
+                println!("slept");
                 json!(ms)
             }
             Verb::Panic { message } => panic!("{message}"),

@@ -32,11 +32,7 @@ const MINUTE_MS: i64 = 60_000;
 impl Queues {
     pub(crate) fn new(db: Db) -> Self {
         let queues = Self { db, waiting: Arc::default(), moving: Arc::default() };
-        tokio::spawn(work_on_moves(
-            queues.db.clone(),
-            Arc::downgrade(&queues.waiting),
-            queues.moving.clone(),
-        ));
+        tokio::spawn(queues.clone().work_on_moves());
         queues
     }
 
@@ -315,6 +311,25 @@ impl Queues {
             .await
     }
 
+    /// Works on the move tasks, those of an earlier process included, for ever.
+    async fn work_on_moves(self) {
+        loop {
+            let running = self.db.call(moves::running).await.unwrap_or_default();
+            if running.is_empty() {
+                self.moving.notified().await;
+                continue;
+            }
+            let limited = running.iter().any(|task| task.per_second.is_some());
+            for task in running {
+                let moved = self.db.call(move |db| moves::step(db, task, now())).await;
+                moved.unwrap_or_default().iter().for_each(|queue| self.wake(queue));
+            }
+            if limited {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+
     fn notify(&self, queue: &str) -> Arc<Notify> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.entry(queue.to_owned()).or_default().clone()
@@ -324,33 +339,6 @@ impl Queues {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(notify) = waiting.get(queue) {
             notify.notify_waiters();
-        }
-    }
-}
-
-/// Works on the move tasks, those of an earlier process included, until the queues are gone.
-async fn work_on_moves(
-    db: Db,
-    waiting: std::sync::Weak<Mutex<HashMap<String, Arc<Notify>>>>,
-    moving: Arc<Notify>,
-) {
-    loop {
-        let running = db.call(moves::running).await.unwrap_or_default();
-        if running.is_empty() {
-            // Looks again now and then, to see whether anybody is left.
-            let _ = tokio::time::timeout(Duration::from_secs(1), moving.notified()).await;
-        }
-        let Some(waiting) = waiting.upgrade() else {
-            return;
-        };
-        let limited = running.iter().any(|task| task.per_second.is_some());
-        for task in running {
-            let into = db.call(move |db| moves::step(db, task, now())).await.unwrap_or_default();
-            let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            into.iter().filter_map(|queue| waiting.get(queue)).for_each(|notify| notify.notify_waiters());
-        }
-        if limited {
-            tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 }
