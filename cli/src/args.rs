@@ -30,17 +30,22 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the whole system on this machine: queue, consumer, worker and publisher
+    ///
+    /// Runs until ctrl-c or SIGTERM. Tasks are published by putting NAME.wasm (and NAME.toml) into the tasks folder; messages
+    /// are sent by `wasq enqueue`, or by any SQS client with --endpoint-url. Queue and registry survive a restart.
     Dev(Dev),
     /// Run one task from a file, once, under production limits
+    ///
+    /// Exit code 0: the task succeeded; 1: it failed; 2: it could not be run.
     Run(Run),
     /// Send a message to the queue
+    ///
+    /// Sends {"task": TASK, "params": JSON} to the queue of a running `wasq dev`, or to any SQS queue by --queue-url.
     Enqueue(Enqueue),
     /// List the tasks that are live, and uploads that were refused
     Tasks(Tasks),
 }
 
-/// Runs until ctrl-c or SIGTERM. Tasks are published by putting NAME.wasm (and NAME.toml) into the tasks folder; messages
-/// are sent by `wasq enqueue`, or by any SQS client with --endpoint-url. Queue and registry survive a restart.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Dev {
     /// The folder that tasks are put into
@@ -63,7 +68,6 @@ pub(crate) struct Dev {
     pub(crate) grace: Duration,
 }
 
-/// Exit code 0: the task succeeded; 1: it failed; 2: it could not be run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
     /// The component
@@ -77,7 +81,6 @@ pub(crate) struct Run {
     pub(crate) settings: Option<PathBuf>,
 }
 
-/// Sends {"task": TASK, "params": JSON} to the queue of a running `wasq dev`, or to any SQS queue by --queue-url.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Enqueue {
     /// The task's name
