@@ -91,6 +91,30 @@ def test_killed_in_the_middle_it_finishes_every_message(new_dev):
     assert unfinished == [] and dev.counts(dev.dead_letter_url) == (0, 0, 0)
 
 
+def test_a_restart_ends_no_wait(new_dev):
+    """What is in work when a process ends is released by the next; what waits for its next attempt is not."""
+    dev = new_dev.start()
+    dev.publish("verbs")
+    dev.send({"task": "verbs", "params": {"verb": "retry-after", "seconds": 600, "reason": "limit"}})
+    wait_for(lambda: dev.logged("next attempt in 600"), "first attempt")
+    dev.kill()
+    dev.start()
+    assert dev.wasq("enqueue", "verbs", "--params", '{"verb": "echo", "value": 1}', "--wait", "--json")
+    assert dev.counts() == (0, 1, 0)
+
+
+def test_a_large_message_is_rejected_once(dev):
+    """Body, the sender's attributes and ours together are more than a message may have."""
+    dev.publish("verbs")
+    why = "no" * 2000
+    body = json.dumps({"task": "verbs", "params": {"verb": "reject", "reason": why}})
+    attributes = {"large": {"DataType": "String", "StringValue": "x" * (1_047_000 - len(body))}}
+    dev.sqs.send_message(QueueUrl=dev.queue_url, MessageBody=body, MessageAttributes=attributes)
+    [letter] = receive_all(dev.sqs, dev.dead_letter_url, 1)
+    assert reason(letter) == ("reject", why) and "large" not in letter["MessageAttributes"]
+    assert len(dev.logged("moved to the dead-letter queue")) == 1
+
+
 def test_sigterm_gives_back_what_does_not_end(new_dev):
     dev = new_dev.start("--grace", "200ms")
     dev.publish("verbs")

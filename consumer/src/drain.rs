@@ -1,5 +1,6 @@
 //! The drain loop.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -80,11 +81,11 @@ pub async fn drain<S: Source, I: Invoker, C: Clock>(
     clock: &C,
     settings: DrainSettings,
 ) -> Summary {
-    let drain = Drain { source, invoker, clock, settings };
+    let drain = Drain { source, invoker, clock, settings, room: AtomicU64::new(0) };
     let mut summary = Summary::default();
     let mut receivers = FuturesUnordered::new();
-    let mut room = drain.room(&mut summary).await;
     receivers.push(drain.turn(Patience::Waits));
+    // Nothing is waited for in this loop but the receivers: one that stood still would hold leased messages.
     while let Some(Turn { did, full, patience }) = receivers.next().await {
         summary.add(did);
         if drain.left() == Duration::ZERO {
@@ -92,13 +93,6 @@ pub async fn drain<S: Source, I: Invoker, C: Clock>(
         }
         let moved = did.received > 0;
         let over = drain.settings.mode == Mode::UntilEmpty && !moved && did.errors == 0;
-        if did.errors > 0 || did.given_back > 0 {
-            tokio::time::sleep(PAUSE.min(drain.left())).await;
-        }
-        room = room.saturating_sub(did.handed_over);
-        if room == 0 && moved {
-            room = drain.room(&mut summary).await;
-        }
         match patience {
             // The first receiver goes on; further ones only help while there is a backlog.
             Patience::Waits if !over => receivers.push(drain.turn(Patience::Waits)),
@@ -117,6 +111,8 @@ struct Drain<'a, S, I, C> {
     invoker: &'a I,
     clock: &'a C,
     settings: DrainSettings,
+    /// How many more messages may be received before looking again at what is in flight.
+    room: AtomicU64,
 }
 
 /// Whether a receiver waits for messages or only helps with a backlog.
@@ -140,23 +136,23 @@ impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
         end.since(self.clock.now())
     }
 
-    /// How many messages may be handed over before looking again. Waits for room as long as there is none.
-    async fn room(&self, summary: &mut Summary) -> u64 {
-        loop {
+    /// Waits until there is room for more messages in flight, or the time is up.
+    async fn wait_for_room(&self, did: &mut Summary) {
+        while self.room.load(Ordering::Relaxed) == 0 && self.left() > Duration::ZERO {
             let in_flight = match self.source.in_flight().await {
                 Ok(in_flight) => in_flight,
                 Err(e) => {
-                    summary.errors += 1;
+                    did.errors += 1;
                     tracing::warn!("cannot see what is in flight, going on: {e:#}");
                     0
                 }
             };
-            let room = self.settings.in_flight_max.saturating_sub(in_flight);
-            if room > 0 || self.left() == Duration::ZERO {
-                return room.clamp(1, LOOK_EVERY);
+            let room = self.settings.in_flight_max.saturating_sub(in_flight).min(LOOK_EVERY);
+            self.room.store(room, Ordering::Relaxed);
+            if room == 0 {
+                tracing::debug!(in_flight, "enough in flight, waiting");
+                tokio::time::sleep(PAUSE.min(self.left())).await;
             }
-            tracing::debug!(in_flight, "enough in flight, waiting");
-            tokio::time::sleep(PAUSE.min(self.left())).await;
         }
     }
 
@@ -166,7 +162,12 @@ impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
             (Patience::Waits, Mode::UntilEmpty) => EMPTY_POLL,
             (Patience::Waits, Mode::Window) => LONG_POLL,
         };
-        let mut did = Summary { receives: 1, ..Summary::default() };
+        let mut did = Summary::default();
+        self.wait_for_room(&mut did).await;
+        if self.left() == Duration::ZERO {
+            return Turn { did, full: false, patience };
+        }
+        did.receives = 1;
         // SQS counts whole seconds, and must answer before our time is up.
         let whole = Duration::from_secs(self.left().as_secs());
         let deliveries = match self.source.receive(wait.min(whole)).await {
@@ -179,7 +180,13 @@ impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
         };
         did.received = deliveries.len() as u64;
         let full = deliveries.len() == 10;
+        // Two receivers may take a little more than there was room for; it is a cap on load, not a promise.
+        let taken = |room: u64| Some(room.saturating_sub(did.received));
+        let _ = self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken);
         self.hand_over(deliveries, &mut did).await;
+        if did.errors > 0 || did.given_back > 0 {
+            tokio::time::sleep(PAUSE.min(self.left())).await;
+        }
         Turn { did, full, patience }
     }
 

@@ -100,6 +100,11 @@ pub(crate) fn config(pool: Option<Pool>) -> Result<Config> {
     Ok(config)
 }
 
+/// What one component may have of each. The pool has as much for every place, so that no run can take another's.
+const INSTANCES: u32 = 100;
+const MEMORIES: u32 = 8;
+const TABLES: u32 = 16;
+
 /// Slots for the components that toolchains make: an interpreter brings a dozen core instances, memories for its
 /// adapters, and tables of up to 10,600 elements.
 fn pooling(pool: Pool) -> PoolingAllocationConfig {
@@ -108,12 +113,12 @@ fn pooling(pool: Pool) -> PoolingAllocationConfig {
     pooling
         .total_component_instances(concurrency)
         .total_stacks(concurrency)
-        .total_core_instances(concurrency.saturating_mul(32))
-        .total_memories(concurrency.saturating_mul(4))
-        .total_tables(concurrency.saturating_mul(8))
-        .max_core_instances_per_component(200)
-        .max_memories_per_component(16)
-        .max_tables_per_component(32)
+        .total_core_instances(concurrency.saturating_mul(INSTANCES))
+        .total_memories(concurrency.saturating_mul(MEMORIES))
+        .total_tables(concurrency.saturating_mul(TABLES))
+        .max_core_instances_per_component(INSTANCES)
+        .max_memories_per_component(MEMORIES)
+        .max_tables_per_component(TABLES)
         .max_tables_per_module(4)
         .table_elements(20_000)
         .max_component_instance_size(1 << 20)

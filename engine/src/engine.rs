@@ -21,6 +21,9 @@ use crate::state::{Parts, RunState};
 
 /// How often the epoch advances: the longest that a computing task keeps its thread from others.
 const EPOCH_TICK: Duration = Duration::from_millis(10);
+/// What one call may carry from the guest to the host, about in bytes: more than any of our limits on what is in it, and
+/// not so much that it hurts the process.
+const HOSTCALL_BYTES_MAX: usize = 32 << 20;
 
 /// wasmtime's engine, our linker and the HTTP client. Cheap to clone.
 #[derive(Clone)]
@@ -93,10 +96,12 @@ impl Engine {
         Self::with(wasmtime, limits)
     }
 
-    /// An engine for compiling alone: it has no pool, and nothing interrupts what runs in it.
+    /// An engine for compiling alone; nothing interrupts what runs in it. It has the pool of a worker with the default
+    /// caps, and so refuses what no worker could hold: too many memories or tables, or too large ones.
     #[cfg(feature = "compiler")]
     pub fn compiler() -> wasmtime::Result<Self> {
-        Self::with(wasmtime::Engine::new(&config::config(None)?)?, Limits::default())
+        let pool = Pool { concurrency: 1, memory: wasq_protocol::Caps::default().memory };
+        Self::with(wasmtime::Engine::new(&config::config(Some(pool))?)?, Limits::default())
     }
 
     fn with(wasmtime: wasmtime::Engine, limits: Limits) -> wasmtime::Result<Self> {
@@ -163,6 +168,7 @@ impl Engine {
         });
         let mut store = Store::new(&self.wasmtime, state);
         store.limiter(|state| &mut state.memory);
+        store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
         // At every tick a computing task hands its thread on; that is also when its timeout is looked at.
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
@@ -211,14 +217,25 @@ impl Engine {
 /// What the task itself said.
 fn task_failure(failure: TaskFailure) -> Failure {
     match failure {
-        TaskFailure::Retry(reason) => Failure::new(FailureKind::Retry, reason),
+        TaskFailure::Retry(reason) => Failure::new(FailureKind::Retry, cut(reason)),
         TaskFailure::RetryAfter(after) => Failure {
             kind: FailureKind::Retry,
-            message: after.reason,
+            message: cut(after.reason),
             retry_after_seconds: Some(after.seconds),
         },
-        TaskFailure::Reject(reason) => Failure::new(FailureKind::Reject, reason),
+        TaskFailure::Reject(reason) => Failure::new(FailureKind::Reject, cut(reason)),
     }
+}
+
+/// As much of a task's reason as is kept: it goes into log lines and attributes.
+const REASON_BYTES_MAX: usize = 4 << 10;
+
+fn cut(mut reason: String) -> String {
+    if reason.len() > REASON_BYTES_MAX {
+        reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+        reason.push_str(" ...");
+    }
+    reason
 }
 
 /// What the platform has to say for a task that could not speak.

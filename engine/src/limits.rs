@@ -13,6 +13,8 @@ pub struct Limits {
     pub log_bytes_max: usize,
     /// Child tasks that one run may enqueue.
     pub children_max: u32,
+    /// The params of all child tasks of one run together, in bytes.
+    pub children_bytes_max: usize,
     /// How deep a chain of parents may become.
     pub depth_max: u32,
     /// The size of an HTTP request's body through `wasq:task/http`, in bytes.
@@ -30,6 +32,7 @@ impl Default for Limits {
             log_lines_max: 1000,
             log_bytes_max: 256 << 10,
             children_max: 100,
+            children_bytes_max: 4 << 20,
             depth_max: 16,
             http_request_bytes_max: 8 << 20,
             http_response_bytes_max: 8 << 20,

@@ -18,8 +18,10 @@ pub struct Child {
     pub delay: Duration,
 }
 
-/// The longest delay of a child; what is later belongs into a schedule.
-const DELAY_MAX_SECONDS: u32 = 7 * 24 * 3600;
+/// The longest delay of a child; what is later belongs into a schedule, not into a queue that forgets after 4 days.
+const DELAY_MAX_SECONDS: u32 = 3 * 24 * 3600;
+/// What a `not_before` adds to a message that is delayed.
+const NOT_BEFORE_BYTES: usize = 64;
 
 impl Host for RunState {
     fn enqueue(
@@ -31,6 +33,13 @@ impl Host for RunState {
         let child =
             child(&self.context, &self.limits, self.children.len(), Request { task, params, options })?;
         let id = child.message.id.clone().expect("every child has an id");
+        self.children_bytes += child.message.params.get().len();
+        if self.children_bytes > self.limits.children_bytes_max {
+            return Err(EnqueueError::Invalid(format!(
+                "params: all children of a run together have at most {} bytes",
+                self.limits.children_bytes_max
+            )));
+        }
         self.children.push(child);
         Ok(id)
     }
@@ -58,7 +67,7 @@ fn child(
     let delay = delay_seconds.unwrap_or(0);
     if delay > DELAY_MAX_SECONDS {
         return Err(EnqueueError::Invalid(format!(
-            "delay-seconds: {delay} is more than {DELAY_MAX_SECONDS} (7 days)"
+            "delay-seconds: {delay} is more than {DELAY_MAX_SECONDS} (3 days)"
         )));
     }
     let task = task.parse().map_err(|e| EnqueueError::Invalid(format!("task: {e}: {task:?}")))?;
@@ -72,7 +81,7 @@ fn child(
     message.traceparent = parent.traceparent.clone();
     // What the queue or the next worker would refuse is refused here, where the task can still react.
     let json = message.to_json();
-    if json.len() > MAX_MESSAGE_BYTES {
+    if json.len() + NOT_BEFORE_BYTES > MAX_MESSAGE_BYTES {
         return Err(EnqueueError::Invalid(format!(
             "params: the message has {} bytes; the most is {MAX_MESSAGE_BYTES}",
             json.len()

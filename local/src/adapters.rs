@@ -4,18 +4,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use wasq_consumer::{InvokeError, Invoker, Source};
 use wasq_engine::Child;
 use wasq_protocol::{Attribute, Clock, DeadLetter, Delivery, SystemClock, Timestamp};
-use wasq_runtime::{Queue, Worker};
+use wasq_runtime::{Queue, Visibility as Given, Worker};
 
 use crate::folder::FolderRegistry;
 use crate::results::Results;
 use crate::sqs::error::SqsError;
-use crate::sqs::messages::{Receive, Received, Send};
+use crate::sqs::messages::{self, Receive, Received, Send, Visibility};
 use crate::sqs::queues::Queues;
 
 /// The task queue and its dead-letter queue, as consumer and worker see them.
@@ -39,12 +39,12 @@ impl Source for TaskQueue {
             received = self.queues.receive(self.name.clone(), receive, Some(wait)) => received?,
             _ = stop.wait_for(|stop| *stop) => return Ok(Vec::new()),
         };
-        let lease_until = SystemClock.now().plus(self.lease);
-        Ok(received.into_iter().map(|message| delivery(message, lease_until)).collect())
+        Ok(received.into_iter().map(delivery).collect())
     }
 
     async fn give_back(&self, deliveries: &[Delivery], after: Duration) -> Result<()> {
-        let entries = deliveries.iter().map(|delivery| (delivery.receipt.clone(), after)).collect();
+        let entry = |delivery: &Delivery| Given { receipt: delivery.receipt.clone(), after, held: false };
+        let entries = deliveries.iter().map(entry).collect();
         self.set_visibility(entries).await.into_iter().collect()
     }
 
@@ -64,11 +64,15 @@ impl Source for TaskQueue {
 const IN_FLIGHT: &str = "ApproximateNumberOfMessagesNotVisible";
 
 impl Queue for TaskQueue {
-    async fn set_visibility(&self, entries: Vec<(String, Duration)>) -> Vec<Result<()>> {
+    async fn set_visibility(&self, entries: Vec<Given>) -> Vec<Result<()>> {
         let count = entries.len();
         let seconds = |after: Duration| i64::try_from(after.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
-        let entries = entries.into_iter().map(|(receipt, after)| (receipt, seconds(after))).collect();
-        spread(count, self.queues.set_visibility(self.name.clone(), entries).await)
+        let entries = entries.into_iter().map(|Given { receipt, after, held }| Visibility {
+            handle: receipt,
+            seconds: seconds(after),
+            held,
+        });
+        spread(count, self.queues.set_visibility(self.name.clone(), entries.collect()).await)
     }
 
     async fn delete(&self, receipts: Vec<String>) -> Vec<Result<()>> {
@@ -104,15 +108,20 @@ fn child(child: Child) -> Send {
     }
 }
 
+/// A copy with the reasons as attributes, and as many of the sender's as fit beside them.
 fn dead_letter(delivery: &Delivery, letter: &DeadLetter) -> Send {
-    let mut attributes = Map::new();
+    let mut copy = Send { body: delivery.body.clone(), group: delivery.group.clone(), ..Send::default() };
     for ours in letter.attributes(delivery.body.len()) {
-        attributes.insert(ours.name.to_owned(), json!({ "DataType": "String", "StringValue": ours.value }));
+        copy.attributes
+            .insert(ours.name.to_owned(), json!({ "DataType": "String", "StringValue": ours.value }));
     }
     for (name, value) in &delivery.attributes {
-        if attributes.len() < 10 {
-            attributes.entry(name).or_insert_with(|| sqs_attribute(value));
-        } else {
+        if copy.attributes.contains_key(name) {
+            continue;
+        }
+        copy.attributes.insert(name.clone(), sqs_attribute(value));
+        if !messages::size(&copy).is_ok_and(|bytes| bytes <= MESSAGE_BYTES_MAX) {
+            copy.attributes.remove(name);
             tracing::warn!(
                 id = letter.id,
                 name,
@@ -120,8 +129,11 @@ fn dead_letter(delivery: &Delivery, letter: &DeadLetter) -> Send {
             );
         }
     }
-    Send { body: delivery.body.clone(), attributes, group: delivery.group.clone(), ..Send::default() }
+    copy
 }
+
+/// What the dead-letter queue takes, attributes included.
+const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
 fn sqs_attribute(attribute: &Attribute) -> Value {
     match &attribute.binary_value {
@@ -139,7 +151,7 @@ fn our_attribute(value: &Value) -> Attribute {
     }
 }
 
-fn delivery(message: Received, lease_until: Timestamp) -> Delivery {
+fn delivery(message: Received) -> Delivery {
     let ms = |ms: i64| Timestamp::from_ms(u64::try_from(ms).unwrap_or(0));
     let attributes = message.attributes.iter().map(|(name, value)| (name.clone(), our_attribute(value)));
     Delivery {
@@ -148,7 +160,7 @@ fn delivery(message: Received, lease_until: Timestamp) -> Delivery {
         body: message.body,
         receipt: message.receipt_handle,
         receive_count: message.receive_count,
-        lease_until,
+        lease_until: ms(message.visible_ms),
         first_received: ms(message.first_received_ms),
         group: message.group,
     }

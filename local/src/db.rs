@@ -17,7 +17,7 @@ pub(crate) struct Db(mpsc::Sender<Job>);
 
 /// Runs inside the transaction; what it returns is called after the commit, with the commit's own error if it failed.
 type Job = Box<dyn FnOnce(&Connection) -> Answer + Send>;
-type Answer = Box<dyn FnOnce(Option<&rusqlite::Error>) + Send>;
+type Answer = Box<dyn FnOnce(Option<&str>) + Send>;
 
 /// The database did not do its work; the text says why.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -157,15 +157,25 @@ fn serve(connection: &Connection, jobs: &mpsc::Receiver<Job>) {
         let begun = connection.execute_batch("BEGIN IMMEDIATE");
         if begun.is_ok() {
             let more = std::iter::from_fn(|| jobs.try_recv().ok());
+            let mut lost = false;
             for job in std::iter::once(first).chain(more.take(SHARED_MAX)) {
                 answers.push(job(connection));
+                // On a full disk SQLite may roll everything back by itself: nothing of this transaction is kept then.
+                lost = connection.is_autocommit();
+                if lost {
+                    break;
+                }
             }
-            let committed = connection.execute_batch("COMMIT");
-            if committed.is_err() && !connection.is_autocommit() {
+            let failed = if lost {
+                Some("the transaction was rolled back".to_owned())
+            } else {
+                connection.execute_batch("COMMIT").err().map(|e| e.to_string())
+            };
+            if failed.is_some() && !connection.is_autocommit() {
                 let _ = connection.execute_batch("ROLLBACK");
             }
             for answer in answers {
-                answer(committed.as_ref().err());
+                answer(failed.as_deref());
             }
         } else {
             // Dropping the job answers it: its caller sees that it was not done.

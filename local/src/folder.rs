@@ -1,5 +1,6 @@
 //! Folders as buckets: the tasks folder, and the registry.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -88,6 +89,8 @@ pub(crate) type FolderPublisher = Publisher<Folder, Folder, SystemClock>;
 pub(crate) struct FolderRegistry {
     pub(crate) folder: Folder,
     pub(crate) publisher: Arc<FolderPublisher>,
+    /// The tasks that are being compiled again.
+    pub(crate) compiling: Arc<Mutex<HashSet<TaskName>>>,
 }
 
 impl Registry for FolderRegistry {
@@ -114,11 +117,17 @@ impl Registry for FolderRegistry {
     }
 
     async fn request_artifact(&self, task: &TaskName) -> Result<()> {
+        // Many messages may ask for the same one.
+        let compiling = self.compiling.clone();
+        if !compiling.lock().await.insert(task.clone()) {
+            return Ok(());
+        }
         let (publisher, task) = (self.publisher.clone(), task.clone());
         tokio::spawn(async move {
             if let Err(e) = publisher.recompile(&task).await {
                 tracing::error!("{e:#}");
             }
+            compiling.lock().await.remove(&task);
         });
         Ok(())
     }

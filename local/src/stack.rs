@@ -60,10 +60,12 @@ pub struct Stack {
 const TICK: Duration = Duration::from_secs(60);
 /// More receives than this end in the dead-letter queue whatever happens: more than any `max_attempts`.
 const RECEIVES_MAX: u32 = 200;
-/// Longer than the retention of the queue itself: 14 days, the most there is.
+/// How long messages are kept, in both queues: 14 days, the most there is. On a standard queue the time goes on in the
+/// dead-letter queue.
 const RETENTION_SECONDS: u32 = 1_209_600;
-/// Messages in flight at which the consumer waits: enough to keep every core busy.
-const IN_FLIGHT_MAX: u64 = 2000;
+/// Messages in flight at which the consumer waits, for each task that can run: what waits longer for its place than its
+/// lease lasts is better left in the queue.
+const IN_FLIGHT_PER_PLACE: u64 = 2;
 const RECEIVERS: usize = 4;
 const MODULES_MAX: usize = 256;
 
@@ -96,7 +98,8 @@ impl Stack {
         let publisher = Arc::new(Publisher::new(Folder::new(tasks)?, registry.clone(), SystemClock)?);
         let results = Results::new(db);
         let settings = WorkerSettings { concurrency, modules_max: MODULES_MAX, lease, caps: Caps::default() };
-        let registry = FolderRegistry { folder: registry, publisher: publisher.clone() };
+        let registry =
+            FolderRegistry { folder: registry, publisher: publisher.clone(), compiling: Arc::default() };
         let worker = Worker::new((queue.clone(), registry, results.clone(), SystemClock), settings)?;
         let invoker = LocalInvoker::new(worker);
 
@@ -105,7 +108,8 @@ impl Stack {
         // Before the first message runs, what lies in the folder is live.
         folder.publish_all(&publisher).await?;
         let published = tokio::spawn(async move { folder.publish_changes(&publisher).await });
-        let consumer = tokio::spawn(consume(queue, invoker.clone(), stopping));
+        let in_flight_max = u64::from(concurrency) * IN_FLIGHT_PER_PLACE + 10;
+        let consumer = tokio::spawn(consume(queue, invoker.clone(), stopping, in_flight_max));
         write_address(&data, address)?;
         Ok(Self { address, invoker, stop, consumer, others: vec![served, published], _lock: lock })
     }
@@ -195,13 +199,18 @@ async fn create_queues(queues: &Queues, lease: Duration) -> Result<()> {
 }
 
 /// The schedule: one run of the consumer after the other, until the stack stops.
-async fn consume(queue: TaskQueue, invoker: LocalInvoker, stopping: watch::Receiver<bool>) {
+async fn consume(
+    queue: TaskQueue,
+    invoker: LocalInvoker,
+    stopping: watch::Receiver<bool>,
+    in_flight_max: u64,
+) {
     while !*stopping.borrow() {
         let settings = DrainSettings {
             mode: Mode::Window,
             until: SystemClock.now().plus(TICK),
             receivers: RECEIVERS,
-            in_flight_max: IN_FLIGHT_MAX,
+            in_flight_max,
         };
         let clock = UntilStopped(stopping.clone());
         let summary = drain(&queue, &invoker, &clock, settings).await;

@@ -29,9 +29,14 @@ impl TasksFolder {
     pub(crate) fn watch(path: &Path) -> Result<Self> {
         std::fs::create_dir_all(path).with_context(|| format!("create {}", path.display()))?;
         let (sender, changed) = mpsc::unbounded_channel();
+        let folder = path.to_owned();
         let watching = || format!("watch {}", path.display());
         let mut watcher =
             notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
+                // Events were lost: everything may have changed.
+                Ok(event) if event.need_rescan() => {
+                    let _ = sender.send(folder.clone());
+                }
                 // Reading a file is no change of it.
                 Ok(event)
                     if matches!(
@@ -72,6 +77,9 @@ impl TasksFolder {
             let next = quiet_at.values().min().copied();
             tokio::select! {
                 Some(path) = self.changed.recv() => {
+                    if path == self.path && let Err(e) = self.publish_all(publisher).await {
+                        tracing::error!("{e:#}");
+                    }
                     if let Some(task) = task_of(&path) {
                         quiet_at.insert(task, Instant::now() + QUIET);
                     }

@@ -1,6 +1,6 @@
 //! What stands beside a message in the dead-letter queue.
 
-use crate::{Digest, Failure, FailureKind, TaskName, Timestamp};
+use crate::{Digest, Failure, TaskName, Timestamp};
 
 /// Why a message was moved to the dead-letter queue. The body moves unchanged; this becomes message attributes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,11 +69,6 @@ impl DeadLetter {
             "failed": self.failed,
         })
         .to_string()
-    }
-
-    /// The log line's word for it.
-    pub fn kind(&self) -> FailureKind {
-        self.failure.kind
     }
 }
 

@@ -21,7 +21,7 @@ pub use event::{BatchItemFailure, BatchResponse, EventError, WorkerEvent};
 pub use live::{Artifact, Fingerprint, LiveRecord, Rejection, Version, WORLD};
 pub use message::{MAX_MESSAGE_BYTES, Message, MessageError};
 pub use name::{NameError, TaskName};
-pub use outcome::{Blame, End, Ended, Failure, FailureKind, Outcome};
+pub use outcome::{End, Ended, Failure, FailureKind, Outcome};
 pub use publish::PublishRequest;
 pub use settings::{AllowedHost, Backoff, Caps, Settings, SettingsError};
 pub use time::{Clock, SystemClock, Timestamp};

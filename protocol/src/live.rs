@@ -60,7 +60,7 @@ pub struct Artifact {
     pub sha256: Digest,
     /// Its size in bytes.
     pub bytes: u64,
-    /// When it was made. A message that was received before this could not have run.
+    /// When it was made.
     pub compiled: Timestamp,
 }
 

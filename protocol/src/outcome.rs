@@ -170,17 +170,6 @@ pub enum FailureKind {
     Interrupted,
 }
 
-/// Who has to act on a failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blame {
-    /// Whoever wrote the task.
-    Task,
-    /// Whoever sent the message.
-    Sender,
-    /// Whoever operates wasq.
-    Host,
-}
-
 impl FailureKind {
     /// Every kind, for tables and tests.
     pub const ALL: [FailureKind; 13] = [
@@ -198,21 +187,6 @@ impl FailureKind {
         FailureKind::Unavailable,
         FailureKind::Interrupted,
     ];
-
-    /// Who has to act on it.
-    pub fn blame(self) -> Blame {
-        match self {
-            Self::Retry
-            | Self::Reject
-            | Self::Trap
-            | Self::OutOfTime
-            | Self::OutOfMemory
-            | Self::OutputTooLarge
-            | Self::OutputNotJson => Blame::Task,
-            Self::Malformed | Self::TooLarge | Self::UnknownTask => Blame::Sender,
-            Self::ArtifactMissing | Self::Unavailable | Self::Interrupted => Blame::Host,
-        }
-    }
 
     /// The name on the wire.
     pub fn as_str(self) -> &'static str {

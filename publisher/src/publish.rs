@@ -1,5 +1,7 @@
 //! Publishing: from an upload to a moved live pointer.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, bail};
 use wasq_engine::{Engine, fingerprint};
 use wasq_protocol::{
@@ -119,22 +121,23 @@ impl<T: Bucket, R: Bucket, C: Clock> Publisher<T, R, C> {
             settings,
             published: now,
         };
+        let mut artifacts = BTreeMap::new();
         let (condition, first_published, history) = match live {
             None => (Condition::Absent, now, Vec::new()),
             Some((record, tag)) => {
+                // Other settings for the same module: what other workers have stays good.
+                if record.version.digest == digest {
+                    artifacts = record.artifacts;
+                }
                 let mut history = record.history;
                 history.insert(0, record.version);
                 history.truncate(LiveRecord::HISTORY_MAX);
                 (Condition::Unchanged(tag), record.first_published, history)
             }
         };
-        let record = LiveRecord {
-            task: task.clone(),
-            version: version.clone(),
-            artifacts: [(self.fingerprint.clone(), artifact)].into(),
-            first_published,
-            history,
-        };
+        artifacts.insert(self.fingerprint.clone(), artifact);
+        let record =
+            LiveRecord { task: task.clone(), version: version.clone(), artifacts, first_published, history };
         if self.put_live(&record, condition).await? == Put::Conflict {
             return Ok(None);
         }

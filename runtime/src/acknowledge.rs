@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use wasq_protocol::{Clock, DeadLetter, Delivery, Failure, FailureKind, Outcome};
 
 use crate::attempt::Attempt;
-use crate::ports::{Finished, Observer, Queue, Registry};
+use crate::ports::{Finished, Observer, Queue, Registry, Visibility};
 use crate::verdict::Verdict;
 use crate::worker::Inner;
 
@@ -56,7 +56,7 @@ async fn acknowledge_batch<Q: Queue, R: Registry, O: Observer, C: Clock>(
                 done.push(delivery.message_id.clone());
             }
             Verdict::Retry(after) | Verdict::GiveBack(after) => {
-                visible.push((delivery.receipt.clone(), after));
+                visible.push(Visibility { receipt: delivery.receipt.clone(), after, held: false });
             }
         }
     }

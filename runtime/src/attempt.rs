@@ -10,7 +10,7 @@ use wasq_protocol::{
 };
 
 use crate::ports::{ArtifactError, Observer, Queue, Registry};
-use crate::verdict::{Case, Verdict, WAIT_MAX, judge, receives_before_ready};
+use crate::verdict::{AHEAD_MAX, Case, Verdict, WAIT_MAX, judge, receives_before_ready};
 use crate::worker::{Inner, LEASE_MARGIN};
 
 /// What came of a delivery.
@@ -24,6 +24,25 @@ pub(crate) struct Attempt {
     pub(crate) digest: Option<Digest>,
     pub(crate) duration: Duration,
     pub(crate) peak_memory: u64,
+}
+
+impl Attempt {
+    /// There was no run.
+    fn none(delivery: &Delivery, message: Option<Message>, failure: Failure, verdict: Verdict) -> Self {
+        Self {
+            id: message
+                .as_ref()
+                .map_or_else(|| delivery.message_id.clone(), |message| id_of(message, delivery)),
+            task: message.map(|message| message.task),
+            attempt: delivery.receive_count,
+            outcome: Outcome::Failure(failure),
+            verdict,
+            children: Vec::new(),
+            digest: None,
+            duration: Duration::ZERO,
+            peak_memory: 0,
+        }
+    }
 }
 
 /// Deals with one delivery. `None`: its lease is over or nearly so, and it must not be touched.
@@ -41,33 +60,18 @@ pub(crate) async fn attempt<Q: Queue, R: Registry, O: Observer, C: Clock>(
         Ok(message) => message,
         Err(e) => {
             let failure = Failure::new(FailureKind::Malformed, e.to_string());
-            return Some(Attempt {
-                id: delivery.message_id.clone(),
-                task: None,
-                attempt: delivery.receive_count,
-                outcome: Outcome::Failure(failure),
-                verdict: Verdict::DeadLetter,
-                children: Vec::new(),
-                digest: None,
-                duration: Duration::ZERO,
-                peak_memory: 0,
-            });
+            return Some(Attempt::none(delivery, None, failure, Verdict::DeadLetter));
         }
     };
     let early = message.not_before.map(|at| at.since(now)).unwrap_or_default();
+    if early > AHEAD_MAX {
+        let problem = format!("not_before lies more than {} days ahead", AHEAD_MAX.as_secs() / 86_400);
+        let failure = Failure::new(FailureKind::Malformed, problem);
+        return Some(Attempt::none(delivery, Some(message), failure, Verdict::DeadLetter));
+    }
     if early > Duration::ZERO {
         let failure = Failure::new(FailureKind::Interrupted, "not_before lies ahead");
-        return Some(Attempt {
-            id: id_of(&message, delivery),
-            task: Some(message.task),
-            attempt: delivery.receive_count,
-            outcome: Outcome::Failure(failure),
-            verdict: Verdict::GiveBack(early.min(WAIT_MAX)),
-            children: Vec::new(),
-            digest: None,
-            duration: Duration::ZERO,
-            peak_memory: 0,
-        });
+        return Some(Attempt::none(delivery, Some(message), failure, Verdict::GiveBack(early.min(WAIT_MAX))));
     }
     let id = id_of(&message, delivery);
     let order = Order {
@@ -158,9 +162,12 @@ pub(crate) async fn run<Q: Queue, R: Registry, O: Observer, C: Clock>(
     }
     // A place first: the live record must be the one of the moment when the run starts.
     let asked = Instant::now();
-    let Ok(_place) = worker.places.acquire().await else {
-        return Ran::not(stopping(), receive_count);
+    let place = tokio::select! {
+        biased;
+        () = worker.stopped() => return Ran::not(stopping(), receive_count),
+        place = worker.places.acquire() => place,
     };
+    let _place = place.expect("the semaphore is never closed");
     let record = match worker.registry.live(task).await {
         Ok(Some(record)) => record,
         Ok(None) => {
@@ -196,7 +203,7 @@ pub(crate) async fn run<Q: Queue, R: Registry, O: Observer, C: Clock>(
     let left = ends.since(now);
     if left < settings.timeout && asked.elapsed() > LATE {
         let why = "the worker was busy until it had less time left than the task may take";
-        return Ran::not(Failure::new(FailureKind::Interrupted, why), attempt);
+        return Ran::not(Failure::new(FailureKind::Unavailable, why), attempt);
     }
     let timeout = settings.timeout.min(left);
     let run = Run {
@@ -216,8 +223,9 @@ pub(crate) async fn run<Q: Queue, R: Registry, O: Observer, C: Clock>(
         deadline: Instant::now() + timeout,
     };
     let Report { mut outcome, children, duration, peak_memory, log: _, log_dropped } = tokio::select! {
-        report = worker.engine.run(&module, run) => report,
+        biased;
         () = worker.stopped() => return Ran::not(stopping(), attempt),
+        report = worker.engine.run(&module, run) => report,
     };
     let now = worker.clock.now();
     let children = children.into_iter().map(|child| by_not_before(child, now)).collect();
@@ -237,11 +245,11 @@ pub(crate) async fn run<Q: Queue, R: Registry, O: Observer, C: Clock>(
 /// A run that waited this long for its place, and would be cut short, is left to another worker: it did nothing wrong.
 const LATE: Duration = Duration::from_secs(1);
 
-/// SQS delays a message by 15 minutes at most; what is later waits by `not_before` as well.
+/// A delay holds by `not_before` in any case: SQS delays a message by 15 minutes at most, and not at all on FIFO queues.
 fn by_not_before(mut child: Child, now: Timestamp) -> Child {
-    if child.delay > DELAY_MAX {
+    if child.delay > Duration::ZERO {
         child.message.not_before = Some(now.plus(child.delay));
-        child.delay = DELAY_MAX;
+        child.delay = child.delay.min(DELAY_MAX);
     }
     child
 }

@@ -18,7 +18,7 @@ use wasq_protocol::{
     TaskName, Timestamp, VarError, Vars,
 };
 
-use crate::ports::{ArtifactError, Finished, Observer, Queue, Registry};
+use crate::ports::{ArtifactError, Finished, Observer, Queue, Registry, Visibility};
 use crate::worker::{Answer, Settings, Worker};
 
 /// The function's configuration.
@@ -123,7 +123,8 @@ struct SqsQueue {
 }
 
 impl Queue for SqsQueue {
-    async fn set_visibility(&self, entries: Vec<(String, Duration)>) -> Vec<Result<()>> {
+    async fn set_visibility(&self, entries: Vec<Visibility>) -> Vec<Result<()>> {
+        let entries: Vec<_> = entries.into_iter().map(|entry| (entry.receipt, entry.after)).collect();
         self.queue.set_visibility(&entries).await
     }
 

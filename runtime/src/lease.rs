@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wasq_protocol::{Clock, Delivery};
 
-use crate::ports::Queue;
+use crate::ports::{Queue, Visibility};
 
 /// The deliveries of one batch that are still being worked on.
 pub(crate) struct Leases {
@@ -51,7 +51,9 @@ impl Leases {
             let held = self.held();
             held.iter().filter(|(_, ends)| **ends <= soon).map(|(receipt, _)| receipt.clone()).collect()
         };
-        let entries = due.iter().map(|receipt| (receipt.clone(), self.lease));
+        let extended =
+            |receipt: &String| Visibility { receipt: receipt.clone(), after: self.lease, held: true };
+        let entries = due.iter().map(extended);
         let results = queue.set_visibility(entries.collect()).await;
         let mut held = self.held();
         for (receipt, result) in due.iter().zip(results) {

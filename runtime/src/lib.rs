@@ -10,6 +10,6 @@ mod verdict;
 mod worker;
 
 pub use aws::{Config, Function};
-pub use ports::{ArtifactError, Finished, Observer, Queue, Registry};
+pub use ports::{ArtifactError, Finished, Observer, Queue, Registry, Visibility};
 pub use verdict::Verdict;
 pub use worker::{Answer, Settings as WorkerSettings, Worker};

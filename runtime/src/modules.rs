@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
-use wasq_engine::{Engine, Module};
+use wasq_engine::{Engine, LoadError, Module};
 use wasq_protocol::{Artifact, Digest, Fingerprint};
 
 use crate::ports::{ArtifactError, Registry};
@@ -89,5 +89,9 @@ fn load(engine: &Engine, path: &Path, expected: Digest) -> Result<Module, Artifa
         )));
     }
     // Safety: its digest is the one that the live record names, which only the publisher can write.
-    unsafe { engine.load(path) }.map_err(|e| ArtifactError::Missing(e.to_string()))
+    unsafe { engine.load(path) }.map_err(|e| match e {
+        LoadError::Artifact(_) => ArtifactError::Missing(e.to_string()),
+        // Compiling it again would not help.
+        LoadError::Component(_) | LoadError::World(_) => ArtifactError::Unavailable(e.into()),
+    })
 }

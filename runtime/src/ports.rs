@@ -13,11 +13,8 @@ use crate::verdict::Verdict;
 
 /// The queue. Each call is a batch and answers per entry, in order: a failure of one says nothing of the others.
 pub trait Queue: Send + Sync + 'static {
-    /// Makes messages visible after the given times from now; a lease is extended by the same call.
-    fn set_visibility(
-        &self,
-        entries: Vec<(String, Duration)>,
-    ) -> impl Future<Output = Vec<Result<()>>> + Send;
+    /// Makes messages visible after the given times from now.
+    fn set_visibility(&self, entries: Vec<Visibility>) -> impl Future<Output = Vec<Result<()>>> + Send;
 
     /// Deletes messages by receipt handle.
     fn delete(&self, receipts: Vec<String>) -> impl Future<Output = Vec<Result<()>>> + Send;
@@ -30,6 +27,17 @@ pub trait Queue: Send + Sync + 'static {
         &self,
         letters: Vec<(Delivery, DeadLetter)>,
     ) -> impl Future<Output = Vec<Result<()>>> + Send;
+}
+
+/// A change of a message's visibility.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Visibility {
+    /// The message's receipt handle.
+    pub receipt: String,
+    /// It becomes visible after this.
+    pub after: Duration,
+    /// Whether the worker goes on with it: a lease that is extended, not a message that is given back.
+    pub held: bool,
 }
 
 /// The registry, as far as a worker may read it.

@@ -36,8 +36,15 @@ pub(crate) struct Case {
 pub(crate) const UNKNOWN_TASK_GRACE: Duration = Duration::from_secs(60);
 /// How long a message waits before the worker looks again: 1 s, 2 s, 4 s ... up to this.
 const GRACE_WAIT_MAX: Duration = Duration::from_secs(16);
-/// After a fault of the host's own: long enough not to hammer a service that is down.
+/// After a fault of the host's own: long enough not to hammer a service that is down, and the longer the fault lasts
+/// the longer, because every receive counts towards the redrive policy.
 const HOST_FAULT_WAIT: Duration = Duration::from_secs(5);
+const HOST_FAULT_WAIT_MAX: Duration = Duration::from_secs(300);
+/// SQS forgets a message after its retention, 4 days by default, without a word. One that would wait longer than this
+/// after its first receive goes to the dead-letter queue while it is there.
+const KEPT_FOR: Duration = Duration::from_secs(84 * 3600);
+/// And so a `not_before` cannot lie further ahead than this.
+pub(crate) const AHEAD_MAX: Duration = Duration::from_secs(3 * 24 * 3600);
 /// The longest wait. SQS allows 12 h of invisibility, counted from the receive, and the run has had some of it.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(12 * 3600 - 15 * 60);
 
@@ -56,7 +63,8 @@ pub(crate) fn judge(failure: &Failure, case: &Case) -> Verdict {
             }
             let wait = case.backoff.ceiling(case.attempt).mul_f64(case.jitter);
             let asked = failure.retry_after().unwrap_or_default();
-            Verdict::Retry(wait.max(asked).min(WAIT_MAX))
+            let wait = wait.max(asked).min(WAIT_MAX);
+            if case.known_for + wait > KEPT_FOR { Verdict::DeadLetter } else { Verdict::Retry(wait) }
         }
         FailureKind::UnknownTask => {
             if case.known_for >= UNKNOWN_TASK_GRACE {
@@ -65,7 +73,9 @@ pub(crate) fn judge(failure: &Failure, case: &Case) -> Verdict {
             Verdict::GiveBack(grace_wait(case.known_for))
         }
         // Not the message's fault, however often it happens; the queue's redrive policy is the last net.
-        FailureKind::ArtifactMissing | FailureKind::Unavailable => Verdict::GiveBack(HOST_FAULT_WAIT),
+        FailureKind::ArtifactMissing | FailureKind::Unavailable => {
+            Verdict::GiveBack((case.known_for / 4).clamp(HOST_FAULT_WAIT, HOST_FAULT_WAIT_MAX))
+        }
         FailureKind::Interrupted => Verdict::GiveBack(Duration::ZERO),
     }
 }

@@ -8,7 +8,7 @@ use super::batch::{self, Entry};
 use super::params::Params;
 use crate::sqs::attributes;
 use crate::sqs::error::SqsError;
-use crate::sqs::messages::{self, Receive, Received, Send, Sent, body_digest};
+use crate::sqs::messages::{self, Receive, Received, Send, Sent, Visibility, body_digest};
 use crate::sqs::moves::Start;
 use crate::sqs::queues::Queues;
 use crate::sqs::settings::Settings;
@@ -207,11 +207,11 @@ where
     Ok(batch::answer(read.into_iter().map(|(id, read)| (id, read.and_then(|()| next().map(&describe))))))
 }
 
-fn visibility(params: &Params<'_>) -> Result<(String, i64), SqsError> {
+fn visibility(params: &Params<'_>) -> Result<Visibility, SqsError> {
     let handle = params.required("ReceiptHandle")?.to_owned();
     let seconds =
         params.number("VisibilityTimeout")?.ok_or_else(|| SqsError::missing("VisibilityTimeout"))?;
-    Ok((handle, seconds))
+    Ok(Visibility { handle, seconds, held: true })
 }
 
 fn outgoing(params: &Params<'_>) -> Result<Send, SqsError> {

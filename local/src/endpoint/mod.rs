@@ -25,7 +25,7 @@ use crate::sqs::queues::Queues;
 
 /// A batch of 1 MiB, each byte escaped as `\u00xx`, and its envelope.
 const REQUEST_BYTES_MAX: usize = 8 << 20;
-/// A client that sends its request more slowly than this is cut off.
+/// A client that takes longer than this for the head of its request is cut off.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the endpoint serves.

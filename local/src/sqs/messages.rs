@@ -59,6 +59,8 @@ pub(crate) struct Received {
     pub(crate) group: Option<String>,
     pub(crate) deduplication: Option<String>,
     pub(crate) source: Option<String>,
+    /// When the lease ends.
+    pub(crate) visible_ms: i64,
 }
 
 /// A FIFO queue forgets a deduplication id after this.
@@ -293,11 +295,17 @@ fn take(
              WHERE seq = ?1
              RETURNING id, body, attributes, trace_header, sent_ms, first_received_ms, receive_count, group_id, dedup_id, source",
         )?
-        .query_row(params![seq, visible_ms, receipt, now, holder], |row| received(row, seq, queue, receipt))?;
+        .query_row(params![seq, visible_ms, receipt, now, holder], |row| received(row, seq, queue, receipt, visible_ms))?;
     Ok(received)
 }
 
-fn received(row: &Row<'_>, seq: i64, queue: &str, receipt: i64) -> rusqlite::Result<Received> {
+fn received(
+    row: &Row<'_>,
+    seq: i64,
+    queue: &str,
+    receipt: i64,
+    visible_ms: i64,
+) -> rusqlite::Result<Received> {
     let attributes: String = row.get(2)?;
     Ok(Received {
         seq,
@@ -312,6 +320,7 @@ fn received(row: &Row<'_>, seq: i64, queue: &str, receipt: i64) -> rusqlite::Res
         group: row.get(7)?,
         deduplication: row.get(8)?,
         source: row.get(9)?,
+        visible_ms,
     })
 }
 
@@ -395,15 +404,25 @@ pub(crate) fn delete(
     Ok(())
 }
 
-/// Lets a message become visible `seconds` from now.
+/// A change of a message's visibility.
+#[derive(Clone, Debug)]
+pub(crate) struct Visibility {
+    pub(crate) handle: String,
+    pub(crate) seconds: i64,
+    /// Whoever received it goes on working on it.
+    pub(crate) held: bool,
+}
+
+/// Lets a message become visible some seconds from now.
 pub(crate) fn set_visibility(
     db: &Connection,
     queue: &str,
     settings: &Settings,
-    handle: &str,
-    seconds: i64,
+    entry: &Visibility,
     now: i64,
 ) -> Result<(), SqsError> {
+    let Visibility { handle, seconds, .. } = entry;
+    let seconds = *seconds;
     if !(0..=43_200).contains(&seconds) {
         return Err(SqsError::value("VisibilityTimeout", seconds, "Must be between 0 and 43200."));
     }
@@ -424,8 +443,8 @@ pub(crate) fn set_visibility(
         let reason = "Total VisibilityTimeout for the message is beyond the limit [43200 seconds]";
         return Err(SqsError::value("VisibilityTimeout", seconds, reason));
     }
-    db.prepare_cached("UPDATE messages SET visible_ms = ? WHERE seq = ?")?
-        .execute(params![visible_ms, seq])?;
+    db.prepare_cached("UPDATE messages SET visible_ms = ?, holder = iif(?, holder, NULL) WHERE seq = ?")?
+        .execute(params![visible_ms, entry.held, seq])?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use wasq_protocol::{Clock, SystemClock};
 
 use super::error::SqsError;
-use super::messages::{self, Receive, Received, Send, Sent};
+use super::messages::{self, Receive, Received, Send, Sent, Visibility};
 use super::moves::{self, Start};
 use super::settings::{COMPUTED, Settings, arn_of_queue};
 use crate::db::Db;
@@ -28,6 +28,10 @@ pub(crate) struct Queues {
 
 /// A purge may be repeated, and a deleted queue's name used again, after this.
 const MINUTE_MS: i64 = 60_000;
+/// Between two steps of a move task that is limited, and after a fault of the database.
+const MOVE_PAUSE: Duration = Duration::from_secs(1);
+/// Names that are waited for; beyond that, those that nobody waits for are forgotten.
+const WAITING_MAX: usize = 1000;
 
 impl Queues {
     pub(crate) fn new(db: Db) -> Self {
@@ -235,16 +239,14 @@ impl Queues {
     pub(crate) async fn set_visibility(
         &self,
         queue: String,
-        entries: Vec<(String, i64)>,
+        entries: Vec<Visibility>,
     ) -> Result<Vec<Result<(), SqsError>>, SqsError> {
         let name = queue.clone();
         let set = self
             .db
             .call(move |db| {
                 let settings = load(db, &name)?;
-                let set = |(handle, seconds): &(String, i64)| {
-                    messages::set_visibility(db, &name, &settings, handle, *seconds, now())
-                };
+                let set = |entry: &Visibility| messages::set_visibility(db, &name, &settings, entry, now());
                 Ok::<_, SqsError>(entries.iter().map(set).collect())
             })
             .await?;
@@ -314,24 +316,32 @@ impl Queues {
     /// Works on the move tasks, those of an earlier process included, for ever.
     async fn work_on_moves(self) {
         loop {
-            let running = self.db.call(moves::running).await.unwrap_or_default();
+            let Ok(running) = self.db.call(moves::running).await else {
+                tokio::time::sleep(MOVE_PAUSE).await;
+                continue;
+            };
             if running.is_empty() {
                 self.moving.notified().await;
                 continue;
             }
-            let limited = running.iter().any(|task| task.per_second.is_some());
+            let mut pause = running.iter().any(|task| task.per_second.is_some());
             for task in running {
-                let moved = self.db.call(move |db| moves::step(db, task, now())).await;
-                moved.unwrap_or_default().iter().for_each(|queue| self.wake(queue));
+                match self.db.call(move |db| moves::step(db, task, now())).await {
+                    Ok(into) => into.iter().for_each(|queue| self.wake(queue)),
+                    Err(_) => pause = true,
+                }
             }
-            if limited {
-                tokio::time::sleep(Duration::from_secs(1)).await;
+            if pause {
+                tokio::time::sleep(MOVE_PAUSE).await;
             }
         }
     }
 
     fn notify(&self, queue: &str) -> Arc<Notify> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() > WAITING_MAX {
+            waiting.retain(|_, notify| Arc::strong_count(notify) > 1);
+        }
         waiting.entry(queue.to_owned()).or_default().clone()
     }
 

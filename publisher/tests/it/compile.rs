@@ -60,3 +60,12 @@ fn core_modules_and_text() {
     assert!(compile(&engine, &core).expect_err("refused").starts_with("a core WebAssembly module"));
     assert!(compile(&engine, b"(component)").expect_err("refused").starts_with("WebAssembly text"));
 }
+
+#[test]
+fn what_no_worker_could_hold() {
+    // A gigabyte at the start: more than any worker of ours gives.
+    let wat = r#"(component (core module $m (memory 16384)) (core instance (instantiate $m)))"#;
+    let wasm = wat::parse_str(wat).expect("valid text");
+    let error = compile(&Engine::compiler().expect("it starts"), &wasm).expect_err("it does not fit");
+    assert!(error.contains("memory"), "{error}");
+}

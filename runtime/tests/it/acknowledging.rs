@@ -131,3 +131,28 @@ async fn a_worker_that_is_told_to_stop_gives_back() {
     assert!(unfinished.contains("a"));
     assert_eq!(queue.calls(), ["visible a 0"]);
 }
+
+#[tokio::test]
+async fn no_wait_is_longer_than_the_queue_remembers() {
+    let (worker, queue, _folder) = worker(at_once());
+    let mut old = verb("old", json!({"verb": "retry-after", "seconds": 43_000, "reason": "limit"}));
+    old.first_received = SystemClock.now().minus(Duration::from_secs(80 * 3600));
+    assert!(hand_over(&worker, vec![old]).await.is_empty());
+    let far = SystemClock.now().plus(Duration::from_secs(4 * 24 * 3600));
+    assert!(
+        hand_over(&worker, vec![delivery("far", json!({"task": "verbs", "not_before": far}))])
+            .await
+            .is_empty()
+    );
+    assert_eq!(queue.calls(), ["dead old retry 1", "delete old", "dead far malformed 1", "delete far"]);
+}
+
+#[tokio::test]
+async fn a_message_is_not_run_before_its_time() {
+    let (worker, queue, _folder) = worker(at_once());
+    let soon = SystemClock.now().plus(Duration::from_secs(60));
+    let early = delivery("a", json!({"task": "verbs", "not_before": soon}));
+    assert!(hand_over(&worker, vec![early]).await.contains("a"));
+    let calls = queue.calls();
+    assert!(calls == ["visible a 59"] || calls == ["visible a 60"], "{calls:?}");
+}

@@ -15,7 +15,7 @@ use wasq_protocol::{
     Artifact, Batch, Caps, Clock, DeadLetter, Delivery, Digest, Fingerprint, LiveRecord, Settings,
     SystemClock, TaskName, Timestamp, Version, WORLD,
 };
-use wasq_runtime::{ArtifactError, Finished, Observer, Queue, Registry, Worker, WorkerSettings};
+use wasq_runtime::{ArtifactError, Finished, Observer, Queue, Registry, Visibility, Worker, WorkerSettings};
 
 /// A queue that notes what is asked of it, and refuses what it is told to refuse.
 #[derive(Clone, Default)]
@@ -47,10 +47,9 @@ impl Recorder {
 }
 
 impl Queue for Recorder {
-    async fn set_visibility(&self, entries: Vec<(String, Duration)>) -> Vec<Result<()>> {
-        let note = |(receipt, after): (String, Duration)| {
-            self.note(format!("visible {receipt} {}", after.as_secs()))
-        };
+    async fn set_visibility(&self, entries: Vec<Visibility>) -> Vec<Result<()>> {
+        let note =
+            |entry: Visibility| self.note(format!("visible {} {}", entry.receipt, entry.after.as_secs()));
         entries.into_iter().map(note).collect()
     }
 
