@@ -130,10 +130,10 @@ struct Turn {
 }
 
 impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
-    /// What is left of the time for receiving.
+    /// What is left of the time for receiving, in whole seconds, as SQS counts: less than one is not worth a call.
     fn left(&self) -> Duration {
         let end = self.settings.until.minus(END_MARGIN);
-        end.since(self.clock.now())
+        Duration::from_secs(end.since(self.clock.now()).as_secs())
     }
 
     /// Waits until there is room for more messages in flight, or the time is up.
@@ -168,9 +168,7 @@ impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
             return Turn { did, full: false, patience };
         }
         did.receives = 1;
-        // SQS counts whole seconds, and must answer before our time is up.
-        let whole = Duration::from_secs(self.left().as_secs());
-        let deliveries = match self.source.receive(wait.min(whole)).await {
+        let deliveries = match self.source.receive(wait.min(self.left())).await {
             Ok(deliveries) => deliveries,
             Err(e) => {
                 tracing::error!("{e:#}");
