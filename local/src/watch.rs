@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -17,6 +18,8 @@ use crate::folder::FolderPublisher;
 /// A file is taken to be whole when it has not changed for this long. One that was not is refused, and published when
 /// the rest arrives.
 const QUIET: Duration = Duration::from_millis(150);
+
+const WRITTEN: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
 
 /// Watches a folder until dropped.
 pub(crate) struct TasksFolder {
@@ -37,14 +40,8 @@ impl TasksFolder {
                 Ok(event) if event.need_rescan() => {
                     let _ = sender.send(folder.clone());
                 }
-                // Reading a file is no change of it.
-                Ok(event)
-                    if matches!(
-                        event.kind,
-                        EventKind::Access(
-                            notify::event::AccessKind::Open(_) | notify::event::AccessKind::Read
-                        )
-                    ) => {}
+                // Reading a file is no change of it; closing one that was written to ends a change.
+                Ok(event) if event.kind.is_access() && event.kind != WRITTEN => {}
                 Ok(event) => event.paths.into_iter().for_each(|path| {
                     // The receiver lives as long as the watcher.
                     let _ = sender.send(path);

@@ -23,7 +23,7 @@ pub(crate) fn ci() -> Result<()> {
 const ABSENT: [(&str, &str, &str); 4] = [
     ("wasq-consumer", "wasmtime", "the consumer never links wasmtime"),
     ("wasq-runtime", "cranelift-codegen", "the worker must not have a compiler"),
-    ("wasq-runtime", "aws-lc-sys", "TLS is rustls on ring"),
+    ("wasq-cli", "aws-lc-sys", "TLS is rustls on ring"),
     ("wasq-protocol", "tokio", "the protocol has no I/O"),
 ];
 
