@@ -214,9 +214,7 @@ impl Outbound {
 fn dead_letter(delivery: &Delivery, letter: &DeadLetter) -> Outbound {
     let mut attributes = BTreeMap::new();
     for ours in letter.attributes(delivery.body.len()) {
-        let value =
-            Attribute { data_type: "String".to_owned(), string_value: Some(ours.value), binary_value: None };
-        attributes.insert(ours.name.to_owned(), value);
+        attributes.insert(ours.name.to_owned(), Attribute::text(ours.value));
     }
     let mut dropped = Vec::new();
     for (name, value) in &delivery.attributes {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
+use aws_sdk_lambda::config::retry::RetryConfig;
 use aws_sdk_lambda::error::SdkError;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
@@ -58,6 +59,10 @@ impl Function {
     pub async fn new(config: Config) -> Self {
         let sdk = wasq_aws::sdk_config().load().await;
         let sqs = aws_sdk_sqs::Client::new(&sdk);
+        // The SDK would send an invoke again of which it does not know whether it arrived: the messages of one that did
+        // not come again by themselves, those of one that arrived twice would run twice.
+        let lambda =
+            aws_sdk_lambda::config::Builder::from(&sdk).retry_config(RetryConfig::disabled()).build();
         Self {
             source: SqsSource {
                 queue: QueueEndpoint::new(sqs.clone(), &config.queue_url),
@@ -65,7 +70,7 @@ impl Function {
                 lease: config.lease,
             },
             invoker: LambdaInvoker {
-                client: aws_sdk_lambda::Client::new(&sdk),
+                client: aws_sdk_lambda::Client::from_conf(lambda),
                 function: config.worker_function.clone(),
             },
             config,
@@ -83,13 +88,14 @@ impl Function {
         };
         let started = SystemClock.now();
         let summary = drain(&self.source, &self.invoker, &SystemClock, settings).await;
-        let Summary { receives, received, handed_over, given_back, dead_lettered, errors } = summary;
+        let Summary { receives, received, handed_over, given_back, unknown, dead_lettered, errors } = summary;
         let seconds = SystemClock.now().since(started).as_secs_f64();
         tracing::info!(
             receives,
             received,
             handed_over,
             given_back,
+            unknown,
             dead_lettered,
             errors,
             seconds,
@@ -110,9 +116,8 @@ impl Source for SqsSource {
         self.queue.receive(wait, self.lease, || SystemClock.now()).await
     }
 
-    async fn give_back(&self, deliveries: &[Delivery], after: Duration) -> Result<()> {
-        let entries: Vec<_> = deliveries.iter().map(|d| (d.receipt.clone(), after)).collect();
-        first_error(self.queue.set_visibility(&entries).await).context("give messages back")
+    async fn give_back(&self, entries: Vec<(String, Duration)>) -> Vec<Result<()>> {
+        self.queue.set_visibility(&entries).await
     }
 
     async fn in_flight(&self) -> Result<u64> {
@@ -150,14 +155,16 @@ impl Invoker for LambdaInvoker {
         match answer {
             Ok(answer) if answer.status_code == 202 => Ok(()),
             Ok(answer) => {
-                Err(InvokeError::Failed(format!("invoke {}: status {}", self.function, answer.status_code)))
-            }
-            Err(SdkError::ServiceError(e)) if e.raw().status().as_u16() == 429 => {
-                Err(InvokeError::Throttled(e.err().to_string()))
+                Err(InvokeError::Unknown(format!("invoke {}: status {}", self.function, answer.status_code)))
             }
             Err(e) => {
-                let error: anyhow::Error = anyhow!("invoke {}: {:#}", self.function, explain(e));
-                Err(InvokeError::Failed(error.to_string()))
+                let kind = match &e {
+                    SdkError::ServiceError(e) if e.raw().status().as_u16() == 429 => InvokeError::Throttled,
+                    SdkError::ServiceError(e) if e.raw().status().is_client_error() => InvokeError::Refused,
+                    SdkError::ConstructionFailure(_) => InvokeError::Refused,
+                    _ => InvokeError::Unknown,
+                };
+                Err(kind(format!("invoke {}: {:#}", self.function, explain(e))))
             }
         }
     }

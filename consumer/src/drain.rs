@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use wasq_protocol::{Clock, DeadLetter, Delivery, Failure, FailureKind, Message, Timestamp};
+use wasq_protocol::{
+    Clock, DeadLetter, DeadLetterAttributes, Delivery, Failure, FailureKind, Message, Timestamp,
+};
 
 use crate::hand_over::{EVENT_BYTES_MAX, pack};
 use crate::ports::{InvokeError, Invoker, Source};
@@ -54,6 +56,8 @@ pub struct Summary {
     pub handed_over: u64,
     /// Messages given back, because the worker did not.
     pub given_back: u64,
+    /// Messages of which it is not known whether the worker accepted them.
+    pub unknown: u64,
     /// Messages moved to the dead-letter queue, because they fit into no invoke.
     pub dead_lettered: u64,
     /// Calls that failed.
@@ -66,10 +70,19 @@ const LONG_POLL: Duration = Duration::from_secs(20);
 const EMPTY_POLL: Duration = Duration::from_secs(1);
 /// What is kept of the time for handing over what the last receive brought.
 const END_MARGIN: Duration = Duration::from_secs(2);
-/// After a throttled invoke or a failed call, and while too much is in flight.
+/// After a failed call, and while too much is in flight.
 const PAUSE: Duration = Duration::from_millis(250);
-/// A message that was given back comes again after this: not at once, or it would spend its receives on us.
+/// While the worker is busy, the pauses between invokes grow up to this.
+const BUSY_PAUSE_MAX: Duration = Duration::from_secs(4);
+/// A batch that the worker has no room for is kept for so long, as long as its leases allow: every receive counts
+/// towards the redrive policy, and may be taken for an attempt.
+const HELD_MAX: Duration = Duration::from_secs(30);
+/// What must be left of a lease when a batch is handed over: the worker has to take it up before that.
+const LEASE_LEFT_MIN: Duration = Duration::from_secs(10);
+/// A message that was given back comes again after a quarter of the time for which it has been known, within these
+/// bounds: however long the worker is busy, it costs few receives.
 const GIVE_BACK: Duration = Duration::from_secs(5);
+const GIVE_BACK_MAX: Duration = Duration::from_secs(300);
 /// How many messages are handed over between two looks at what is in flight.
 const LOOK_EVERY: u64 = 100;
 
@@ -195,26 +208,58 @@ impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
         }
         for (event, deliveries) in packed.events {
             let count = deliveries.len() as u64;
-            match self.invoker.invoke(event).await {
+            match self.invoke(event, &deliveries).await {
                 Ok(()) => {
                     tracing::debug!(messages = count, "handed to the worker");
                     did.handed_over += count;
                 }
-                Err(error) => {
-                    match error {
-                        InvokeError::Throttled(e) => tracing::info!("the worker is busy: {e}"),
-                        InvokeError::Failed(e) => {
-                            did.errors += 1;
-                            tracing::error!("the worker could not be invoked: {e}");
-                        }
-                    }
-                    did.given_back += count;
-                    if let Err(e) = self.source.give_back(&deliveries, GIVE_BACK).await {
-                        did.errors += 1;
-                        tracing::warn!("{e:#}; the messages come again when their leases end");
-                    }
+                Err(InvokeError::Throttled(e)) => {
+                    tracing::info!("the worker is busy: {e}");
+                    self.give_back(deliveries, did).await;
+                }
+                Err(InvokeError::Refused(e)) => {
+                    did.errors += 1;
+                    tracing::error!("the worker could not be invoked: {e}");
+                    self.give_back(deliveries, did).await;
+                }
+                // Perhaps it has them: given back, they would run twice.
+                Err(InvokeError::Unknown(e)) => {
+                    did.errors += 1;
+                    did.unknown += count;
+                    tracing::error!(
+                        "{e}; unless the worker has them, {count} messages come again when their leases end"
+                    );
                 }
             }
+        }
+    }
+
+    /// Invokes the worker; while it is busy, again and again, for as long as the time and the leases allow.
+    async fn invoke(&self, event: String, deliveries: &[Delivery]) -> Result<(), InvokeError> {
+        let lease_until = deliveries.iter().map(|delivery| delivery.lease_until).min();
+        let give_up = lease_until.unwrap_or(self.settings.until).minus(LEASE_LEFT_MIN);
+        let give_up = give_up.min(self.clock.now().plus(HELD_MAX));
+        let mut pause = PAUSE;
+        loop {
+            let answer = self.invoker.invoke(event.clone()).await;
+            let left = give_up.since(self.clock.now()).min(self.left());
+            if !matches!(answer, Err(InvokeError::Throttled(_))) || left < pause {
+                return answer;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(BUSY_PAUSE_MAX);
+        }
+    }
+
+    async fn give_back(&self, deliveries: Vec<Delivery>, did: &mut Summary) {
+        did.given_back += deliveries.len() as u64;
+        let now = self.clock.now();
+        let wait =
+            |delivery: &Delivery| (now.since(delivery.first_received) / 4).clamp(GIVE_BACK, GIVE_BACK_MAX);
+        let entries = deliveries.iter().map(|delivery| (delivery.receipt.clone(), wait(delivery))).collect();
+        for error in self.source.give_back(entries).await.into_iter().filter_map(Result::err) {
+            did.errors += 1;
+            tracing::warn!("{error:#}; the message comes again when its lease ends");
         }
     }
 
@@ -226,15 +271,13 @@ impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
         );
         let letter = DeadLetter {
             failure: Failure::new(FailureKind::TooLarge, reason),
-            id: message
-                .as_ref()
-                .and_then(|message| message.id.clone())
-                .unwrap_or_else(|| delivery.message_id.clone()),
+            id: delivery.id(message.as_ref()),
             task: message.map(|message| message.task),
             attempts: 0,
             first_received: delivery.first_received,
             failed: self.clock.now(),
             digest: None,
+            history: DeadLetterAttributes::read(&delivery.attributes).history,
         };
         match self.source.dead_letter(&delivery, &letter).await {
             Ok(()) => did.dead_lettered += 1,
@@ -248,11 +291,12 @@ impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
 
 impl Summary {
     fn add(&mut self, other: Summary) {
-        let Summary { receives, received, handed_over, given_back, dead_lettered, errors } = other;
+        let Summary { receives, received, handed_over, given_back, unknown, dead_lettered, errors } = other;
         self.receives += receives;
         self.received += received;
         self.handed_over += handed_over;
         self.given_back += given_back;
+        self.unknown += unknown;
         self.dead_lettered += dead_lettered;
         self.errors += errors;
     }

@@ -13,8 +13,22 @@ pub(crate) struct Packed {
     pub(crate) too_large: Vec<Delivery>,
 }
 
+/// A message that came more often than this travels alone: it may be what kills its workers, and must not take the
+/// messages beside it along every time.
+const TOGETHER_MAX: u32 = 5;
+
 /// Packs deliveries into as few events as fit.
 pub(crate) fn pack(deliveries: Vec<Delivery>) -> Packed {
+    let (alone, together): (Vec<_>, Vec<_>) =
+        deliveries.into_iter().partition(|delivery| delivery.receive_count > TOGETHER_MAX);
+    let mut packed = fit(together);
+    for delivery in alone {
+        packed.add(fit(vec![delivery]));
+    }
+    packed
+}
+
+fn fit(deliveries: Vec<Delivery>) -> Packed {
     let mut packed = Packed { events: Vec::new(), too_large: Vec::new() };
     if deliveries.is_empty() {
         return packed;
@@ -27,12 +41,17 @@ pub(crate) fn pack(deliveries: Vec<Delivery>) -> Packed {
     } else {
         let mut first = deliveries;
         let second = first.split_off(first.len() / 2);
-        for half in [pack(first), pack(second)] {
-            packed.events.extend(half.events);
-            packed.too_large.extend(half.too_large);
-        }
+        packed.add(fit(first));
+        packed.add(fit(second));
     }
     packed
+}
+
+impl Packed {
+    fn add(&mut self, other: Packed) {
+        self.events.extend(other.events);
+        self.too_large.extend(other.too_large);
+    }
 }
 
 fn event(deliveries: &[Delivery]) -> String {

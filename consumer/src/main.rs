@@ -20,6 +20,7 @@ async fn main() -> Result<()> {
             "received": summary.received,
             "handed_over": summary.handed_over,
             "given_back": summary.given_back,
+            "unknown": summary.unknown,
             "dead_lettered": summary.dead_lettered,
         });
         Ok(RawValue::from_string(answer.to_string())?)

@@ -10,8 +10,9 @@ pub trait Source: Send + Sync {
     /// Receives up to ten messages, waiting for the first for up to `wait` (at most 20 s).
     fn receive(&self, wait: Duration) -> impl Future<Output = Result<Vec<Delivery>>> + Send;
 
-    /// Makes messages visible again after `after`. What cannot be given back comes again when its lease ends.
-    fn give_back(&self, deliveries: &[Delivery], after: Duration) -> impl Future<Output = Result<()>> + Send;
+    /// Makes messages visible again, by receipt handle, each after its time. One result per entry, in order: what cannot
+    /// be given back comes again when its lease ends.
+    fn give_back(&self, entries: Vec<(String, Duration)>) -> impl Future<Output = Vec<Result<()>>> + Send;
 
     /// About how many messages are received and not finished, by anyone.
     fn in_flight(&self) -> impl Future<Output = Result<u64>> + Send;
@@ -36,7 +37,10 @@ pub enum InvokeError {
     /// Not now: too many at once.
     #[error("throttled: {0}")]
     Throttled(String),
-    /// It failed; whether the worker got it is not known.
+    /// It was refused: the worker does not have it.
     #[error("{0}")]
-    Failed(String),
+    Refused(String),
+    /// Whether the worker has it is not known.
+    #[error("{0}")]
+    Unknown(String),
 }

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use wasq_consumer::{InvokeError, Invoker, Source};
 use wasq_engine::Child;
 use wasq_protocol::{Attribute, Clock, DeadLetter, Delivery, SystemClock, Timestamp};
-use wasq_runtime::{Queue, Visibility as Given, Worker};
+use wasq_runtime::{Ports, Queue, Visibility as Given, Wasm, Worker};
 
 use crate::folder::FolderRegistry;
 use crate::results::Results;
@@ -42,10 +42,9 @@ impl Source for TaskQueue {
         Ok(received.into_iter().map(delivery).collect())
     }
 
-    async fn give_back(&self, deliveries: &[Delivery], after: Duration) -> Result<()> {
-        let entry = |delivery: &Delivery| Given { receipt: delivery.receipt.clone(), after, held: false };
-        let entries = deliveries.iter().map(entry).collect();
-        self.set_visibility(entries).await.into_iter().collect()
+    async fn give_back(&self, entries: Vec<(String, Duration)>) -> Vec<Result<()>> {
+        let given = entries.into_iter().map(|(receipt, after)| Given { receipt, after, held: false });
+        self.set_visibility(given.collect()).await
     }
 
     async fn in_flight(&self) -> Result<u64> {
@@ -167,7 +166,18 @@ fn delivery(message: Received) -> Delivery {
 }
 
 /// The worker of the single-machine stack.
-pub(crate) type LocalWorker = Worker<TaskQueue, FolderRegistry, Results, SystemClock>;
+pub(crate) type LocalWorker = Worker<Local>;
+
+/// The worker's ports on this machine.
+pub(crate) struct Local;
+
+impl Ports for Local {
+    type Queue = TaskQueue;
+    type Registry = FolderRegistry;
+    type Runner = Wasm;
+    type Observer = Results;
+    type Clock = SystemClock;
+}
 
 /// Invokes the worker in this process, as Lambda does elsewhere: with the same JSON, and without waiting.
 #[derive(Clone)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use tokio::sync::Mutex;
 use wasq_protocol::{Artifact, Digest, Fingerprint, LiveRecord, SystemClock, TaskName};
-use wasq_publisher::{Bucket, Condition, Object, Publisher, Put};
+use wasq_publisher::{Bucket, Condition, Object, Publisher, Put, Wasm};
 use wasq_runtime::{ArtifactError, Registry};
 
 /// A folder as a bucket: each key a file.
@@ -83,7 +83,7 @@ impl Bucket for Folder {
 }
 
 /// The publisher of the single-machine stack.
-pub(crate) type FolderPublisher = Publisher<Folder, Folder, SystemClock>;
+pub(crate) type FolderPublisher = Publisher<Folder, Folder, Wasm, SystemClock>;
 
 /// The registry folder, as the worker reads it.
 pub(crate) struct FolderRegistry {

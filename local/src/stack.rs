@@ -14,8 +14,8 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 use wasq_consumer::{DrainSettings, Mode, drain};
 use wasq_protocol::{Caps, Clock, LiveRecord, Rejection, SystemClock, Timestamp};
-use wasq_publisher::Publisher;
-use wasq_runtime::{Worker, WorkerSettings};
+use wasq_publisher::{Publisher, Wasm as Compiler};
+use wasq_runtime::{Parts, Wasm, Worker, WorkerSettings};
 
 use crate::adapters::{LocalInvoker, TaskQueue};
 use crate::db::Db;
@@ -95,12 +95,20 @@ impl Stack {
         };
         let registry = Folder::new(registry_path(&data))?;
         let mut folder = TasksFolder::watch(&tasks)?;
-        let publisher = Arc::new(Publisher::new(Folder::new(tasks)?, registry.clone(), SystemClock)?);
+        let publisher = Arc::new(Publisher {
+            tasks: Folder::new(tasks)?,
+            registry: registry.clone(),
+            compiler: Compiler::new()?,
+            clock: SystemClock,
+        });
         let results = Results::new(db);
         let settings = WorkerSettings { concurrency, modules_max: MODULES_MAX, lease, caps: Caps::default() };
         let registry =
             FolderRegistry { folder: registry, publisher: publisher.clone(), compiling: Arc::default() };
-        let worker = Worker::new((queue.clone(), registry, results.clone(), SystemClock), settings)?;
+        let runner = Wasm::new(&settings)?;
+        let parts =
+            Parts { queue: queue.clone(), registry, runner, observer: results.clone(), clock: SystemClock };
+        let worker = Worker::new(parts, settings);
         let invoker = LocalInvoker::new(worker);
 
         let endpoint = Endpoint { queues, results, address };

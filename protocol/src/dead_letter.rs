@@ -1,6 +1,21 @@
-//! What stands beside a message in the dead-letter queue.
+//! What stands beside a message in the dead-letter queue, and what goes along when it is redriven.
 
-use crate::{Digest, Failure, TaskName, Timestamp};
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::message::check_id;
+use crate::{Attribute, Digest, Failure, FailureKind, TaskName, Timestamp};
+
+const KIND: &str = "wasq.kind";
+const REASON: &str = "wasq.reason";
+const ID: &str = "wasq.id";
+const ATTEMPTS: &str = "wasq.attempts";
+const TASK: &str = "wasq.task";
+const DIGEST: &str = "wasq.digest";
+const HISTORY: &str = "wasq.history";
+/// Attributes whose names begin so are ours.
+const OURS: &str = "wasq.";
 
 /// Why a message was moved to the dead-letter queue. The body moves unchanged; this becomes message attributes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +33,26 @@ pub struct DeadLetter {
     /// When it was given up.
     pub failed: Timestamp,
     /// The module that ran last, if one did.
+    pub digest: Option<Digest>,
+    /// Its earlier ends in the dead-letter queue, oldest first, if it was redriven.
+    pub history: Vec<EarlierEnd>,
+}
+
+/// An end in the dead-letter queue from which a message was redriven.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EarlierEnd {
+    /// What sort of failure it was; `None` if the queue's redrive policy moved the message.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub kind: Option<FailureKind>,
+    /// What went wrong, shortened.
+    pub reason: String,
+    /// How many attempts had been made.
+    pub attempts: u32,
+    /// When it was given up.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub failed: Option<Timestamp>,
+    /// The module that ran last, if one did.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub digest: Option<Digest>,
 }
 
@@ -40,16 +75,19 @@ impl DeadLetter {
     pub fn attributes(&self, body_bytes: usize) -> Vec<TextAttribute> {
         let mut room = MESSAGE_MAX.saturating_sub(body_bytes);
         let mut attributes = vec![
-            text("wasq.kind", self.failure.kind.as_str().to_owned()),
-            text("wasq.reason", clean(&self.failure.message)),
-            text("wasq.id", clean(&self.id)),
-            text("wasq.attempts", self.history()),
+            text(KIND, self.failure.kind.as_str().to_owned()),
+            text(REASON, clean(&self.failure.message)),
+            text(ID, clean(&self.id)),
+            text(ATTEMPTS, self.attempts()),
         ];
         if let Some(task) = &self.task {
-            attributes.push(text("wasq.task", task.to_string()));
+            attributes.push(text(TASK, task.to_string()));
         }
         if let Some(digest) = &self.digest {
-            attributes.push(text("wasq.digest", digest.to_string()));
+            attributes.push(text(DIGEST, digest.to_string()));
+        }
+        if !self.history.is_empty() {
+            attributes.push(text(HISTORY, history(&self.history)));
         }
         attributes.retain(|attribute| {
             let bytes = attribute.name.len() + "String".len() + attribute.value.len();
@@ -62,14 +100,103 @@ impl DeadLetter {
         attributes
     }
 
-    fn history(&self) -> String {
-        serde_json::json!({
-            "attempts": self.attempts,
-            "first_received": self.first_received,
-            "failed": self.failed,
-        })
-        .to_string()
+    fn attempts(&self) -> String {
+        let attempts = Attempts {
+            attempts: self.attempts,
+            first_received: Some(self.first_received),
+            failed: Some(self.failed),
+        };
+        serde_json::to_string(&attempts).expect("string keys")
     }
+}
+
+/// `wasq.attempts` as JSON.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Attempts {
+    attempts: u32,
+    first_received: Option<Timestamp>,
+    failed: Option<Timestamp>,
+}
+
+/// What stands beside a message in the dead-letter queue, as it is read. Everything may be missing: SQS's own redrive
+/// policy, or a person, may have put it there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DeadLetterAttributes {
+    /// What sort of failure it was.
+    pub kind: Option<FailureKind>,
+    /// What went wrong.
+    pub reason: Option<String>,
+    /// The message's own id: the one that its task saw.
+    pub id: Option<String>,
+    /// The task that it names.
+    pub task: Option<TaskName>,
+    /// How many attempts were made.
+    pub attempts: Option<u32>,
+    /// When it was first received.
+    pub first_received: Option<Timestamp>,
+    /// When it was given up.
+    pub failed: Option<Timestamp>,
+    /// The module that ran last.
+    pub digest: Option<Digest>,
+    /// Its earlier ends, oldest first.
+    pub history: Vec<EarlierEnd>,
+}
+
+/// Earlier ends that are kept; the oldest make room.
+const HISTORY_MAX: usize = 10;
+/// The most of an earlier end's reason that is kept, in bytes.
+const EARLIER_REASON_MAX: usize = 200;
+
+impl DeadLetterAttributes {
+    /// Reads the attributes of a message.
+    pub fn read(attributes: &BTreeMap<String, Attribute>) -> Self {
+        let text = |name: &str| attributes.get(name).and_then(|attribute| attribute.string_value.as_deref());
+        let Attempts { attempts, first_received, failed } =
+            text(ATTEMPTS).and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
+        Self {
+            kind: text(KIND).and_then(|kind| FailureKind::ALL.into_iter().find(|k| k.as_str() == kind)),
+            reason: text(REASON).map(str::to_owned),
+            id: text(ID).filter(|id| check_id(id).is_ok()).map(str::to_owned),
+            task: text(TASK).and_then(|task| task.parse().ok()),
+            attempts: text(ATTEMPTS).is_some().then_some(attempts),
+            first_received,
+            failed,
+            digest: text(DIGEST).and_then(|digest| digest.parse().ok()),
+            history: text(HISTORY).and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default(),
+        }
+    }
+
+    /// The attributes with which a message goes back into the task queue: the sender's own, the id that its task knows,
+    /// and its history with this end added. `message_id` is the queue's id of the dead letter, the id of last resort.
+    pub fn redriven(
+        &self,
+        message_id: &str,
+        attributes: &BTreeMap<String, Attribute>,
+    ) -> BTreeMap<String, Attribute> {
+        let mut earlier = self.history.clone();
+        earlier.push(EarlierEnd {
+            kind: self.kind,
+            reason: cut(
+                self.reason.as_deref().unwrap_or("moved by the queue's redrive policy"),
+                EARLIER_REASON_MAX,
+            ),
+            attempts: self.attempts.unwrap_or(0),
+            failed: self.failed,
+            digest: self.digest,
+        });
+        let theirs = attributes.iter().filter(|(name, _)| !name.starts_with(OURS));
+        let mut redriven: BTreeMap<_, _> =
+            theirs.map(|(name, value)| (name.clone(), value.clone())).collect();
+        redriven.insert(ID.to_owned(), Attribute::text(self.id.as_deref().unwrap_or(message_id)));
+        redriven.insert(HISTORY.to_owned(), Attribute::text(history(&earlier)));
+        redriven
+    }
+}
+
+/// The newest ends, as JSON.
+fn history(ends: &[EarlierEnd]) -> String {
+    let newest = &ends[ends.len().saturating_sub(HISTORY_MAX)..];
+    clean(&serde_json::to_string(newest).expect("string keys"))
 }
 
 fn text(name: &'static str, value: String) -> TextAttribute {
@@ -79,14 +206,18 @@ fn text(name: &'static str, value: String) -> TextAttribute {
 /// SQS takes the characters of XML 1.0 only, and no empty values.
 fn clean(value: &str) -> String {
     let allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
-    let mut cleaned: String = value.chars().map(|c| if allowed(c) { c } else { '\u{fffd}' }).collect();
-    if cleaned.len() > REASON_MAX {
-        let end = cleaned.floor_char_boundary(REASON_MAX - 4);
-        cleaned.truncate(end);
-        cleaned.push_str(" ...");
-    }
+    let cleaned: String = value.chars().map(|c| if allowed(c) { c } else { '\u{fffd}' }).collect();
+    let mut cleaned = cut(&cleaned, REASON_MAX);
     if cleaned.is_empty() {
         cleaned.push('-');
     }
     cleaned
+}
+
+fn cut(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(bytes_max - 4);
+    format!("{} ...", &text[..end])
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::Timestamp;
+use crate::{DeadLetterAttributes, Message, Timestamp};
 
 /// One receive of one message, with everything that the worker needs to acknowledge it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,24 @@ pub struct Attribute {
     /// The value of a `Binary`, in base64.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub binary_value: Option<String>,
+}
+
+impl Attribute {
+    /// An attribute of type `String`.
+    pub fn text(value: impl Into<String>) -> Self {
+        Self { data_type: "String".to_owned(), string_value: Some(value.into()), binary_value: None }
+    }
+}
+
+impl Delivery {
+    /// The id that the task sees, the same for every attempt: the sender's, or the one that a redriven message had, or
+    /// the queue's.
+    pub fn id(&self, message: Option<&Message>) -> String {
+        message
+            .and_then(|message| message.id.clone())
+            .or_else(|| DeadLetterAttributes::read(&self.attributes).id)
+            .unwrap_or_else(|| self.message_id.clone())
+    }
 }
 
 /// What the consumer hands to the worker in one invoke.

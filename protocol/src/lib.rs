@@ -14,7 +14,7 @@ mod time;
 mod units;
 mod vars;
 
-pub use dead_letter::{DeadLetter, TextAttribute};
+pub use dead_letter::{DeadLetter, DeadLetterAttributes, EarlierEnd, TextAttribute};
 pub use delivery::{Attribute, Batch, Delivery};
 pub use digest::{Digest, DigestError};
 pub use event::{BatchItemFailure, BatchResponse, EventError, WorkerEvent};

@@ -8,6 +8,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use wasq_aws::explain;
 use wasq_protocol::{SystemClock, VarError, Vars};
 
+use crate::compile::Wasm;
 use crate::event::PublisherEvent;
 use crate::ports::{Bucket, Condition, Object, Put};
 use crate::publish::{Published, Publisher};
@@ -32,7 +33,7 @@ impl Config {
 }
 
 /// The Lambda function.
-pub struct Function(Publisher<S3Bucket, S3Bucket, SystemClock>);
+pub struct Function(Publisher<S3Bucket, S3Bucket, Wasm, SystemClock>);
 
 impl Function {
     /// Connects to the buckets.
@@ -41,7 +42,7 @@ impl Function {
         let client = Client::new(&sdk);
         let bucket = |name| S3Bucket { client: client.clone(), name };
         let (tasks, registry) = (bucket(config.tasks_bucket), bucket(config.registry_bucket));
-        Ok(Self(Publisher::new(tasks, registry, SystemClock)?))
+        Ok(Self(Publisher { tasks, registry, compiler: Wasm::new()?, clock: SystemClock }))
     }
 
     /// Answers one invoke. An upload that is refused is no error: invoking again would not help.

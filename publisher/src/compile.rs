@@ -1,6 +1,39 @@
 //! From uploaded bytes to an artifact, or to a reason that its author understands.
 
-use wasq_engine::{Engine, LoadError};
+use anyhow::{Context, Result};
+use wasq_engine::{Engine, LoadError, fingerprint};
+use wasq_protocol::Fingerprint;
+
+use crate::ports::{Compiled, Compiler};
+
+/// Compiles components with wasmtime.
+pub struct Wasm {
+    engine: Engine,
+    fingerprint: Fingerprint,
+}
+
+impl Wasm {
+    /// Starts a compiler.
+    pub fn new() -> Result<Self> {
+        let engine = Engine::compiler().map_err(|e| anyhow::anyhow!("start the compiler: {e:#}"))?;
+        Ok(Self { engine, fingerprint: fingerprint() })
+    }
+}
+
+impl Compiler for Wasm {
+    fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+
+    async fn compile(&self, module: Vec<u8>) -> Result<Compiled> {
+        let engine = self.engine.clone();
+        let compiling = tokio::task::spawn_blocking(move || match compile(&engine, &module) {
+            Ok(machine_code) => Compiled::Fits { module, machine_code },
+            Err(reason) => Compiled::Refused(reason),
+        });
+        compiling.await.context("compile")
+    }
+}
 
 /// Compiles an upload. The error is written for the task's author.
 pub fn compile(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, String> {

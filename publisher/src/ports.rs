@@ -1,6 +1,30 @@
-//! What the publisher needs from the outside: buckets.
+//! What the publisher needs from the outside: buckets and a compiler.
 
 use anyhow::Result;
+use wasq_protocol::Fingerprint;
+
+/// Turns modules into machine code: wasmtime ([`Wasm`](crate::Wasm)), or a script in the simulator.
+pub trait Compiler: Send + Sync + 'static {
+    /// What its machine code is for.
+    fn fingerprint(&self) -> &Fingerprint;
+
+    /// Checks and compiles a module.
+    fn compile(&self, module: Vec<u8>) -> impl Future<Output = Result<Compiled>> + Send;
+}
+
+/// What came of compiling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Compiled {
+    /// It fits the world.
+    Fits {
+        /// The module, as it was given.
+        module: Vec<u8>,
+        /// Its machine code.
+        machine_code: Vec<u8>,
+    },
+    /// It does not; the reason is written for its author.
+    Refused(String),
+}
 
 /// A bucket: objects by key. The tasks bucket is only read; the registry bucket is written as well.
 pub trait Bucket: Send + Sync + 'static {

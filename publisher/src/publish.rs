@@ -3,21 +3,20 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
-use wasq_engine::{Engine, fingerprint};
-use wasq_protocol::{
-    Artifact, Clock, Digest, Fingerprint, LiveRecord, Rejection, Settings, TaskName, Version, WORLD,
-};
+use wasq_protocol::{Artifact, Clock, Digest, LiveRecord, Rejection, Settings, TaskName, Version, WORLD};
 
-use crate::compile::compile;
-use crate::ports::{Bucket, Condition, Object, Put};
+use crate::ports::{Bucket, Compiled, Compiler, Condition, Object, Put};
 
 /// Publishes tasks from one bucket into another.
-pub struct Publisher<T, R, C> {
-    tasks: T,
-    registry: R,
-    clock: C,
-    engine: Engine,
-    fingerprint: Fingerprint,
+pub struct Publisher<T, R, X, C> {
+    /// Where uploads are.
+    pub tasks: T,
+    /// What is live.
+    pub registry: R,
+    /// What compiles uploads.
+    pub compiler: X,
+    /// The time.
+    pub clock: C,
 }
 
 /// What came of an upload.
@@ -36,18 +35,7 @@ pub enum Published {
 /// How often a lost race for the live pointer is run again, each time from the newest upload.
 const RACES_MAX: usize = 8;
 
-impl<T: Bucket, R: Bucket, C: Clock> Publisher<T, R, C> {
-    /// A publisher from the bucket `tasks` into the bucket `registry`.
-    pub fn new(tasks: T, registry: R, clock: C) -> Result<Self> {
-        Ok(Self {
-            tasks,
-            registry,
-            clock,
-            engine: Engine::compiler().map_err(|e| anyhow::anyhow!("start the compiler: {e:#}"))?,
-            fingerprint: fingerprint(),
-        })
-    }
-
+impl<T: Bucket, R: Bucket, X: Compiler, C: Clock> Publisher<T, R, X, C> {
     /// Makes the newest upload of a task live, or says why not. `Err` is a fault of the buckets: try again.
     pub async fn publish(&self, task: &TaskName) -> Result<Published> {
         for _ in 0..RACES_MAX {
@@ -73,7 +61,7 @@ impl<T: Bucket, R: Bucket, C: Clock> Publisher<T, R, C> {
                 Ok(artifact) => artifact,
                 Err(reason) => bail!("recompile {task}: {reason}"),
             };
-            record.artifacts.insert(self.fingerprint.clone(), artifact);
+            record.artifacts.insert(self.compiler.fingerprint().clone(), artifact);
             if self.put_live(&record, Condition::Unchanged(tag)).await? == Put::Done {
                 return Ok(());
             }
@@ -101,7 +89,7 @@ impl<T: Bucket, R: Bucket, C: Clock> Publisher<T, R, C> {
         if let Some((record, _)) = &live
             && record.version.digest == digest
             && record.version.settings == settings
-            && record.artifacts.contains_key(&self.fingerprint)
+            && record.artifacts.contains_key(self.compiler.fingerprint())
         {
             self.registry.delete(&Rejection::key(task)).await?;
             return Ok(Some(Published::Unchanged(record.version.clone())));
@@ -135,7 +123,7 @@ impl<T: Bucket, R: Bucket, C: Clock> Publisher<T, R, C> {
                 (Condition::Unchanged(tag), record.first_published, history)
             }
         };
-        artifacts.insert(self.fingerprint.clone(), artifact);
+        artifacts.insert(self.compiler.fingerprint().clone(), artifact);
         let record =
             LiveRecord { task: task.clone(), version: version.clone(), artifacts, first_published, history };
         if self.put_live(&record, condition).await? == Put::Conflict {
@@ -154,7 +142,7 @@ impl<T: Bucket, R: Bucket, C: Clock> Publisher<T, R, C> {
     ) -> Result<Result<Artifact, String>> {
         if let Some((record, _)) = live
             && record.version.digest == *digest
-            && let Some(artifact) = record.artifacts.get(&self.fingerprint)
+            && let Some(artifact) = record.artifacts.get(self.compiler.fingerprint())
         {
             return Ok(Ok(*artifact));
         }
@@ -163,12 +151,9 @@ impl<T: Bucket, R: Bucket, C: Clock> Publisher<T, R, C> {
 
     /// Compiles a module and stores both. The inner error is the module's fault.
     async fn compile_and_store(&self, digest: &Digest, wasm: Vec<u8>) -> Result<Result<Artifact, String>> {
-        let engine = self.engine.clone();
-        let compiling = tokio::task::spawn_blocking(move || (compile(&engine, &wasm), wasm));
-        let (compiled, wasm) = compiling.await.context("compile")?;
-        let machine_code = match compiled {
-            Ok(machine_code) => machine_code,
-            Err(reason) => return Ok(Err(reason)),
+        let (module, machine_code) = match self.compiler.compile(wasm).await? {
+            Compiled::Fits { module, machine_code } => (module, machine_code),
+            Compiled::Refused(reason) => return Ok(Err(reason)),
         };
         let artifact = Artifact {
             sha256: Digest::of(&machine_code),
@@ -176,8 +161,8 @@ impl<T: Bucket, R: Bucket, C: Clock> Publisher<T, R, C> {
             compiled: self.clock.now(),
         };
         let module_key = LiveRecord::module_key(digest);
-        self.registry.put(&module_key, wasm, Condition::Always).await?;
-        let artifact_key = LiveRecord::artifact_key(&self.fingerprint, digest);
+        self.registry.put(&module_key, module, Condition::Always).await?;
+        let artifact_key = LiveRecord::artifact_key(self.compiler.fingerprint(), digest);
         self.registry.put(&artifact_key, machine_code, Condition::Always).await?;
         Ok(Ok(artifact))
     }

@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use wasq_protocol::{Clock, DeadLetter, Delivery, Failure, FailureKind, Outcome};
+use wasq_protocol::{Clock, DeadLetter, DeadLetterAttributes, Delivery, Failure, FailureKind, Outcome};
 
 use crate::attempt::Attempt;
-use crate::ports::{Finished, Observer, Queue, Registry, Visibility};
+use crate::ports::{Finished, Observer, Ports, Queue, Visibility};
 use crate::verdict::Verdict;
 use crate::worker::Inner;
 
@@ -26,8 +26,8 @@ const BATCH_MAX: usize = 10;
 
 /// Acknowledges deliveries as they come, in batches of what is there, until the channel closes. Returns the SQS ids of
 /// the messages that are finished; every other one comes again.
-pub(crate) async fn acknowledge<Q: Queue, R: Registry, O: Observer, C: Clock>(
-    worker: &Inner<Q, R, O, C>,
+pub(crate) async fn acknowledge<P: Ports>(
+    worker: &Inner<P>,
     mut decided: mpsc::Receiver<Decided>,
 ) -> Vec<String> {
     let mut finished = Vec::new();
@@ -39,10 +39,7 @@ pub(crate) async fn acknowledge<Q: Queue, R: Registry, O: Observer, C: Clock>(
     finished
 }
 
-async fn acknowledge_batch<Q: Queue, R: Registry, O: Observer, C: Clock>(
-    worker: &Inner<Q, R, O, C>,
-    mut batch: Vec<Decided>,
-) -> Vec<String> {
+async fn acknowledge_batch<P: Ports>(worker: &Inner<P>, mut batch: Vec<Decided>) -> Vec<String> {
     send_children(worker, &mut batch).await;
     send_dead_letters(worker, &mut batch).await;
 
@@ -61,10 +58,10 @@ async fn acknowledge_batch<Q: Queue, R: Registry, O: Observer, C: Clock>(
         }
     }
     if !delete.is_empty() {
-        report("delete a finished message, it may run again", worker.queue.delete(delete).await);
+        report("delete a finished message, it may run again", worker.ports.queue.delete(delete).await);
     }
     if !visible.is_empty() {
-        let results = worker.queue.set_visibility(visible).await;
+        let results = worker.ports.queue.set_visibility(visible).await;
         report("give a message back, it comes again when its lease ends", results);
     }
     for Decided { delivery, attempt } in &batch {
@@ -75,10 +72,7 @@ async fn acknowledge_batch<Q: Queue, R: Registry, O: Observer, C: Clock>(
 
 /// Sends the children of every finished message. A parent of which one child could not be sent is not finished: it
 /// runs again and sends the same ids.
-async fn send_children<Q: Queue, R: Registry, O: Observer, C: Clock>(
-    worker: &Inner<Q, R, O, C>,
-    batch: &mut [Decided],
-) {
+async fn send_children<P: Ports>(worker: &Inner<P>, batch: &mut [Decided]) {
     let mut children = Vec::new();
     let mut parents = Vec::new();
     for (i, decided) in batch.iter_mut().enumerate() {
@@ -89,7 +83,7 @@ async fn send_children<Q: Queue, R: Registry, O: Observer, C: Clock>(
     if children.is_empty() {
         return;
     }
-    let results = worker.queue.send(children).await;
+    let results = worker.ports.queue.send(children).await;
     for (parent, result) in parents.into_iter().zip(results) {
         if let Err(e) = result {
             put_off(&mut batch[parent].attempt, format!("send a child task: {e:#}"));
@@ -97,10 +91,7 @@ async fn send_children<Q: Queue, R: Registry, O: Observer, C: Clock>(
     }
 }
 
-async fn send_dead_letters<Q: Queue, R: Registry, O: Observer, C: Clock>(
-    worker: &Inner<Q, R, O, C>,
-    batch: &mut [Decided],
-) {
+async fn send_dead_letters<P: Ports>(worker: &Inner<P>, batch: &mut [Decided]) {
     let mut letters = Vec::new();
     let mut places = Vec::new();
     for (i, Decided { delivery, attempt }) in batch.iter().enumerate() {
@@ -113,8 +104,9 @@ async fn send_dead_letters<Q: Queue, R: Registry, O: Observer, C: Clock>(
                 task: attempt.task.clone(),
                 attempts: attempt.attempt,
                 first_received: delivery.first_received,
-                failed: worker.clock.now(),
+                failed: worker.ports.clock.now(),
                 digest: attempt.digest,
+                history: DeadLetterAttributes::read(&delivery.attributes).history,
             };
             letters.push((delivery.clone(), letter));
             places.push(i);
@@ -123,7 +115,7 @@ async fn send_dead_letters<Q: Queue, R: Registry, O: Observer, C: Clock>(
     if letters.is_empty() {
         return;
     }
-    let results = worker.queue.send_dead_letters(letters).await;
+    let results = worker.ports.queue.send_dead_letters(letters).await;
     for (i, result) in places.into_iter().zip(results) {
         if let Err(e) = result {
             put_off(&mut batch[i].attempt, format!("send to the dead-letter queue: {e:#}"));
@@ -145,11 +137,7 @@ fn report(what: &str, results: Vec<anyhow::Result<()>>) {
 }
 
 /// One line per delivery, and the observer's notice.
-fn finished<Q: Queue, R: Registry, O: Observer, C: Clock>(
-    worker: &Inner<Q, R, O, C>,
-    delivery: &Delivery,
-    attempt: &Attempt,
-) {
+fn finished<P: Ports>(worker: &Inner<P>, delivery: &Delivery, attempt: &Attempt) {
     let finished = Finished {
         delivery,
         id: &attempt.id,
@@ -160,7 +148,7 @@ fn finished<Q: Queue, R: Registry, O: Observer, C: Clock>(
         duration: attempt.duration,
         peak_memory: attempt.peak_memory,
     };
-    worker.observer.finished(&finished);
+    worker.ports.observer.finished(&finished);
 
     let task = attempt.task.as_ref().map_or("-", |task| task.as_str());
     let (id, n) = (&attempt.id, attempt.attempt);

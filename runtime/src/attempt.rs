@@ -9,7 +9,7 @@ use wasq_protocol::{
     Timestamp,
 };
 
-use crate::ports::{ArtifactError, Observer, Queue, Registry};
+use crate::ports::{ArtifactError, Ports, Registry, Runner};
 use crate::verdict::{AHEAD_MAX, Case, Verdict, WAIT_MAX, judge, receives_before_ready};
 use crate::worker::{Inner, LEASE_MARGIN};
 
@@ -30,9 +30,7 @@ impl Attempt {
     /// There was no run.
     fn none(delivery: &Delivery, message: Option<Message>, failure: Failure, verdict: Verdict) -> Self {
         Self {
-            id: message
-                .as_ref()
-                .map_or_else(|| delivery.message_id.clone(), |message| id_of(message, delivery)),
+            id: delivery.id(message.as_ref()),
             task: message.map(|message| message.task),
             attempt: delivery.receive_count,
             outcome: Outcome::Failure(failure),
@@ -46,12 +44,12 @@ impl Attempt {
 }
 
 /// Deals with one delivery. `None`: its lease is over or nearly so, and it must not be touched.
-pub(crate) async fn attempt<Q: Queue, R: Registry, O: Observer, C: Clock>(
-    worker: &Inner<Q, R, O, C>,
+pub(crate) async fn attempt<P: Ports>(
+    worker: &Inner<P>,
     delivery: &Delivery,
     ends: Timestamp,
 ) -> Option<Attempt> {
-    let now = worker.clock.now();
+    let now = worker.ports.clock.now();
     if delivery.lease_until.since(now) < LEASE_MARGIN {
         return None;
     }
@@ -73,7 +71,7 @@ pub(crate) async fn attempt<Q: Queue, R: Registry, O: Observer, C: Clock>(
         let failure = Failure::new(FailureKind::Interrupted, "not_before lies ahead");
         return Some(Attempt::none(delivery, Some(message), failure, Verdict::GiveBack(early.min(WAIT_MAX))));
     }
-    let id = id_of(&message, delivery);
+    let id = delivery.id(Some(&message));
     let order = Order {
         message: &message,
         id: &id,
@@ -106,11 +104,6 @@ pub(crate) async fn attempt<Q: Queue, R: Registry, O: Observer, C: Clock>(
         duration: ran.duration,
         peak_memory: ran.peak_memory,
     })
-}
-
-/// The message's own id: the sender's, or else the queue's.
-fn id_of(message: &Message, delivery: &Delivery) -> String {
-    message.id.clone().unwrap_or_else(|| delivery.message_id.clone())
 }
 
 /// A message that is to be run.
@@ -151,10 +144,7 @@ impl Ran {
 }
 
 /// Finds the module that a message names, and runs it.
-pub(crate) async fn run<Q: Queue, R: Registry, O: Observer, C: Clock>(
-    worker: &Inner<Q, R, O, C>,
-    order: Order<'_>,
-) -> Ran {
+pub(crate) async fn run<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
     let Order { message, id, receive_count, first_received, ends } = order;
     let task = &message.task;
     for key in message.unknown.keys() {
@@ -168,7 +158,7 @@ pub(crate) async fn run<Q: Queue, R: Registry, O: Observer, C: Clock>(
         place = worker.places.acquire() => place,
     };
     let _place = place.expect("the semaphore is never closed");
-    let record = match worker.registry.live(task).await {
+    let record = match worker.ports.registry.live(task).await {
         Ok(Some(record)) => record,
         Ok(None) => {
             let failure = Failure::new(
@@ -182,13 +172,11 @@ pub(crate) async fn run<Q: Queue, R: Registry, O: Observer, C: Clock>(
             return Ran::not(Failure::new(FailureKind::Unavailable, format!("{e:#}")), receive_count);
         }
     };
-    let artifact = record.artifacts.get(worker.modules.fingerprint());
+    let fingerprint = worker.ports.runner.fingerprint();
+    let artifact = record.artifacts.get(fingerprint);
     let loaded = match artifact {
-        Some(artifact) => worker.modules.get(&worker.registry, &record.version.digest, artifact).await,
-        None => Err(ArtifactError::Missing(format!(
-            "{task} is not compiled for {}",
-            worker.modules.fingerprint()
-        ))),
+        Some(artifact) => worker.modules.get(&worker.ports, &record.version.digest, artifact).await,
+        None => Err(ArtifactError::Missing(format!("{task} is not compiled for {fingerprint}"))),
     };
     let unspent =
         first_received.map_or(0, |first| waited_for_task(&record, first) + waited_for_time(message, first));
@@ -199,7 +187,7 @@ pub(crate) async fn run<Q: Queue, R: Registry, O: Observer, C: Clock>(
     };
 
     let settings = record.version.settings.capped(&worker.settings.caps);
-    let now = worker.clock.now();
+    let now = worker.ports.clock.now();
     let left = ends.since(now);
     if left < settings.timeout && asked.elapsed() > LATE {
         let why = "the worker was busy until it had less time left than the task may take";
@@ -225,9 +213,9 @@ pub(crate) async fn run<Q: Queue, R: Registry, O: Observer, C: Clock>(
     let Report { mut outcome, children, duration, peak_memory, log: _, log_dropped } = tokio::select! {
         biased;
         () = worker.stopped() => return Ran::not(stopping(), attempt),
-        report = worker.engine.run(&module, run) => report,
+        report = worker.ports.runner.run(&module, run) => report,
     };
-    let now = worker.clock.now();
+    let now = worker.ports.clock.now();
     let children = children.into_iter().map(|child| by_not_before(child, now)).collect();
     if log_dropped > 0 {
         tracing::warn!(%task, id, "{log_dropped} log lines beyond the limit were dropped");
@@ -272,11 +260,7 @@ fn waited_for_time(message: &Message, first_received: Timestamp) -> u32 {
 }
 
 /// Says why there is no machine code, and asks for it where asking helps.
-async fn artifact_failure<Q: Queue, R: Registry, O: Observer, C: Clock>(
-    worker: &Inner<Q, R, O, C>,
-    task: &TaskName,
-    error: ArtifactError,
-) -> Failure {
+async fn artifact_failure<P: Ports>(worker: &Inner<P>, task: &TaskName, error: ArtifactError) -> Failure {
     match error {
         ArtifactError::Unavailable(e) => {
             tracing::error!(%task, "the artifact cannot be read: {e:#}");
@@ -284,7 +268,7 @@ async fn artifact_failure<Q: Queue, R: Registry, O: Observer, C: Clock>(
         }
         ArtifactError::Missing(why) => {
             tracing::warn!(%task, "{why}; asking the publisher for it");
-            if let Err(e) = worker.registry.request_artifact(task).await {
+            if let Err(e) = worker.ports.registry.request_artifact(task).await {
                 tracing::error!(%task, "the publisher could not be asked: {e:#}");
             }
             Failure::new(FailureKind::ArtifactMissing, why)

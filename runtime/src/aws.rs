@@ -18,7 +18,8 @@ use wasq_protocol::{
     TaskName, Timestamp, VarError, Vars,
 };
 
-use crate::ports::{ArtifactError, Finished, Observer, Queue, Registry, Visibility};
+use crate::ports::{ArtifactError, Finished, Observer, Parts, Ports, Queue, Registry, Visibility};
+use crate::wasm::Wasm;
 use crate::worker::{Answer, Settings, Worker};
 
 /// The function's configuration.
@@ -67,7 +68,18 @@ impl Config {
 }
 
 /// The Lambda function.
-pub struct Function(Worker<SqsQueue, S3Registry, NoObserver, SystemClock>);
+pub struct Function(Worker<Lambda>);
+
+/// The worker's ports on AWS.
+struct Lambda;
+
+impl Ports for Lambda {
+    type Queue = SqsQueue;
+    type Registry = S3Registry;
+    type Runner = Wasm;
+    type Observer = NoObserver;
+    type Clock = SystemClock;
+}
 
 impl Function {
     /// Connects to the queues and the bucket, and starts the engine.
@@ -97,7 +109,9 @@ impl Function {
             live_ttl,
             live: Mutex::default(),
         };
-        Worker::new((queue, registry, NoObserver, SystemClock), worker).map(Self)
+        let runner = Wasm::new(&worker)?;
+        let parts = Parts { queue, registry, runner, observer: NoObserver, clock: SystemClock };
+        Ok(Self(Worker::new(parts, worker)))
     }
 
     /// Answers one invoke; a direct invoke and an event source mapping read the answer.

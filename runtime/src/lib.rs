@@ -7,9 +7,11 @@ mod lease;
 mod modules;
 mod ports;
 mod verdict;
+mod wasm;
 mod worker;
 
 pub use aws::{Config, Function};
-pub use ports::{ArtifactError, Finished, Observer, Queue, Registry, Visibility};
+pub use ports::{ArtifactError, Finished, Observer, Parts, Ports, Queue, Registry, Runner, Visibility};
 pub use verdict::Verdict;
+pub use wasm::Wasm;
 pub use worker::{Answer, Settings as WorkerSettings, Worker};

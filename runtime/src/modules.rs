@@ -1,65 +1,57 @@
 //! Loaded modules, kept between runs within a bound.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
-use wasq_engine::{Engine, LoadError, Module};
-use wasq_protocol::{Artifact, Digest, Fingerprint};
+use wasq_protocol::{Artifact, Digest};
 
-use crate::ports::{ArtifactError, Registry};
+use crate::ports::{ArtifactError, Parts, Ports, Registry, Runner};
 
 /// The cache. A module that many runs wait for is fetched and loaded once.
-pub(crate) struct Modules {
-    engine: Engine,
-    fingerprint: Fingerprint,
+pub(crate) struct Modules<M> {
     max: usize,
-    loaded: Mutex<Loaded>,
+    loaded: Mutex<Loaded<M>>,
 }
 
-#[derive(Default)]
-struct Loaded {
+struct Loaded<M> {
     /// By the digest of the machine code.
-    modules: HashMap<Digest, Entry>,
+    modules: HashMap<Digest, Entry<M>>,
     uses: u64,
 }
 
-struct Entry {
-    module: Arc<OnceCell<Module>>,
+struct Entry<M> {
+    module: Arc<OnceCell<M>>,
     last_use: u64,
 }
 
-impl Modules {
-    pub(crate) fn new(engine: Engine, fingerprint: Fingerprint, max: usize) -> Self {
-        Self { engine, fingerprint, max, loaded: Mutex::default() }
-    }
-
-    pub(crate) fn fingerprint(&self) -> &Fingerprint {
-        &self.fingerprint
+impl<M: Clone> Modules<M> {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { max, loaded: Mutex::new(Loaded { modules: HashMap::new(), uses: 0 }) }
     }
 
     /// The module with this digest, from the cache or the registry.
-    pub(crate) async fn get<R: Registry>(
+    pub(crate) async fn get<P>(
         &self,
-        registry: &R,
+        ports: &Parts<P>,
         module: &Digest,
         artifact: &Artifact,
-    ) -> Result<Module, ArtifactError> {
+    ) -> Result<M, ArtifactError>
+    where
+        P: Ports<Runner: Runner<Module = M>>,
+    {
         let cell = self.cell(artifact.sha256);
         let load = || async {
-            let path = registry.artifact(&self.fingerprint, module, artifact).await?;
-            let (engine, expected) = (self.engine.clone(), artifact.sha256);
-            tokio::task::spawn_blocking(move || load(&engine, &path, expected))
-                .await
-                .map_err(|e| ArtifactError::Unavailable(e.into()))?
+            let fingerprint = ports.runner.fingerprint();
+            let path = ports.registry.artifact(fingerprint, module, artifact).await?;
+            ports.runner.load(path, artifact.sha256).await
         };
         cell.get_or_try_init(load).await.cloned()
     }
 
     /// The place of a module in the cache. The least recently used one makes room for a new one; runs that still use
     /// it keep it alive until they end.
-    fn cell(&self, digest: Digest) -> Arc<OnceCell<Module>> {
+    fn cell(&self, digest: Digest) -> Arc<OnceCell<M>> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         loaded.uses += 1;
         let now = loaded.uses;
@@ -74,24 +66,4 @@ impl Modules {
         entry.last_use = now;
         entry.module.clone()
     }
-}
-
-/// Checks that a file is what the live record names, and maps it.
-fn load(engine: &Engine, path: &Path, expected: Digest) -> Result<Module, ArtifactError> {
-    let unavailable = |e: std::io::Error| {
-        ArtifactError::Unavailable(anyhow::Error::new(e).context(format!("read {}", path.display())))
-    };
-    let file = std::fs::File::open(path).map_err(unavailable)?;
-    if Digest::of_reader(file).map_err(unavailable)? != expected {
-        return Err(ArtifactError::Missing(format!(
-            "the artifact {} is damaged: its digest is not {expected}",
-            path.display()
-        )));
-    }
-    // Safety: its digest is the one that the live record names, which only the publisher can write.
-    unsafe { engine.load(path) }.map_err(|e| match e {
-        LoadError::Artifact(_) => ArtifactError::Missing(e.to_string()),
-        // Compiling it again would not help.
-        LoadError::Component(_) | LoadError::World(_) => ArtifactError::Unavailable(e.into()),
-    })
 }

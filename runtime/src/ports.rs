@@ -4,12 +4,41 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use wasq_engine::Child;
+use wasq_engine::{Child, Report, Run};
 use wasq_protocol::{
-    Artifact, DeadLetter, Delivery, Digest, Failure, Fingerprint, LiveRecord, Outcome, TaskName,
+    Artifact, Clock, DeadLetter, Delivery, Digest, Failure, Fingerprint, LiveRecord, Outcome, TaskName,
 };
 
 use crate::verdict::Verdict;
+
+/// The kinds of port that a worker is made with.
+pub trait Ports: 'static {
+    /// The queue.
+    type Queue: Queue;
+    /// What is live.
+    type Registry: Registry;
+    /// What runs tasks.
+    type Runner: Runner;
+    /// Who hears of what was done.
+    type Observer: Observer;
+    /// The time.
+    type Clock: Clock;
+}
+
+/// The ports of a worker.
+#[derive(Debug)]
+pub struct Parts<P: Ports> {
+    /// The queue.
+    pub queue: P::Queue,
+    /// What is live.
+    pub registry: P::Registry,
+    /// What runs tasks.
+    pub runner: P::Runner,
+    /// Who hears of what was done.
+    pub observer: P::Observer,
+    /// The time.
+    pub clock: P::Clock,
+}
 
 /// The queue. Each call is a batch and answers per entry, in order: a failure of one says nothing of the others.
 pub trait Queue: Send + Sync + 'static {
@@ -55,6 +84,25 @@ pub trait Registry: Send + Sync + 'static {
 
     /// Asks the publisher to compile what is live under a name for this worker. Returns when it was asked.
     fn request_artifact(&self, task: &TaskName) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// What loads and runs a task's machine code: wasmtime ([`Wasm`](crate::Wasm)), or a script in the simulator.
+pub trait Runner: Send + Sync + 'static {
+    /// A module that is loaded and ready to run.
+    type Module: Clone + Send + Sync + 'static;
+
+    /// What machine code must have been compiled for.
+    fn fingerprint(&self) -> &Fingerprint;
+
+    /// Loads an artifact from a file, after comparing its digest with the expected one.
+    fn load(
+        &self,
+        artifact: PathBuf,
+        expected: Digest,
+    ) -> impl Future<Output = Result<Self::Module, ArtifactError>> + Send;
+
+    /// Runs a module once, in a sandbox of its own. Whatever it does, the answer is a report.
+    fn run(&self, module: &Self::Module, run: Run<'_>) -> impl Future<Output = Report> + Send;
 }
 
 /// Why there is no machine code.

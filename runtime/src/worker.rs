@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
-use wasq_engine::{Engine, Limits, Pool, fingerprint};
+use tokio::task::JoinSet;
 use wasq_protocol::{
     Batch, BatchItemFailure, BatchResponse, Caps, Clock, EventError, Failure, FailureKind, Message, Outcome,
     Timestamp, WorkerEvent,
@@ -12,9 +12,10 @@ use wasq_protocol::{
 
 use crate::acknowledge::{Decided, acknowledge};
 use crate::attempt::{Order, attempt, run};
-use crate::lease::Leases;
+use crate::lease::{Held, Leases};
 use crate::modules::Modules;
-use crate::ports::{Observer, Queue, Registry};
+use crate::ports::{Parts, Ports, Queue, Runner};
+use crate::verdict::Verdict;
 
 /// A delivery whose lease has less than this left is not begun: it may already be somebody else's.
 pub(crate) const LEASE_MARGIN: Duration = Duration::from_secs(1);
@@ -35,21 +36,17 @@ pub struct Settings {
 }
 
 /// A worker. Cheap to clone; clones share everything.
-pub struct Worker<Q, R, O, C>(Arc<Inner<Q, R, O, C>>);
+pub struct Worker<P: Ports>(Arc<Inner<P>>);
 
-impl<Q, R, O, C> Clone for Worker<Q, R, O, C> {
+impl<P: Ports> Clone for Worker<P> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-pub(crate) struct Inner<Q, R, O, C> {
-    pub(crate) queue: Q,
-    pub(crate) registry: R,
-    pub(crate) observer: O,
-    pub(crate) clock: C,
-    pub(crate) engine: Engine,
-    pub(crate) modules: Modules,
+pub(crate) struct Inner<P: Ports> {
+    pub(crate) ports: Parts<P>,
+    pub(crate) modules: Modules<<P::Runner as Runner>::Module>,
     pub(crate) places: Semaphore,
     pub(crate) settings: Settings,
     stop: watch::Sender<bool>,
@@ -69,30 +66,22 @@ pub enum Answer {
     EventSource(BatchResponse),
 }
 
-impl<Q: Queue, R: Registry, O: Observer, C: Clock> Worker<Q, R, O, C> {
-    /// Starts an engine and makes a worker of it.
-    pub fn new(ports: (Q, R, O, C), settings: Settings) -> anyhow::Result<Self> {
-        let (queue, registry, observer, clock) = ports;
-        let pool = Pool { concurrency: settings.concurrency, memory: settings.caps.memory };
-        let engine =
-            Engine::new(pool, Limits::default()).map_err(|e| anyhow::anyhow!("start the engine: {e:#}"))?;
-        Ok(Self(Arc::new(Inner {
-            queue,
-            registry,
-            observer,
-            clock,
-            modules: Modules::new(engine.clone(), fingerprint(), settings.modules_max),
-            engine,
+impl<P: Ports> Worker<P> {
+    /// A worker on these ports.
+    pub fn new(ports: Parts<P>, settings: Settings) -> Self {
+        Self(Arc::new(Inner {
+            ports,
+            modules: Modules::new(settings.modules_max),
             places: Semaphore::new(settings.concurrency as usize),
             settings,
             stop: watch::Sender::new(false),
-        })))
+        }))
     }
 
     /// Answers one invoke. `ends` is when the invoke will be cut off.
     pub async fn handle(&self, payload: &str, ends: Timestamp) -> Result<Answer, EventError> {
         let ends = ends.minus(END_MARGIN);
-        let lease_until = self.0.clock.now().plus(self.0.settings.lease);
+        let lease_until = self.0.ports.clock.now().plus(self.0.settings.lease);
         match WorkerEvent::parse(payload, lease_until)? {
             WorkerEvent::Message(message) => Ok(Answer::Outcome(self.run(&message, ends).await)),
             WorkerEvent::Batch(batch) => Ok(Answer::Batch { unfinished: self.run_batch(batch, ends).await }),
@@ -118,7 +107,7 @@ impl<Q: Queue, R: Registry, O: Observer, C: Clock> Worker<Q, R, O, C> {
             .unwrap_or_else(|| format!("direct-{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)));
         let order = Order { message, id: &id, receive_count: 1, first_received: None, ends };
         let ran = run(worker, order).await;
-        for sent in worker.queue.send(ran.children).await {
+        for sent in worker.ports.queue.send(ran.children).await {
             if let Err(e) = sent {
                 let why = format!("send a child task: {e:#}");
                 return Outcome::Failure(Failure::new(FailureKind::Unavailable, why));
@@ -130,20 +119,23 @@ impl<Q: Queue, R: Registry, O: Observer, C: Clock> Worker<Q, R, O, C> {
     /// Runs and acknowledges a batch, each delivery on its own: none can fail another. Returns the SQS ids of those
     /// that come again.
     async fn run_batch(&self, batch: Batch, ends: Timestamp) -> Vec<String> {
-        let leases = Arc::new(Leases::new(&batch.deliveries, self.0.settings.lease, &self.0.clock));
+        let leases = Arc::new(Leases::new(&batch.deliveries, self.0.settings.lease, &self.0.ports.clock));
         let mut unfinished: Vec<String> = batch.deliveries.iter().map(|d| d.message_id.clone()).collect();
         let (sender, decided) = mpsc::channel(batch.deliveries.len().max(1));
+        // Tasks of their own, so that they run on every core; they end with this invoke.
+        let mut runs = JoinSet::new();
         for delivery in batch.deliveries {
             let (worker, leases, sender) = (self.clone(), leases.clone(), sender.clone());
-            tokio::spawn(async move {
+            runs.spawn(async move {
                 let attempt = attempt(&worker.0, &delivery, ends).await;
-                leases.release(&delivery.receipt);
+                let held = leases.release(&delivery.receipt).await;
                 match attempt {
-                    Some(attempt) => {
+                    // What succeeded is done, whoever has the message now.
+                    Some(attempt) if held == Held::Still || attempt.verdict == Verdict::Done => {
                         // The receiver lives until every sender is gone.
                         let _ = sender.send(Decided { delivery, attempt }).await;
                     }
-                    None => tracing::warn!(
+                    _ => tracing::warn!(
                         message_id = delivery.message_id,
                         "left alone: its lease is over or nearly so"
                     ),
@@ -152,8 +144,9 @@ impl<Q: Queue, R: Registry, O: Observer, C: Clock> Worker<Q, R, O, C> {
         }
         drop(sender);
         let finished = tokio::select! {
+            biased;
             finished = acknowledge(&self.0, decided) => finished,
-            () = leases.extend(&self.0.queue) => unreachable!("extending leases never ends"),
+            () = leases.extend(&self.0.ports.queue) => unreachable!("extending leases never ends"),
         };
         // Whatever is not known to be finished comes again: a delivery that was left alone, or whose task panicked.
         unfinished.retain(|id| !finished.contains(id));
@@ -161,7 +154,7 @@ impl<Q: Queue, R: Registry, O: Observer, C: Clock> Worker<Q, R, O, C> {
     }
 }
 
-impl<Q, R, O, C> Inner<Q, R, O, C> {
+impl<P: Ports> Inner<P> {
     /// Returns when the worker is told to stop.
     pub(crate) async fn stopped(&self) {
         let mut stop = self.stop.subscribe();

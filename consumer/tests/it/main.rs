@@ -24,7 +24,7 @@ struct World(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Delivery>,
-    given_back: Vec<String>,
+    given_back: Vec<(String, Duration)>,
     dead: Vec<(String, FailureKind)>,
     accepted: Vec<String>,
     in_flight: u64,
@@ -32,6 +32,10 @@ struct State {
     receives_fail: u32,
     /// Invokes that are throttled before the first one is accepted.
     throttled: u32,
+    /// What every other invoke is answered with.
+    answer: Option<fn(String) -> InvokeError>,
+    /// The batches that were accepted, by their sizes.
+    batches: Vec<usize>,
 }
 
 impl World {
@@ -83,9 +87,10 @@ impl Source for World {
         Ok(received)
     }
 
-    async fn give_back(&self, deliveries: &[Delivery], _: Duration) -> Result<()> {
-        self.state(|state| state.given_back.extend(deliveries.iter().map(|d| d.message_id.clone())));
-        Ok(())
+    async fn give_back(&self, entries: Vec<(String, Duration)>) -> Vec<Result<()>> {
+        let results = entries.iter().map(|_| Ok(())).collect();
+        self.state(|state| state.given_back.extend(entries));
+        results
     }
 
     async fn in_flight(&self) -> Result<u64> {
@@ -115,6 +120,10 @@ impl Invoker for World {
                 state.throttled -= 1;
                 return Err(InvokeError::Throttled("as told".to_owned()));
             }
+            if let Some(error) = state.answer {
+                return Err(error("as told".to_owned()));
+            }
+            state.batches.push(batch.deliveries.len());
             state.accepted.extend(batch.deliveries.into_iter().map(|delivery| delivery.message_id));
             Ok(())
         })
@@ -144,13 +153,45 @@ async fn a_window_waits_until_its_time_is_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_worker_does_not_take_is_given_back() {
+async fn a_worker_that_is_busy_for_a_while_costs_no_receive() {
     let world = World::with(20);
-    world.state(|state| state.throttled = 1);
+    world.state(|state| state.throttled = 5);
     let (summary, _) = world.drain(Mode::UntilEmpty, 60).await;
-    assert_eq!((summary.handed_over, summary.given_back), (10, 10));
-    let (accepted, given_back) = world.state(|state| (state.accepted.clone(), state.given_back.clone()));
-    assert!(given_back.iter().all(|id| !accepted.contains(id)));
+    assert_eq!((summary.handed_over, summary.given_back), (20, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_busy_worker_does_not_take_is_given_back() {
+    let world = World::with(20);
+    world.state(|state| state.answer = Some(InvokeError::Throttled));
+    let (summary, took) = world.drain(Mode::UntilEmpty, 300).await;
+    assert_eq!((summary.handed_over, summary.given_back, summary.errors), (0, 20, 0));
+    assert!(took < Duration::from_secs(70), "{took:?}");
+    // While it is leased, and for longer the longer it has been known.
+    let given_back = world.state(|state| state.given_back.clone());
+    assert!(given_back.iter().all(|(_, wait)| *wait >= Duration::from_secs(5)), "{given_back:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_worker_refuses_is_given_back_and_what_it_may_have_is_not() {
+    let world = World::with(5);
+    world.state(|state| state.answer = Some(InvokeError::Refused));
+    let (summary, _) = world.drain(Mode::UntilEmpty, 60).await;
+    assert_eq!((summary.given_back, summary.unknown, summary.errors), (5, 0, 1));
+
+    let world = World::with(5);
+    world.state(|state| state.answer = Some(InvokeError::Unknown));
+    let (summary, _) = world.drain(Mode::UntilEmpty, 60).await;
+    assert_eq!((summary.given_back, summary.unknown, summary.errors), (0, 5, 1));
+    assert!(world.state(|state| state.given_back.is_empty()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_comes_again_and_again_travels_alone() {
+    let world = World::with(10);
+    world.state(|state| state.waiting[3].receive_count = 6);
+    let (summary, _) = world.drain(Mode::UntilEmpty, 60).await;
+    assert_eq!((summary.handed_over, world.state(|state| state.batches.clone())), (10, vec![9, 1]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,12 +2,14 @@
 //!
 //! A change of a golden file is a change of the contract, and needs a line in the CHANGELOG.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use wasq_protocol::{
-    Batch, BatchResponse, DeadLetter, Ended, Failure, FailureKind, LiveRecord, Message, Outcome,
-    PublishRequest, Rejection, Timestamp, WorkerEvent,
+    Attribute, Batch, BatchResponse, DeadLetter, DeadLetterAttributes, Delivery, Ended, Failure, FailureKind,
+    LiveRecord, Message, Outcome, PublishRequest, Rejection, Timestamp, WorkerEvent,
 };
 
 /// Reads a golden file as `T`, and expects that writing it gives the same JSON.
@@ -121,6 +123,7 @@ fn letter(reason: &str) -> DeadLetter {
         first_received: Timestamp::from_ms(1_000),
         failed: Timestamp::from_ms(2_000),
         digest: None,
+        history: Vec::new(),
     }
 }
 
@@ -136,12 +139,53 @@ fn dead_letter_attributes() {
             ("wasq.id", "order-7"),
             (
                 "wasq.attempts",
-                r#"{"attempts":3,"failed":"1970-01-01T00:00:02Z","first_received":"1970-01-01T00:00:01Z"}"#
+                r#"{"attempts":3,"first_received":"1970-01-01T00:00:01Z","failed":"1970-01-01T00:00:02Z"}"#
             ),
             ("wasq.task", "github_users"),
         ]
     );
 }
+
+#[test]
+fn a_redriven_message_keeps_its_id_and_its_history() {
+    let mut attributes = BTreeMap::from([("sender".to_owned(), Attribute::text("theirs"))]);
+    for (round, reason) in ["no such city", "no such street"].into_iter().enumerate() {
+        let mut letter = letter(reason);
+        letter.history = DeadLetterAttributes::read(&attributes).history;
+        assert_eq!(letter.history.len(), round);
+        let ours = letter.attributes(100);
+        attributes.extend(ours.into_iter().map(|a| (a.name.to_owned(), Attribute::text(a.value))));
+        let read = DeadLetterAttributes::read(&attributes);
+        assert_eq!((read.kind, read.reason.as_deref()), (Some(FailureKind::Reject), Some(reason)));
+        attributes = read.redriven("the queue's", &attributes);
+    }
+    let names: Vec<_> = attributes.keys().map(String::as_str).collect();
+    assert_eq!(names, ["sender", "wasq.history", "wasq.id"]);
+    let delivery = Delivery { attributes, ..serde_json::from_str(DELIVERY).expect("a delivery") };
+    assert_eq!(delivery.id(None), "order-7");
+    let history = DeadLetterAttributes::read(&delivery.attributes).history;
+    let reasons: Vec<_> = history.iter().map(|end| (end.reason.as_str(), end.attempts)).collect();
+    assert_eq!(reasons, [("no such city", 3), ("no such street", 3)]);
+}
+
+#[test]
+fn a_history_stays_small() {
+    let mut attributes = BTreeMap::new();
+    for round in 0..30 {
+        let letter = DeadLetterAttributes {
+            reason: Some("x".repeat(4000)),
+            ..DeadLetterAttributes::read(&attributes)
+        };
+        attributes = letter.redriven(&format!("m{round}"), &attributes);
+    }
+    let read = DeadLetterAttributes::read(&attributes);
+    assert_eq!((read.history.len(), read.id.as_deref()), (10, Some("m0")));
+    let bytes = attributes["wasq.history"].string_value.as_ref().map_or(0, String::len);
+    assert!(bytes < 4096, "{bytes} bytes");
+}
+
+const DELIVERY: &str = r#"{"message_id": "m", "body": "", "receipt": "r", "receive_count": 1,
+    "lease_until": "1970-01-01T00:00:01Z", "first_received": "1970-01-01T00:00:01Z"}"#;
 
 #[test]
 fn dead_letter_attributes_are_what_sqs_takes() {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
 use wasq_protocol::{Digest, LiveRecord, SystemClock, TaskName};
-use wasq_publisher::{Bucket, Condition, Object, Published, Publisher, Put};
+use wasq_publisher::{Bucket, Condition, Object, Published, Publisher, Put, Wasm};
 
 type Race = Box<dyn FnOnce() + Send>;
 
@@ -66,10 +66,14 @@ fn guest(name: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}; run `cargo xtask guests` first", path.display()))
 }
 
-fn set_up() -> (Memory, Memory, Publisher<Memory, Memory, SystemClock>, TaskName) {
+fn set_up() -> (Memory, Memory, Publisher<Memory, Memory, Wasm, SystemClock>, TaskName) {
     let (tasks, registry) = (Memory::default(), Memory::default());
-    let publisher =
-        Publisher::new(tasks.clone(), registry.clone(), SystemClock).expect("the compiler starts");
+    let publisher = Publisher {
+        tasks: tasks.clone(),
+        registry: registry.clone(),
+        compiler: Wasm::new().expect("the compiler starts"),
+        clock: SystemClock,
+    };
     (tasks, registry, publisher, "hello".parse().expect("a name"))
 }
 

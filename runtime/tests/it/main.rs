@@ -15,7 +15,10 @@ use wasq_protocol::{
     Artifact, Batch, Caps, Clock, DeadLetter, Delivery, Digest, Fingerprint, LiveRecord, Settings,
     SystemClock, TaskName, Timestamp, Version, WORLD,
 };
-use wasq_runtime::{ArtifactError, Finished, Observer, Queue, Registry, Visibility, Worker, WorkerSettings};
+use wasq_runtime::{
+    ArtifactError, Finished, Observer, Parts, Ports, Queue, Registry, Visibility, Wasm, Worker,
+    WorkerSettings,
+};
 
 /// A queue that notes what is asked of it, and refuses what it is told to refuse.
 #[derive(Clone, Default)]
@@ -99,7 +102,17 @@ impl Observer for Nobody {
     fn finished(&self, _: &Finished<'_>) {}
 }
 
-type TestWorker = Worker<Recorder, OneTask, Nobody, SystemClock>;
+struct Test;
+
+impl Ports for Test {
+    type Queue = Recorder;
+    type Registry = OneTask;
+    type Runner = Wasm;
+    type Observer = Nobody;
+    type Clock = SystemClock;
+}
+
+type TestWorker = Worker<Test>;
 
 /// A worker with the task `verbs`, its queue, and the folder that must outlive it.
 fn worker(settings: Settings) -> (TestWorker, Recorder, tempfile::TempDir) {
@@ -134,8 +147,10 @@ fn worker(settings: Settings) -> (TestWorker, Recorder, tempfile::TempDir) {
         lease: Duration::from_secs(30),
         caps: Caps::default(),
     };
-    let ports = (queue.clone(), OneTask { record, artifact }, Nobody, SystemClock);
-    (Worker::new(ports, settings).expect("it starts"), queue, folder)
+    let runner = Wasm::new(&settings).expect("it starts");
+    let registry = OneTask { record, artifact };
+    let parts = Parts { queue: queue.clone(), registry, runner, observer: Nobody, clock: SystemClock };
+    (Worker::new(parts, settings), queue, folder)
 }
 
 /// A delivery that was just received for the first time; its receipt is its id.

@@ -1,0 +1,64 @@
+//! The runner on wasmtime.
+
+use std::path::{Path, PathBuf};
+
+use wasq_engine::{Engine, Limits, LoadError, Module, Pool, Report, Run, fingerprint};
+use wasq_protocol::{Digest, Fingerprint};
+
+use crate::ports::{ArtifactError, Runner};
+use crate::worker::Settings;
+
+/// Runs tasks in wasmtime.
+pub struct Wasm {
+    engine: Engine,
+    fingerprint: Fingerprint,
+}
+
+impl Wasm {
+    /// Starts an engine with room for as much as the settings allow at once.
+    pub fn new(settings: &Settings) -> anyhow::Result<Self> {
+        let pool = Pool { concurrency: settings.concurrency, memory: settings.caps.memory };
+        let engine =
+            Engine::new(pool, Limits::default()).map_err(|e| anyhow::anyhow!("start the engine: {e:#}"))?;
+        Ok(Self { engine, fingerprint: fingerprint() })
+    }
+}
+
+impl Runner for Wasm {
+    type Module = Module;
+
+    fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+
+    async fn load(&self, artifact: PathBuf, expected: Digest) -> Result<Module, ArtifactError> {
+        let engine = self.engine.clone();
+        tokio::task::spawn_blocking(move || load(&engine, &artifact, expected))
+            .await
+            .map_err(|e| ArtifactError::Unavailable(e.into()))?
+    }
+
+    async fn run(&self, module: &Module, run: Run<'_>) -> Report {
+        self.engine.run(module, run).await
+    }
+}
+
+/// Checks that a file is what the live record names, and maps it.
+fn load(engine: &Engine, path: &Path, expected: Digest) -> Result<Module, ArtifactError> {
+    let unavailable = |e: std::io::Error| {
+        ArtifactError::Unavailable(anyhow::Error::new(e).context(format!("read {}", path.display())))
+    };
+    let file = std::fs::File::open(path).map_err(unavailable)?;
+    if Digest::of_reader(file).map_err(unavailable)? != expected {
+        return Err(ArtifactError::Missing(format!(
+            "the artifact {} is damaged: its digest is not {expected}",
+            path.display()
+        )));
+    }
+    // Safety: its digest is the one that the live record names, which only the publisher can write.
+    unsafe { engine.load(path) }.map_err(|e| match e {
+        LoadError::Artifact(_) => ArtifactError::Missing(e.to_string()),
+        // Compiling it again would not help.
+        LoadError::Component(_) | LoadError::World(_) => ArtifactError::Unavailable(e.into()),
+    })
+}
