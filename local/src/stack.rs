@@ -102,7 +102,14 @@ impl Stack {
             clock: SystemClock,
         });
         let results = Results::new(db);
-        let settings = WorkerSettings { concurrency, modules_max: MODULES_MAX, lease, caps: Caps::default() };
+        let settings = WorkerSettings {
+            concurrency,
+            modules_max: MODULES_MAX,
+            // It is a small file on this machine, and an upload is to be seen at once.
+            live_ttl: Duration::ZERO,
+            lease,
+            caps: Caps::default(),
+        };
         let registry =
             FolderRegistry { folder: registry, publisher: publisher.clone(), compiling: Arc::default() };
         let runner = Wasm::new(&settings)?;

@@ -76,7 +76,11 @@ async fn send_children<P: Ports>(worker: &Inner<P>, batch: &mut [Decided]) {
     let mut children = Vec::new();
     let mut parents = Vec::new();
     for (i, decided) in batch.iter_mut().enumerate() {
-        let sent = std::mem::take(&mut decided.attempt.children);
+        let mut sent = std::mem::take(&mut decided.attempt.children);
+        if decided.attempt.verdict != Verdict::Done {
+            // The children of a run that failed never were.
+            sent.clear();
+        }
         parents.extend(std::iter::repeat_n(i, sent.len()));
         children.extend(sent);
     }

@@ -158,7 +158,7 @@ pub(crate) async fn run<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
         place = worker.places.acquire() => place,
     };
     let _place = place.expect("the semaphore is never closed");
-    let record = match worker.ports.registry.live(task).await {
+    let record = match worker.live.get(&worker.ports.registry, task).await {
         Ok(Some(record)) => record,
         Ok(None) => {
             let failure = Failure::new(
@@ -186,7 +186,7 @@ pub(crate) async fn run<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
         Err(e) => return Ran::not(artifact_failure(worker, task, e).await, attempt),
     };
 
-    let settings = record.version.settings.capped(&worker.settings.caps);
+    let settings = record.version.settings.clone().capped(&worker.settings.caps);
     let now = worker.ports.clock.now();
     let left = ends.since(now);
     if left < settings.timeout && asked.elapsed() > LATE {

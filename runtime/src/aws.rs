@@ -1,9 +1,7 @@
 //! The worker on AWS: SQS, the registry in S3, and the Lambda function.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use aws_sdk_lambda::primitives::Blob;
@@ -35,10 +33,8 @@ pub struct Config {
     pub publisher_function: Option<String>,
     /// `WASQ_CACHE_DIR`: where artifacts are kept; default `/tmp/wasq`.
     pub cache_dir: PathBuf,
-    /// `WASQ_LIVE_TTL`: how long a live record is believed; default 1 s.
-    pub live_ttl: Duration,
-    /// `WASQ_CONCURRENCY` (default 10), `WASQ_MODULES_MAX` (default 64), `WASQ_LEASE` (the queue's visibility timeout;
-    /// default 120 s), and the caps `WASQ_MAX_TIMEOUT`, `WASQ_MAX_MEMORY`, `WASQ_MAX_ATTEMPTS`.
+    /// `WASQ_CONCURRENCY` (default 10), `WASQ_MODULES_MAX` (default 64), `WASQ_LIVE_TTL` (default 1 s), `WASQ_LEASE` (the
+    /// queue's visibility timeout; default 120 s), and the caps `WASQ_MAX_TIMEOUT`, `WASQ_MAX_MEMORY`, `WASQ_MAX_ATTEMPTS`.
     pub worker: Settings,
 }
 
@@ -52,10 +48,10 @@ impl Config {
             registry_bucket: vars.required("WASQ_REGISTRY_BUCKET", "the bucket that the publisher writes")?,
             publisher_function: vars.text("WASQ_PUBLISHER_FUNCTION"),
             cache_dir: vars.parse_or("WASQ_CACHE_DIR", PathBuf::from("/tmp/wasq"))?,
-            live_ttl: vars.duration_or("WASQ_LIVE_TTL", Duration::from_secs(1))?,
             worker: Settings {
                 concurrency: vars.parse_or("WASQ_CONCURRENCY", 10)?,
                 modules_max: vars.parse_or("WASQ_MODULES_MAX", 64)?,
+                live_ttl: vars.duration_or("WASQ_LIVE_TTL", Duration::from_secs(1))?,
                 lease: vars.duration_or("WASQ_LEASE", Duration::from_secs(120))?,
                 caps: Caps {
                     timeout: vars.duration_or("WASQ_MAX_TIMEOUT", caps.timeout)?,
@@ -84,15 +80,8 @@ impl Ports for Lambda {
 impl Function {
     /// Connects to the queues and the bucket, and starts the engine.
     pub async fn new(config: Config) -> Result<Self> {
-        let Config {
-            queue_url,
-            dead_letter_url,
-            registry_bucket,
-            publisher_function,
-            cache_dir,
-            live_ttl,
-            worker,
-        } = config;
+        let Config { queue_url, dead_letter_url, registry_bucket, publisher_function, cache_dir, worker } =
+            config;
         let sdk = wasq_aws::sdk_config().load().await;
         let sqs = aws_sdk_sqs::Client::new(&sdk);
         let queue = SqsQueue {
@@ -106,8 +95,6 @@ impl Function {
             bucket: registry_bucket,
             publisher_function,
             cache_dir,
-            live_ttl,
-            live: Mutex::default(),
         };
         let runner = Wasm::new(&worker)?;
         let parts = Parts { queue, registry, runner, observer: NoObserver, clock: SystemClock };
@@ -168,31 +155,15 @@ struct S3Registry {
     bucket: String,
     publisher_function: Option<String>,
     cache_dir: PathBuf,
-    live_ttl: Duration,
-    live: Mutex<HashMap<TaskName, (Instant, LiveRecord)>>,
 }
-
-/// Live records that are remembered; beyond that, all are forgotten.
-const LIVE_MAX: usize = 1000;
 
 impl Registry for S3Registry {
     async fn live(&self, task: &TaskName) -> Result<Option<LiveRecord>> {
-        if let Some((read, record)) = self.remembered().get(task)
-            && read.elapsed() < self.live_ttl
-        {
-            return Ok(Some(record.clone()));
-        }
         let key = LiveRecord::key(task);
         let Some(bytes) = self.get(&key).await? else {
             return Ok(None);
         };
-        let record: LiveRecord = serde_json::from_slice(&bytes).with_context(|| format!("read {key}"))?;
-        let mut live = self.remembered();
-        if live.len() >= LIVE_MAX {
-            live.clear();
-        }
-        live.insert(task.clone(), (Instant::now(), record.clone()));
-        Ok(Some(record))
+        serde_json::from_slice(&bytes).map(Some).with_context(|| format!("read {key}"))
     }
 
     async fn artifact(
@@ -250,9 +221,5 @@ impl S3Registry {
         };
         let body = answer.body.collect().await.with_context(what)?;
         Ok(Some(body.to_vec()))
-    }
-
-    fn remembered(&self) -> std::sync::MutexGuard<'_, HashMap<TaskName, (Instant, LiveRecord)>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

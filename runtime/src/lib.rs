@@ -4,6 +4,7 @@ mod acknowledge;
 mod attempt;
 mod aws;
 mod lease;
+mod live;
 mod modules;
 mod ports;
 mod verdict;

@@ -34,8 +34,9 @@ pub(crate) struct Case {
 
 /// A task that is not live (yet) may be being published right now: its messages wait this long for it.
 pub(crate) const UNKNOWN_TASK_GRACE: Duration = Duration::from_secs(60);
-/// How long a message waits before the worker looks again: 1 s, 2 s, 4 s ... up to this.
-const GRACE_WAIT_MAX: Duration = Duration::from_secs(16);
+/// Within that time the worker looks again after these waits: few, because it can only estimate later how many receives
+/// were spent on them.
+const GRACE_WAITS: [Duration; 3] = [Duration::from_secs(4), Duration::from_secs(16), Duration::from_secs(40)];
 /// After a fault of the host's own: long enough not to hammer a service that is down, and the longer the fault lasts
 /// the longer, because every receive counts towards the redrive policy.
 const HOST_FAULT_WAIT: Duration = Duration::from_secs(5);
@@ -80,20 +81,26 @@ pub(crate) fn judge(failure: &Failure, case: &Case) -> Verdict {
     }
 }
 
-/// The wait doubles with the time that has passed, so that few receives are spent on waiting.
+/// The wait that begins when a message has been known for so long.
 fn grace_wait(known_for: Duration) -> Duration {
-    let seconds = known_for.as_secs().max(1).next_power_of_two();
-    Duration::from_secs(seconds).min(GRACE_WAIT_MAX)
+    let mut ends = Duration::ZERO;
+    for wait in GRACE_WAITS {
+        ends += wait;
+        if known_for < ends {
+            return wait;
+        }
+    }
+    GRACE_WAITS[GRACE_WAITS.len() - 1]
 }
 
 /// About how many receives of a message were spent on waiting for its task to be ready: `known_for` is the time from
 /// its first receive until then. They count as no attempts.
 pub(crate) fn receives_before_ready(known_for: Duration) -> u32 {
-    let mut at = Duration::ZERO;
+    let mut begins = Duration::ZERO;
     let mut receives = 0;
-    while at < known_for.min(UNKNOWN_TASK_GRACE) {
-        receives += 1;
-        at += grace_wait(at);
+    for wait in GRACE_WAITS {
+        receives += u32::from(begins < known_for);
+        begins += wait;
     }
     receives
 }

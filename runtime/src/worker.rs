@@ -13,6 +13,7 @@ use wasq_protocol::{
 use crate::acknowledge::{Decided, acknowledge};
 use crate::attempt::{Order, attempt, run};
 use crate::lease::{Held, Leases};
+use crate::live::LiveRecords;
 use crate::modules::Modules;
 use crate::ports::{Parts, Ports, Queue, Runner};
 use crate::verdict::Verdict;
@@ -29,6 +30,8 @@ pub struct Settings {
     pub concurrency: u32,
     /// Modules that are kept loaded.
     pub modules_max: usize,
+    /// How long a live record is believed: a new version runs at the latest after this.
+    pub live_ttl: Duration,
     /// The queue's visibility timeout: how long each lease lasts.
     pub lease: Duration,
     /// What the operator allows any task at most.
@@ -46,6 +49,7 @@ impl<P: Ports> Clone for Worker<P> {
 
 pub(crate) struct Inner<P: Ports> {
     pub(crate) ports: Parts<P>,
+    pub(crate) live: LiveRecords,
     pub(crate) modules: Modules<<P::Runner as Runner>::Module>,
     pub(crate) places: Semaphore,
     pub(crate) settings: Settings,
@@ -71,6 +75,7 @@ impl<P: Ports> Worker<P> {
     pub fn new(ports: Parts<P>, settings: Settings) -> Self {
         Self(Arc::new(Inner {
             ports,
+            live: LiveRecords::new(settings.live_ttl),
             modules: Modules::new(settings.modules_max),
             places: Semaphore::new(settings.concurrency as usize),
             settings,
@@ -107,6 +112,9 @@ impl<P: Ports> Worker<P> {
             .unwrap_or_else(|| format!("direct-{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)));
         let order = Order { message, id: &id, receive_count: 1, first_received: None, ends };
         let ran = run(worker, order).await;
+        let Outcome::Success { .. } = &ran.outcome else {
+            return ran.outcome;
+        };
         for sent in worker.ports.queue.send(ran.children).await {
             if let Err(e) = sent {
                 let why = format!("send a child task: {e:#}");

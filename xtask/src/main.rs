@@ -1,10 +1,11 @@
-//! Developer commands: `cargo xtask demo`, `cargo xtask test`, `cargo xtask ci`, `cargo xtask guests`.
+//! Developer commands: `cargo xtask demo`, `test`, `ci`, `guests`, `sim`, `cost`.
 //!
 //! Each installs what it needs (but for rustup and Python 3) and can be run on a fresh clone.
 
 mod ci;
 mod demo;
 mod setup;
+mod sim;
 mod test;
 
 use std::process::ExitCode;
@@ -16,6 +17,8 @@ Usage: cargo xtask COMMAND
   test      set everything up and run every test; words after it select Python tests (pytest -k)
   ci        what CI runs: format, lints, docs, rules, then the tests
   guests    build the example tasks for WebAssembly
+  sim       the delivery code in simulated worlds: --tasks N --crashes N, or --seed N for one world again
+  cost      what a million tasks cost, from API calls counted in the simulator; --prices FILE
 ";
 
 fn main() -> ExitCode {
@@ -27,6 +30,8 @@ fn main() -> ExitCode {
         "test" => test::test(&rest),
         "ci" => ci::ci(),
         "guests" => setup::guests(),
+        "sim" => sim::sim(&rest),
+        "cost" => sim::cost(&rest),
         "" | "help" | "-h" | "--help" => {
             print!("{HELP}");
             return ExitCode::SUCCESS;

@@ -84,7 +84,7 @@ async fn an_unknown_task_is_given_a_grace() {
     unknown.first_received = SystemClock.now().minus(Duration::from_secs(61));
     unknown.receive_count = 7;
     assert!(hand_over(&worker, vec![unknown]).await.is_empty());
-    assert_eq!(queue.calls(), ["visible a 1", "dead a unknown-task 7", "delete a"]);
+    assert_eq!(queue.calls(), ["visible a 4", "dead a unknown-task 7", "delete a"]);
 }
 
 #[tokio::test]

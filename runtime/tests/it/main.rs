@@ -144,6 +144,7 @@ fn worker(settings: Settings) -> (TestWorker, Recorder, tempfile::TempDir) {
     let settings = WorkerSettings {
         concurrency: 8,
         modules_max: 4,
+        live_ttl: Duration::ZERO,
         lease: Duration::from_secs(30),
         caps: Caps::default(),
     };

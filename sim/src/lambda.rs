@@ -1,0 +1,188 @@
+//! Lambda: the asynchronous queue before the worker, and the workers' environments.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use wasq_protocol::{Batch, Caps, Delivery, Timestamp, WorkerEvent};
+use wasq_runtime::{Answer, Parts, Worker, WorkerSettings};
+
+use crate::adapters::{Nobody, SimPorts, SimRegistry, WorkerQueue, fingerprint};
+use crate::process::{Kind, Process};
+use crate::script::ScriptRunner;
+use crate::world::{LEASE, Mutation, State, World};
+
+/// The worker's function.
+pub struct Lambda {
+    world: Arc<World>,
+    places: Semaphore,
+    warm: Mutex<Vec<Environment>>,
+}
+
+/// One execution environment: a process with a worker in it.
+struct Environment {
+    process: Arc<Process>,
+    worker: Worker<SimPorts>,
+}
+
+/// How many environments there may be at once.
+const CONCURRENCY: usize = 120;
+/// An event that waits for longer is dropped: the function's maximum event age, the shortest that Lambda has.
+const EVENT_AGE_MAX: Duration = Duration::from_secs(60);
+/// When an invoke is cut off.
+const INVOKE_TIME: Duration = Duration::from_secs(300);
+
+impl Lambda {
+    pub fn new(world: Arc<World>) -> Arc<Self> {
+        Arc::new(Self { world, places: Semaphore::new(CONCURRENCY), warm: Mutex::default() })
+    }
+
+    /// Whether the function refuses asynchronous invokes at this moment: in a storm, some of the time.
+    pub fn refuses(&self) -> bool {
+        let now = self.world.now();
+        let seed = self.world.scenario.seed;
+        self.world.state(|state| state.storm) && (now.ms() / 15_000 + seed).is_multiple_of(9)
+    }
+
+    /// Accepts an event for later. It may be dropped, come late, or come twice.
+    pub fn accept(self: &Arc<Self>, state: &mut State, event: String) {
+        let mut fault = false;
+        let mut times = 1;
+        let mut delay = Duration::from_millis(state.rng.u64(5..50));
+        if state.storm {
+            match state.rng.u32(..1000) {
+                0..6 => (times, fault) = (0, true),
+                6..12 => (times, fault) = (2, true),
+                12..24 => {
+                    delay = Duration::from_millis(state.rng.u64(5_000..90_000));
+                    fault = true;
+                }
+                _ => {}
+            }
+        }
+        if fault {
+            deliveries(&event).iter().for_each(|delivery| state.ledger.fault(&delivery.id_here()));
+        }
+        for _ in 0..times {
+            state.events += 1;
+            let (lambda, event) = (self.clone(), event.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                let place = tokio::time::timeout(EVENT_AGE_MAX, lambda.places.acquire()).await;
+                match place {
+                    Ok(place) => {
+                        let _place = place.expect("the semaphore is never closed");
+                        lambda.invoke(&event).await;
+                    }
+                    Err(_) => lambda.world.state(|state| {
+                        deliveries(&event).iter().for_each(|d| state.ledger.fault(&d.id_here()));
+                    }),
+                }
+                lambda.world.state(|state| state.events -= 1);
+            });
+        }
+    }
+
+    /// Runs one invoke to its end. `None`: the environment died of it.
+    pub async fn invoke(self: &Arc<Self>, event: &str) -> Option<Answer> {
+        let warm = self.warm().pop();
+        let environment = match warm {
+            Some(environment) => environment,
+            None => {
+                tokio::time::sleep(Duration::from_millis(150)).await;
+                self.start()
+            }
+        };
+        let Environment { process, worker } = &environment;
+        let started = self.world.now();
+        let deliveries = deliveries(event);
+        let stale: BTreeSet<String> =
+            deliveries.iter().filter(|d| d.lease_until <= started).map(DeliveryExt::id_here).collect();
+        process.holds(deliveries.iter().map(DeliveryExt::id_here), stale);
+        let event = match self.world.scenario.mutation {
+            Some(Mutation::StaleLeasesTaken) if event.starts_with("{\"deliveries") => {
+                renewed(deliveries, started)
+            }
+            _ => event.to_owned(),
+        };
+        let work = tokio::time::timeout(INVOKE_TIME, worker.handle(&event, started.plus(INVOKE_TIME)));
+        let lived = process.live(work).await;
+        self.world.state(|state| {
+            *state.ran_ms.entry(Kind::Worker).or_default() +=
+                self.world.now().since(started).as_millis() as u64;
+            *state.calls.entry("lambda.run").or_default() += 1;
+        });
+        let answer = match lived {
+            None => return None,
+            // Lambda ends the environment.
+            Some(Err(_)) => {
+                process.die();
+                return None;
+            }
+            Some(Ok(Ok(answer))) => answer,
+            Some(Ok(Err(e))) => {
+                self.world.state(|state| state.ledger.violation(format!("the worker refused an event: {e}")));
+                return None;
+            }
+        };
+        process.holds_nothing();
+        self.warm().push(environment);
+        Some(answer)
+    }
+
+    fn start(&self) -> Environment {
+        let process = Process::start(&self.world, Kind::Worker);
+        let parts = Parts {
+            queue: WorkerQueue::new(process.clone()),
+            registry: SimRegistry { process: process.clone() },
+            runner: ScriptRunner { process: process.clone(), fingerprint: fingerprint() },
+            observer: Nobody,
+            clock: self.world.clock(),
+        };
+        let settings = WorkerSettings {
+            concurrency: 10,
+            modules_max: 4,
+            live_ttl: Duration::from_secs(1),
+            lease: LEASE,
+            caps: Caps::default(),
+        };
+        Environment { process, worker: Worker::new(parts, settings) }
+    }
+
+    /// Ends all environments that wait for work.
+    pub fn close(&self) {
+        self.warm().clear();
+    }
+
+    fn warm(&self) -> MutexGuard<'_, Vec<Environment>> {
+        self.warm.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The deliveries of an event.
+pub fn deliveries(event: &str) -> Vec<Delivery> {
+    match WorkerEvent::parse(event, Timestamp::from_ms(u64::MAX)) {
+        Ok(WorkerEvent::Batch(batch) | WorkerEvent::EventSource(batch)) => batch.deliveries,
+        _ => Vec::new(),
+    }
+}
+
+/// The same event with leases that are not over.
+fn renewed(mut deliveries: Vec<Delivery>, now: Timestamp) -> String {
+    for delivery in &mut deliveries {
+        delivery.lease_until = delivery.lease_until.max(now.plus(LEASE));
+    }
+    serde_json::to_string(&Batch { deliveries }).expect("string keys")
+}
+
+trait DeliveryExt {
+    /// The message's own id.
+    fn id_here(&self) -> String;
+}
+
+impl DeliveryExt for Delivery {
+    fn id_here(&self) -> String {
+        crate::world::id_of(&self.body, &self.message_id)
+    }
+}

@@ -1,0 +1,86 @@
+//! The protocol in simulated worlds; and that the simulator would see its mistakes.
+
+use std::time::Duration;
+
+use wasq_consumer::Mode;
+use wasq_sim::{
+    Campaign, Drain, Load, Mutation, Prices, Protocol, Scenario, Way, Weather, campaign, count, run,
+};
+
+/// Enough for every fault to hit every step of the protocol.
+const SOME: Campaign = Campaign { seed: 1, tasks: 20_000, crashes: 2_000, threads: 2 };
+
+#[test]
+fn nothing_is_lost_whatever_dies() {
+    let done = campaign(SOME, Scenario::of_seed, |_| ());
+    let failed: Vec<_> =
+        done.failed.iter().map(|(scenario, violations)| (scenario.seed, &violations[0])).collect();
+    assert!(failed.is_empty(), "replay with `cargo xtask sim --seed SEED`: {failed:#?}");
+    let totals = done.report.totals;
+    assert_eq!((totals.lost, totals.redriven), (0, 0));
+    assert!(totals.accepted >= 20_000 && done.report.crashes() >= 2_000);
+    // The storm did blow: without these, nothing was tested.
+    assert!(totals.duplicates > 100 && totals.cut_off > 500 && totals.children > 1000, "{totals:?}");
+}
+
+#[test]
+fn a_seed_is_a_world() {
+    for seed in [1, 4, 7, 12] {
+        let (first, second) = (run(Scenario::of_seed(seed)), run(Scenario::of_seed(seed)));
+        assert_eq!(format!("{first:?}"), format!("{second:?}"), "seed {seed}");
+    }
+    assert_ne!(format!("{:?}", run(Scenario::of_seed(1))), format!("{:?}", run(Scenario::of_seed(6))));
+}
+
+/// Worlds in which a mistake must show.
+const WORLDS: u64 = 40;
+
+#[test]
+fn every_mistake_is_seen() {
+    for mutation in Mutation::ALL {
+        let mutated = |seed| Scenario { mutation: Some(mutation), ..Scenario::of_seed(seed) };
+        let seen = (1..=WORLDS).find_map(|seed| run(mutated(seed)).violations.into_iter().next());
+        assert!(seen.is_some(), "{mutation:?} went unseen in {WORLDS} worlds");
+        eprintln!("{mutation:?}: {}", seen.unwrap_or_default());
+    }
+}
+
+#[test]
+fn in_window_mode_a_task_starts_within_a_second() {
+    let counted = count(Way::Window, 120);
+    let totals = counted.report.totals;
+    assert_eq!((totals.succeeded, totals.runs), (7200, 7200), "{totals:?}");
+    assert!(counted.report.slowest_start < Duration::from_secs(1), "{:?}", counted.report.slowest_start);
+}
+
+#[test]
+fn what_a_task_costs_is_what_it_calls() {
+    for way in [Way::Window, Way::UntilEmpty, Way::EventSource] {
+        let counted = count(way, 600);
+        assert_eq!(counted.report.totals.succeeded, 36_000);
+        let calls = counted.calls_per_million();
+        // Each message is sent, received and deleted once: no more calls than that, and no fewer than in batches of ten.
+        for call in ["sqs.receive", "sqs.delete"] {
+            assert!((0.1e6..2.1e6).contains(&calls[call]), "{way:?}: {calls:?}");
+        }
+        let dollars = counted.dollars(&Prices::ours());
+        assert!(dollars.total() > 0.40 && dollars.sqs < 5.0 * 0.40, "{way:?}: {dollars:?}");
+    }
+}
+
+#[test]
+fn the_reference_loses_what_we_do_not() {
+    let reference = |weather, load| {
+        let drain = Drain::Schedule(Mode::Window);
+        let protocol = Protocol::Reference;
+        run(Scenario { seed: 1, tasks: 500, crashes: 150, weather, drain, load, protocol, mutation: None })
+            .totals
+    };
+    let calm = reference(Weather::Calm, Load::Even { apart_us: 8_000_000 });
+    assert_eq!((calm.lost, calm.succeeded), (0, 500), "ten a minute are no fault of it: {calm:?}");
+    assert!(reference(Weather::Calm, Load::Mixed).lost > 100, "a backlog expires");
+    assert!(
+        reference(Weather::Stormy, Load::Even { apart_us: 8_000_000 }).lost > 0,
+        "what dies takes its tasks along"
+    );
+}
