@@ -246,6 +246,24 @@ def test_retries_and_dead_letters(cloud):
     assert wait_for(lambda: cloud.counts() == (0, 0), "empty queue", 30)
 
 
+def test_dead_letters_are_redriven(cloud):
+    """`wasq dlq` with the SDK on a queue that is not ours: the copy keeps the id that its task saw."""
+    cloud.publish("verbs")
+    refused = cloud.send({"task": "verbs", "params": {"verb": "reject", "reason": "no"}})
+    wait_for(lambda: cloud.counts(cloud.dead_letters)[0] == 1, "dead letter", 60)
+
+    def dlq(*args):
+        command = [BINARIES / "wasq", "dlq", *args, "--queue-url", cloud.queue, "--json"]
+        return json.loads(subprocess.check_output(command, timeout=60))
+
+    [letter] = dlq("ls", "--kind", "reject")["dead_letters"]
+    assert (letter["id"], letter["reason"]) == (refused, "no")
+    cloud.publish("hello", "verbs")
+    assert dlq("redrive", refused) == {"redriven": 1, "problems": []}
+    wait_for(lambda: refused in cloud.done(), "run of the redriven message", 60)
+    assert dlq("ls")["dead_letters"] == [] and cloud.counts(cloud.dead_letters) == (0, 0)
+
+
 def test_children(cloud):
     cloud.publish("verbs")
     params = {"verb": "enqueue", "task": "verbs", "count": 3, "fail": False}

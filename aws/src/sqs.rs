@@ -183,6 +183,21 @@ impl QueueEndpoint {
         self.send(copies.collect()).await
     }
 
+    /// The dead-letter queue that this queue's redrive policy names.
+    pub async fn dead_letter_queue(&self) -> Result<Self> {
+        let name = QueueAttributeName::RedrivePolicy;
+        let request = self.client.get_queue_attributes().queue_url(&self.url).attribute_names(name.clone());
+        let answer = request.send().await.map_err(explain).context("read the queue's attributes")?;
+        let policy = answer.attributes().and_then(|attributes| attributes.get(&name));
+        let policy = policy.context("the queue has no redrive policy, and so no dead-letter queue")?;
+        let policy: serde_json::Value = serde_json::from_str(policy).context("read the redrive policy")?;
+        let arn = policy.get("deadLetterTargetArn").and_then(serde_json::Value::as_str);
+        let name = arn.and_then(|arn| arn.rsplit(':').next()).context("the redrive policy names no queue")?;
+        let answer = self.client.get_queue_url().queue_name(name).send().await.map_err(explain);
+        let url = answer.with_context(|| format!("find the queue {name}"))?.queue_url;
+        Ok(Self { client: self.client.clone(), url: url.context("the answer has no address")? })
+    }
+
     /// About how many messages are received and neither deleted nor visible again.
     pub async fn in_flight(&self) -> Result<u64> {
         let name = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;

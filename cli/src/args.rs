@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use wasq_protocol::{TaskName, parse_duration};
+use wasq_protocol::{FailureKind, TaskName, parse_duration};
+
+use crate::queue::QueueArgs;
 
 /// WebAssembly components as background tasks.
 #[derive(Debug, Parser)]
@@ -44,6 +46,10 @@ pub(crate) enum Command {
     Enqueue(Enqueue),
     /// List the tasks that are live, and uploads that were refused
     Tasks(Tasks),
+    /// List, show, redrive or delete dead letters
+    ///
+    /// Works on the queue of a running `wasq dev`, or on any SQS queue by --queue-url.
+    Dlq(Dlq),
 }
 
 #[derive(Debug, clap::Args)]
@@ -98,12 +104,97 @@ pub(crate) struct Enqueue {
     /// How long to wait at most
     #[arg(long, default_value = "15m", value_name = "DURATION", value_parser = parse_duration, requires = "wait")]
     pub(crate) timeout: Duration,
-    /// The queue; without this, that of `wasq dev` on this machine
-    #[arg(long, value_name = "URL", env = "WASQ_QUEUE_URL")]
-    pub(crate) queue_url: Option<String>,
-    /// The data folder of `wasq dev`, where its address is written
-    #[arg(long, default_value = ".wasq", value_name = "DIR", env = "WASQ_DATA")]
-    pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) queue: QueueArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Dlq {
+    #[command(subcommand)]
+    pub(crate) command: DlqCommand,
+    #[command(flatten)]
+    pub(crate) queue: QueueArgs,
+    /// The dead-letter queue; without this, the one that the queue's redrive policy names
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) dead_letter_url: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DlqCommand {
+    /// List dead letters, one a line
+    Ls(Select),
+    /// Show dead letters whole: reason, attempts, history and body
+    Show(Select),
+    /// Send dead letters back into the queue, with the ids that their tasks know and the history of their ends
+    ///
+    /// Each copy is sent before the letter is deleted: killed in between, a message is in both queues, and runs again.
+    Redrive(Redrive),
+    /// Delete dead letters for good
+    Purge(Purge),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Redrive {
+    #[command(flatten)]
+    pub(crate) select: Select,
+    /// All of them
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Purge {
+    #[command(flatten)]
+    pub(crate) select: Select,
+    /// All of them
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// Which dead letters are meant: those to which everything applies that is given.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Select {
+    /// Their ids: those that their tasks know, or the queue's
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+    /// Of this task
+    #[arg(long, value_name = "NAME")]
+    pub(crate) task: Option<TaskName>,
+    /// With this kind of failure, such as retry, reject or trap; `redrive-policy` for what the queue itself moved.
+    /// Several may be given
+    #[arg(long, value_name = "KIND", value_parser = kind)]
+    pub(crate) kind: Vec<String>,
+    /// With this text in the reason
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// Given up at or after this time, such as 2026-11-23T08:30:00Z, or in the last so long, such as 2h
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Given up before this time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+}
+
+impl Select {
+    /// Whether it means every letter.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self { ids, task, kind, reason, since, until } = self;
+        ids.is_empty()
+            && task.is_none()
+            && kind.is_empty()
+            && reason.is_none()
+            && since.is_none()
+            && until.is_none()
+    }
+}
+
+/// A kind of failure by its name; a misspelt one would match nothing, and look as if there was nothing.
+fn kind(text: &str) -> Result<String, String> {
+    let kinds: Vec<_> = FailureKind::ALL.iter().map(|kind| kind.as_str()).chain(["redrive-policy"]).collect();
+    if kinds.contains(&text) { Ok(text.to_owned()) } else { Err(format!("one of {}", kinds.join(", "))) }
 }
 
 #[derive(Debug, clap::Args)]

@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use aws_sdk_sqs::Client;
-use aws_sdk_sqs::config::{Credentials, Region};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::{StatusCode, Uri};
@@ -12,7 +10,6 @@ use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::TokioExecutor;
 use serde_json::json;
 use tokio::time::Instant;
-use wasq_local::{QUEUE, last_address, queue_url};
 use wasq_protocol::{End, Ended as MessageEnded, Message, Outcome};
 
 use crate::args::Enqueue;
@@ -27,33 +24,20 @@ pub(crate) async fn enqueue(args: Enqueue, json: bool) -> Result<Ended> {
     // What the worker would refuse is refused here, before it is in the queue.
     Message::parse(&body)?;
 
-    let url = match args.queue_url {
-        Some(url) => url,
-        None => {
-            let address = last_address(&args.data).with_context(|| {
-                format!(
-                    "no `wasq dev` has run with the data folder {}: start one, or name the queue by --queue-url",
-                    args.data.display()
-                )
-            })?;
-            queue_url(address, QUEUE)
-        }
-    };
-    let local = local_endpoint(&url);
+    let address = args.queue.address()?;
     ensure!(
-        !args.wait || local.is_some(),
+        !args.wait || address.local.is_some(),
         "--wait works with `wasq dev` only: a queue on AWS does not tell how a message ended"
     );
-    let client = client(local.as_deref()).await;
-    let sent = client.send_message().queue_url(&url).message_body(body).send().await;
-    let sent = sent.map_err(wasq_aws::explain).with_context(|| {
-        let hint = if local.is_some() { " (is `wasq dev` running?)" } else { "" };
-        format!("send to {url}{hint}")
-    })?;
+    let client = address.client().await;
+    let sent = client.send_message().queue_url(&address.url).message_body(body).send().await;
+    let sent = sent
+        .map_err(wasq_aws::explain)
+        .with_context(|| format!("send to {}{}", address.url, address.hint()))?;
     let message_id = sent.message_id.context("the queue answered without a message id")?;
-    let Some(endpoint) = local.filter(|_| args.wait) else {
+    let Some(endpoint) = address.local.filter(|_| args.wait) else {
         if json {
-            output::value(&json!({ "message_id": message_id, "queue_url": url }));
+            output::value(&json!({ "message_id": message_id, "queue_url": address.url }));
         } else {
             output::text(&format!("{message_id}\n"));
         }
@@ -64,28 +48,6 @@ pub(crate) async fn enqueue(args: Enqueue, json: bool) -> Result<Ended> {
     let result = result(&endpoint, &message_id, args.timeout).await?;
     drop(waiting);
     Ok(print(&result, json))
-}
-
-/// The endpoint of a queue address on this machine; `None` for any other.
-fn local_endpoint(url: &str) -> Option<String> {
-    let authority = url.strip_prefix("http://")?.split('/').next()?;
-    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
-    let loopback = host == "localhost"
-        || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
-    loopback.then(|| format!("http://{authority}"))
-}
-
-/// An SQS client. The local endpoint wants no credentials, but the SDK wants to sign.
-async fn client(local: Option<&str>) -> Client {
-    let config = wasq_aws::sdk_config();
-    let config = match local {
-        Some(endpoint) => config
-            .endpoint_url(endpoint)
-            .region(Region::from_static("us-east-1"))
-            .credentials_provider(Credentials::new("wasq", "wasq", None, None, "wasq dev")),
-        None => config,
-    };
-    Client::new(&config.load().await)
 }
 
 /// Asks the endpoint how a message ended, until it has.

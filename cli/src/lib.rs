@@ -1,12 +1,14 @@
 //! The `wasq` command. One file a subcommand; `args.rs` has what can be typed, `output.rs` how it is answered.
 //!
-//! Data goes to stdout, everything else to stderr. Exit codes: 0 it worked, 1 the task failed, 2 wrong use or a fault of
-//! the surroundings.
+//! Data goes to stdout, everything else to stderr. Exit codes: 0 it worked, 1 the task failed or not everything could be
+//! done, 2 wrong use or a fault of the surroundings.
 
 mod args;
 mod dev;
+mod dlq;
 mod enqueue;
 mod output;
+mod queue;
 mod run;
 mod tasks;
 
@@ -27,10 +29,11 @@ pub async fn main() -> ExitCode {
         Command::Run(run) => run::run(run, json).await,
         Command::Enqueue(enqueue) => enqueue::enqueue(enqueue, json).await,
         Command::Tasks(tasks) => tasks::tasks(tasks, json),
+        Command::Dlq(dlq) => dlq::dlq(dlq, json).await,
     };
     match ended {
         Ok(Ended::Well) => ExitCode::SUCCESS,
-        Ok(Ended::TaskFailed) => ExitCode::from(1),
+        Ok(Ended::TaskFailed | Ended::InPart) => ExitCode::from(1),
         Err(e) => {
             output::error(&e, json);
             ExitCode::from(2)

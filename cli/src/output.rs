@@ -17,6 +17,8 @@ pub(crate) enum Ended {
     Well,
     /// The task failed.
     TaskFailed,
+    /// Not everything could be done that was asked.
+    InPart,
 }
 
 /// Starts log lines on stderr.

@@ -58,6 +58,13 @@ enum Verb {
         authority: String,
         path: String,
     },
+    /// Enqueues `children` children that visit `url` with their number behind it, and then sends a GET to `url`: work
+    /// whose every run can be counted. Whatever is no success is tried again.
+    Visit {
+        url: String,
+        #[serde(default)]
+        children: u32,
+    },
     /// Enqueues `count` children of the task `task`, then succeeds or fails.
     Enqueue {
         task: String,
@@ -132,6 +139,7 @@ impl Guest for Verbs {
                 Ok((status, body)) => json!({ "status": status, "body": body }),
                 Err(error) => json!({ "error": format!("{error:?}") }),
             },
+            Verb::Visit { url, children } => visit(&url, children)?,
             Verb::Enqueue { task, count, fail } => {
                 let mut ids = Vec::new();
                 for i in 0..count {
@@ -181,6 +189,26 @@ fn fetch(url: String) -> Result<Value, Failure> {
             "body": String::from_utf8_lossy(&response.body),
         })),
         Err(error) => Ok(json!({ "error": format!("{error:?}") })),
+    }
+}
+
+fn visit(url: &str, children: u32) -> Result<Value, Failure> {
+    for i in 0..children {
+        let params = json!({ "verb": "visit", "url": format!("{url}.{i}") }).to_string();
+        let options = EnqueueOptions { delay_seconds: None, id: None };
+        queue::enqueue(&context::task(), &params, &options).map_err(|e| Failure::Reject(format!("{e:?}")))?;
+    }
+    let request = Request {
+        method: "GET".to_owned(),
+        url: url.to_owned(),
+        headers: Vec::new(),
+        body: None,
+        timeout_ms: Some(10_000),
+    };
+    match http::send(&request) {
+        Ok(response) if response.status == 200 => Ok(json!(200)),
+        Ok(response) => Err(Failure::Retry(format!("{url}: status {}", response.status))),
+        Err(error) => Err(Failure::Retry(format!("{url}: {error:?}"))),
     }
 }
 

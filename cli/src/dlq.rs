@@ -1,0 +1,347 @@
+//! `wasq dlq`: what is in the dead-letter queue, and what becomes of it.
+//!
+//! SQS cannot be searched: every letter is received, looked at, and released again at the end. What this process holds
+//! when it is killed becomes visible again by itself after [`HELD_FOR`].
+
+use std::collections::HashMap;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+use wasq_aws::{Outbound, QueueEndpoint};
+use wasq_protocol::{
+    Clock, DeadLetterAttributes, Delivery, FailureKind, SystemClock, TaskName, Timestamp, parse_duration,
+};
+
+use crate::args::{Dlq, DlqCommand, Purge, Redrive, Select};
+use crate::output::{self, Ended, Progress};
+
+/// How long a letter stays invisible to others while it is looked at.
+const HELD_FOR: Duration = Duration::from_secs(300);
+/// Long enough to ask every one of SQS's servers.
+const EMPTY_POLL: Duration = Duration::from_secs(1);
+
+pub(crate) async fn dlq(args: Dlq, json: bool) -> Result<Ended> {
+    let Dlq { command, queue, dead_letter_url } = args;
+    let address = queue.address()?;
+    let client = address.client().await;
+    let tasks = QueueEndpoint::new(client.clone(), &address.url);
+    let letters = match dead_letter_url {
+        Some(url) => QueueEndpoint::new(client, url),
+        None => tasks
+            .dead_letter_queue()
+            .await
+            .with_context(|| format!("find the dead-letter queue of {}{}", address.url, address.hint()))?,
+    };
+    let mut desk = Desk { tasks, letters, held: HashMap::new() };
+    let done = tokio::select! {
+        done = desk.run(command, json) => done,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted; what was not moved yet is still there")),
+    };
+    desk.release().await;
+    done
+}
+
+/// One letter.
+struct Letter {
+    delivery: Delivery,
+    notes: DeadLetterAttributes,
+}
+
+/// The two queues, and the letters that were taken out to be looked at.
+struct Desk {
+    tasks: QueueEndpoint,
+    letters: QueueEndpoint,
+    /// Receipt handles by the queue's id.
+    held: HashMap<String, String>,
+}
+
+impl Desk {
+    async fn run(&mut self, command: DlqCommand, json: bool) -> Result<Ended> {
+        match command {
+            DlqCommand::Ls(select) => self.ls(&select, json).await,
+            DlqCommand::Show(select) => self.show(&select, json).await,
+            DlqCommand::Redrive(Redrive { select, all }) => {
+                ensure!(all || !select.is_empty(), "redrive which? Name ids or a filter, or --all");
+                self.redrive(&select, json).await
+            }
+            DlqCommand::Purge(Purge { select, all, yes }) => {
+                ensure!(all || !select.is_empty(), "delete which? Name ids or a filter, or --all");
+                self.purge(&select, yes, json).await
+            }
+        }
+    }
+
+    async fn ls(&mut self, select: &Select, json: bool) -> Result<Ended> {
+        let letters = self.read(select).await?;
+        if json {
+            let letters: Vec<_> = letters.iter().map(Letter::summary).collect();
+            output::value(&json!({ "dead_letters": letters }));
+            return Ok(Ended::Well);
+        }
+        if letters.is_empty() {
+            eprintln!("no dead letters{}", if select.is_empty() { "" } else { " that match" });
+            return Ok(Ended::Well);
+        }
+        output::text(&format!(
+            "{:<20}  {:<16}  {:<24}  {:<36}  {:>8}  REASON\n",
+            "FAILED", "KIND", "TASK", "ID", "ATTEMPTS"
+        ));
+        for letter in &letters {
+            let notes = &letter.notes;
+            output::text(&format!(
+                "{:<20}  {:<16}  {:<24}  {:<36}  {:>8}  {}\n",
+                notes.failed.map_or("-".to_owned(), seconds),
+                letter.kind(),
+                letter.task().map_or("-".to_owned(), |task| task.to_string()),
+                letter.id(),
+                notes.attempts.map_or("-".to_owned(), |attempts| attempts.to_string()),
+                first_line(letter.reason()),
+            ));
+        }
+        Ok(Ended::Well)
+    }
+
+    async fn show(&mut self, select: &Select, json: bool) -> Result<Ended> {
+        let letters = self.read(select).await?;
+        if json {
+            let letters: Vec<_> = letters.iter().map(Letter::whole).collect();
+            output::value(&json!({ "dead_letters": letters }));
+            return Ok(Ended::Well);
+        }
+        for letter in &letters {
+            let whole = letter.whole();
+            for (name, value) in whole.as_object().into_iter().flatten() {
+                let text = match value {
+                    Value::Null => continue,
+                    Value::String(text) => text.clone(),
+                    other => other.to_string(),
+                };
+                output::text(&format!("{name:<16}{}\n", text.replace('\n', "\n                ")));
+            }
+            output::text("\n");
+        }
+        Ok(Ended::Well)
+    }
+
+    /// Sends copies into the task queue, then deletes: what dies in between leaves a message in both.
+    async fn redrive(&mut self, select: &Select, json: bool) -> Result<Ended> {
+        let letters = self.read(select).await?;
+        let _progress = Progress::start(format!("redriving {} dead letters", letters.len()));
+        let mut redriven = 0;
+        let mut problems = Vec::new();
+        for batch in letters.chunks(10) {
+            let copies = batch.iter().map(|letter| Outbound {
+                body: letter.delivery.body.clone(),
+                attributes: letter.notes.redriven(&letter.delivery.message_id, &letter.delivery.attributes),
+                group: letter.delivery.group.clone(),
+                deduplication: Some(letter.delivery.receipt.chars().take(128).collect()),
+                ..Outbound::default()
+            });
+            let sent = self.tasks.send(copies.collect()).await;
+            let mut done = Vec::new();
+            for (letter, sent) in batch.iter().zip(sent) {
+                match sent {
+                    Ok(()) => done.push(&letter.delivery),
+                    Err(e) => problems.push(format!("{}: {e:#}; it is still a dead letter", letter.id())),
+                }
+            }
+            redriven += done.len();
+            self.delete(&done, &mut problems, "it is in both queues now").await;
+        }
+        report(json, "redriven", redriven, problems)
+    }
+
+    async fn purge(&mut self, select: &Select, yes: bool, json: bool) -> Result<Ended> {
+        let letters = self.read(select).await?;
+        if !letters.is_empty() && !yes {
+            confirm(letters.len())?;
+        }
+        let mut problems = Vec::new();
+        for batch in letters.chunks(10) {
+            let batch: Vec<_> = batch.iter().map(|letter| &letter.delivery).collect();
+            self.delete(&batch, &mut problems, "it is still there").await;
+        }
+        report(json, "deleted", letters.len() - problems.len(), problems)
+    }
+
+    async fn delete(&mut self, deliveries: &[&Delivery], problems: &mut Vec<String>, so: &str) {
+        let receipts: Vec<String> = deliveries.iter().map(|delivery| delivery.receipt.clone()).collect();
+        for (delivery, deleted) in deliveries.iter().zip(self.letters.delete(&receipts).await) {
+            self.held.remove(&delivery.message_id);
+            if let Err(e) = deleted {
+                problems.push(format!("{}: {e:#}; {so}", delivery.message_id));
+            }
+        }
+    }
+
+    /// Takes every letter into the hand, and returns those that match, the oldest first.
+    async fn read(&mut self, select: &Select) -> Result<Vec<Letter>> {
+        let filter = Filter::new(select)?;
+        let _progress = Progress::start("reading the dead-letter queue".to_owned());
+        let mut matching = Vec::new();
+        loop {
+            let deliveries = self.letters.receive(EMPTY_POLL, HELD_FOR, || SystemClock.now()).await?;
+            let mut news = false;
+            for delivery in deliveries {
+                let known = self.held.insert(delivery.message_id.clone(), delivery.receipt.clone());
+                news |= known.is_none();
+                if known.is_some() {
+                    continue;
+                }
+                let notes = DeadLetterAttributes::read(&delivery.attributes);
+                let letter = Letter { delivery, notes };
+                if filter.matches(&letter) {
+                    matching.push(letter);
+                }
+            }
+            // What comes for the second time was held for too long: everything has been seen.
+            if !news {
+                break;
+            }
+        }
+        matching.sort_by_key(|letter| (letter.notes.failed, letter.id()));
+        for id in &select.ids {
+            ensure!(
+                matching.iter().any(|letter| letter.id() == *id || letter.delivery.message_id == *id),
+                "there is no dead letter {id:?} (that matches)"
+            );
+        }
+        Ok(matching)
+    }
+
+    /// Puts back what is still in the hand.
+    async fn release(&mut self) {
+        let entries: Vec<_> = self.held.drain().map(|(_, receipt)| (receipt, Duration::ZERO)).collect();
+        let failed = self.letters.set_visibility(&entries).await.into_iter().filter(Result::is_err).count();
+        if failed > 0 {
+            eprintln!("wasq: {failed} dead letters stay invisible for {} s", HELD_FOR.as_secs());
+        }
+    }
+}
+
+impl Letter {
+    fn id(&self) -> String {
+        self.delivery.id(self.message().as_ref())
+    }
+
+    fn message(&self) -> Option<wasq_protocol::Message> {
+        wasq_protocol::Message::parse(&self.delivery.body).ok()
+    }
+
+    fn task(&self) -> Option<TaskName> {
+        self.notes.task.clone().or_else(|| self.message().map(|message| message.task))
+    }
+
+    fn kind(&self) -> &'static str {
+        self.notes.kind.map_or("redrive-policy", FailureKind::as_str)
+    }
+
+    fn reason(&self) -> &str {
+        self.notes.reason.as_deref().unwrap_or("received too often, or put here by hand")
+    }
+
+    fn summary(&self) -> Value {
+        let DeadLetterAttributes { attempts, failed, .. } = &self.notes;
+        json!({
+            "id": self.id(),
+            "message_id": self.delivery.message_id,
+            "task": self.task(),
+            "kind": self.kind(),
+            "reason": self.reason(),
+            "attempts": attempts,
+            "failed": failed,
+        })
+    }
+
+    fn whole(&self) -> Value {
+        let DeadLetterAttributes { first_received, digest, history, .. } = &self.notes;
+        let mut whole = self.summary();
+        whole["first_received"] = json!(first_received);
+        whole["digest"] = json!(digest);
+        whole["history"] = if history.is_empty() { Value::Null } else { json!(history) };
+        whole["body"] = json!(self.delivery.body);
+        whole
+    }
+}
+
+/// What a letter must be to be meant.
+struct Filter<'a> {
+    select: &'a Select,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+}
+
+impl<'a> Filter<'a> {
+    fn new(select: &'a Select) -> Result<Self> {
+        let time = |option: &str, text: &Option<String>| {
+            text.as_deref().map(|text| time(text).with_context(|| option.to_owned())).transpose()
+        };
+        Ok(Self { select, since: time("--since", &select.since)?, until: time("--until", &select.until)? })
+    }
+
+    fn matches(&self, letter: &Letter) -> bool {
+        let Select { ids, task, kind, reason, since: _, until: _ } = self.select;
+        let id = letter.id();
+        let within = |failed: Timestamp| {
+            self.since.is_none_or(|since| failed >= since) && self.until.is_none_or(|until| failed < until)
+        };
+        (ids.is_empty() || ids.iter().any(|wanted| *wanted == id || *wanted == letter.delivery.message_id))
+            && task.as_ref().is_none_or(|task| letter.task().as_ref() == Some(task))
+            && (kind.is_empty() || kind.iter().any(|kind| kind == letter.kind()))
+            && reason.as_ref().is_none_or(|text| letter.reason().contains(text))
+            && (self.since.is_none() && self.until.is_none() || letter.notes.failed.is_some_and(within))
+    }
+}
+
+/// A point in time, or how long ago it was.
+fn time(text: &str) -> Result<Timestamp> {
+    if let Ok(ago) = parse_duration(text) {
+        return Ok(SystemClock.now().minus(ago));
+    }
+    match text.parse() {
+        Ok(time) => Ok(time),
+        Err(_) => {
+            bail!("{text:?} is neither a time such as \"2026-11-23T08:30:00Z\" nor a duration such as \"2h\"")
+        }
+    }
+}
+
+fn seconds(time: Timestamp) -> String {
+    let text = time.to_string();
+    text.split_once('.').map_or(text.clone(), |(seconds, _)| format!("{seconds}Z"))
+}
+
+fn first_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    if line.chars().count() > 100 {
+        line.chars().take(97).chain("...".chars()).collect()
+    } else {
+        line.to_owned()
+    }
+}
+
+/// Asks before something is deleted for good.
+fn confirm(count: usize) -> Result<()> {
+    ensure!(
+        std::io::stdin().is_terminal(),
+        "{count} dead letters would be deleted for good: say so by --yes"
+    );
+    eprint!("delete {count} dead letters for good? [y/N] ");
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).context("read the answer")?;
+    ensure!(answer.trim().eq_ignore_ascii_case("y"), "nothing was deleted");
+    Ok(())
+}
+
+fn report(json: bool, what: &str, count: usize, problems: Vec<String>) -> Result<Ended> {
+    if json {
+        output::value(&json!({ what: count, "problems": problems }));
+    } else {
+        eprintln!("{what}: {count}");
+    }
+    problems.iter().for_each(|problem| eprintln!("wasq: {problem}"));
+    Ok(if problems.is_empty() { Ended::Well } else { Ended::InPart })
+}
