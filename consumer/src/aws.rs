@@ -28,6 +28,9 @@ pub struct Config {
     pub mode: Mode,
     /// `WASQ_RECEIVERS`: receives at once while there is a backlog; default 8.
     pub receivers: usize,
+    /// A quarter of `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`, which Lambda sets, in MB: as much as messages may take, because they
+    /// are there a few times while they are handed over.
+    pub held_bytes_max: u64,
     /// `WASQ_IN_FLIGHT_MAX`: default 1000.
     pub in_flight_max: u64,
 }
@@ -42,6 +45,7 @@ impl Config {
             lease: vars.duration_or("WASQ_LEASE", Duration::from_secs(120))?,
             mode: vars.parse_or("WASQ_MODE", Mode::Window)?,
             receivers: vars.parse_or("WASQ_RECEIVERS", 8)?,
+            held_bytes_max: vars.parse_or::<u64>("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 128)? * (1 << 20) / 4,
             in_flight_max: vars.parse_or("WASQ_IN_FLIGHT_MAX", 1000)?,
         })
     }
@@ -84,6 +88,7 @@ impl Function {
             mode: self.config.mode,
             until: deadline,
             receivers: self.config.receivers,
+            held_bytes_max: self.config.held_bytes_max,
             in_flight_max: self.config.in_flight_max,
         };
         let started = SystemClock.now();

@@ -41,6 +41,9 @@ pub struct DrainSettings {
     pub until: Timestamp,
     /// Receives that run at once while there is a backlog; an idle queue is polled by one.
     pub receivers: usize,
+    /// About how many bytes of messages it may hold at once; the first receiver works in any case. Messages take a few
+    /// times their size while they are handed over.
+    pub held_bytes_max: u64,
     /// Messages in flight, by anyone, at which it stops receiving: what the workers can hold.
     pub in_flight_max: u64,
 }
@@ -94,7 +97,14 @@ pub async fn drain<S: Source, I: Invoker, C: Clock>(
     clock: &C,
     settings: DrainSettings,
 ) -> Summary {
-    let drain = Drain { source, invoker, clock, settings, room: AtomicU64::new(0) };
+    let drain = Drain {
+        source,
+        invoker,
+        clock,
+        settings,
+        room: AtomicU64::new(0),
+        largest_receive: AtomicU64::new(0),
+    };
     let mut summary = Summary::default();
     let mut receivers = FuturesUnordered::new();
     receivers.push(drain.turn(Patience::Waits));
@@ -109,10 +119,12 @@ pub async fn drain<S: Source, I: Invoker, C: Clock>(
         match patience {
             // The first receiver goes on; further ones only help while there is a backlog.
             Patience::Waits if !over => receivers.push(drain.turn(Patience::Waits)),
-            Patience::Helps if moved => receivers.push(drain.turn(Patience::Helps)),
+            Patience::Helps if moved && receivers.len() < drain.receivers_max() => {
+                receivers.push(drain.turn(Patience::Helps));
+            }
             _ => {}
         }
-        if full && receivers.len() < drain.settings.receivers {
+        if full && receivers.len() < drain.receivers_max() {
             receivers.push(drain.turn(Patience::Helps));
         }
     }
@@ -126,6 +138,8 @@ struct Drain<'a, S, I, C> {
     settings: DrainSettings,
     /// How many more messages may be received before looking again at what is in flight.
     room: AtomicU64,
+    /// The most bytes of messages that one receive has brought.
+    largest_receive: AtomicU64,
 }
 
 /// Whether a receiver waits for messages or only helps with a backlog.
@@ -147,6 +161,14 @@ impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
     fn left(&self) -> Duration {
         let end = self.settings.until.minus(END_MARGIN);
         Duration::from_secs(end.since(self.clock.now()).as_secs())
+    }
+
+    /// How many receivers there may be: as many as were asked for, if each of them may bring as much as the largest
+    /// receive so far.
+    fn receivers_max(&self) -> usize {
+        let largest = self.largest_receive.load(Ordering::Relaxed).max(1);
+        let fit = usize::try_from(self.settings.held_bytes_max / largest).unwrap_or(usize::MAX);
+        self.settings.receivers.min(fit)
     }
 
     /// Waits until there is room for more messages in flight, or the time is up.
@@ -190,6 +212,8 @@ impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
             }
         };
         did.received = deliveries.len() as u64;
+        let bytes: usize = deliveries.iter().map(|delivery| delivery.body.len()).sum();
+        self.largest_receive.fetch_max(bytes as u64, Ordering::Relaxed);
         let full = deliveries.len() == 10;
         // Two receivers may take a little more than there was room for; it is a cap on load, not a promise.
         let taken = |room: u64| Some(room.saturating_sub(did.received));

@@ -67,6 +67,7 @@ const RETENTION_SECONDS: u32 = 1_209_600;
 /// lease lasts is better left in the queue.
 const IN_FLIGHT_PER_PLACE: u64 = 2;
 const RECEIVERS: usize = 4;
+const HELD_BYTES_MAX: u64 = 64 << 20;
 const MODULES_MAX: usize = 256;
 
 impl Stack {
@@ -225,6 +226,7 @@ async fn consume(
             mode: Mode::Window,
             until: SystemClock.now().plus(TICK),
             receivers: RECEIVERS,
+            held_bytes_max: HELD_BYTES_MAX,
             in_flight_max,
         };
         let clock = UntilStopped(stopping.clone());

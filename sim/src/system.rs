@@ -56,6 +56,7 @@ async fn schedule(world: Arc<World>, lambda: Arc<Lambda>, mode: Mode) {
                 mode,
                 until: world.now().plus(CONSUMER_TIME),
                 receivers: 4,
+                held_bytes_max: 32 << 20,
                 in_flight_max: IN_FLIGHT_MAX,
             };
             let started = world.now();

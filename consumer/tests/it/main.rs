@@ -36,6 +36,8 @@ struct State {
     answer: Option<fn(String) -> InvokeError>,
     /// The batches that were accepted, by their sizes.
     batches: Vec<usize>,
+    /// Invokes that are under way, and the most there were at once.
+    busy: (u32, u32),
 }
 
 impl World {
@@ -52,7 +54,8 @@ impl World {
     async fn drain(&self, mode: Mode, seconds: u64) -> (Summary, Duration) {
         let started = Instant::now();
         let until = Timestamp::from_ms(seconds * 1000);
-        let settings = DrainSettings { mode, until, receivers: 3, in_flight_max: 100 };
+        let settings =
+            DrainSettings { mode, until, receivers: 3, held_bytes_max: 32 << 20, in_flight_max: 100 };
         let summary = drain(self, self, &Virtual(started), settings).await;
         (summary, started.elapsed())
     }
@@ -109,6 +112,12 @@ impl Source for World {
 
 impl Invoker for World {
     async fn invoke(&self, event: String) -> Result<(), InvokeError> {
+        self.state(|state| {
+            state.busy.0 += 1;
+            state.busy.1 = state.busy.1.max(state.busy.0);
+        });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        self.state(|state| state.busy.0 -= 1);
         assert!(event.len() <= 1 << 20, "Lambda takes 1 MiB, not {} bytes", event.len());
         let WorkerEvent::Batch(batch) =
             WorkerEvent::parse(&event, Timestamp::from_ms(0)).expect("a worker event")
@@ -217,6 +226,26 @@ async fn it_waits_while_too_much_is_in_flight() {
     let (summary, took) = world.drain(Mode::UntilEmpty, 60).await;
     assert_eq!(summary.handed_over, 10);
     assert!(took > Duration::from_secs(5), "it did not wait: {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_holds_no_more_than_its_memory_takes() {
+    // Each receive brings 900 kB.
+    for (held_bytes_max, at_once) in [(32 << 20, 3), (2 << 20, 2), (1000, 1)] {
+        let world = World::default();
+        let body = format!("{{\"task\": \"a\", \"params\": \"{}\"}}", "x".repeat(90_000));
+        world.state(|state| state.waiting = (0..90).map(|i| delivery(&i.to_string(), &body)).collect());
+        let until = Timestamp::from_ms(60_000);
+        let settings = DrainSettings {
+            mode: Mode::UntilEmpty,
+            until,
+            receivers: 3,
+            held_bytes_max,
+            in_flight_max: 1000,
+        };
+        let summary = drain(&world, &world, &Virtual(Instant::now()), settings).await;
+        assert_eq!((summary.handed_over, world.state(|state| state.busy.1)), (90, at_once));
+    }
 }
 
 #[tokio::test(start_paused = true)]

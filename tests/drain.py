@@ -1,0 +1,139 @@
+"""How fast one run of the consumer drains a queue, beside a plain receive-delete loop of the same client: `cargo xtask drain`.
+
+Both are processes of their own, on the same SQS endpoint (that of `wasq dev`, and MiniStack's), one after the other, several times.
+A run of the consumer counts from the moment when it gets its invoke until Lambda has accepted the last message.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from chaos import Process, answers, dev_process, free_port
+from conftest import CREDENTIALS, ROOT, aws_client
+from lambda_stand_in import StandIn
+
+RELEASE = ROOT / "target" / "release"
+RECEIVERS = 8
+
+
+def fill(sqs, name, count):
+    """A new queue with so many messages."""
+    queue = sqs.create_queue(QueueName=name, Attributes={"VisibilityTimeout": "3600"})["QueueUrl"]
+    for first in range(0, count, 10):
+        entries = [
+            {"Id": str(i), "MessageBody": json.dumps({"task": "hello", "params": {"number": first + i}})} for i in range(10)
+        ]
+        assert not sqs.send_message_batch(QueueUrl=queue, Entries=entries).get("Failed")
+    return queue
+
+
+def environment(url, stand_in):
+    services = f"http://127.0.0.1:{stand_in.port}"
+    return {
+        **CREDENTIALS,
+        "PATH": os.environ["PATH"],
+        "AWS_REGION": CREDENTIALS["AWS_DEFAULT_REGION"],
+        "AWS_ENDPOINT_URL": services,
+        "AWS_ENDPOINT_URL_SQS": url,
+    }
+
+
+def plain(url, queue, stand_in, loops):
+    command = [RELEASE / "examples" / "plain_loop", queue, str(loops)]
+    did = json.loads(subprocess.check_output(command, env=environment(url, stand_in)))
+    return did["messages"] / did["seconds"], did["messages"]
+
+
+def consumer(url, queue, stand_in, folder):
+    """One run of the real consumer, until the queue is empty."""
+    function = {
+        "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{stand_in.runtime_ports['wasq-consumer']}",
+        "AWS_LAMBDA_FUNCTION_NAME": "wasq-consumer",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
+        "AWS_LAMBDA_FUNCTION_VERSION": "1",
+        "WASQ_LOG": "info",
+        "WASQ_QUEUE_URL": queue,
+        "WASQ_DEAD_LETTER_URL": queue,
+        "WASQ_WORKER_FUNCTION": "wasq-worker",
+        "WASQ_LEASE": "1h",
+        "WASQ_IN_FLIGHT_MAX": "1000000",
+        "WASQ_RECEIVERS": str(RECEIVERS),
+        "WASQ_MODE": "until-empty",
+    }
+    answered = len(stand_in.answers)
+    process = Process(
+        "wasq-consumer", [RELEASE / "wasq-consumer"], folder / "consumer.log", environment(url, stand_in) | function
+    )
+    try:
+        # As a warm function: it waits for its invoke.
+        time.sleep(0.5)
+        stand_in.invoke("wasq-consumer")
+        while len(stand_in.answers) == answered:
+            time.sleep(0.01)
+    finally:
+        process.end()
+    _, kind, answer = stand_in.answers[-1]
+    assert kind == "response" and answer["received"] == answer["handed_over"], answer
+    seconds = stand_in.last_accept["wasq-worker"] - stand_in.handed["wasq-consumer"]
+    return answer["received"] / seconds, answer["received"]
+
+
+def compare(name, url, stand_in, folder, options):
+    sqs = aws_client("sqs", url)
+    ways = {
+        "plain loop": lambda queue: plain(url, queue, stand_in, 1),
+        f"{RECEIVERS} plain loops": lambda queue: plain(url, queue, stand_in, RECEIVERS),
+        "consumer": lambda queue: consumer(url, queue, stand_in, folder),
+    }
+    rates = {way: [] for way in ways}
+    for round_ in range(options.rounds):
+        for number, (way, measure) in enumerate(ways.items()):
+            queue = fill(sqs, f"drain-{round_}-{number}", options.messages)
+            rate, messages = measure(queue)
+            assert messages == options.messages, (way, messages)
+            rates[way].append(rate)
+            sqs.delete_queue(QueueUrl=queue)
+    print(f"\n{name}: {options.messages} messages, median of {options.rounds} rounds")
+    ours = statistics.median(rates["consumer"])
+    for way, measured in rates.items():
+        rate = statistics.median(measured)
+        spread = f"{min(measured):,.0f} - {max(measured):,.0f}"
+        print(f"  {way:<16} {rate:>9,.0f} messages/s   ({spread})   consumer: {ours / rate:.2f} of it", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="cargo xtask drain", description=__doc__)
+    parser.add_argument("--messages", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="wasq-drain-"))
+    stand_in = StandIn({"wasq-consumer": 600, "wasq-worker": 60}, folder)
+    port, cloud_port = free_port(), free_port()
+    (folder / "tasks").mkdir()
+    dev = dev_process(folder, port, RELEASE)
+    stack = {
+        "PATH": os.environ["PATH"], "HOME": str(folder), "TMPDIR": str(folder), "GATEWAY_PORT": str(cloud_port),
+        "BIND_HOST": "127.0.0.1", "SERVICES": "sqs", "SFTP_ENABLED": "0", "IOT_MTLS_ENABLED": "0", "LOG_LEVEL": "WARNING",
+    }  # fmt: skip
+    cloud = Process("MiniStack", [Path(sys.executable).with_name("ministack")], folder / "ministack.log", stack)
+    try:
+        answers(f"http://127.0.0.1:{port}/", dev)
+        answers(f"http://127.0.0.1:{cloud_port}/_ministack/health", cloud)
+        compare("SQS endpoint of wasq dev", f"http://127.0.0.1:{port}", stand_in, folder, options)
+        compare("MiniStack", f"http://127.0.0.1:{cloud_port}", stand_in, folder, options)
+    finally:
+        dev.end()
+        cloud.end()
+        stand_in.close()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""A small stand-in for what surrounds our Lambda binaries, for tests that kill them: Lambda's runtime API and asynchronous
+invoke, GET of S3 on a folder, and a counter of visits that take a while. One thread, on loopback.
+
+It keeps Lambda's promises and no more: an event is handed to one process, once, and is gone if that process dies.
+"""
+
+import asyncio
+import collections
+import json
+import random
+import threading
+import time
+import uuid
+from pathlib import Path
+
+
+class StandIn:
+    """The servers. `visits` counts GETs of /visit/ID by id; `registry` is the folder behind the bucket of that name."""
+
+    def __init__(self, timeouts, registry):
+        self.timeouts = timeouts
+        self.registry = Path(registry)
+        self.visits = collections.Counter()
+        self.answers = []
+        self.accepted = collections.Counter()
+        # When an event of a function was accepted, and handed to a process, last.
+        self.last_accept, self.handed = {}, {}
+        self.runtime_ports = {}
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        self._ready.wait()
+
+    def invoke(self, function, payload=b"{}"):
+        """An asynchronous invoke, as the scheduler makes it."""
+        self._loop.call_soon_threadsafe(self._accept, function, payload)
+
+    def waiting(self, function):
+        """Events that no process has taken yet."""
+        return self._events[function].qsize()
+
+    def close(self):
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def _run(self):
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._start())
+        self._ready.set()
+        self._loop.run_forever()
+
+    async def _start(self):
+        self._events = {name: asyncio.Queue() for name in self.timeouts}
+        server = await asyncio.start_server(self._services, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        self._servers = [server]
+        for name in self.timeouts:
+            # A port for each function, because its processes do not say which one they belong to.
+            serve = lambda reader, writer, name=name: self._runtime(name, reader, writer)
+            server = await asyncio.start_server(serve, "127.0.0.1", 0)
+            self.runtime_ports[name] = server.sockets[0].getsockname()[1]
+            self._servers.append(server)
+
+    def _accept(self, function, payload):
+        self.accepted[function] += 1
+        self.last_accept[function] = time.monotonic()
+        self._events[function].put_nowait(payload)
+
+    async def _services(self, reader, writer):
+        async for method, path, body in requests(reader, writer):
+            if path.startswith("/visit/"):
+                # Work with an effect in its middle: a kill may come before, between, or after it.
+                await asyncio.sleep(random.uniform(0, 0.1))
+                self.visits[path.removeprefix("/visit/")] += 1
+                await asyncio.sleep(random.uniform(0, 0.1))
+                respond(writer, 200, b"seen")
+            elif path.startswith("/2015-03-31/functions/"):
+                self._accept(path.split("/")[3], body)
+                respond(writer, 202)
+            elif path.startswith("/registry/"):
+                # S3's path style: /BUCKET/KEY, and what the SDK adds behind a question mark.
+                file = self.registry / path.removeprefix("/registry/").split("?")[0]
+                if file.is_file():
+                    respond(writer, 200, file.read_bytes())
+                else:
+                    respond(writer, 404, b"<Error><Code>NoSuchKey</Code><Message>no such key</Message></Error>")
+            else:
+                respond(writer, 400, f"{method} {path} is not served here".encode())
+
+    async def _runtime(self, function, reader, writer):
+        async for method, path, body in requests(reader, writer):
+            if path.endswith("/invocation/next"):
+                payload = await self._next(function, reader)
+                if payload is None:
+                    return
+                self.handed[function] = time.monotonic()
+                headers = {
+                    "Lambda-Runtime-Aws-Request-Id": str(uuid.uuid4()),
+                    "Lambda-Runtime-Deadline-Ms": str(int((time.time() + self.timeouts[function]) * 1000)),
+                    "Lambda-Runtime-Invoked-Function-Arn": f"arn:aws:lambda:us-east-1:000000000000:function:{function}",
+                    "Content-Type": "application/json",
+                }
+                respond(writer, 200, payload, headers)
+            elif method == "POST":
+                self.answers.append((function, path.rsplit("/", 1)[1], json.loads(body or b"null")))
+                respond(writer, 202)
+            else:
+                respond(writer, 404)
+
+    async def _next(self, function, reader):
+        """The next event; None if the process that waits for it is gone."""
+        event = asyncio.ensure_future(self._events[function].get())
+        gone = asyncio.ensure_future(reader.read(1))
+        await asyncio.wait({event, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if gone.done():
+            if event.done():
+                self._events[function].put_nowait(event.result())
+            event.cancel()
+            return None
+        gone.cancel()
+        await asyncio.wait({gone})
+        return event.result()
+
+
+async def requests(reader, writer):
+    """The requests of one connection: method, path and body."""
+    try:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            first, *lines = head.decode("latin-1").split("\r\n")
+            method, path, _ = first.split(" ", 2)
+            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+            body = await reader.readexactly(int(headers.get("content-length", 0)))
+            yield method, path, body
+            await writer.drain()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    finally:
+        writer.close()
+
+
+def respond(writer, status, body=b"", headers=()):
+    lines = [f"HTTP/1.1 {status} -", f"Content-Length: {len(body)}", *(f"{k}: {v}" for k, v in dict(headers).items())]
+    writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
