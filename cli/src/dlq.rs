@@ -11,7 +11,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use wasq_aws::{Outbound, QueueEndpoint};
 use wasq_protocol::{
-    Clock, DeadLetterAttributes, Delivery, FailureKind, SystemClock, TaskName, Timestamp, parse_duration,
+    Clock, DeadLetterAttributes, Delivery, EarlierEnd, FailureKind, SystemClock, TaskName, Timestamp,
+    parse_duration,
 };
 
 use crate::args::{Dlq, DlqCommand, Purge, Redrive, Select};
@@ -110,18 +111,8 @@ impl Desk {
             output::value(&json!({ "dead_letters": letters }));
             return Ok(Ended::Well);
         }
-        for letter in &letters {
-            let whole = letter.whole();
-            for (name, value) in whole.as_object().into_iter().flatten() {
-                let text = match value {
-                    Value::Null => continue,
-                    Value::String(text) => text.clone(),
-                    other => other.to_string(),
-                };
-                output::text(&format!("{name:<16}{}\n", text.replace('\n', "\n                ")));
-            }
-            output::text("\n");
-        }
+        let texts: Vec<_> = letters.iter().map(Letter::text).collect();
+        output::text(&texts.join("\n"));
         Ok(Ended::Well)
     }
 
@@ -253,6 +244,37 @@ impl Letter {
             "attempts": attempts,
             "failed": failed,
         })
+    }
+
+    /// For people: what matters first.
+    fn text(&self) -> String {
+        let DeadLetterAttributes { attempts, first_received, failed, digest, history, .. } = &self.notes;
+        let end = |end: &EarlierEnd| {
+            let EarlierEnd { kind, reason, attempts, failed, digest: _ } = end;
+            let kind = kind.map_or("redrive-policy", FailureKind::as_str);
+            let at = failed.map_or_else(String::new, |failed| format!("{} ", seconds(failed)));
+            format!("{at}{kind} after {attempts} attempts: {reason}")
+        };
+        let history = history.iter().map(end).collect::<Vec<_>>().join("\n");
+        let id = self.id();
+        let other_id = Some(&self.delivery.message_id).filter(|message_id| **message_id != id);
+        let lines = [
+            ("id", Some(id.clone())),
+            ("message id", other_id.cloned()),
+            ("task", self.task().map(|task| task.to_string())),
+            ("kind", Some(self.kind().to_owned())),
+            ("reason", Some(self.reason().to_owned())),
+            ("attempts", attempts.map(|attempts| attempts.to_string())),
+            ("first received", first_received.map(seconds)),
+            ("failed", failed.map(seconds)),
+            ("module", digest.map(|digest| digest.to_string())),
+            ("earlier ends", Some(history).filter(|history| !history.is_empty())),
+            ("body", Some(self.delivery.body.clone())),
+        ];
+        let line = |(name, text): (&str, Option<String>)| {
+            Some(format!("{name:<16}{}\n", text?.replace('\n', &format!("\n{:16}", ""))))
+        };
+        lines.into_iter().filter_map(line).collect()
     }
 
     fn whole(&self) -> Value {

@@ -132,3 +132,129 @@ impl Leases {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use anyhow::{Result, bail};
+    use wasq_engine::Child;
+    use wasq_protocol::{DeadLetter, Timestamp};
+
+    use super::*;
+
+    const LENGTH: Duration = Duration::from_secs(60);
+
+    /// A queue whose calls take a while and fail so often before they work.
+    struct Slow {
+        takes: Duration,
+        failures: AtomicU32,
+        calls: AtomicU32,
+    }
+
+    impl Slow {
+        fn new(takes: Duration, failures: u32) -> Self {
+            Self { takes, failures: AtomicU32::new(failures), calls: AtomicU32::new(0) }
+        }
+
+        fn calls(&self) -> u32 {
+            self.calls.load(Ordering::Relaxed)
+        }
+    }
+
+    impl Queue for Slow {
+        async fn set_visibility(&self, entries: Vec<Visibility>) -> Vec<Result<()>> {
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(self.takes).await;
+            let left = self.failures.load(Ordering::Relaxed);
+            self.failures.store(left.saturating_sub(1), Ordering::Relaxed);
+            let answer = || if left > 0 { bail!("as told") } else { Ok(()) };
+            entries.iter().map(|_| answer()).collect()
+        }
+
+        async fn delete(&self, _: Vec<String>) -> Vec<Result<()>> {
+            unreachable!("leases are only extended")
+        }
+
+        async fn send(&self, _: Vec<Child>) -> Vec<Result<()>> {
+            unreachable!("leases are only extended")
+        }
+
+        async fn send_dead_letters(&self, _: Vec<(Delivery, DeadLetter)>) -> Vec<Result<()>> {
+            unreachable!("leases are only extended")
+        }
+    }
+
+    struct Still;
+
+    impl Clock for Still {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_ms(0)
+        }
+    }
+
+    fn leases(receipts: &[&str]) -> Leases {
+        let delivery = |receipt: &&str| Delivery {
+            message_id: (*receipt).to_owned(),
+            receipt: (*receipt).to_owned(),
+            body: String::new(),
+            receive_count: 1,
+            lease_until: Timestamp::from_ms(0).plus(LENGTH),
+            first_received: Timestamp::from_ms(0),
+            attributes: Default::default(),
+            group: None,
+        };
+        Leases::new(&receipts.iter().map(delivery).collect::<Vec<_>>(), LENGTH, &Still)
+    }
+
+    /// Works for so long, then releases; returns whether the lease was still held, and when that was known.
+    async fn work(leases: &Leases, queue: &Slow, seconds: u64) -> (Held, Duration) {
+        let started = Instant::now();
+        let worked = async {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            leases.release("a").await
+        };
+        tokio::select! {
+            held = worked => (held, started.elapsed()),
+            () = leases.extend(queue) => unreachable!("extending never ends"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn long_work_keeps_its_lease_with_few_calls() {
+        let queue = Slow::new(Duration::from_millis(20), 0);
+        let (held, _) = work(&leases(&["a", "b"]), &queue, 600).await;
+        // Both in one call, each time when half of the lease is left.
+        assert_eq!((held, queue.calls()), (Held::Still, 19));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_verdict_waits_for_an_extension_that_is_under_way() {
+        let queue = Slow::new(Duration::from_secs(5), 0);
+        let (held, took) = work(&leases(&["a"]), &queue, 32).await;
+        assert_eq!((held, took.as_secs()), (Held::Still, 35));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_extension_that_hangs_holds_a_verdict_for_a_quarter_of_the_lease() {
+        let queue = Slow::new(Duration::from_secs(1000), 0);
+        let (held, took) = work(&leases(&["a"]), &queue, 32).await;
+        assert_eq!((held, took.as_secs()), (Held::Still, 45));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_extension_that_fails_is_tried_again() {
+        let queue = Slow::new(Duration::from_millis(20), 3);
+        let (held, _) = work(&leases(&["a"]), &queue, 90).await;
+        assert_eq!((held, queue.calls()), (Held::Still, 5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_cannot_be_extended_is_lost() {
+        let queue = Slow::new(Duration::from_millis(20), u32::MAX);
+        let (held, _) = work(&leases(&["a"]), &queue, 61).await;
+        assert_eq!(held, Held::Lost);
+        let calls = queue.calls();
+        assert!((3..10).contains(&calls), "{calls} calls");
+    }
+}

@@ -95,7 +95,10 @@ impl Source for SimSource {
         Ok(handed.into_iter().map(delivery).collect())
     }
 
-    async fn give_back(&self, entries: Vec<(String, Duration)>) -> Vec<Result<()>> {
+    async fn give_back(&self, mut entries: Vec<(String, Duration)>) -> Vec<Result<()>> {
+        if self.0.world.scenario.mutation == Some(Mutation::GivenBackAtOnce) {
+            entries.iter_mut().for_each(|(_, after)| *after = Duration::ZERO);
+        }
         set_visibility(&self.0, entries).await
     }
 

@@ -11,7 +11,7 @@ use wasq_runtime::{Answer, Parts, Worker, WorkerSettings};
 use crate::adapters::{Nobody, SimPorts, SimRegistry, WorkerQueue, fingerprint};
 use crate::process::{Kind, Process};
 use crate::script::ScriptRunner;
-use crate::world::{LEASE, Mutation, State, World};
+use crate::world::{LEASE, Mutation, Scenario, State, Weather, World};
 
 /// The worker's function.
 pub struct Lambda {
@@ -30,6 +30,8 @@ struct Environment {
 const CONCURRENCY: usize = 120;
 /// An event that waits for longer is dropped: the function's maximum event age, the shortest that Lambda has.
 const EVENT_AGE_MAX: Duration = Duration::from_secs(60);
+/// How long a busy function refuses everything.
+const BUSY_FOR: Duration = Duration::from_secs(8 * 3600);
 /// When an invoke is cut off.
 const INVOKE_TIME: Duration = Duration::from_secs(300);
 
@@ -40,9 +42,13 @@ impl Lambda {
 
     /// Whether the function refuses asynchronous invokes at this moment: in a storm, some of the time.
     pub fn refuses(&self) -> bool {
-        let now = self.world.now();
-        let seed = self.world.scenario.seed;
-        self.world.state(|state| state.storm) && (now.ms() / 15_000 + seed).is_multiple_of(9)
+        let Scenario { seed, weather, .. } = self.world.scenario;
+        let quarters = self.world.age().as_secs() / 15;
+        match weather {
+            Weather::Calm => false,
+            Weather::Stormy => self.world.state(|state| state.storm) && (quarters + seed).is_multiple_of(9),
+            Weather::Busy => self.world.age() < BUSY_FOR,
+        }
     }
 
     /// Accepts an event for later. It may be dropped, come late, or come twice.

@@ -62,6 +62,8 @@ pub enum Weather {
     Calm,
     /// Everything does, until some minutes after the last message was sent.
     Stormy,
+    /// Lambda has no room for hours; nothing else goes wrong.
+    Busy,
 }
 
 /// How the queue is drained.
@@ -106,13 +108,15 @@ pub enum Mutation {
     EagerChildren,
     /// Deliveries are taken up whose leases are over.
     StaleLeasesTaken,
-    /// A message that was given up is not given back or deleted, but made invisible for ever.
+    /// A message that is to be tried again is made invisible for as long as SQS allows.
     NeverGivenBack,
+    /// What a busy worker does not take is visible again at once.
+    GivenBackAtOnce,
 }
 
 impl Mutation {
     /// Every mistake.
-    pub const ALL: [Mutation; 10] = [
+    pub const ALL: [Mutation; 11] = [
         Mutation::DeleteOnHandOver,
         Mutation::NoHeartbeat,
         Mutation::DeleteBeforeDeadLetter,
@@ -123,6 +127,7 @@ impl Mutation {
         Mutation::EagerChildren,
         Mutation::StaleLeasesTaken,
         Mutation::NeverGivenBack,
+        Mutation::GivenBackAtOnce,
     ];
 }
 
@@ -243,6 +248,11 @@ impl World {
 
     pub fn now(&self) -> Timestamp {
         self.clock().now()
+    }
+
+    /// How long the world has been there.
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// Looks at the state, or changes it. Nothing else happens meanwhile.

@@ -32,13 +32,37 @@ fn a_seed_is_a_world() {
     assert_ne!(format!("{:?}", run(Scenario::of_seed(1))), format!("{:?}", run(Scenario::of_seed(6))));
 }
 
+/// Where a mistake must show: in any weather, but for one.
+fn weather_for(mutation: Mutation, seed: u64) -> Scenario {
+    match mutation {
+        Mutation::GivenBackAtOnce => busy(seed),
+        _ => Scenario::of_seed(seed),
+    }
+}
+
+fn busy(seed: u64) -> Scenario {
+    let drain = if seed.is_multiple_of(2) { Mode::Window } else { Mode::UntilEmpty };
+    // Few, so that each of them is received again and again.
+    Scenario { tasks: 20, weather: Weather::Busy, drain: Drain::Schedule(drain), ..Scenario::of_seed(seed) }
+}
+
+#[test]
+fn a_worker_that_is_busy_for_hours_costs_no_healthy_message() {
+    for seed in [1, 2] {
+        let report = run(busy(seed));
+        assert!(report.violations.is_empty(), "{:#?}", report.violations);
+        assert_eq!((report.totals.lost, report.totals.redriven), (0, 0));
+        assert!(report.slowest_start > Duration::from_secs(8 * 3600), "{:?}", report.slowest_start);
+    }
+}
+
 /// Worlds in which a mistake must show.
 const WORLDS: u64 = 40;
 
 #[test]
 fn every_mistake_is_seen() {
     for mutation in Mutation::ALL {
-        let mutated = |seed| Scenario { mutation: Some(mutation), ..Scenario::of_seed(seed) };
+        let mutated = |seed| Scenario { mutation: Some(mutation), ..weather_for(mutation, seed) };
         let seen = (1..=WORLDS).find_map(|seed| run(mutated(seed)).violations.into_iter().next());
         assert!(seen.is_some(), "{mutation:?} went unseen in {WORLDS} worlds");
         eprintln!("{mutation:?}: {}", seen.unwrap_or_default());
