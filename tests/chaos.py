@@ -6,8 +6,8 @@ Real processes, real queues, a real guest whose every run is counted by a server
   own queue       the Lambda binaries as processes of their own on the SQS endpoint of `wasq dev`
   MiniStack       the same on an SQS that is not ours
 
-A message counts as accepted when SendMessageBatch has answered for it. In the end it must have been run or be in the dead-letter
-queue, and the task queue must be empty.
+A message counts as accepted when SendMessageBatch has answered for it. In the end a run of it must have come to
+its end or it must be in the dead-letter queue, as it was meant to; and the task queue must be empty.
 """
 
 import argparse
@@ -184,7 +184,7 @@ def strike(scenario, options, victims, recover, sqs, queue_url, dead_letter_url,
     dead = dead_letters(sqs, dead_letter_url)
     wanted = sender.visiting | sender.children
     visits = stand_in.visits
-    lost = sorted(name for name in wanted if not visits[name] and name not in dead)
+    lost = sorted(name for name in wanted if not stand_in.done[name] and name not in dead)
     lost += sorted(name for name in sender.dying if name not in dead)
     return {
         "scenario": scenario,
@@ -192,10 +192,11 @@ def strike(scenario, options, victims, recover, sqs, queue_url, dead_letter_url,
         "messages": options.messages,
         "children": len(sender.children),
         "kills": dict(collections.Counter({v.kind: sum(w.kills for w in victims if w.kind == v.kind) for v in victims})),
-        "runs counted": sum(visits[name] for name in wanted),
-        "duplicates": sum(max(0, visits[name] - 1) for name in wanted),
+        "runs begun": sum(visits[name] for name in wanted),
+        "runs cut off": sum(visits[name] - stand_in.done[name] for name in wanted),
+        "duplicates": sum(max(0, stand_in.done[name] - 1) for name in wanted),
         "dead letters": dict(collections.Counter(dead.values())),
-        "healthy among them": len([name for name in dead if name in wanted and not visits[name]]),
+        "healthy among them": len([name for name in dead if name in wanted]),
         "waiting": sum(counts(sqs, queue_url)),
         "lost": len(lost),
         "which": lost[:10],
@@ -241,7 +242,7 @@ def lambda_binaries(scenario, folder, options, sqs_url, stand_in, also=()):
     sqs = aws_client("sqs", sqs_url)
     dead = sqs.create_queue(QueueName="chaos-dead", Attributes={"MessageRetentionPeriod": "1209600"})["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 200})
+    redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 1000})
     attributes = {"VisibilityTimeout": str(LEASE_SECONDS), "RedrivePolicy": redrive}
     queue = sqs.create_queue(QueueName="chaos", Attributes=attributes)["QueueUrl"]
     services = f"http://127.0.0.1:{stand_in.port}"

@@ -1,7 +1,8 @@
 """How fast one run of the consumer drains a queue, beside a plain receive-delete loop of the same client: `cargo xtask drain`.
 
 Both are processes of their own, on the same SQS endpoint (that of `wasq dev`, and MiniStack's), one after the other, several times.
-A run of the consumer counts from the moment when it gets its invoke until Lambda has accepted the last message.
+A run of the consumer counts from the moment when it is invoked until the last message is deleted: by a worker that accepts at once
+and whose tasks take no time. It makes every call that the plain loop makes, and the invokes.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 from chaos import Process, answers, dev_process, free_port
@@ -52,8 +54,13 @@ def plain(url, queue, stand_in, loops):
 
 
 def consumer(url, queue, stand_in, folder):
-    """One run of the real consumer, until the queue is empty."""
+    """One run of the real consumer, until the queue is empty, with a worker whose tasks take no time."""
+    worker = subprocess.Popen(
+        [RELEASE / "examples" / "instant_worker", queue], env=environment(url, stand_in), stdout=subprocess.PIPE, text=True
+    )
+    port = int(worker.stdout.readline())
     function = {
+        "AWS_ENDPOINT_URL_LAMBDA": f"http://127.0.0.1:{port}",
         "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{stand_in.runtime_ports['wasq-consumer']}",
         "AWS_LAMBDA_FUNCTION_NAME": "wasq-consumer",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
@@ -74,15 +81,18 @@ def consumer(url, queue, stand_in, folder):
     try:
         # As a warm function: it waits for its invoke.
         time.sleep(0.5)
+        invoked = time.time()
         stand_in.invoke("wasq-consumer")
         while len(stand_in.answers) == answered:
             time.sleep(0.01)
+        _, kind, answer = stand_in.answers[-1]
+        assert kind == "response" and answer["received"] == answer["handed_over"], answer
+        while (did := json.loads(urllib.request.urlopen(f"http://127.0.0.1:{port}/").read()))["deleted"] < answer["received"]:
+            time.sleep(0.01)
     finally:
         process.end()
-    _, kind, answer = stand_in.answers[-1]
-    assert kind == "response" and answer["received"] == answer["handed_over"], answer
-    seconds = stand_in.last_accept["wasq-worker"] - stand_in.handed["wasq-consumer"]
-    return answer["received"] / seconds, answer["received"]
+        worker.kill()
+    return did["deleted"] / (did["last"] - invoked), did["deleted"]
 
 
 def compare(name, url, stand_in, folder, options):
@@ -114,7 +124,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="wasq-drain-"))
-    stand_in = StandIn({"wasq-consumer": 600, "wasq-worker": 60}, folder)
+    stand_in = StandIn({"wasq-consumer": 600}, folder)
     port, cloud_port = free_port(), free_port()
     (folder / "tasks").mkdir()
     dev = dev_process(folder, port, RELEASE)

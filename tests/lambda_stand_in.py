@@ -15,16 +15,15 @@ from pathlib import Path
 
 
 class StandIn:
-    """The servers. `visits` counts GETs of /visit/ID by id; `registry` is the folder behind the bucket of that name."""
+    """The servers. `visits` counts GETs of /visit/ID by id, `done`
+    those of /visit/ID/done; `registry` is the folder behind the bucket of that name."""
 
     def __init__(self, timeouts, registry):
         self.timeouts = timeouts
         self.registry = Path(registry)
-        self.visits = collections.Counter()
+        self.visits, self.done = collections.Counter(), collections.Counter()
         self.answers = []
         self.accepted = collections.Counter()
-        # When an event of a function was accepted, and handed to a process, last.
-        self.last_accept, self.handed = {}, {}
         self.runtime_ports = {}
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -64,16 +63,15 @@ class StandIn:
 
     def _accept(self, function, payload):
         self.accepted[function] += 1
-        self.last_accept[function] = time.monotonic()
         self._events[function].put_nowait(payload)
 
     async def _services(self, reader, writer):
         async for method, path, body in requests(reader, writer):
             if path.startswith("/visit/"):
                 # Work with an effect in its middle: a kill may come before, between, or after it.
+                name, _, done = path.removeprefix("/visit/").partition("/")
                 await asyncio.sleep(random.uniform(0, 0.1))
-                self.visits[path.removeprefix("/visit/")] += 1
-                await asyncio.sleep(random.uniform(0, 0.1))
+                (self.done if done else self.visits)[name] += 1
                 respond(writer, 200, b"seen")
             elif path.startswith("/2015-03-31/functions/"):
                 self._accept(path.split("/")[3], body)
@@ -94,7 +92,6 @@ class StandIn:
                 payload = await self._next(function, reader)
                 if payload is None:
                     return
-                self.handed[function] = time.monotonic()
                 headers = {
                     "Lambda-Runtime-Aws-Request-Id": str(uuid.uuid4()),
                     "Lambda-Runtime-Deadline-Ms": str(int((time.time() + self.timeouts[function]) * 1000)),

@@ -123,6 +123,37 @@ def test_a_large_dead_letter_queue(dev):
     assert dev.wasq("dlq", "purge", "--all", "--yes", "--json") == {"deleted": 600, "problems": []}
 
 
+def test_a_fifo_queue(dev):
+    """Only ten messages of a group are handed out at once: the rest come when those are gone."""
+    fifo = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
+    dead = dev.sqs.create_queue(QueueName="dead.fifo", Attributes=fifo)["QueueUrl"]
+    arn = dev.sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 5})
+    queue = dev.sqs.create_queue(QueueName="q.fifo", Attributes=fifo | {"RedrivePolicy": redrive})["QueueUrl"]
+    for i in range(25):
+        dev.sqs.send_message(QueueUrl=dead, MessageBody=f"letter {i}", MessageGroupId="one")
+    listed = dlq(dev, "ls", "--json", "--queue-url", queue)
+    assert len(json.loads(listed.stdout)["dead_letters"]) == 10
+    assert "15 more dead letters cannot be looked at" in listed.stderr
+    assert dev.wasq("dlq", "redrive", "--all", "--json", "--queue-url", queue) == {"redriven": 25, "problems": []}
+    assert (dev.counts(queue)[0], dev.counts(dead)[0]) == (25, 0)
+
+
+def test_what_another_command_holds(letters):
+    dev, _ = letters
+    held = dev.sqs.receive_message(QueueUrl=dev.dead_letter_url, MaxNumberOfMessages=2)["Messages"]
+    listed = dlq(dev, "ls", "--json")
+    assert len(json.loads(listed.stdout)["dead_letters"]) == 5 - len(held)
+    assert f"{len(held)} more dead letters cannot be looked at" in listed.stderr
+
+
+def test_the_dead_letter_queue_alone(letters):
+    dev, _ = letters
+    assert len(ids(dev, "--dead-letter-url", dev.dead_letter_url, "--queue-url", "http://127.0.0.1:1/0/none")) == 5
+    elsewhere = dlq(dev, "redrive", "--all", "--dead-letter-url", "https://sqs.us-east-1.amazonaws.com/0/dead")
+    assert elsewhere.returncode == 2 and "are not at the same endpoint" in elsewhere.stderr
+
+
 WRONG = [
     (["redrive"], "redrive which?"),
     (["purge", "--yes"], "delete which?"),

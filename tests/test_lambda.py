@@ -87,7 +87,7 @@ class Cloud:
         for bucket in ("code", "tasks", "registry"):
             self.s3.create_bucket(Bucket=bucket)
         self.dead_letters = self.sqs.create_queue(QueueName="dead")["QueueUrl"]
-        redrive = {"deadLetterTargetArn": self.arn(self.dead_letters), "maxReceiveCount": 200}
+        redrive = {"deadLetterTargetArn": self.arn(self.dead_letters), "maxReceiveCount": 1000}
         self.queue = self.sqs.create_queue(
             QueueName="wasq",
             Attributes={"VisibilityTimeout": str(LEASE_SECONDS), "RedrivePolicy": json.dumps(redrive)},

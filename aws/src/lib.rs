@@ -6,4 +6,4 @@ mod sqs;
 
 pub use lambda::{serve, start_logging};
 pub use sdk::{explain, sdk_config};
-pub use sqs::{Outbound, QueueEndpoint};
+pub use sqs::{Counts, Outbound, QueueEndpoint};

@@ -23,6 +23,15 @@ pub struct QueueEndpoint {
     url: String,
 }
 
+/// About how many messages a queue has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Ready to be received.
+    pub visible: u64,
+    /// Received, and neither deleted nor visible again.
+    pub in_flight: u64,
+}
+
 /// A message that is to be sent.
 #[derive(Clone, Debug, Default)]
 pub struct Outbound {
@@ -42,8 +51,8 @@ pub struct Outbound {
 const BATCH_MAX: usize = 10;
 /// The most bytes of a send batch. SQS takes 1 MiB; attributes' names and types count as well.
 const BATCH_BYTES_MAX: usize = (1 << 20) - 4096;
-/// The lease starts when SQS hands a message out, which is before its answer arrives: this much before, at most, or
-/// the answer counts as late and the message comes again.
+/// The lease starts when SQS hands a message out, which is before its answer arrives: about this much before, at most. What
+/// takes longer may run twice.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
 /// The longest visibility that SQS knows.
 const VISIBILITY_MAX: Duration = Duration::from_secs(12 * 3600);
@@ -71,6 +80,7 @@ impl QueueEndpoint {
             .visibility_timeout(seconds(lease))
             .message_system_attribute_names(System::ApproximateReceiveCount)
             .message_system_attribute_names(System::ApproximateFirstReceiveTimestamp)
+            .message_system_attribute_names(System::SentTimestamp)
             .message_system_attribute_names(System::MessageGroupId)
             .message_attribute_names("All")
             .send()
@@ -158,7 +168,7 @@ impl QueueEndpoint {
             return Vec::new();
         }
         let count = batch.len();
-        let fifo = self.url.ends_with(".fifo");
+        let fifo = self.is_fifo();
         let entries: Result<Vec<_>> =
             batch.into_iter().enumerate().map(|(i, message)| send_entry(i, message, fifo)).collect();
         let failed = match entries {
@@ -198,20 +208,30 @@ impl QueueEndpoint {
         Ok(Self { client: self.client.clone(), url: url.context("the answer has no address")? })
     }
 
-    /// About how many messages are received and neither deleted nor visible again.
-    pub async fn in_flight(&self) -> Result<u64> {
-        let name = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
+    /// About how many messages there are.
+    pub async fn counts(&self) -> Result<Counts> {
+        let visible = QueueAttributeName::ApproximateNumberOfMessages;
+        let in_flight = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
         let answer = self
             .client
             .get_queue_attributes()
             .queue_url(&self.url)
-            .attribute_names(name.clone())
+            .attribute_names(visible.clone())
+            .attribute_names(in_flight.clone())
             .send()
             .await
             .map_err(explain)
-            .context("count messages in flight")?;
-        let count = answer.attributes().and_then(|attributes| attributes.get(&name));
-        count.and_then(|count| count.parse().ok()).with_context(|| format!("no {name} in the answer"))
+            .context("count messages")?;
+        let count = |name| {
+            let count = answer.attributes().and_then(|attributes| attributes.get(&name));
+            count.and_then(|count| count.parse().ok()).with_context(|| format!("no {name} in the answer"))
+        };
+        Ok(Counts { visible: count(visible)?, in_flight: count(in_flight)? })
+    }
+
+    /// Whether it is a FIFO queue.
+    pub fn is_fifo(&self) -> bool {
+        self.url.ends_with(".fifo")
     }
 }
 
@@ -286,6 +306,7 @@ fn delivery(message: SqsMessage, lease_until: Timestamp) -> Result<Delivery> {
     Ok(Delivery {
         receive_count: u32::try_from(number(System::ApproximateReceiveCount)?).unwrap_or(u32::MAX),
         first_received: Timestamp::from_ms(number(System::ApproximateFirstReceiveTimestamp)?),
+        sent: Timestamp::from_ms(number(System::SentTimestamp)?),
         group: system.get(&System::MessageGroupId).cloned(),
         message_id: message.message_id.context("a received message has no id")?,
         receipt: message.receipt_handle.context("a received message has no receipt handle")?,

@@ -170,7 +170,8 @@ pub(crate) struct Select {
     /// With this text in the reason
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
-    /// Given up at or after this time, such as 2026-11-23T08:30:00Z, or in the last so long, such as 2h
+    /// Given up at or after this time, such as 2026-11-23T08:30:00Z, or in the last so long, such as 2h. Of what the queue
+    /// itself moved the time is not known: it never matches
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<String>,
     /// Given up before this time

@@ -7,9 +7,11 @@ use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
-use wasq_aws::{Outbound, QueueEndpoint};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use wasq_aws::{Counts, Outbound, QueueEndpoint};
 use wasq_protocol::{
     Clock, DeadLetterAttributes, Delivery, EarlierEnd, FailureKind, SystemClock, TaskName, Timestamp,
     parse_duration,
@@ -17,30 +19,25 @@ use wasq_protocol::{
 
 use crate::args::{Dlq, DlqCommand, Purge, Redrive, Select};
 use crate::output::{self, Ended, Progress};
+use crate::queue::QueueAddress;
 
 /// How long a letter stays invisible to others while it is looked at.
 const HELD_FOR: Duration = Duration::from_secs(300);
 /// Long enough to ask every one of SQS's servers.
 const EMPTY_POLL: Duration = Duration::from_secs(1);
+/// As many as one batch call takes.
+const BATCH_MAX: usize = 10;
 
 pub(crate) async fn dlq(args: Dlq, json: bool) -> Result<Ended> {
-    let Dlq { command, queue, dead_letter_url } = args;
-    let address = queue.address()?;
-    let client = address.client().await;
-    let tasks = QueueEndpoint::new(client.clone(), &address.url);
-    let letters = match dead_letter_url {
-        Some(url) => QueueEndpoint::new(client, url),
-        None => tasks
-            .dead_letter_queue()
-            .await
-            .with_context(|| format!("find the dead-letter queue of {}{}", address.url, address.hint()))?,
-    };
-    let mut desk = Desk { tasks, letters, held: HashMap::new() };
+    let mut desk = Desk::open(&args).await?;
     let done = tokio::select! {
-        done = desk.run(command, json) => done,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted; what was not moved yet is still there")),
+        done = desk.run(args.command, json) => done,
+        _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted; what was not moved yet is still there")),
     };
-    desk.release().await;
+    tokio::select! {
+        () = desk.release() => {}
+        _ = tokio::signal::ctrl_c() => eprintln!("wasq: dead letters stay invisible for up to {} s", HELD_FOR.as_secs()),
+    }
     done
 }
 
@@ -52,13 +49,48 @@ struct Letter {
 
 /// The two queues, and the letters that were taken out to be looked at.
 struct Desk {
-    tasks: QueueEndpoint,
+    /// Where letters are redriven to; `None` if that is not asked for.
+    tasks: Option<QueueEndpoint>,
     letters: QueueEndpoint,
-    /// Receipt handles by the queue's id.
+    /// The newest receipt handles by the queue's id.
     held: HashMap<String, String>,
+    /// When the first of them was taken out.
+    since: Instant,
 }
 
 impl Desk {
+    async fn open(args: &Dlq) -> Result<Self> {
+        let Dlq { command, queue, dead_letter_url } = args;
+        let (tasks, letters) = match dead_letter_url {
+            Some(url) => {
+                let letters = QueueAddress::of(url.clone());
+                let tasks = match command {
+                    DlqCommand::Redrive(_) => Some(queue.clone().address()?),
+                    _ => None,
+                };
+                if let Some(tasks) = &tasks {
+                    ensure!(
+                        tasks.local == letters.local,
+                        "{} and {} are not at the same endpoint: name both queues, by --queue-url and --dead-letter-url",
+                        tasks.url,
+                        letters.url
+                    );
+                }
+                let client = letters.client().await;
+                let tasks = tasks.map(|tasks| QueueEndpoint::new(client.clone(), tasks.url));
+                (tasks, QueueEndpoint::new(client, letters.url))
+            }
+            None => {
+                let address = queue.clone().address()?;
+                let tasks = QueueEndpoint::new(address.client().await, &address.url);
+                let letters = tasks.dead_letter_queue().await;
+                let what = || format!("find the dead-letter queue of {}{}", address.url, address.hint());
+                (Some(tasks), letters.with_context(what)?)
+            }
+        };
+        Ok(Self { tasks, letters, held: HashMap::new(), since: Instant::now() })
+    }
+
     async fn run(&mut self, command: DlqCommand, json: bool) -> Result<Ended> {
         match command {
             DlqCommand::Ls(select) => self.ls(&select, json).await,
@@ -118,87 +150,140 @@ impl Desk {
 
     /// Sends copies into the task queue, then deletes: what dies in between leaves a message in both.
     async fn redrive(&mut self, select: &Select, json: bool) -> Result<Ended> {
-        let letters = self.read(select).await?;
-        let _progress = Progress::start(format!("redriving {} dead letters", letters.len()));
+        let tasks = self.tasks.clone().context("the task queue is not known")?;
+        let mut letters = self.read(select).await?;
         let mut redriven = 0;
         let mut problems = Vec::new();
-        for batch in letters.chunks(10) {
-            let copies = batch.iter().map(|letter| Outbound {
-                body: letter.delivery.body.clone(),
-                attributes: letter.notes.redriven(&letter.delivery.message_id, &letter.delivery.attributes),
-                group: letter.delivery.group.clone(),
-                deduplication: Some(letter.delivery.receipt.chars().take(128).collect()),
-                ..Outbound::default()
-            });
-            let sent = self.tasks.send(copies.collect()).await;
-            let mut done = Vec::new();
-            for (letter, sent) in batch.iter().zip(sent) {
-                match sent {
-                    Ok(()) => done.push(&letter.delivery),
-                    Err(e) => problems.push(format!("{}: {e:#}; it is still a dead letter", letter.id())),
+        while !letters.is_empty() {
+            let _progress = Progress::start(format!("redriving {} dead letters", letters.len()));
+            for batch in letters.chunks(BATCH_MAX) {
+                self.keep(batch).await;
+                let copies = batch.iter().map(Letter::copy).collect();
+                let sent = tasks.send(copies).await;
+                let mut done = Vec::new();
+                for (letter, sent) in batch.iter().zip(sent) {
+                    match sent {
+                        Ok(()) => done.push(letter),
+                        Err(e) => problems.push(format!("{}: {e:#}; it is still a dead letter", letter.id())),
+                    }
                 }
+                redriven += done.len();
+                self.delete(&done, &mut problems, "it is in both queues now").await;
             }
-            redriven += done.len();
-            self.delete(&done, &mut problems, "it is in both queues now").await;
+            letters = self.read_more(select).await?;
         }
         report(json, "redriven", redriven, problems)
     }
 
     async fn purge(&mut self, select: &Select, yes: bool, json: bool) -> Result<Ended> {
-        let letters = self.read(select).await?;
+        let mut letters = self.read(select).await?;
         if !letters.is_empty() && !yes {
-            confirm(letters.len())?;
+            let more = if self.letters.is_fifo() { " (and what their groups hold back)" } else { "" };
+            confirm(format!("{} dead letters{more}", letters.len())).await?;
         }
+        let mut deleted = 0;
         let mut problems = Vec::new();
-        for batch in letters.chunks(10) {
-            let batch: Vec<_> = batch.iter().map(|letter| &letter.delivery).collect();
-            self.delete(&batch, &mut problems, "it is still there").await;
+        while !letters.is_empty() {
+            for batch in letters.chunks(BATCH_MAX) {
+                self.keep(batch).await;
+                let batch: Vec<_> = batch.iter().collect();
+                deleted += self.delete(&batch, &mut problems, "it is still there").await;
+            }
+            letters = self.read_more(select).await?;
         }
-        report(json, "deleted", letters.len() - problems.len(), problems)
+        report(json, "deleted", deleted, problems)
     }
 
-    async fn delete(&mut self, deliveries: &[&Delivery], problems: &mut Vec<String>, so: &str) {
-        let receipts: Vec<String> = deliveries.iter().map(|delivery| delivery.receipt.clone()).collect();
-        for (delivery, deleted) in deliveries.iter().zip(self.letters.delete(&receipts).await) {
-            self.held.remove(&delivery.message_id);
-            if let Err(e) = deleted {
-                problems.push(format!("{}: {e:#}; {so}", delivery.message_id));
+    /// Takes letters into the hand for longer, if it has been long.
+    async fn keep(&self, batch: &[Letter]) {
+        if self.since.elapsed() < HELD_FOR / 2 {
+            return;
+        }
+        let entry = |letter: &Letter| (self.receipt(letter), HELD_FOR);
+        let entries: Vec<_> = batch.iter().map(entry).collect();
+        for error in self.letters.set_visibility(&entries).await.into_iter().filter_map(Result::err) {
+            tracing::warn!("a dead letter may be in somebody else's hand: {error:#}");
+        }
+    }
+
+    /// The newest receipt handle of a letter: SQS need not delete by an older one.
+    fn receipt(&self, letter: &Letter) -> String {
+        let newest = self.held.get(&letter.delivery.message_id);
+        newest.unwrap_or(&letter.delivery.receipt).clone()
+    }
+
+    /// Returns how many were deleted.
+    async fn delete(&mut self, letters: &[&Letter], problems: &mut Vec<String>, so: &str) -> usize {
+        let receipts: Vec<String> = letters.iter().map(|letter| self.receipt(letter)).collect();
+        let mut deleted = 0;
+        for (letter, result) in letters.iter().zip(self.letters.delete(&receipts).await) {
+            match result {
+                Ok(()) => {
+                    self.held.remove(&letter.delivery.message_id);
+                    deleted += 1;
+                }
+                Err(e) => problems.push(format!("{}: {e:#}; {so}", letter.id())),
             }
         }
+        deleted
     }
 
     /// Takes every letter into the hand, and returns those that match, the oldest first.
     async fn read(&mut self, select: &Select) -> Result<Vec<Letter>> {
-        let filter = Filter::new(select)?;
-        let _progress = Progress::start("reading the dead-letter queue".to_owned());
-        let mut matching = Vec::new();
-        loop {
-            let deliveries = self.letters.receive(EMPTY_POLL, HELD_FOR, || SystemClock.now()).await?;
-            let mut news = false;
-            for delivery in deliveries {
-                let known = self.held.insert(delivery.message_id.clone(), delivery.receipt.clone());
-                news |= known.is_none();
-                if known.is_some() {
-                    continue;
-                }
-                let notes = DeadLetterAttributes::read(&delivery.attributes);
-                let letter = Letter { delivery, notes };
-                if filter.matches(&letter) {
-                    matching.push(letter);
-                }
-            }
-            // What comes for the second time was held for too long: everything has been seen.
-            if !news {
-                break;
-            }
-        }
-        matching.sort_by_key(|letter| (letter.notes.failed, letter.id()));
+        let matching = self.take(select).await?;
         for id in &select.ids {
             ensure!(
                 matching.iter().any(|letter| letter.id() == *id || letter.delivery.message_id == *id),
                 "there is no dead letter {id:?} (that matches)"
             );
         }
+        let unseen = self.unseen().await?;
+        if unseen > 0 {
+            eprintln!(
+                "wasq: {unseen} more dead letters cannot be looked at: another command holds them, for up to {} s, or they come after others of their group",
+                HELD_FOR.as_secs()
+            );
+        }
+        Ok(matching)
+    }
+
+    /// What a FIFO queue held back, because others of its group were in the hand.
+    async fn read_more(&mut self, select: &Select) -> Result<Vec<Letter>> {
+        if self.letters.is_fifo() { self.take(select).await } else { Ok(Vec::new()) }
+    }
+
+    /// How many letters there are beyond those in the hand, about.
+    async fn unseen(&self) -> Result<u64> {
+        let Counts { visible, in_flight } = self.letters.counts().await?;
+        Ok((visible + in_flight).saturating_sub(self.held.len() as u64))
+    }
+
+    async fn take(&mut self, select: &Select) -> Result<Vec<Letter>> {
+        let filter = Filter::new(select)?;
+        let _progress = Progress::start("reading the dead-letter queue".to_owned());
+        let mut matching = Vec::new();
+        let mut without_news = 0;
+        while without_news < 3 {
+            let deliveries = self.letters.receive(EMPTY_POLL, HELD_FOR, || SystemClock.now()).await?;
+            let mut news = false;
+            for delivery in deliveries {
+                // What is in the hand already was held for too long, or SQS hands it out twice.
+                if self.held.insert(delivery.message_id.clone(), delivery.receipt.clone()).is_some() {
+                    continue;
+                }
+                news = true;
+                let notes = DeadLetterAttributes::read(&delivery.attributes);
+                let letter = Letter { delivery, notes };
+                if filter.matches(&letter) {
+                    matching.push(letter);
+                }
+            }
+            without_news = if news { 0 } else { without_news + 1 };
+            if !news && self.letters.counts().await?.visible == 0 {
+                break;
+            }
+        }
+        matching.sort_by_key(|letter| (letter.notes.failed, letter.id()));
         Ok(matching)
     }
 
@@ -213,6 +298,19 @@ impl Desk {
 }
 
 impl Letter {
+    /// What goes back into the task queue.
+    fn copy(&self) -> Outbound {
+        let Delivery { message_id, body, attributes, group, receipt, .. } = &self.delivery;
+        Outbound {
+            body: body.clone(),
+            attributes: self.notes.redriven(message_id, attributes),
+            group: group.clone(),
+            // Another redrive of it is no repetition of this one.
+            deduplication: Some(receipt.chars().filter(char::is_ascii_graphic).take(128).collect()),
+            ..Outbound::default()
+        }
+    }
+
     fn id(&self) -> String {
         self.delivery.id(self.message().as_ref())
     }
@@ -226,7 +324,12 @@ impl Letter {
     }
 
     fn kind(&self) -> &'static str {
-        self.notes.kind.map_or("redrive-policy", FailureKind::as_str)
+        match (self.notes.kind, self.notes.attempts) {
+            (Some(kind), _) => kind.as_str(),
+            (None, None) => "redrive-policy",
+            // Another version of wasq put it here.
+            (None, Some(_)) => "unknown",
+        }
     }
 
     fn reason(&self) -> &str {
@@ -344,16 +447,19 @@ fn first_line(text: &str) -> String {
     }
 }
 
-/// Asks before something is deleted for good.
-fn confirm(count: usize) -> Result<()> {
-    ensure!(
-        std::io::stdin().is_terminal(),
-        "{count} dead letters would be deleted for good: say so by --yes"
-    );
-    eprint!("delete {count} dead letters for good? [y/N] ");
-    let _ = std::io::stderr().flush();
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).context("read the answer")?;
+/// Asks before something is deleted for good. On a thread of its own, so that ctrl-c is heard meanwhile.
+async fn confirm(what: String) -> Result<()> {
+    ensure!(std::io::stdin().is_terminal(), "{what} would be deleted for good: say so by --yes");
+    let (sender, answer) = oneshot::channel();
+    std::thread::spawn(move || {
+        eprint!("delete {what} for good? [y/N] ");
+        let _ = std::io::stderr().flush();
+        let mut answer = String::new();
+        let read = std::io::stdin().read_line(&mut answer).map(|_| answer);
+        // Nobody waits for it after ctrl-c.
+        let _ = sender.send(read);
+    });
+    let answer = answer.await?.context("read the answer")?;
     ensure!(answer.trim().eq_ignore_ascii_case("y"), "nothing was deleted");
     Ok(())
 }

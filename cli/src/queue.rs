@@ -39,11 +39,15 @@ impl QueueArgs {
                 queue_url(address, QUEUE)
             }
         };
-        Ok(QueueAddress { local: local_endpoint(&url), url })
+        Ok(QueueAddress::of(url))
     }
 }
 
 impl QueueAddress {
+    pub(crate) fn of(url: String) -> Self {
+        Self { local: local_endpoint(&url), url }
+    }
+
     /// An SQS client. The local endpoint wants no credentials, but the SDK wants to sign.
     pub(crate) async fn client(&self) -> Client {
         let config = wasq_aws::sdk_config();

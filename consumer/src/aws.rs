@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use aws_sdk_lambda::config::retry::RetryConfig;
 use aws_sdk_lambda::error::SdkError;
 use aws_sdk_lambda::primitives::Blob;
@@ -11,7 +11,7 @@ use wasq_aws::{QueueEndpoint, explain};
 use wasq_protocol::{Clock, DeadLetter, Delivery, SystemClock, Timestamp, VarError, Vars};
 
 use crate::drain::{DrainSettings, Mode, Summary, drain};
-use crate::ports::{InvokeError, Invoker, Source};
+use crate::ports::{InFlight, InvokeError, Invoker, Source};
 
 /// The function's configuration.
 #[derive(Clone, Debug)]
@@ -70,12 +70,13 @@ impl Function {
         Self {
             source: SqsSource {
                 queue: QueueEndpoint::new(sqs.clone(), &config.queue_url),
-                dead_letters: QueueEndpoint::new(sqs, &config.dead_letter_url),
+                dead_letters: QueueEndpoint::new(sqs.clone(), &config.dead_letter_url),
                 lease: config.lease,
             },
             invoker: LambdaInvoker {
                 client: aws_sdk_lambda::Client::from_conf(lambda),
                 function: config.worker_function.clone(),
+                queue: QueueEndpoint::new(sqs, &config.queue_url),
             },
             config,
         }
@@ -125,26 +126,20 @@ impl Source for SqsSource {
         self.queue.set_visibility(&entries).await
     }
 
-    async fn in_flight(&self) -> Result<u64> {
-        self.queue.in_flight().await
-    }
-
-    async fn dead_letter(&self, delivery: &Delivery, letter: &DeadLetter) -> Result<()> {
+    async fn send_dead_letter(&self, delivery: &Delivery, letter: &DeadLetter) -> Result<()> {
         let letters = [(delivery.clone(), letter.clone())];
-        first_error(self.dead_letters.send_dead_letters(&letters).await)
-            .context("move a message to the dead-letter queue")?;
-        first_error(self.queue.delete(std::slice::from_ref(&delivery.receipt)).await)
-            .context("delete a message that was moved to the dead-letter queue")
+        self.dead_letters.send_dead_letters(&letters).await.into_iter().collect()
     }
-}
 
-fn first_error(results: Vec<Result<()>>) -> Result<()> {
-    results.into_iter().collect()
+    async fn delete(&self, receipt: &str) -> Result<()> {
+        self.queue.delete(&[receipt.to_owned()]).await.into_iter().collect()
+    }
 }
 
 struct LambdaInvoker {
     client: aws_sdk_lambda::Client,
     function: String,
+    queue: QueueEndpoint,
 }
 
 impl Invoker for LambdaInvoker {
@@ -172,5 +167,10 @@ impl Invoker for LambdaInvoker {
                 Err(kind(format!("invoke {}: {:#}", self.function, explain(e))))
             }
         }
+    }
+
+    /// SQS tells only what is invisible.
+    async fn in_flight(&self) -> Result<InFlight> {
+        self.queue.counts().await.map(|counts| InFlight::AtMost(counts.in_flight))
     }
 }

@@ -3,13 +3,15 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use anyhow::Context;
+use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use wasq_protocol::{
     Clock, DeadLetter, DeadLetterAttributes, Delivery, Failure, FailureKind, Message, Timestamp,
 };
 
 use crate::hand_over::{EVENT_BYTES_MAX, pack};
-use crate::ports::{InvokeError, Invoker, Source};
+use crate::ports::{InFlight, InvokeError, Invoker, Source};
 
 /// When a drain is over, apart from its time being up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +46,8 @@ pub struct DrainSettings {
     /// About how many bytes of messages it may hold at once; the first receiver works in any case. Messages take a few
     /// times their size while they are handed over.
     pub held_bytes_max: u64,
-    /// Messages in flight, by anyone, at which it stops receiving: what the workers can hold.
+    /// Messages in flight, by anyone, at which it stops receiving: what the workers can hold. Where it is not known how many
+    /// of them merely wait, it goes on slowly.
     pub in_flight_max: u64,
 }
 
@@ -86,7 +89,12 @@ const LEASE_LEFT_MIN: Duration = Duration::from_secs(10);
 /// bounds: however long the worker is busy, it costs few receives.
 const GIVE_BACK: Duration = Duration::from_secs(5);
 const GIVE_BACK_MAX: Duration = Duration::from_secs(300);
-/// How many messages are handed over between two looks at what is in flight.
+/// While too much may be in flight, and may not be, one receive so often: what merely waits must not stop the queue.
+const TRICKLE: Duration = Duration::from_secs(1);
+/// As many as one receive brings.
+const RECEIVED_MAX: u64 = 10;
+/// How many messages are handed over between two looks at what is in flight, at least; if there is room for many, a
+/// quarter of them.
 const LOOK_EVERY: u64 = 100;
 
 /// Receives messages and hands them to the worker, until the time is up or, by mode, the queue is empty. Never fails:
@@ -171,24 +179,38 @@ impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
         self.settings.receivers.min(fit)
     }
 
-    /// Waits until there is room for more messages in flight, or the time is up.
-    async fn wait_for_room(&self, did: &mut Summary) {
+    /// Waits until there is room for more messages in flight, or the time is up. False: there is none, and whoever only
+    /// helps is not needed.
+    async fn wait_for_room(&self, patience: Patience, did: &mut Summary) -> bool {
         while self.room.load(Ordering::Relaxed) == 0 && self.left() > Duration::ZERO {
-            let in_flight = match self.source.in_flight().await {
+            let in_flight = match self.invoker.in_flight().await {
                 Ok(in_flight) => in_flight,
                 Err(e) => {
                     did.errors += 1;
                     tracing::warn!("cannot see what is in flight, going on: {e:#}");
-                    0
+                    InFlight::AtMost(0)
                 }
             };
-            let room = self.settings.in_flight_max.saturating_sub(in_flight).min(LOOK_EVERY);
-            self.room.store(room, Ordering::Relaxed);
+            let (InFlight::Exactly(messages) | InFlight::AtMost(messages)) = in_flight;
+            let room = self.settings.in_flight_max.saturating_sub(messages);
+            // Somebody else may be handing over as well.
+            let mut room = room.min((room / 4).max(LOOK_EVERY));
             if room == 0 {
-                tracing::debug!(in_flight, "enough in flight, waiting");
-                tokio::time::sleep(PAUSE.min(self.left())).await;
+                if patience == Patience::Helps {
+                    return false;
+                }
+                tracing::debug!(messages, "enough in flight, waiting");
+                match in_flight {
+                    InFlight::Exactly(_) => tokio::time::sleep(PAUSE.min(self.left())).await,
+                    InFlight::AtMost(_) => {
+                        tokio::time::sleep(TRICKLE.min(self.left())).await;
+                        room = RECEIVED_MAX;
+                    }
+                }
             }
+            self.room.store(room, Ordering::Relaxed);
         }
+        self.left() > Duration::ZERO
     }
 
     async fn turn(&self, patience: Patience) -> Turn {
@@ -198,8 +220,7 @@ impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
             (Patience::Waits, Mode::Window) => LONG_POLL,
         };
         let mut did = Summary::default();
-        self.wait_for_room(&mut did).await;
-        if self.left() == Duration::ZERO {
+        if !self.wait_for_room(patience, &mut did).await {
             return Turn { did, full: false, patience };
         }
         did.receives = 1;
@@ -214,7 +235,7 @@ impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
         did.received = deliveries.len() as u64;
         let bytes: usize = deliveries.iter().map(|delivery| delivery.body.len()).sum();
         self.largest_receive.fetch_max(bytes as u64, Ordering::Relaxed);
-        let full = deliveries.len() == 10;
+        let full = did.received == RECEIVED_MAX;
         // Two receivers may take a little more than there was room for; it is a cap on load, not a promise.
         let taken = |room: u64| Some(room.saturating_sub(did.received));
         let _ = self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken);
@@ -230,9 +251,13 @@ impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
         for delivery in packed.too_large {
             self.dead_letter(delivery, did).await;
         }
-        for (event, deliveries) in packed.events {
+        let invokes = packed
+            .events
+            .into_iter()
+            .map(|(event, deliveries)| async move { (self.invoke(event, &deliveries).await, deliveries) });
+        for (answer, deliveries) in join_all(invokes).await {
             let count = deliveries.len() as u64;
-            match self.invoke(event, &deliveries).await {
+            match answer {
                 Ok(()) => {
                     tracing::debug!(messages = count, "handed to the worker");
                     did.handed_over += count;
@@ -303,7 +328,13 @@ impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
             digest: None,
             history: DeadLetterAttributes::read(&delivery.attributes).history,
         };
-        match self.source.dead_letter(&delivery, &letter).await {
+        // The copy first: what dies in between leaves the message in both queues, not in none.
+        let sent = self.source.send_dead_letter(&delivery, &letter).await.context("send a dead letter");
+        let moved = match sent {
+            Ok(()) => self.source.delete(&delivery.receipt).await.context("delete what is a dead letter now"),
+            Err(e) => Err(e),
+        };
+        match moved {
             Ok(()) => did.dead_lettered += 1,
             Err(e) => {
                 did.errors += 1;

@@ -15,7 +15,7 @@ pub(crate) struct Packed {
 
 /// A message that came more often than this travels alone: it may be what kills its workers, and must not take the
 /// messages beside it along every time.
-const TOGETHER_MAX: u32 = 5;
+const TOGETHER_MAX: u32 = 20;
 
 /// Packs deliveries into as few events as fit.
 pub(crate) fn pack(deliveries: Vec<Delivery>) -> Packed {

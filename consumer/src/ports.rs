@@ -14,21 +14,33 @@ pub trait Source: Send + Sync {
     /// be given back comes again when its lease ends.
     fn give_back(&self, entries: Vec<(String, Duration)>) -> impl Future<Output = Vec<Result<()>>> + Send;
 
-    /// About how many messages are received and not finished, by anyone.
-    fn in_flight(&self) -> impl Future<Output = Result<u64>> + Send;
-
-    /// Moves a message that cannot be handed over to the dead-letter queue: sends the copy, then deletes.
-    fn dead_letter(
+    /// Sends a copy of a message to the dead-letter queue. It does not delete the original.
+    fn send_dead_letter(
         &self,
         delivery: &Delivery,
         letter: &DeadLetter,
     ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Deletes a message by receipt handle: one that is in the dead-letter queue now.
+    fn delete(&self, receipt: &str) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// The worker, seen from here.
 pub trait Invoker: Send + Sync {
     /// Hands a worker event over. `Ok` means that it was accepted, not that it was run.
     fn invoke(&self, event: String) -> impl Future<Output = Result<(), InvokeError>> + Send;
+
+    /// How many messages are in the workers' hands.
+    fn in_flight(&self) -> impl Future<Output = Result<InFlight>> + Send;
+}
+
+/// How many messages are in the workers' hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InFlight {
+    /// So many.
+    Exactly(u64),
+    /// So many at most: all that are invisible, and some of them may merely wait for their next attempt, or for their time.
+    AtMost(u64),
 }
 
 /// Why a hand-over was not accepted.

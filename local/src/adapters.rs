@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use wasq_consumer::{InvokeError, Invoker, Source};
+use wasq_consumer::{InFlight, InvokeError, Invoker, Source};
 use wasq_engine::Child;
 use wasq_protocol::{Attribute, Clock, DeadLetter, Delivery, SystemClock, Timestamp};
 use wasq_runtime::{Ports, Queue, Visibility as Given, Wasm, Worker};
@@ -47,20 +47,14 @@ impl Source for TaskQueue {
         self.set_visibility(given.collect()).await
     }
 
-    async fn in_flight(&self) -> Result<u64> {
-        let asked = vec![IN_FLIGHT.to_owned()];
-        let attributes = self.queues.attributes(self.name.clone(), asked).await?;
-        Ok(attributes.get(IN_FLIGHT).and_then(|count| count.parse().ok()).unwrap_or(0))
+    async fn send_dead_letter(&self, delivery: &Delivery, letter: &DeadLetter) -> Result<()> {
+        self.send_dead_letters(vec![(delivery.clone(), letter.clone())]).await.into_iter().collect()
     }
 
-    async fn dead_letter(&self, delivery: &Delivery, letter: &DeadLetter) -> Result<()> {
-        let letters = vec![(delivery.clone(), letter.clone())];
-        self.send_dead_letters(letters).await.into_iter().collect::<Result<()>>()?;
-        self.delete(vec![delivery.receipt.clone()]).await.into_iter().collect()
+    async fn delete(&self, receipt: &str) -> Result<()> {
+        Queue::delete(self, vec![receipt.to_owned()]).await.into_iter().collect()
     }
 }
-
-const IN_FLIGHT: &str = "ApproximateNumberOfMessagesNotVisible";
 
 impl Queue for TaskQueue {
     async fn set_visibility(&self, entries: Vec<Given>) -> Vec<Result<()>> {
@@ -161,6 +155,7 @@ fn delivery(message: Received) -> Delivery {
         receive_count: message.receive_count,
         lease_until: ms(message.visible_ms),
         first_received: ms(message.first_received_ms),
+        sent: ms(message.sent_ms),
         group: message.group,
     }
 }
@@ -217,5 +212,9 @@ impl Invoker for LocalInvoker {
             }
         });
         Ok(())
+    }
+
+    async fn in_flight(&self) -> Result<InFlight> {
+        Ok(InFlight::Exactly(self.worker.in_flight()))
     }
 }

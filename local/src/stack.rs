@@ -58,8 +58,9 @@ pub struct Stack {
 
 /// The schedule's rate: how long one run of the consumer lasts.
 const TICK: Duration = Duration::from_secs(60);
-/// More receives than this end in the dead-letter queue whatever happens: more than any `max_attempts`.
-const RECEIVES_MAX: u32 = 200;
+/// More receives than this end in the dead-letter queue whatever happens: the most that SQS knows, because receives are
+/// spent on waiting and crashes as well.
+const RECEIVES_MAX: u32 = 1000;
 /// How long messages are kept, in both queues: 14 days, the most there is. On a standard queue the time goes on in the
 /// dead-letter queue.
 const RETENTION_SECONDS: u32 = 1_209_600;

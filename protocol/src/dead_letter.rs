@@ -142,6 +142,8 @@ pub struct DeadLetterAttributes {
     pub history: Vec<EarlierEnd>,
 }
 
+/// The most attributes that SQS takes.
+const ATTRIBUTES_MAX: usize = 10;
 /// Earlier ends that are kept; the oldest make room.
 const HISTORY_MAX: usize = 10;
 /// The most of an earlier end's reason that is kept, in bytes.
@@ -187,16 +189,27 @@ impl DeadLetterAttributes {
         let theirs = attributes.iter().filter(|(name, _)| !name.starts_with(OURS));
         let mut redriven: BTreeMap<_, _> =
             theirs.map(|(name, value)| (name.clone(), value.clone())).collect();
-        redriven.insert(ID.to_owned(), Attribute::text(self.id.as_deref().unwrap_or(message_id)));
-        redriven.insert(HISTORY.to_owned(), Attribute::text(history(&earlier)));
+        // What the queue itself moved may have as many attributes of its sender's as SQS takes.
+        if redriven.len() < ATTRIBUTES_MAX {
+            redriven.insert(ID.to_owned(), Attribute::text(self.id.as_deref().unwrap_or(message_id)));
+        }
+        if redriven.len() < ATTRIBUTES_MAX {
+            redriven.insert(HISTORY.to_owned(), Attribute::text(history(&earlier)));
+        }
         redriven
     }
 }
 
-/// The newest ends, as JSON.
+/// The newest ends, as JSON: as many as fit.
 fn history(ends: &[EarlierEnd]) -> String {
-    let newest = &ends[ends.len().saturating_sub(HISTORY_MAX)..];
-    clean(&serde_json::to_string(newest).expect("string keys"))
+    let mut newest = &ends[ends.len().saturating_sub(HISTORY_MAX)..];
+    loop {
+        let json = serde_json::to_string(newest).expect("string keys");
+        if json.len() <= REASON_MAX || newest.is_empty() {
+            return clean(&json);
+        }
+        newest = &newest[1..];
+    }
 }
 
 fn text(name: &'static str, value: String) -> TextAttribute {

@@ -21,6 +21,8 @@ pub struct Delivery {
     pub receive_count: u32,
     /// When the message becomes visible to others again.
     pub lease_until: Timestamp,
+    /// When the message was sent: the queue's retention counts from here.
+    pub sent: Timestamp,
     /// When the message was first received.
     pub first_received: Timestamp,
     /// The sender's message attributes, which go along into the dead-letter queue.
@@ -81,6 +83,7 @@ struct Wire {
     receive_count: u32,
     lease_until: Timestamp,
     first_received: Timestamp,
+    sent: Timestamp,
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     attributes: BTreeMap<String, Attribute>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -96,6 +99,7 @@ impl From<Delivery> for Wire {
             receive_count,
             lease_until,
             first_received,
+            sent,
             attributes,
             group,
         } = delivery;
@@ -111,6 +115,7 @@ impl From<Delivery> for Wire {
             receive_count,
             lease_until,
             first_received,
+            sent,
             attributes,
             group,
         }
@@ -130,6 +135,7 @@ impl From<Wire> for Delivery {
             receive_count: wire.receive_count,
             lease_until: wire.lease_until,
             first_received: wire.first_received,
+            sent: wire.sent,
             attributes: wire.attributes,
             group: wire.group,
         }

@@ -1,6 +1,7 @@
 //! What the worker can be invoked with.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -41,8 +42,9 @@ pub enum EventError {
 }
 
 impl WorkerEvent {
-    /// Reads an invoke's payload. An event source mapping does not say when its lease ends: that is `lease_until`.
-    pub fn parse(payload: &str, lease_until: Timestamp) -> Result<Self, EventError> {
+    /// Reads an invoke's payload, at the time `now`. An event source mapping does not say when its leases end; they last for
+    /// `lease`.
+    pub fn parse(payload: &str, now: Timestamp, lease: Duration) -> Result<Self, EventError> {
         let keys: BTreeMap<String, &RawValue> =
             serde_json::from_str(payload).map_err(|e| EventError::Unknown(e.to_string()))?;
         let batch = |what, e: serde_json::Error| EventError::Batch { what, problem: e.to_string() };
@@ -53,7 +55,7 @@ impl WorkerEvent {
             Ok(Self::Batch(parsed))
         } else if keys.contains_key("Records") {
             let SqsEvent { records } = serde_json::from_str(payload).map_err(|e| batch("SQS event", e))?;
-            let deliveries = records.into_iter().map(|r| r.into_delivery(lease_until));
+            let deliveries = records.into_iter().map(|r| r.into_delivery(now, lease));
             Ok(Self::EventSource(Batch { deliveries: deliveries.collect() }))
         } else {
             let found: Vec<_> = keys.keys().take(8).map(String::as_str).collect();
@@ -103,19 +105,25 @@ struct SqsAttributes {
     approximate_receive_count: u64,
     #[serde(deserialize_with = "number")]
     approximate_first_receive_timestamp: u64,
+    #[serde(deserialize_with = "number")]
+    sent_timestamp: u64,
     message_group_id: Option<String>,
 }
 
 impl SqsRecord {
-    fn into_delivery(self, lease_until: Timestamp) -> Delivery {
+    fn into_delivery(self, now: Timestamp, lease: Duration) -> Delivery {
         let attributes = self.attributes;
+        let first_received = Timestamp::from_ms(attributes.approximate_first_receive_timestamp);
+        // Of the first receive it is known when it was; a later one was just before.
+        let received = if attributes.approximate_receive_count == 1 { first_received } else { now };
         Delivery {
             message_id: self.message_id,
             body: self.body,
             receipt: self.receipt_handle,
             receive_count: u32::try_from(attributes.approximate_receive_count).unwrap_or(u32::MAX),
-            lease_until,
-            first_received: Timestamp::from_ms(attributes.approximate_first_receive_timestamp),
+            lease_until: received.plus(lease),
+            first_received,
+            sent: Timestamp::from_ms(attributes.sent_timestamp),
             attributes: self.message_attributes,
             group: attributes.message_group_id,
         }

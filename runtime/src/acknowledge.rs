@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use wasq_protocol::{Clock, DeadLetter, DeadLetterAttributes, Delivery, Failure, FailureKind, Outcome};
 
 use crate::attempt::Attempt;
+use crate::lease::Held;
 use crate::ports::{Finished, Observer, Ports, Queue, Visibility};
 use crate::verdict::Verdict;
 use crate::worker::Inner;
@@ -17,6 +18,7 @@ use crate::worker::Inner;
 pub(crate) struct Decided {
     pub(crate) delivery: Delivery,
     pub(crate) attempt: Attempt,
+    pub(crate) held: Held,
 }
 
 /// After a child or a dead letter could not be sent, its message is tried again after this.
@@ -46,12 +48,14 @@ async fn acknowledge_batch<P: Ports>(worker: &Inner<P>, mut batch: Vec<Decided>)
     let mut delete = Vec::new();
     let mut visible = Vec::new();
     let mut done = Vec::new();
-    for Decided { delivery, attempt } in &batch {
+    for Decided { delivery, attempt, held } in &batch {
         match attempt.verdict {
             Verdict::Done | Verdict::DeadLetter => {
                 delete.push(delivery.receipt.clone());
                 done.push(delivery.message_id.clone());
             }
+            // A success whose children could not be sent, of a message that somebody else may have by now.
+            Verdict::Retry(_) | Verdict::GiveBack(_) if *held == Held::Lost => {}
             Verdict::Retry(after) | Verdict::GiveBack(after) => {
                 visible.push(Visibility { receipt: delivery.receipt.clone(), after, held: false });
             }
@@ -64,7 +68,7 @@ async fn acknowledge_batch<P: Ports>(worker: &Inner<P>, mut batch: Vec<Decided>)
         let results = worker.ports.queue.set_visibility(visible).await;
         report("give a message back, it comes again when its lease ends", results);
     }
-    for Decided { delivery, attempt } in &batch {
+    for Decided { delivery, attempt, .. } in &batch {
         finished(worker, delivery, attempt);
     }
     done
@@ -98,7 +102,7 @@ async fn send_children<P: Ports>(worker: &Inner<P>, batch: &mut [Decided]) {
 async fn send_dead_letters<P: Ports>(worker: &Inner<P>, batch: &mut [Decided]) {
     let mut letters = Vec::new();
     let mut places = Vec::new();
-    for (i, Decided { delivery, attempt }) in batch.iter().enumerate() {
+    for (i, Decided { delivery, attempt, .. }) in batch.iter().enumerate() {
         if attempt.verdict == Verdict::DeadLetter
             && let Outcome::Failure(failure) = &attempt.outcome
         {

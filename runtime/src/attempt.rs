@@ -62,7 +62,7 @@ pub(crate) async fn attempt<P: Ports>(
         }
     };
     let early = message.not_before.map(|at| at.since(now)).unwrap_or_default();
-    if early > AHEAD_MAX {
+    if message.not_before.is_some_and(|at| at.since(delivery.sent) > AHEAD_MAX) {
         let problem = format!("not_before lies more than {} days ahead", AHEAD_MAX.as_secs() / 86_400);
         let failure = Failure::new(FailureKind::Malformed, problem);
         return Some(Attempt::none(delivery, Some(message), failure, Verdict::DeadLetter));
@@ -89,6 +89,7 @@ pub(crate) async fn attempt<P: Ports>(
                 max_attempts: ran.settings.max_attempts,
                 backoff: ran.settings.backoff,
                 known_for,
+                age: now.since(delivery.sent),
                 jitter: fastrand::f64(),
             },
         ),

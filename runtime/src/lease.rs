@@ -201,6 +201,7 @@ mod tests {
             receive_count: 1,
             lease_until: Timestamp::from_ms(0).plus(LENGTH),
             first_received: Timestamp::from_ms(0),
+            sent: Timestamp::from_ms(0),
             attributes: Default::default(),
             group: None,
         };
@@ -223,7 +224,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn long_work_keeps_its_lease_with_few_calls() {
         let queue = Slow::new(Duration::from_millis(20), 0);
-        let (held, _) = work(&leases(&["a", "b"]), &queue, 600).await;
+        let (held, _) = work(&leases(&["a", "b"]), &queue, 590).await;
         // Both in one call, each time when half of the lease is left.
         assert_eq!((held, queue.calls()), (Held::Still, 19));
     }

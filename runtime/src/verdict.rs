@@ -28,6 +28,8 @@ pub(crate) struct Case {
     pub backoff: Backoff,
     /// How long the message has been known to workers.
     pub known_for: Duration,
+    /// How long ago the message was sent.
+    pub age: Duration,
     /// A random number from 0 to 1: the full jitter of the backoff.
     pub jitter: f64,
 }
@@ -41,8 +43,8 @@ const GRACE_WAITS: [Duration; 3] = [Duration::from_secs(4), Duration::from_secs(
 /// the longer, because every receive counts towards the redrive policy.
 const HOST_FAULT_WAIT: Duration = Duration::from_secs(5);
 const HOST_FAULT_WAIT_MAX: Duration = Duration::from_secs(300);
-/// SQS forgets a message after its retention, 4 days by default, without a word. One that would wait longer than this
-/// after its first receive goes to the dead-letter queue while it is there.
+/// SQS forgets a message after its retention, 4 days by default, without a word. One that would wait until it is older than
+/// this goes to the dead-letter queue while it is there.
 const KEPT_FOR: Duration = Duration::from_secs(84 * 3600);
 /// And so a `not_before` cannot lie further ahead than this.
 pub(crate) const AHEAD_MAX: Duration = Duration::from_secs(3 * 24 * 3600);
@@ -51,6 +53,13 @@ pub(crate) const WAIT_MAX: Duration = Duration::from_secs(12 * 3600 - 15 * 60);
 
 /// Judges a failure.
 pub(crate) fn judge(failure: &Failure, case: &Case) -> Verdict {
+    match judge_kind(failure, case) {
+        Verdict::Retry(wait) | Verdict::GiveBack(wait) if case.age + wait > KEPT_FOR => Verdict::DeadLetter,
+        verdict => verdict,
+    }
+}
+
+fn judge_kind(failure: &Failure, case: &Case) -> Verdict {
     match failure.kind {
         FailureKind::Reject | FailureKind::Malformed | FailureKind::TooLarge => Verdict::DeadLetter,
         FailureKind::Retry
@@ -64,8 +73,7 @@ pub(crate) fn judge(failure: &Failure, case: &Case) -> Verdict {
             }
             let wait = case.backoff.ceiling(case.attempt).mul_f64(case.jitter);
             let asked = failure.retry_after().unwrap_or_default();
-            let wait = wait.max(asked).min(WAIT_MAX);
-            if case.known_for + wait > KEPT_FOR { Verdict::DeadLetter } else { Verdict::Retry(wait) }
+            Verdict::Retry(wait.max(asked).min(WAIT_MAX))
         }
         FailureKind::UnknownTask => {
             if case.known_for >= UNKNOWN_TASK_GRACE {

@@ -1,6 +1,7 @@
 //! The worker: one invoke at a time or many, each with one message or a batch.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -53,6 +54,8 @@ pub(crate) struct Inner<P: Ports> {
     pub(crate) modules: Modules<<P::Runner as Runner>::Module>,
     pub(crate) places: Semaphore,
     pub(crate) settings: Settings,
+    /// Deliveries that are being dealt with.
+    in_flight: AtomicU64,
     stop: watch::Sender<bool>,
 }
 
@@ -79,6 +82,7 @@ impl<P: Ports> Worker<P> {
             modules: Modules::new(settings.modules_max),
             places: Semaphore::new(settings.concurrency as usize),
             settings,
+            in_flight: AtomicU64::new(0),
             stop: watch::Sender::new(false),
         }))
     }
@@ -86,8 +90,7 @@ impl<P: Ports> Worker<P> {
     /// Answers one invoke. `ends` is when the invoke will be cut off.
     pub async fn handle(&self, payload: &str, ends: Timestamp) -> Result<Answer, EventError> {
         let ends = ends.minus(END_MARGIN);
-        let lease_until = self.0.ports.clock.now().plus(self.0.settings.lease);
-        match WorkerEvent::parse(payload, lease_until)? {
+        match WorkerEvent::parse(payload, self.0.ports.clock.now(), self.0.settings.lease)? {
             WorkerEvent::Message(message) => Ok(Answer::Outcome(self.run(&message, ends).await)),
             WorkerEvent::Batch(batch) => Ok(Answer::Batch { unfinished: self.run_batch(batch, ends).await }),
             WorkerEvent::EventSource(batch) => {
@@ -96,6 +99,11 @@ impl<P: Ports> Worker<P> {
                 Ok(Answer::EventSource(BatchResponse { failures: failures.collect() }))
             }
         }
+    }
+
+    /// Deliveries that are being dealt with: run, or waiting for their place.
+    pub fn in_flight(&self) -> u64 {
+        self.0.in_flight.load(Ordering::Relaxed)
     }
 
     /// Ends every run that is under way; their messages are given back.
@@ -134,14 +142,16 @@ impl<P: Ports> Worker<P> {
         let mut runs = JoinSet::new();
         for delivery in batch.deliveries {
             let (worker, leases, sender) = (self.clone(), leases.clone(), sender.clone());
+            let counted = Counted::new(self.clone());
             runs.spawn(async move {
+                let _counted = counted;
                 let attempt = attempt(&worker.0, &delivery, ends).await;
                 let held = leases.release(&delivery.receipt).await;
                 match attempt {
                     // What succeeded is done, whoever has the message now.
                     Some(attempt) if held == Held::Still || attempt.verdict == Verdict::Done => {
                         // The receiver lives until every sender is gone.
-                        let _ = sender.send(Decided { delivery, attempt }).await;
+                        let _ = sender.send(Decided { delivery, attempt, held }).await;
                     }
                     _ => tracing::warn!(
                         message_id = delivery.message_id,
@@ -159,6 +169,22 @@ impl<P: Ports> Worker<P> {
         // Whatever is not known to be finished comes again: a delivery that was left alone, or whose task panicked.
         unfinished.retain(|id| !finished.contains(id));
         unfinished
+    }
+}
+
+/// A delivery that is being dealt with, for as long as this lives.
+struct Counted<P: Ports>(Worker<P>);
+
+impl<P: Ports> Counted<P> {
+    fn new(worker: Worker<P>) -> Self {
+        worker.0.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(worker)
+    }
+}
+
+impl<P: Ports> Drop for Counted<P> {
+    fn drop(&mut self) {
+        self.0.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use tokio::time::Instant;
-use wasq_consumer::{InvokeError, Invoker, Source};
+use wasq_consumer::{InFlight, InvokeError, Invoker, Source};
 use wasq_engine::Child;
 use wasq_protocol::{Artifact, DeadLetter, Delivery, Digest, Fingerprint, LiveRecord, TaskName, Timestamp};
 use wasq_publisher::{Bucket as BucketPort, Compiled, Compiler, Condition, Object, Put};
 use wasq_runtime::{ArtifactError, Finished, Observer, Ports, Queue, Registry, Visibility};
 
-use crate::lambda::Lambda;
+use crate::lambda::{Lambda, deliveries, ids};
 use crate::process::{Manners, Process};
 use crate::queue::{EntryResult, Handed, chance};
 use crate::script::ScriptRunner;
-use crate::world::{Bucket, CODE, LEASE, Mutation, State, VirtualClock, id_of};
+use crate::world::{Bucket, CODE, Mutation, State, VirtualClock, id_of};
 
 /// What our scripts are compiled for.
 pub fn fingerprint() -> Fingerprint {
@@ -43,7 +43,7 @@ pub async fn receive(process: &Arc<Process>, wait: Duration) -> Result<Vec<Hande
         let arrived = world.arrivals.notified();
         let now = world.now();
         let (handed, next) = world.state(|state| {
-            let (handed, redriven) = state.queue.receive(wait.is_zero(), LEASE, now, &mut state.rng);
+            let (handed, redriven) = state.queue.receive(wait.is_zero(), world.lease(), now, &mut state.rng);
             for (message_id, stored) in redriven {
                 state.dead(&id_of(&stored.body, &message_id), None);
             }
@@ -59,11 +59,13 @@ pub async fn receive(process: &Arc<Process>, wait: Duration) -> Result<Vec<Hande
             () = tokio::time::sleep_until(next) => {}
         }
     };
-    let ids = handed.iter().map(|handed| id_of(&handed.stored.body, &handed.message_id));
+    let ids: Vec<_> = handed.iter().map(|handed| id_of(&handed.stored.body, &handed.message_id)).collect();
+    let now = world.now();
+    world.state(|state| ids.iter().for_each(|id| state.ledger.received(id, now)));
     process.holds(ids, BTreeSet::new());
     let late = world.state(|state| {
         for handed in handed.iter().filter(|handed| handed.unkind) {
-            state.ledger.fault(&id_of(&handed.stored.body, &handed.message_id));
+            state.fault(&id_of(&handed.stored.body, &handed.message_id));
         }
         let late = state.storm && chance(&mut state.rng, 0.005);
         Duration::from_millis(if late { state.rng.u64(500..4000) } else { 2 })
@@ -80,7 +82,7 @@ impl Source for SimSource {
     async fn receive(&self, wait: Duration) -> Result<Vec<Delivery>> {
         let handed = receive(&self.0, wait).await?;
         let world = &self.0.world;
-        let lease_until = world.now().plus(LEASE).minus(ANSWER_TIME);
+        let lease_until = world.now().plus(world.lease()).minus(ANSWER_TIME);
         let forgotten = world.scenario.mutation == Some(Mutation::AttemptsForgotten);
         let delivery = |Handed { message_id, receipt, stored, unkind: _ }: Handed| Delivery {
             message_id,
@@ -88,6 +90,7 @@ impl Source for SimSource {
             receive_count: if forgotten { 1 } else { stored.receive_count },
             lease_until,
             first_received: stored.first_received.expect("it was received"),
+            sent: stored.sent,
             attributes: stored.attributes,
             body: stored.body,
             group: None,
@@ -102,15 +105,13 @@ impl Source for SimSource {
         set_visibility(&self.0, entries).await
     }
 
-    async fn in_flight(&self) -> Result<u64> {
-        let now = self.0.world.now();
-        self.0.call("sqs.attributes", move |state| state.queue.in_flight(now)).await
+    async fn send_dead_letter(&self, delivery: &Delivery, letter: &DeadLetter) -> Result<()> {
+        let letters = vec![(delivery.clone(), letter.clone())];
+        send_dead_letters(&self.0, letters).await.into_iter().collect()
     }
 
-    async fn dead_letter(&self, delivery: &Delivery, letter: &DeadLetter) -> Result<()> {
-        let letters = vec![(delivery.clone(), letter.clone())];
-        send_dead_letters(&self.0, letters).await.into_iter().collect::<Result<()>>()?;
-        delete(&self.0, vec![delivery.receipt.clone()]).await.into_iter().collect()
+    async fn delete(&self, receipt: &str) -> Result<()> {
+        delete(&self.0, vec![receipt.to_owned()]).await.into_iter().collect()
     }
 }
 
@@ -123,6 +124,7 @@ pub struct SimInvoker {
 impl Invoker for SimInvoker {
     async fn invoke(&self, event: String) -> Result<(), InvokeError> {
         let (lambda, accepted) = (self.lambda.clone(), event.clone());
+        let ids = ids(&event);
         let busy = self.lambda.refuses();
         let answer = self
             .process
@@ -135,19 +137,31 @@ impl Invoker for SimInvoker {
         match answer {
             Ok(()) if busy => {
                 // It may cost the messages a receive.
-                self.process.fault();
+                self.process.world.state(|state| ids.iter().for_each(|id| state.fault(id)));
                 Err(InvokeError::Throttled("TooManyRequestsException".to_owned()))
             }
             Ok(()) => {
                 if self.process.world.scenario.mutation == Some(Mutation::DeleteOnHandOver) {
-                    let receipts = crate::lambda::deliveries(&event).into_iter().map(|d| d.receipt);
-                    delete(&self.process, receipts.collect()).await;
+                    let deliveries = deliveries(&event, Timestamp::from_ms(0), Duration::ZERO);
+                    delete(&self.process, deliveries.into_iter().map(|d| d.receipt).collect()).await;
                 }
+                // Whatever happens to the consumer now does not touch them.
+                self.process.lets_go(&ids);
                 Ok(())
+            }
+            // A function that is not there, or may not be invoked, for a moment.
+            Err(e) if e.to_string().contains("Throttling") && ids.len().is_multiple_of(2) => {
+                Err(InvokeError::Refused(e.to_string()))
             }
             Err(e) if e.to_string().contains("Throttling") => Err(InvokeError::Throttled(e.to_string())),
             Err(e) => Err(InvokeError::Unknown(e.to_string())),
         }
+    }
+
+    async fn in_flight(&self) -> Result<InFlight> {
+        let now = self.process.world.now();
+        let answer = self.process.call("sqs.attributes", move |state| state.queue.in_flight(now)).await;
+        answer.map(InFlight::AtMost)
     }
 }
 
@@ -351,7 +365,7 @@ impl Registry for SimRegistry {
         let wanted = key.clone();
         let found = self.process.call("s3.get", move |state| {
             let found = state.registry.get(&wanted).is_some();
-            if !found && !state.artifacts_removed {
+            if !found && !state.removed.contains(&wanted) {
                 state.ledger.violation(format!("the live record names {wanted}, which is not there"));
             }
             found

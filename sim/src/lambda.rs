@@ -11,7 +11,7 @@ use wasq_runtime::{Answer, Parts, Worker, WorkerSettings};
 use crate::adapters::{Nobody, SimPorts, SimRegistry, WorkerQueue, fingerprint};
 use crate::process::{Kind, Process};
 use crate::script::ScriptRunner;
-use crate::world::{LEASE, Mutation, Scenario, State, Weather, World};
+use crate::world::{INVOKE_TIME, Mutation, Scenario, State, Weather, World};
 
 /// The worker's function.
 pub struct Lambda {
@@ -32,8 +32,6 @@ const CONCURRENCY: usize = 120;
 const EVENT_AGE_MAX: Duration = Duration::from_secs(60);
 /// How long a busy function refuses everything.
 const BUSY_FOR: Duration = Duration::from_secs(8 * 3600);
-/// When an invoke is cut off.
-const INVOKE_TIME: Duration = Duration::from_secs(300);
 
 impl Lambda {
     pub fn new(world: Arc<World>) -> Arc<Self> {
@@ -68,7 +66,7 @@ impl Lambda {
             }
         }
         if fault {
-            deliveries(&event).iter().for_each(|delivery| state.ledger.fault(&delivery.id_here()));
+            ids(&event).iter().for_each(|id| state.fault(id));
         }
         for _ in 0..times {
             state.events += 1;
@@ -82,7 +80,7 @@ impl Lambda {
                         lambda.invoke(&event).await;
                     }
                     Err(_) => lambda.world.state(|state| {
-                        deliveries(&event).iter().for_each(|d| state.ledger.fault(&d.id_here()));
+                        ids(&event).iter().for_each(|id| state.fault(id));
                     }),
                 }
                 lambda.world.state(|state| state.events -= 1);
@@ -102,13 +100,13 @@ impl Lambda {
         };
         let Environment { process, worker } = &environment;
         let started = self.world.now();
-        let deliveries = deliveries(event);
+        let deliveries = deliveries(event, started, self.world.lease());
         let stale: BTreeSet<String> =
             deliveries.iter().filter(|d| d.lease_until <= started).map(DeliveryExt::id_here).collect();
         process.holds(deliveries.iter().map(DeliveryExt::id_here), stale);
         let event = match self.world.scenario.mutation {
             Some(Mutation::StaleLeasesTaken) if event.starts_with("{\"deliveries") => {
-                renewed(deliveries, started)
+                renewed(deliveries, started.plus(self.world.lease()))
             }
             _ => event.to_owned(),
         };
@@ -150,7 +148,7 @@ impl Lambda {
             concurrency: 10,
             modules_max: 4,
             live_ttl: Duration::from_secs(1),
-            lease: LEASE,
+            lease: self.world.lease(),
             caps: Caps::default(),
         };
         Environment { process, worker: Worker::new(parts, settings) }
@@ -166,20 +164,26 @@ impl Lambda {
     }
 }
 
-/// The deliveries of an event.
-pub fn deliveries(event: &str) -> Vec<Delivery> {
-    match WorkerEvent::parse(event, Timestamp::from_ms(u64::MAX)) {
+/// The deliveries of an event that comes at `now`.
+pub fn deliveries(event: &str, now: Timestamp, lease: Duration) -> Vec<Delivery> {
+    match WorkerEvent::parse(event, now, lease) {
         Ok(WorkerEvent::Batch(batch) | WorkerEvent::EventSource(batch)) => batch.deliveries,
         _ => Vec::new(),
     }
 }
 
 /// The same event with leases that are not over.
-fn renewed(mut deliveries: Vec<Delivery>, now: Timestamp) -> String {
+fn renewed(mut deliveries: Vec<Delivery>, until: Timestamp) -> String {
     for delivery in &mut deliveries {
-        delivery.lease_until = delivery.lease_until.max(now.plus(LEASE));
+        delivery.lease_until = delivery.lease_until.max(until);
     }
     serde_json::to_string(&Batch { deliveries }).expect("string keys")
+}
+
+/// The own ids of an event's messages.
+pub fn ids(event: &str) -> Vec<String> {
+    let deliveries = deliveries(event, Timestamp::from_ms(0), Duration::ZERO);
+    deliveries.iter().map(DeliveryExt::id_here).collect()
 }
 
 trait DeliveryExt {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use wasq_protocol::{FailureKind, Timestamp};
 
 use crate::script::Script;
+use crate::world::MAX_ATTEMPTS;
 
 /// Everything that is known of every message, by the message's own id.
 #[derive(Debug, Default)]
@@ -43,6 +44,8 @@ pub struct Entry {
     children: BTreeSet<String>,
     not_before: Option<Timestamp>,
     accepted: Option<Timestamp>,
+    /// What happened to it, and when.
+    story: Vec<(Timestamp, &'static str)>,
 }
 
 /// What all messages come to.
@@ -110,14 +113,22 @@ impl Ledger {
     }
 
     /// A fault hit a message.
-    pub fn fault(&mut self, id: &str) {
-        self.entry(id).faults += 1;
+    pub fn fault(&mut self, id: &str, now: Timestamp) {
+        let entry = self.entry(id);
+        entry.faults += 1;
+        entry.story.push((now, "fault"));
+    }
+
+    /// A delivery of it was handed out.
+    pub fn received(&mut self, id: &str, now: Timestamp) {
+        self.entry(id).story.push((now, "received"));
     }
 
     /// A run begins. Returns how many of its runs have failed so far.
     pub fn started(&mut self, id: &str, now: Timestamp) -> u32 {
         let entry = self.entry(id);
         entry.starts += 1;
+        entry.story.push((now, "run begins"));
         entry.overlaps += u32::from(entry.running > 0);
         entry.running += 1;
         let (failures, not_before) = (entry.failures, entry.not_before);
@@ -131,9 +142,15 @@ impl Ledger {
     }
 
     /// A run ended, in success or failure; `None`: it was cut off.
-    pub fn ended(&mut self, id: &str, success: Option<bool>, children: BTreeSet<String>) {
+    pub fn ended(&mut self, id: &str, now: Timestamp, success: Option<bool>, children: BTreeSet<String>) {
         let entry = self.entry(id);
         entry.running -= 1;
+        let what = match success {
+            Some(true) => "run succeeds",
+            Some(false) => "run fails",
+            None => "run is cut off",
+        };
+        entry.story.push((now, what));
         match success {
             Some(true) => {
                 entry.successes += 1;
@@ -192,13 +209,13 @@ impl Ledger {
             if entry.copies == 0 {
                 continue;
             }
-            let said = self.judge_one(id, entry);
+            let said = self.judge_one(entry);
             violations.extend(said.into_iter().map(|what| format!("{id}: {what}: {entry:?}")));
         }
         violations
     }
 
-    fn judge_one(&self, id: &str, entry: &Entry) -> Vec<String> {
+    fn judge_one(&self, entry: &Entry) -> Vec<String> {
         let mut said = Vec::new();
         if entry.successes == 0 && entry.dead.is_empty() {
             said.push("lost: no success, and not in the dead-letter queue".to_owned());
@@ -227,8 +244,8 @@ impl Ledger {
         if entry.successes > successes_max {
             said.push(format!("{} successes, at most {successes_max} may be", entry.successes));
         }
-        // Two copies may run at the same time.
-        if entry.copies == 1 && entry.overlaps > slack {
+        // Two copies may run at the same time; and once a message was handed out twice, so may every later attempt.
+        if entry.copies == 1 && slack == 0 && entry.overlaps > 0 {
             said.push(format!("{} overlapping runs", entry.overlaps));
         }
         if entry.faults == 0 && entry.copies == 1 {
@@ -239,8 +256,14 @@ impl Ledger {
                 ));
             }
         }
-        if script.healthy() && entry.successes == 0 && !id.is_empty() {
-            said.push("its task is healthy, and it never succeeded".to_owned());
+        if script.healthy() && !entry.dead.is_empty() {
+            said.push("its task is healthy, and it is in the dead-letter queue".to_owned());
+        }
+        // Each fault may have cost an attempt, and nothing else may.
+        let spent = entry.failures + entry.faults;
+        let by_attempts = [FailureKind::Retry, FailureKind::Trap, FailureKind::OutOfTime];
+        if entry.dead.iter().flatten().any(|kind| by_attempts.contains(kind)) && spent < MAX_ATTEMPTS {
+            said.push(format!("given up after {spent} of {MAX_ATTEMPTS} attempts"));
         }
         said
     }

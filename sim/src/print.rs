@@ -33,7 +33,12 @@ pub(crate) fn worlds(columns: &[(&str, &Campaigned)]) {
     row("ended in the dead-letter queue", &|c| grouped(c.report.totals.dead));
     row("LOST", &|c| grouped(c.report.totals.lost));
     row("still on their way, for ever", &|c| grouped(c.report.looping));
-    row("worlds with a broken promise", &|c| grouped(c.failed.len() as u64));
+    print!("{:<34}", "worlds with a broken promise");
+    // The reference has promised nothing.
+    columns.iter().enumerate().for_each(|(i, (_, column))| {
+        print!("{:>24}", if i == 0 { grouped(column.failed.len() as u64) } else { "-".to_owned() });
+    });
+    println!();
     row("runs", &|c| grouped(c.report.totals.runs));
     row("  attempts for each message", &|c| {
         format!("{:.3}", c.report.totals.runs as f64 / c.report.totals.accepted.max(1) as f64)

@@ -127,6 +127,11 @@ impl Process {
         held.stale = stale;
     }
 
+    /// It has done with some of them.
+    pub fn lets_go(&self, ids: &[String]) {
+        self.held().ids.retain(|id| !ids.contains(id));
+    }
+
     /// It has none any more.
     pub fn holds_nothing(&self) {
         *self.held() = Held::default();
@@ -140,7 +145,7 @@ impl Process {
     /// A fault hit it, and so every message that it has in its hands.
     pub fn fault(&self) {
         let held = self.held();
-        self.world.state(|state| held.ids.iter().for_each(|id| state.ledger.fault(id)));
+        self.world.state(|state| held.ids.iter().for_each(|id| state.fault(id)));
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {

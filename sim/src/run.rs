@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasq_protocol::{Clock, Timestamp};
+use wasq_protocol::{Clock, LiveRecord, Timestamp};
 
 use crate::lambda::Lambda;
 use crate::ledger::Totals;
 use crate::process::{Kind, Process};
 use crate::queue::chance;
 use crate::script::{Says, Script};
-use crate::world::{Load, Protocol, Scenario, Weather, World, id_of};
+use crate::world::{INVOKE_TIME, Load, Protocol, Scenario, State, Weather, World, id_of};
 use crate::{reference, system};
 
 /// What came of a world.
@@ -91,7 +91,7 @@ fn add<K: Ord>(sums: &mut BTreeMap<K, u64>, more: BTreeMap<K, u64>) {
 const STORM_AFTER: Duration = Duration::from_secs(120);
 /// Whatever has no end so long after that, waits for ever. The reference sends what fails again for ever, and so is
 /// looked at earlier.
-const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+const PATIENCE: Duration = Duration::from_secs(4 * 24 * 3600);
 const PATIENCE_REFERENCE: Duration = Duration::from_secs(2 * 3600);
 
 /// Runs a world.
@@ -128,13 +128,18 @@ async fn live(scenario: Scenario) -> Report {
         Protocol::Reference => PATIENCE_REFERENCE,
     };
     let gives_up = world.now().plus(patience);
+    let forgets = scenario.protocol == Protocol::Wasq;
     while !world.state(|state| state.queue.is_empty() && state.events == 0) && world.now() < gives_up {
+        if forgets {
+            world.state(|state| state.queue.expire(world.now()));
+        }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
+    let (calls, ran_ms) = world.state(|state| (state.calls.clone(), state.ran_ms.clone()));
     // What Lambda's own poller has in its hands.
-    tokio::time::sleep(Duration::from_secs(300)).await;
+    tokio::time::sleep(INVOKE_TIME).await;
     lambda.close();
-    report(&world, began)
+    Report { calls, ran_ms, ..report(&world, began) }
 }
 
 fn report(world: &Arc<World>, began: Timestamp) -> Report {
@@ -151,6 +156,7 @@ fn report(world: &Arc<World>, began: Timestamp) -> Report {
             violations.extend(
                 waiting.iter().map(|id| format!("{id} still waits after {} s", now.since(began).as_secs())),
             );
+            violations.extend(registry_faults(state));
             if state.events > 0 {
                 violations.push(format!("{} events never ended", state.events));
             }
@@ -165,12 +171,33 @@ fn report(world: &Arc<World>, began: Timestamp) -> Report {
             violations,
             crashes: state.crashed.clone(),
             dead: state.dead.clone(),
-            calls: state.calls.clone(),
-            ran_ms: state.ran_ms.clone(),
+            calls: BTreeMap::new(),
+            ran_ms: BTreeMap::new(),
             slowest_start: state.ledger.slowest_start,
             lasted: now.since(began),
         }
     })
+}
+
+/// Every live record names a module and machine code that are there, but for what somebody removed.
+fn registry_faults(state: &State) -> Vec<String> {
+    let mut faults = Vec::new();
+    for key in state.registry.keys().filter(|key| key.starts_with("live/")) {
+        let (bytes, _) = state.registry.get(key).expect("it was just listed");
+        let Ok(record) = serde_json::from_slice::<LiveRecord>(&bytes) else {
+            faults.push(format!("{key} cannot be read"));
+            continue;
+        };
+        let digest = record.version.digest;
+        let artifacts =
+            record.artifacts.keys().map(|fingerprint| LiveRecord::artifact_key(fingerprint, &digest));
+        for named in artifacts.chain([LiveRecord::module_key(&digest)]) {
+            if state.registry.get(&named).is_none() && !state.removed.contains(&named) {
+                faults.push(format!("{key} names {named}, which is not there"));
+            }
+        }
+    }
+    faults
 }
 
 /// Sends every message, each until the queue has acknowledged it.
@@ -184,6 +211,11 @@ async fn send_all(world: &Arc<World>) {
             match (world.scenario.load, world.scenario.protocol) {
                 (Load::Even { apart_us }, _) => {
                     (Duration::from_micros(apart_us), Script::quick(rng).message("work", id(), None))
+                }
+                (Load::BesideWaiting, _) => {
+                    let half = world.scenario.tasks / 2;
+                    let tomorrow = (number < half).then(|| world.now().plus(Duration::from_secs(24 * 3600)));
+                    (Duration::from_millis(200), Script::quick(rng).message("work", id(), tomorrow))
                 }
                 (Load::Mixed, Protocol::Wasq) => (pause(rng), any_message(rng, number, world.now())),
                 (Load::Mixed, Protocol::Reference) => {
@@ -229,8 +261,9 @@ fn any_message(rng: &mut fastrand::Rng, number: u32, now: Timestamp) -> String {
         2 => script.message("missing", id, None),
         3..7 => script.message("late", id, None),
         7..10 => {
-            let at = now.plus(Duration::from_secs(rng.u64(1..1000)));
-            script.message("work", id, Some(at))
+            // Seldom days ahead: each day takes its time in here as well.
+            let ahead = if rng.u32(..200) == 0 { rng.u64(1_000..250_000) } else { rng.u64(1..1000) };
+            script.message("work", id, Some(now.plus(Duration::from_secs(ahead))))
         }
         _ => script.message("work", id, None),
     }
@@ -247,10 +280,10 @@ async fn disturb(world: Arc<World>) {
         system::upload(&world, "work", &format!("module {version}")).await;
         world.state(|state| {
             if state.storm && chance(&mut state.rng, 0.5) {
-                state.artifacts_removed = true;
                 let compiled: Vec<String> =
                     state.registry.keys().filter(|key| key.starts_with("compiled/")).cloned().collect();
                 compiled.iter().for_each(|key| state.registry.remove(key));
+                state.removed.extend(compiled);
             }
         });
     }

@@ -217,7 +217,7 @@ struct Running {
 impl Running {
     fn ended(mut self, success: bool, children: BTreeSet<String>) {
         let id = self.id.take().expect("a run ends once");
-        self.process.world.state(|state| state.ledger.ended(&id, Some(success), children));
+        self.process.world.state(|state| state.ended(&id, Some(success), children));
     }
 }
 
@@ -225,9 +225,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         if let Some(id) = self.id.take() {
             self.process.world.state(|state| {
-                state.ledger.ended(&id, None, BTreeSet::new());
-                // Whatever cut it off, the message has to come again.
-                state.ledger.fault(&id);
+                state.ended(&id, None, BTreeSet::new());
             });
         }
     }

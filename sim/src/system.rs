@@ -17,7 +17,7 @@ use crate::world::{Drain, MAX_ATTEMPTS, State, TIMEOUT, VirtualClock, World};
 
 /// How long the queue keeps messages, and the last net under it.
 pub const RETENTION: Duration = Duration::from_secs(4 * 24 * 3600);
-pub const RECEIVES_MAX: u32 = 200;
+pub const RECEIVES_MAX: u32 = 1000;
 
 /// The schedule's rate.
 const TICK: Duration = Duration::from_secs(60);
@@ -105,6 +105,7 @@ fn event(handed: &[Handed]) -> String {
                 "ApproximateReceiveCount": stored.receive_count.to_string(),
                 "ApproximateFirstReceiveTimestamp":
                     stored.first_received.expect("it was received").ms().to_string(),
+                "SentTimestamp": stored.sent.ms().to_string(),
             },
         })
     };

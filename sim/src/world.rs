@@ -1,6 +1,6 @@
 //! One simulated world: a queue, Lambda, a registry, time, and chance; all from one seed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,10 +20,10 @@ use crate::{reference, system};
 pub const MAX_ATTEMPTS: u32 = 4;
 /// How long one of their runs may take.
 pub const TIMEOUT: Duration = Duration::from_secs(120);
+/// When an invoke of the worker is cut off.
+pub const INVOKE_TIME: Duration = Duration::from_secs(300);
 /// What machine code begins with here.
 pub const CODE: &[u8] = b"code:";
-/// How long a message is leased: longer than an event may wait in Lambda's queue.
-pub const LEASE: Duration = Duration::from_secs(70);
 
 /// What a world is made from. The same scenario is the same world.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +80,8 @@ pub enum Drain {
 pub enum Load {
     /// Messages of every sort: about two a second, in bursts.
     Mixed,
+    /// The first half waits for tomorrow; then short tasks that do well, five a second.
+    BesideWaiting,
     /// Short tasks that do well, evenly.
     Even {
         /// How far apart they are sent, in microseconds.
@@ -142,6 +144,7 @@ pub struct World {
 
 /// Everything in it.
 pub struct State {
+    pub clock: VirtualClock,
     pub arrivals: Arc<Notify>,
     pub rng: Rng,
     pub storm: bool,
@@ -159,8 +162,8 @@ pub struct State {
     pub ran_ms: BTreeMap<Kind, u64>,
     /// Events that Lambda has accepted and not finished.
     pub events: u64,
-    /// Somebody removed artifacts from the registry.
-    pub artifacts_removed: bool,
+    /// Keys that somebody removed from the registry.
+    pub removed: BTreeSet<String>,
 }
 
 /// A bucket: content and tag by key.
@@ -219,11 +222,13 @@ impl World {
         };
         let arrivals = Arc::new(Notify::new());
         let moods = if storm { moods } else { QueueMoods::default() };
+        let started = Instant::now();
         Arc::new(Self {
             scenario,
             arrivals: arrivals.clone(),
-            started: Instant::now(),
+            started,
             state: Mutex::new(State {
+                clock: VirtualClock(started),
                 arrivals,
                 rng: Rng::with_seed(scenario.seed),
                 storm,
@@ -237,7 +242,7 @@ impl World {
                 dead: BTreeMap::new(),
                 ran_ms: BTreeMap::new(),
                 events: 0,
-                artifacts_removed: false,
+                removed: BTreeSet::new(),
             }),
         })
     }
@@ -248,6 +253,15 @@ impl World {
 
     pub fn now(&self) -> Timestamp {
         self.clock().now()
+    }
+
+    /// How long a message is leased: longer than an event may wait in Lambda's queue. Before an event source mapping, six
+    /// times as long as an invoke may take, as AWS wants it.
+    pub fn lease(&self) -> Duration {
+        match self.scenario.drain {
+            Drain::Schedule(_) => Duration::from_secs(70),
+            Drain::EventSource => INVOKE_TIME * 6,
+        }
     }
 
     /// How long the world has been there.
@@ -270,6 +284,18 @@ impl World {
 }
 
 impl State {
+    /// A run ended, in success or failure; `None`: it was cut off.
+    pub fn ended(&mut self, id: &str, success: Option<bool>, children: BTreeSet<String>) {
+        let now = self.clock.now();
+        self.ledger.ended(id, now, success, children);
+    }
+
+    /// A fault hit a message.
+    pub fn fault(&mut self, id: &str) {
+        let now = self.clock.now();
+        self.ledger.fault(id, now);
+    }
+
     /// The queue accepts a message.
     pub fn send(
         &mut self,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use tokio::time::Instant;
-use wasq_consumer::{DrainSettings, InvokeError, Invoker, Mode, Source, Summary, drain};
+use wasq_consumer::{DrainSettings, InFlight, InvokeError, Invoker, Mode, Source, Summary, drain};
 use wasq_protocol::{Clock, DeadLetter, Delivery, FailureKind, Timestamp, WorkerEvent};
 
 /// Virtual time, which tokio advances when nothing else is left to do.
@@ -36,6 +36,9 @@ struct State {
     answer: Option<fn(String) -> InvokeError>,
     /// The batches that were accepted, by their sizes.
     batches: Vec<usize>,
+    deleted: u64,
+    /// Of what is in flight, nothing is said to be waiting only.
+    exactly: bool,
     /// Invokes that are under way, and the most there were at once.
     busy: (u32, u32),
 }
@@ -69,6 +72,7 @@ fn delivery(id: &str, body: &str) -> Delivery {
         receive_count: 1,
         lease_until: Timestamp::from_ms(60_000),
         first_received: Timestamp::from_ms(0),
+        sent: Timestamp::from_ms(0),
         attributes: Default::default(),
         group: None,
     }
@@ -96,16 +100,16 @@ impl Source for World {
         results
     }
 
-    async fn in_flight(&self) -> Result<u64> {
-        // Workers finish a little between two looks.
-        Ok(self.state(|state| {
-            state.in_flight = state.in_flight.saturating_sub(10);
-            state.in_flight
-        }))
+    async fn send_dead_letter(&self, delivery: &Delivery, letter: &DeadLetter) -> Result<()> {
+        self.state(|state| state.dead.push((delivery.message_id.clone(), letter.failure.kind)));
+        Ok(())
     }
 
-    async fn dead_letter(&self, delivery: &Delivery, letter: &DeadLetter) -> Result<()> {
-        self.state(|state| state.dead.push((delivery.message_id.clone(), letter.failure.kind)));
+    async fn delete(&self, receipt: &str) -> Result<()> {
+        self.state(|state| {
+            assert!(state.dead.iter().any(|(id, _)| id == receipt), "deleted without a copy");
+            state.deleted += 1;
+        });
         Ok(())
     }
 }
@@ -120,7 +124,7 @@ impl Invoker for World {
         self.state(|state| state.busy.0 -= 1);
         assert!(event.len() <= 1 << 20, "Lambda takes 1 MiB, not {} bytes", event.len());
         let WorkerEvent::Batch(batch) =
-            WorkerEvent::parse(&event, Timestamp::from_ms(0)).expect("a worker event")
+            WorkerEvent::parse(&event, Timestamp::from_ms(0), Duration::ZERO).expect("a worker event")
         else {
             panic!("not a batch")
         };
@@ -136,6 +140,14 @@ impl Invoker for World {
             state.accepted.extend(batch.deliveries.into_iter().map(|delivery| delivery.message_id));
             Ok(())
         })
+    }
+
+    async fn in_flight(&self) -> Result<InFlight> {
+        // Workers finish a little between two looks.
+        Ok(self.state(|state| {
+            state.in_flight = state.in_flight.saturating_sub(10);
+            if state.exactly { InFlight::Exactly(state.in_flight) } else { InFlight::AtMost(state.in_flight) }
+        }))
     }
 }
 
@@ -198,7 +210,7 @@ async fn what_the_worker_refuses_is_given_back_and_what_it_may_have_is_not() {
 #[tokio::test(start_paused = true)]
 async fn a_message_that_comes_again_and_again_travels_alone() {
     let world = World::with(10);
-    world.state(|state| state.waiting[3].receive_count = 6);
+    world.state(|state| state.waiting[3].receive_count = 21);
     let (summary, _) = world.drain(Mode::UntilEmpty, 60).await;
     assert_eq!((summary.handed_over, world.state(|state| state.batches.clone())), (10, vec![9, 1]));
 }
@@ -222,10 +234,20 @@ async fn a_queue_that_never_answers_does_not_keep_it_beyond_its_time() {
 #[tokio::test(start_paused = true)]
 async fn it_waits_while_too_much_is_in_flight() {
     let world = World::with(10);
-    world.state(|state| state.in_flight = 500);
+    world.state(|state| (state.in_flight, state.exactly) = (500, true));
     let (summary, took) = world.drain(Mode::UntilEmpty, 60).await;
     assert_eq!(summary.handed_over, 10);
     assert!(took > Duration::from_secs(5), "it did not wait: {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_merely_waits_does_not_stop_the_queue() {
+    let world = World::with(100);
+    // Ten thousand messages wait for tomorrow, perhaps.
+    world.state(|state| state.in_flight = 10_000);
+    let (summary, took) = world.drain(Mode::UntilEmpty, 60).await;
+    assert_eq!(summary.handed_over, 100);
+    assert!((10..20).contains(&took.as_secs()), "one receive a second: {took:?}");
 }
 
 #[tokio::test(start_paused = true)]

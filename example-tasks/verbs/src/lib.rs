@@ -58,8 +58,8 @@ enum Verb {
         authority: String,
         path: String,
     },
-    /// Enqueues `children` children that visit `url` with their number behind it, and then sends a GET to `url`: work
-    /// whose every run can be counted. Whatever is no success is tried again.
+    /// Enqueues `children` children that visit `url` with their number behind it, and then sends a GET to `url`, and one to
+    /// `url/done` at its end: work whose every run can be counted. Whatever is no success is tried again.
     Visit {
         url: String,
         #[serde(default)]
@@ -198,6 +198,12 @@ fn visit(url: &str, children: u32) -> Result<Value, Failure> {
         let options = EnqueueOptions { delay_seconds: None, id: None };
         queue::enqueue(&context::task(), &params, &options).map_err(|e| Failure::Reject(format!("{e:?}")))?;
     }
+    get(url)?;
+    get(&format!("{url}/done"))?;
+    Ok(Value::Null)
+}
+
+fn get(url: &str) -> Result<(), Failure> {
     let request = Request {
         method: "GET".to_owned(),
         url: url.to_owned(),
@@ -206,7 +212,7 @@ fn visit(url: &str, children: u32) -> Result<Value, Failure> {
         timeout_ms: Some(10_000),
     };
     match http::send(&request) {
-        Ok(response) if response.status == 200 => Ok(json!(200)),
+        Ok(response) if response.status == 200 => Ok(()),
         Ok(response) => Err(Failure::Retry(format!("{url}: status {}", response.status))),
         Err(error) => Err(Failure::Retry(format!("{url}: {error:?}"))),
     }

@@ -3,13 +3,14 @@
 //! A change of a golden file is a change of the contract, and needs a line in the CHANGELOG.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use wasq_protocol::{
-    Attribute, Batch, BatchResponse, DeadLetter, DeadLetterAttributes, Delivery, Ended, Failure, FailureKind,
-    LiveRecord, Message, Outcome, PublishRequest, Rejection, Timestamp, WorkerEvent,
+    Attribute, Batch, BatchResponse, DeadLetter, DeadLetterAttributes, Delivery, Digest, Ended, Failure,
+    FailureKind, LiveRecord, Message, Outcome, PublishRequest, Rejection, Timestamp, WorkerEvent,
 };
 
 /// Reads a golden file as `T`, and expects that writing it gives the same JSON.
@@ -42,8 +43,8 @@ fn consumer_batch() {
 
 #[test]
 fn worker_event_of_each_kind() {
-    let lease = Timestamp::from_ms(7);
-    let parse = |text| WorkerEvent::parse(text, lease).expect("valid");
+    let now = Timestamp::from_ms(7);
+    let parse = |text| WorkerEvent::parse(text, now, Duration::from_secs(120)).expect("valid");
     assert!(matches!(parse(include_str!("fixtures/message.json")), WorkerEvent::Message(_)));
     assert!(matches!(parse(include_str!("fixtures/batch.json")), WorkerEvent::Batch(_)));
     let WorkerEvent::EventSource(batch) = parse(include_str!("fixtures/sqs_event.json")) else {
@@ -53,14 +54,17 @@ fn worker_event_of_each_kind() {
     assert_eq!(delivery.message_id, "059f36b4-87a3-44ab-83d2-661975830a7d");
     assert_eq!(delivery.receive_count, 3);
     assert_eq!(delivery.first_received.ms(), 1_545_082_649_185);
-    assert_eq!(delivery.lease_until, lease);
+    assert_eq!(delivery.lease_until, now.plus(Duration::from_secs(120)));
+    assert_eq!(delivery.sent.ms(), 1_545_082_649_183);
     assert_eq!(delivery.group.as_deref(), Some("github_users"));
     assert_eq!(delivery.attributes["origin"].string_value.as_deref(), Some("web"));
 }
 
 #[test]
 fn worker_event_of_no_kind() {
-    let error = |text| WorkerEvent::parse(text, Timestamp::from_ms(0)).expect_err("invalid").to_string();
+    let error = |text| {
+        WorkerEvent::parse(text, Timestamp::from_ms(0), Duration::ZERO).expect_err("invalid").to_string()
+    };
     assert!(error(r#"{"tsak": "x"}"#).contains(r#"its keys are ["tsak"]"#));
     assert!(error("[1]").contains("not a worker event"));
     assert!(
@@ -173,19 +177,34 @@ fn a_history_stays_small() {
     let mut attributes = BTreeMap::new();
     for round in 0..30 {
         let letter = DeadLetterAttributes {
-            reason: Some("x".repeat(4000)),
+            // Each quote takes two bytes in JSON.
+            reason: Some("\"".repeat(4000)),
+            digest: Some(Digest::of(b"module")),
             ..DeadLetterAttributes::read(&attributes)
         };
         attributes = letter.redriven(&format!("m{round}"), &attributes);
     }
     let read = DeadLetterAttributes::read(&attributes);
-    assert_eq!((read.history.len(), read.id.as_deref()), (10, Some("m0")));
+    assert!((5..=10).contains(&read.history.len()), "{} ends", read.history.len());
+    assert_eq!(read.id.as_deref(), Some("m0"));
     let bytes = attributes["wasq.history"].string_value.as_ref().map_or(0, String::len);
     assert!(bytes < 4096, "{bytes} bytes");
 }
 
+#[test]
+fn a_redriven_message_has_no_more_attributes_than_sqs_takes() {
+    for theirs in 0..=10 {
+        let attributes: BTreeMap<_, _> =
+            (0..theirs).map(|i| (format!("a{i}"), Attribute::text("x"))).collect();
+        let redriven = DeadLetterAttributes::default().redriven("m", &attributes);
+        assert_eq!(redriven.len(), (theirs + 2).min(10));
+        assert_eq!(redriven.contains_key("wasq.id"), theirs < 10, "the id is worth more than the history");
+    }
+}
+
 const DELIVERY: &str = r#"{"message_id": "m", "body": "", "receipt": "r", "receive_count": 1,
-    "lease_until": "1970-01-01T00:00:01Z", "first_received": "1970-01-01T00:00:01Z"}"#;
+    "lease_until": "1970-01-01T00:00:01Z", "first_received": "1970-01-01T00:00:01Z",
+    "sent": "1970-01-01T00:00:01Z"}"#;
 
 #[test]
 fn dead_letter_attributes_are_what_sqs_takes() {

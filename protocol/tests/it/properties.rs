@@ -30,6 +30,7 @@ fn delivery() -> impl Strategy<Value = Delivery> {
             receive_count,
             lease_until: Timestamp::from_ms(ms),
             first_received: Timestamp::from_ms(ms / 2),
+            sent: Timestamp::from_ms(ms / 3),
             attributes,
             group,
         },
@@ -55,7 +56,7 @@ proptest! {
     #[test]
     fn parsing_a_message_never_panics(text in any::<String>()) {
         let _ = Message::parse(&text);
-        let _ = WorkerEvent::parse(&text, Timestamp::from_ms(0));
+        let _ = WorkerEvent::parse(&text, Timestamp::from_ms(0), Duration::ZERO);
         let _ = Settings::from_toml(&text);
         let _ = text.parse::<TaskName>();
         let _ = text.parse::<AllowedHost>();
@@ -74,7 +75,7 @@ proptest! {
             let again = Message::parse(&message.to_json()).expect("what is written reads back");
             prop_assert_eq!(again.to_json(), message.to_json());
         }
-        let _ = WorkerEvent::parse(&text, Timestamp::from_ms(0));
+        let _ = WorkerEvent::parse(&text, Timestamp::from_ms(0), Duration::ZERO);
     }
 
     #[test]

@@ -136,7 +136,7 @@ async fn a_worker_that_is_told_to_stop_gives_back() {
 async fn no_wait_is_longer_than_the_queue_remembers() {
     let (worker, queue, _folder) = worker(at_once());
     let mut old = verb("old", json!({"verb": "retry-after", "seconds": 43_000, "reason": "limit"}));
-    old.first_received = SystemClock.now().minus(Duration::from_secs(80 * 3600));
+    old.sent = SystemClock.now().minus(Duration::from_secs(80 * 3600));
     assert!(hand_over(&worker, vec![old]).await.is_empty());
     let far = SystemClock.now().plus(Duration::from_secs(4 * 24 * 3600));
     assert!(
@@ -144,7 +144,21 @@ async fn no_wait_is_longer_than_the_queue_remembers() {
             .await
             .is_empty()
     );
-    assert_eq!(queue.calls(), ["dead old retry 1", "delete old", "dead far malformed 1", "delete far"]);
+    // Nor is a fault of ours waited for until the message is forgotten.
+    let mut unlucky = delivery("unlucky", json!({"task": "unreachable"}));
+    unlucky.sent = SystemClock.now().minus(Duration::from_secs(84 * 3600));
+    hand_over(&worker, vec![unlucky]).await;
+    assert_eq!(
+        queue.calls(),
+        [
+            "dead old retry 1",
+            "delete old",
+            "dead far malformed 1",
+            "delete far",
+            "dead unlucky unavailable 1",
+            "delete unlucky"
+        ]
+    );
 }
 
 #[tokio::test]

@@ -35,10 +35,13 @@ async fn a_plain_message_is_answered_with_its_outcome() {
 #[tokio::test]
 async fn an_event_source_mapping_learns_what_comes_again() {
     let (worker, queue, _folder) = worker(Settings::default());
+    let now = SystemClock.now().ms().to_string();
     let record = |id: &str, body: Value| {
         json!({
             "messageId": id, "receiptHandle": id, "body": body.to_string(), "eventSource": "aws:sqs",
-            "attributes": {"ApproximateReceiveCount": "1", "ApproximateFirstReceiveTimestamp": "1545082649185"},
+            "attributes": {
+                "ApproximateReceiveCount": "1", "ApproximateFirstReceiveTimestamp": now, "SentTimestamp": now,
+            },
         })
     };
     let echo = json!({"task": "verbs", "params": {"verb": "echo", "value": 1}});

@@ -164,6 +164,7 @@ fn delivery(id: &str, body: Value) -> Delivery {
         receive_count: 1,
         lease_until: now.plus(Duration::from_secs(30)),
         first_received: now,
+        sent: now,
         attributes: Default::default(),
         group: None,
     }

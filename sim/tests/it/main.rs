@@ -56,15 +56,28 @@ fn a_worker_that_is_busy_for_hours_costs_no_healthy_message() {
     }
 }
 
-/// Worlds in which a mistake must show.
-const WORLDS: u64 = 40;
+#[test]
+fn what_waits_for_tomorrow_does_not_hold_up_the_rest() {
+    let report = run(Scenario {
+        tasks: 1000,
+        weather: Weather::Calm,
+        drain: Drain::Schedule(Mode::Window),
+        load: Load::BesideWaiting,
+        ..Scenario::of_seed(1)
+    });
+    assert_eq!((report.totals.succeeded, report.violations.len()), (1000, 0), "{:?}", report.violations);
+    assert!(report.slowest_start < Duration::from_secs(10), "{:?}", report.slowest_start);
+}
+
+/// Stormy worlds in which a mistake must show.
+const WORLDS: std::ops::Range<u64> = 5..50;
 
 #[test]
 fn every_mistake_is_seen() {
     for mutation in Mutation::ALL {
         let mutated = |seed| Scenario { mutation: Some(mutation), ..weather_for(mutation, seed) };
-        let seen = (1..=WORLDS).find_map(|seed| run(mutated(seed)).violations.into_iter().next());
-        assert!(seen.is_some(), "{mutation:?} went unseen in {WORLDS} worlds");
+        let seen = WORLDS.into_iter().find_map(|seed| run(mutated(seed)).violations.into_iter().next());
+        assert!(seen.is_some(), "{mutation:?} went unseen in {WORLDS:?}");
         eprintln!("{mutation:?}: {}", seen.unwrap_or_default());
     }
 }
