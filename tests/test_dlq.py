@@ -3,6 +3,7 @@
 import json
 import subprocess
 import time
+from datetime import datetime
 
 import pytest
 
@@ -54,7 +55,8 @@ def test_show_says_everything(letters):
     assert (letter["task"], letter["attempts"], letter["history"]) == ("verbs", 1, None)
     assert json.loads(letter["body"]) == message("reject", "b", reason="no such street\nnor house")
     assert letter["digest"] == dev.listed("verbs")["live"]["digest"]
-    assert letter["first_received"] <= letter["failed"]
+    first_received, failed = (datetime.fromisoformat(letter[name]) for name in ("first_received", "failed"))
+    assert first_received <= failed
 
 
 def test_redrive_keeps_the_id_and_the_history(letters):
