@@ -1,6 +1,7 @@
 //! What happened to every message, and whether it may have happened.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use wasq_protocol::{FailureKind, Timestamp};
@@ -15,6 +16,8 @@ pub struct Ledger {
     violations: Vec<String>,
     /// The longest that a message waited for its first run, of those that were to run at once.
     pub slowest_start: Duration,
+    /// The latest time for which a message was meant.
+    pub latest: Option<Timestamp>,
 }
 
 /// What happened to one message.
@@ -47,6 +50,28 @@ pub struct Entry {
     /// What happened to it, and when.
     story: Vec<(Timestamp, &'static str)>,
 }
+
+impl fmt::Display for Entry {
+    /// In short: what it was to do, what came of it, and how it went on in the end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { script, copies, starts, failures, successes, overlaps, dead, faults, story, .. } = self;
+        write!(
+            f,
+            "{script:?}: {copies} copies, {faults} faults, {starts} runs ({failures} failed, {successes} succeeded, \
+             {overlaps} overlapped), {} times dead-lettered",
+            dead.len()
+        )?;
+        let begin = story.first().map(|(at, _)| *at);
+        let last = &story[story.len().saturating_sub(STORY_SHOWN)..];
+        for (at, what) in last {
+            write!(f, "; {what} at {:.3} s", at.since(begin.unwrap_or(*at)).as_secs_f64())?;
+        }
+        Ok(())
+    }
+}
+
+/// Events of a message's story that are shown with a violation.
+const STORY_SHOWN: usize = 16;
 
 /// What all messages come to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,6 +119,7 @@ impl Ledger {
     /// The queue accepted a message.
     pub fn accepted(&mut self, id: &str, message: Accepted) {
         let Accepted { script, at, not_before, early } = message;
+        self.latest = self.latest.max(not_before);
         let entry = self.entry(id);
         entry.copies += 1;
         entry.script = entry.script.take().or(script);
@@ -210,7 +236,7 @@ impl Ledger {
                 continue;
             }
             let said = self.judge_one(entry);
-            violations.extend(said.into_iter().map(|what| format!("{id}: {what}: {entry:?}")));
+            violations.extend(said.into_iter().map(|what| format!("{id}: {what}; {entry}")));
         }
         violations
     }
