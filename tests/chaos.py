@@ -18,7 +18,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,7 +27,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from conftest import BINARIES, CREDENTIALS, GUESTS, aws_client
+from conftest import BINARIES, CREDENTIALS, GUESTS, aws_client, free_port
 from lambda_stand_in import StandIn
 
 LEASE_SECONDS = 6
@@ -70,12 +69,6 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def answers(url, process, seconds=60):

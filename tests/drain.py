@@ -17,8 +17,8 @@ import time
 import urllib.request
 from pathlib import Path
 
-from chaos import Process, answers, dev_process, free_port
-from conftest import CREDENTIALS, ROOT, aws_client
+from chaos import Process, answers, dev_process
+from conftest import CREDENTIALS, ROOT, aws_client, free_port
 from lambda_stand_in import StandIn
 
 RELEASE = ROOT / "target" / "release"
@@ -87,7 +87,9 @@ def consumer(url, queue, stand_in, folder):
             time.sleep(0.01)
         _, kind, answer = stand_in.answers[-1]
         assert kind == "response" and answer["received"] == answer["handed_over"], answer
+        deadline = time.monotonic() + 60
         while (did := json.loads(urllib.request.urlopen(f"http://127.0.0.1:{port}/").read()))["deleted"] < answer["received"]:
+            assert time.monotonic() < deadline, f"the worker deleted {did['deleted']} of {answer['received']}"
             time.sleep(0.01)
     finally:
         process.end()

@@ -51,6 +51,7 @@ class StandIn:
 
     async def _start(self):
         self._events = {name: asyncio.Queue() for name in self.timeouts}
+        self._idle = collections.Counter()
         server = await asyncio.start_server(self._services, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         self._servers = [server]
@@ -66,16 +67,26 @@ class StandIn:
         self._events[function].put_nowait(payload)
 
     async def _services(self, reader, writer):
-        async for method, path, body in requests(reader, writer):
+        async for method, path, headers, body in requests(reader, writer):
             if path.startswith("/visit/"):
                 # Work with an effect in its middle: a kill may come before, between, or after it.
                 name, _, done = path.removeprefix("/visit/").partition("/")
                 await asyncio.sleep(random.uniform(0, 0.1))
-                (self.done if done else self.visits)[name] += 1
+                # Whoever was killed meanwhile has not come to its end.
+                if not done or not reader.at_eof():
+                    (self.done if done else self.visits)[name] += 1
                 respond(writer, 200, b"seen")
             elif path.startswith("/2015-03-31/functions/"):
-                self._accept(path.split("/")[3], body)
-                respond(writer, 202)
+                function = path.split("/")[3]
+                if headers.get("x-amz-invocation-type") == "Event":
+                    self._accept(function, body)
+                    respond(writer, 202)
+                elif self._idle[function] > self._events[function].qsize():
+                    # Only pings come this way: they need a free process, and nothing of it.
+                    respond(writer, 200, b"{}")
+                else:
+                    refused = {"x-amzn-ErrorType": "TooManyRequestsException", "Content-Type": "application/json"}
+                    respond(writer, 429, b'{"Type": "User", "message": "Rate Exceeded."}', refused)
             elif path.startswith("/registry/"):
                 # S3's path style: /BUCKET/KEY, and what the SDK adds behind a question mark.
                 file = self.registry / path.removeprefix("/registry/").split("?")[0]
@@ -87,7 +98,7 @@ class StandIn:
                 respond(writer, 400, f"{method} {path} is not served here".encode())
 
     async def _runtime(self, function, reader, writer):
-        async for method, path, body in requests(reader, writer):
+        async for method, path, _, body in requests(reader, writer):
             if path.endswith("/invocation/next"):
                 payload = await self._next(function, reader)
                 if payload is None:
@@ -109,7 +120,9 @@ class StandIn:
         """The next event; None if the process that waits for it is gone."""
         event = asyncio.ensure_future(self._events[function].get())
         gone = asyncio.ensure_future(reader.read(1))
+        self._idle[function] += 1
         await asyncio.wait({event, gone}, return_when=asyncio.FIRST_COMPLETED)
+        self._idle[function] -= 1
         if gone.done():
             if event.done():
                 self._events[function].put_nowait(event.result())
@@ -121,14 +134,14 @@ class StandIn:
 
 
 async def requests(reader, writer):
-    """The requests of one connection: method, path and body."""
+    """The requests of one connection: method, path, headers and body."""
     try:
         while head := await reader.readuntil(b"\r\n\r\n"):
             first, *lines = head.decode("latin-1").split("\r\n")
             method, path, _ = first.split(" ", 2)
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
             body = await reader.readexactly(int(headers.get("content-length", 0)))
-            yield method, path, body
+            yield method, path, headers, body
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):
         pass

@@ -2,80 +2,28 @@
 
 import contextlib
 import hashlib
-import io
 import json
-import os
-import signal
-import socket
 import subprocess
-import sys
 import tempfile
-import urllib.request
-import zipfile
 from pathlib import Path
 
 import pytest
 
-from conftest import BINARIES, CORE_MODULE, GUESTS, REGION, aws_client, github_settings, reason, receive_all, wait_for
+from conftest import (
+    BINARIES,
+    CORE_MODULE,
+    GUESTS,
+    REGION,
+    aws_client,
+    function_zip,
+    github_settings,
+    reason,
+    receive_all,
+    wait_for,
+)
 
-# MiniStack looks at schedules every 10 s, and takes a minute for a minute. Neither is what these tests are about.
-FAST_SCHEDULES = """
-import ministack.services.eventbridge as events, ministack.services.scheduler as scheduler
-events._SCHEDULER_TICK_INTERVAL = scheduler._SCHEDULE_TICK_INTERVAL = 0.25
-rate = events._parse_rate_seconds
-events._parse_rate_seconds = lambda text: (lambda seconds: seconds and seconds / 20)(rate(text))
-from ministack.app import main
-main()
-"""
 LEASE_SECONDS = 20
 ROLE = "arn:aws:iam::000000000000:role/any"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@pytest.fixture(scope="session")
-def stand_in():
-    """The address of a MiniStack on loopback. It and the functions that it starts end with the tests."""
-    port, folder = free_port(), tempfile.mkdtemp(prefix="wasq-ministack-")
-    url = f"http://127.0.0.1:{port}"
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": folder,
-        "TMPDIR": folder,
-        "GATEWAY_PORT": str(port),
-        # Without this it would listen on every address.
-        "BIND_HOST": "127.0.0.1",
-        # Functions inherit it: the SDKs in them must reach no other AWS.
-        "AWS_ENDPOINT_URL": url,
-        "SFTP_ENABLED": "0",
-        "IOT_MTLS_ENABLED": "0",
-        "LOG_LEVEL": "WARNING",
-    }
-    with open(Path(folder) / "ministack.log", "w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-c", FAST_SCHEDULES], env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-
-    def healthy():
-        assert process.poll() is None, Path(log.name).read_text()
-        with contextlib.suppress(OSError):
-            return urllib.request.urlopen(f"{url}/_ministack/health", timeout=1).read()
-
-    try:
-        wait_for(healthy, "MiniStack")
-        listening = subprocess.run(["ss", "-Hltn"], capture_output=True, text=True).stdout
-        assert f"0.0.0.0:{port}" not in listening, "MiniStack listens beyond loopback"
-        yield url
-    finally:
-        for end in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, end)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(3)
 
 
 class Cloud:
@@ -132,12 +80,7 @@ class Cloud:
 
     def function(self, name, timeout, variables):
         """Zips a binary as its bootstrap, and makes a function of it."""
-        archive = io.BytesIO()
-        with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as zipped:
-            entry = zipfile.ZipInfo("bootstrap")
-            entry.external_attr = 0o100755 << 16
-            zipped.writestr(entry, (BINARIES / f"wasq-{name}").read_bytes())
-        self.s3.put_object(Bucket="code", Key=f"{name}.zip", Body=archive.getvalue())
+        self.s3.put_object(Bucket="code", Key=f"{name}.zip", Body=function_zip(name))
         made = self.functions.create_function(
             FunctionName=name,
             Runtime="provided.al2023",

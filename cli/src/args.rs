@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use wasq_protocol::{FailureKind, TaskName, parse_duration};
 
+use crate::dlq::{REDRIVE_POLICY, UNKNOWN};
 use crate::queue::QueueArgs;
 
 /// WebAssembly components as background tasks.
@@ -194,7 +195,8 @@ impl Select {
 
 /// A kind of failure by its name; a misspelt one would match nothing, and look as if there was nothing.
 fn kind(text: &str) -> Result<String, String> {
-    let kinds: Vec<_> = FailureKind::ALL.iter().map(|kind| kind.as_str()).chain(["redrive-policy"]).collect();
+    let kinds: Vec<_> =
+        FailureKind::ALL.iter().map(|kind| kind.as_str()).chain([REDRIVE_POLICY, UNKNOWN]).collect();
     if kinds.contains(&text) { Ok(text.to_owned()) } else { Err(format!("one of {}", kinds.join(", "))) }
 }
 

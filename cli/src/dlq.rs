@@ -25,6 +25,9 @@ use crate::queue::QueueAddress;
 const HELD_FOR: Duration = Duration::from_secs(300);
 /// Long enough to ask every one of SQS's servers.
 const EMPTY_POLL: Duration = Duration::from_secs(1);
+/// The kinds of letters that have none of ours.
+pub(crate) const REDRIVE_POLICY: &str = "redrive-policy";
+pub(crate) const UNKNOWN: &str = "unknown";
 /// As many as one batch call takes.
 const BATCH_MAX: usize = 10;
 
@@ -56,6 +59,8 @@ struct Desk {
     held: HashMap<String, String>,
     /// When the first of them was taken out.
     since: Instant,
+    /// What was sent after this is not meant: a redriven message may be back as a new letter within a second.
+    opened: Timestamp,
 }
 
 impl Desk {
@@ -88,7 +93,7 @@ impl Desk {
                 (Some(tasks), letters.with_context(what)?)
             }
         };
-        Ok(Self { tasks, letters, held: HashMap::new(), since: Instant::now() })
+        Ok(Self { tasks, letters, held: HashMap::new(), since: Instant::now(), opened: SystemClock.now() })
     }
 
     async fn run(&mut self, command: DlqCommand, json: bool) -> Result<Ended> {
@@ -108,6 +113,7 @@ impl Desk {
 
     async fn ls(&mut self, select: &Select, json: bool) -> Result<Ended> {
         let letters = self.read(select).await?;
+        self.mention_unseen().await?;
         if json {
             let letters: Vec<_> = letters.iter().map(Letter::summary).collect();
             output::value(&json!({ "dead_letters": letters }));
@@ -138,6 +144,7 @@ impl Desk {
 
     async fn show(&mut self, select: &Select, json: bool) -> Result<Ended> {
         let letters = self.read(select).await?;
+        self.mention_unseen().await?;
         if json {
             let letters: Vec<_> = letters.iter().map(Letter::whole).collect();
             output::value(&json!({ "dead_letters": letters }));
@@ -172,6 +179,7 @@ impl Desk {
             }
             letters = self.read_more(select).await?;
         }
+        self.mention_unseen().await?;
         report(json, "redriven", redriven, problems)
     }
 
@@ -191,6 +199,7 @@ impl Desk {
             }
             letters = self.read_more(select).await?;
         }
+        self.mention_unseen().await?;
         report(json, "deleted", deleted, problems)
     }
 
@@ -232,19 +241,22 @@ impl Desk {
     async fn read(&mut self, select: &Select) -> Result<Vec<Letter>> {
         let matching = self.take(select).await?;
         for id in &select.ids {
-            ensure!(
-                matching.iter().any(|letter| letter.id() == *id || letter.delivery.message_id == *id),
-                "there is no dead letter {id:?} (that matches)"
-            );
-        }
-        let unseen = self.unseen().await?;
-        if unseen > 0 {
-            eprintln!(
-                "wasq: {unseen} more dead letters cannot be looked at: another command holds them, for up to {} s, or they come after others of their group",
-                HELD_FOR.as_secs()
-            );
+            let there = |letter: &Letter| letter.id() == *id || letter.delivery.message_id == *id;
+            if !matching.iter().any(there) {
+                let unseen = self.unseen().await?;
+                let beyond = unseen.map_or(String::new(), |unseen| format!("; {unseen}"));
+                bail!("there is no dead letter {id:?} (that matches){beyond}");
+            }
         }
         Ok(matching)
+    }
+
+    /// Says what was not looked at, if anything.
+    async fn mention_unseen(&self) -> Result<()> {
+        if let Some(unseen) = self.unseen().await? {
+            eprintln!("wasq: {unseen}");
+        }
+        Ok(())
     }
 
     /// What a FIFO queue held back, because others of its group were in the hand.
@@ -252,10 +264,17 @@ impl Desk {
         if self.letters.is_fifo() { self.take(select).await } else { Ok(Vec::new()) }
     }
 
-    /// How many letters there are beyond those in the hand, about.
-    async fn unseen(&self) -> Result<u64> {
+    /// What there is beyond the letters in the hand.
+    async fn unseen(&self) -> Result<Option<String>> {
         let Counts { visible, in_flight } = self.letters.counts().await?;
-        Ok((visible + in_flight).saturating_sub(self.held.len() as u64))
+        let unseen = (visible + in_flight).saturating_sub(self.held.len() as u64);
+        let say = || {
+            format!(
+                "about {unseen} more dead letters were not looked at: another command may hold them (for up to {} s), they came meanwhile, or they come after others of their group",
+                HELD_FOR.as_secs()
+            )
+        };
+        Ok((unseen > 0).then(say))
     }
 
     async fn take(&mut self, select: &Select) -> Result<Vec<Letter>> {
@@ -271,6 +290,9 @@ impl Desk {
                 if self.held.insert(delivery.message_id.clone(), delivery.receipt.clone()).is_some() {
                     continue;
                 }
+                if delivery.sent > self.opened {
+                    continue;
+                }
                 news = true;
                 let notes = DeadLetterAttributes::read(&delivery.attributes);
                 let letter = Letter { delivery, notes };
@@ -283,7 +305,10 @@ impl Desk {
                 break;
             }
         }
-        matching.sort_by_key(|letter| (letter.notes.failed, letter.id()));
+        // A FIFO queue has its own order, which must survive a redrive.
+        if !self.letters.is_fifo() {
+            matching.sort_by_key(|letter| (letter.notes.failed, letter.id()));
+        }
         Ok(matching)
     }
 
@@ -292,7 +317,10 @@ impl Desk {
         let entries: Vec<_> = self.held.drain().map(|(_, receipt)| (receipt, Duration::ZERO)).collect();
         let failed = self.letters.set_visibility(&entries).await.into_iter().filter(Result::is_err).count();
         if failed > 0 {
-            eprintln!("wasq: {failed} dead letters stay invisible for {} s", HELD_FOR.as_secs());
+            eprintln!(
+                "wasq: {failed} dead letters are visible already, or stay invisible for up to {} s",
+                HELD_FOR.as_secs()
+            );
         }
     }
 }
@@ -326,9 +354,9 @@ impl Letter {
     fn kind(&self) -> &'static str {
         match (self.notes.kind, self.notes.attempts) {
             (Some(kind), _) => kind.as_str(),
-            (None, None) => "redrive-policy",
+            (None, None) => REDRIVE_POLICY,
             // Another version of wasq put it here.
-            (None, Some(_)) => "unknown",
+            (None, Some(_)) => UNKNOWN,
         }
     }
 
@@ -354,7 +382,8 @@ impl Letter {
         let DeadLetterAttributes { attempts, first_received, failed, digest, history, .. } = &self.notes;
         let end = |end: &EarlierEnd| {
             let EarlierEnd { kind, reason, attempts, failed, digest: _ } = end;
-            let kind = kind.map_or("redrive-policy", FailureKind::as_str);
+            let kind =
+                kind.map_or(if *attempts == 0 { REDRIVE_POLICY } else { UNKNOWN }, FailureKind::as_str);
             let at = failed.map_or_else(String::new, |failed| format!("{} ", seconds(failed)));
             format!("{at}{kind} after {attempts} attempts: {reason}")
         };

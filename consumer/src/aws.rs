@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use aws_sdk_lambda::config::retry::RetryConfig;
 use aws_sdk_lambda::error::SdkError;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use wasq_aws::{QueueEndpoint, explain};
-use wasq_protocol::{Clock, DeadLetter, Delivery, SystemClock, Timestamp, VarError, Vars};
+use wasq_protocol::{Clock, DeadLetter, Delivery, SystemClock, Timestamp, VarError, Vars, WorkerEvent};
 
 use crate::drain::{DrainSettings, Mode, Summary, drain};
 use crate::ports::{InFlight, InvokeError, Invoker, Source};
@@ -172,5 +172,25 @@ impl Invoker for LambdaInvoker {
     /// SQS tells only what is invisible.
     async fn in_flight(&self) -> Result<InFlight> {
         self.queue.counts().await.map(|counts| InFlight::AtMost(counts.in_flight))
+    }
+
+    /// A synchronous invoke is refused at once where all workers are busy; an asynchronous one would be queued.
+    async fn has_room(&self) -> Result<bool> {
+        let answer = self
+            .client
+            .invoke()
+            .function_name(&self.function)
+            .invocation_type(InvocationType::RequestResponse)
+            .payload(Blob::new(WorkerEvent::PING))
+            .send()
+            .await;
+        match answer {
+            Ok(answer) => match answer.function_error {
+                None => Ok(true),
+                Some(error) => bail!("invoke {}: it does not work: {error}", self.function),
+            },
+            Err(SdkError::ServiceError(e)) if e.raw().status().as_u16() == 429 => Ok(false),
+            Err(e) => Err(explain(e).context(format!("invoke {}", self.function))),
+        }
     }
 }

@@ -47,7 +47,7 @@ pub struct DrainSettings {
     /// times their size while they are handed over.
     pub held_bytes_max: u64,
     /// Messages in flight, by anyone, at which it stops receiving: what the workers can hold. Where it is not known how many
-    /// of them merely wait, it goes on slowly.
+    /// of them merely wait, the worker is asked then before every receive.
     pub in_flight_max: u64,
 }
 
@@ -89,8 +89,6 @@ const LEASE_LEFT_MIN: Duration = Duration::from_secs(10);
 /// bounds: however long the worker is busy, it costs few receives.
 const GIVE_BACK: Duration = Duration::from_secs(5);
 const GIVE_BACK_MAX: Duration = Duration::from_secs(300);
-/// While too much may be in flight, and may not be, one receive so often: what merely waits must not stop the queue.
-const TRICKLE: Duration = Duration::from_secs(1);
 /// As many as one receive brings.
 const RECEIVED_MAX: u64 = 10;
 /// How many messages are handed over between two looks at what is in flight, at least; if there is room for many, a
@@ -182,6 +180,7 @@ impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
     /// Waits until there is room for more messages in flight, or the time is up. False: there is none, and whoever only
     /// helps is not needed.
     async fn wait_for_room(&self, patience: Patience, did: &mut Summary) -> bool {
+        let mut pause = PAUSE;
         while self.room.load(Ordering::Relaxed) == 0 && self.left() > Duration::ZERO {
             let in_flight = match self.invoker.in_flight().await {
                 Ok(in_flight) => in_flight,
@@ -193,22 +192,25 @@ impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
             };
             let (InFlight::Exactly(messages) | InFlight::AtMost(messages)) = in_flight;
             let room = self.settings.in_flight_max.saturating_sub(messages);
-            // Somebody else may be handing over as well.
-            let mut room = room.min((room / 4).max(LOOK_EVERY));
-            if room == 0 {
-                if patience == Patience::Helps {
-                    return false;
-                }
-                tracing::debug!(messages, "enough in flight, waiting");
-                match in_flight {
-                    InFlight::Exactly(_) => tokio::time::sleep(PAUSE.min(self.left())).await,
-                    InFlight::AtMost(_) => {
-                        tokio::time::sleep(TRICKLE.min(self.left())).await;
-                        room = RECEIVED_MAX;
-                    }
-                }
+            if room > 0 {
+                // Somebody else may be handing over as well.
+                self.room.store(room.min((room / 4).max(LOOK_EVERY)), Ordering::Relaxed);
+                break;
             }
-            self.room.store(room, Ordering::Relaxed);
+            if patience == Patience::Helps {
+                return false;
+            }
+            // Perhaps most of that merely waits for its time, and the workers are idle.
+            if matches!(in_flight, InFlight::AtMost(_)) && self.has_room(did).await {
+                self.room.store(RECEIVED_MAX, Ordering::Relaxed);
+                break;
+            }
+            tracing::debug!(messages, "enough in flight, waiting");
+            tokio::time::sleep(pause.min(self.left())).await;
+            // Looking is a call of SQS and one of Lambda there.
+            if matches!(in_flight, InFlight::AtMost(_)) {
+                pause = (pause * 2).min(BUSY_PAUSE_MAX);
+            }
         }
         self.left() > Duration::ZERO
     }
@@ -281,6 +283,15 @@ impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
                 }
             }
         }
+    }
+
+    /// Asks the worker itself.
+    async fn has_room(&self, did: &mut Summary) -> bool {
+        self.invoker.has_room().await.unwrap_or_else(|e| {
+            did.errors += 1;
+            tracing::warn!("cannot ask the worker for room: {e:#}");
+            false
+        })
     }
 
     /// Invokes the worker; while it is busy, again and again, for as long as the time and the leases allow.

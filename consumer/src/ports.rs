@@ -32,6 +32,9 @@ pub trait Invoker: Send + Sync {
 
     /// How many messages are in the workers' hands.
     fn in_flight(&self) -> impl Future<Output = Result<InFlight>> + Send;
+
+    /// Whether a worker could begin with one more event at once. Only asked while too much may be in flight.
+    fn has_room(&self) -> impl Future<Output = Result<bool>> + Send;
 }
 
 /// How many messages are in the workers' hands.

@@ -217,4 +217,9 @@ impl Invoker for LocalInvoker {
     async fn in_flight(&self) -> Result<InFlight> {
         Ok(InFlight::Exactly(self.worker.in_flight()))
     }
+
+    async fn has_room(&self) -> Result<bool> {
+        // What is in flight says it all.
+        Ok(false)
+    }
 }

@@ -110,6 +110,7 @@ impl Stack {
             // It is a small file on this machine, and an upload is to be seen at once.
             live_ttl: Duration::ZERO,
             lease,
+            retention: Duration::from_secs(RETENTION_SECONDS.into()),
             caps: Caps::default(),
         };
         let registry =

@@ -18,14 +18,16 @@ pub enum WorkerEvent {
     Batch(Batch),
     /// A batch from an SQS event source mapping (`Records`): answer with the entries that failed.
     EventSource(Batch),
+    /// Nothing to do (`ping`): an answer says that there is a worker with time for it.
+    Ping,
 }
 
 /// Why an invoke's payload is no worker event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EventError {
-    /// No JSON object, or none of the three keys.
+    /// No JSON object, or none of the keys.
     #[error(
-        "not a worker event: {0}; expected an object with \"task\" (a message), \"deliveries\" (from the consumer) or \"Records\" (from SQS)"
+        "not a worker event: {0}; expected an object with \"task\" (a message), \"deliveries\" (from the consumer), \"Records\" (from SQS) or \"ping\""
     )]
     Unknown(String),
     /// A plain message of the wrong shape.
@@ -42,6 +44,9 @@ pub enum EventError {
 }
 
 impl WorkerEvent {
+    /// A ping as JSON.
+    pub const PING: &str = r#"{"ping":{}}"#;
+
     /// Reads an invoke's payload, at the time `now`. An event source mapping does not say when its leases end; they last for
     /// `lease`.
     pub fn parse(payload: &str, now: Timestamp, lease: Duration) -> Result<Self, EventError> {
@@ -57,6 +62,8 @@ impl WorkerEvent {
             let SqsEvent { records } = serde_json::from_str(payload).map_err(|e| batch("SQS event", e))?;
             let deliveries = records.into_iter().map(|r| r.into_delivery(now, lease));
             Ok(Self::EventSource(Batch { deliveries: deliveries.collect() }))
+        } else if keys.contains_key("ping") {
+            Ok(Self::Ping)
         } else {
             let found: Vec<_> = keys.keys().take(8).map(String::as_str).collect();
             Err(EventError::Unknown(format!("its keys are {found:?}")))

@@ -10,7 +10,7 @@ use wasq_protocol::{
 };
 
 use crate::ports::{ArtifactError, Ports, Registry, Runner};
-use crate::verdict::{AHEAD_MAX, Case, Verdict, WAIT_MAX, judge, receives_before_ready};
+use crate::verdict::{AHEAD_MAX, Case, KEPT_MARGIN, Verdict, WAIT_MAX, judge, receives_before_ready};
 use crate::worker::{Inner, LEASE_MARGIN};
 
 /// What came of a delivery.
@@ -90,6 +90,7 @@ pub(crate) async fn attempt<P: Ports>(
                 backoff: ran.settings.backoff,
                 known_for,
                 age: now.since(delivery.sent),
+                kept_for: worker.settings.retention.saturating_sub(KEPT_MARGIN),
                 jitter: fastrand::f64(),
             },
         ),

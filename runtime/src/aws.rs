@@ -34,7 +34,7 @@ pub struct Config {
     /// `WASQ_CACHE_DIR`: where artifacts are kept; default `/tmp/wasq`.
     pub cache_dir: PathBuf,
     /// `WASQ_CONCURRENCY` (default 10), `WASQ_MODULES_MAX` (default 64), `WASQ_LIVE_TTL` (default 1 s), `WASQ_LEASE` (the
-    /// queue's visibility timeout; default 120 s), and the caps `WASQ_MAX_TIMEOUT`, `WASQ_MAX_MEMORY`, `WASQ_MAX_ATTEMPTS`.
+    /// queue's visibility timeout; default 120 s), `WASQ_RETENTION` (how long the queue keeps messages; default 96 h), and the caps `WASQ_MAX_TIMEOUT`, `WASQ_MAX_MEMORY`, `WASQ_MAX_ATTEMPTS`.
     pub worker: Settings,
 }
 
@@ -53,6 +53,7 @@ impl Config {
                 modules_max: vars.parse_or("WASQ_MODULES_MAX", 64)?,
                 live_ttl: vars.duration_or("WASQ_LIVE_TTL", Duration::from_secs(1))?,
                 lease: vars.duration_or("WASQ_LEASE", Duration::from_secs(120))?,
+                retention: vars.duration_or("WASQ_RETENTION", Duration::from_secs(4 * 24 * 3600))?,
                 caps: Caps {
                     timeout: vars.duration_or("WASQ_MAX_TIMEOUT", caps.timeout)?,
                     memory: vars.parse_or("WASQ_MAX_MEMORY", caps.memory)?,
@@ -106,6 +107,7 @@ impl Function {
         let answer = match self.0.handle(payload, deadline).await? {
             Answer::Outcome(outcome) => serde_json::to_string(&outcome)?,
             Answer::EventSource(response) => serde_json::to_string(&response)?,
+            Answer::Pong => "{}".to_owned(),
             Answer::Batch { unfinished } => serde_json::json!({ "unfinished": unfinished }).to_string(),
         };
         Ok(RawValue::from_string(answer)?)

@@ -30,6 +30,8 @@ pub(crate) struct Case {
     pub known_for: Duration,
     /// How long ago the message was sent.
     pub age: Duration,
+    /// The age at which it must be in the dead-letter queue.
+    pub kept_for: Duration,
     /// A random number from 0 to 1: the full jitter of the backoff.
     pub jitter: f64,
 }
@@ -43,10 +45,10 @@ const GRACE_WAITS: [Duration; 3] = [Duration::from_secs(4), Duration::from_secs(
 /// the longer, because every receive counts towards the redrive policy.
 const HOST_FAULT_WAIT: Duration = Duration::from_secs(5);
 const HOST_FAULT_WAIT_MAX: Duration = Duration::from_secs(300);
-/// SQS forgets a message after its retention, 4 days by default, without a word. One that would wait until it is older than
-/// this goes to the dead-letter queue while it is there.
-const KEPT_FOR: Duration = Duration::from_secs(84 * 3600);
-/// And so a `not_before` cannot lie further ahead than this.
+/// SQS forgets a message after its retention, without a word. One that would wait until so long before that goes to the
+/// dead-letter queue while it is there.
+pub(crate) const KEPT_MARGIN: Duration = Duration::from_secs(12 * 3600);
+/// A `not_before` cannot lie further after the send than this: the shortest retention that we work with is four days.
 pub(crate) const AHEAD_MAX: Duration = Duration::from_secs(3 * 24 * 3600);
 /// The longest wait. SQS allows 12 h of invisibility, counted from the receive, and the run has had some of it.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(12 * 3600 - 15 * 60);
@@ -54,7 +56,9 @@ pub(crate) const WAIT_MAX: Duration = Duration::from_secs(12 * 3600 - 15 * 60);
 /// Judges a failure.
 pub(crate) fn judge(failure: &Failure, case: &Case) -> Verdict {
     match judge_kind(failure, case) {
-        Verdict::Retry(wait) | Verdict::GiveBack(wait) if case.age + wait > KEPT_FOR => Verdict::DeadLetter,
+        Verdict::Retry(wait) | Verdict::GiveBack(wait) if case.age + wait > case.kept_for => {
+            Verdict::DeadLetter
+        }
         verdict => verdict,
     }
 }

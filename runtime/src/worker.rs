@@ -35,6 +35,8 @@ pub struct Settings {
     pub live_ttl: Duration,
     /// The queue's visibility timeout: how long each lease lasts.
     pub lease: Duration,
+    /// How long the queue keeps a message after its send.
+    pub retention: Duration,
     /// What the operator allows any task at most.
     pub caps: Caps,
 }
@@ -71,6 +73,8 @@ pub enum Answer {
     },
     /// A batch of an event source mapping.
     EventSource(BatchResponse),
+    /// A ping.
+    Pong,
 }
 
 impl<P: Ports> Worker<P> {
@@ -93,6 +97,7 @@ impl<P: Ports> Worker<P> {
         match WorkerEvent::parse(payload, self.0.ports.clock.now(), self.0.settings.lease)? {
             WorkerEvent::Message(message) => Ok(Answer::Outcome(self.run(&message, ends).await)),
             WorkerEvent::Batch(batch) => Ok(Answer::Batch { unfinished: self.run_batch(batch, ends).await }),
+            WorkerEvent::Ping => Ok(Answer::Pong),
             WorkerEvent::EventSource(batch) => {
                 let unfinished = self.run_batch(batch, ends).await;
                 let failures = unfinished.into_iter().map(|message_id| BatchItemFailure { message_id });

@@ -163,6 +163,11 @@ impl Invoker for SimInvoker {
         let answer = self.process.call("sqs.attributes", move |state| state.queue.in_flight(now)).await;
         answer.map(InFlight::AtMost)
     }
+
+    async fn has_room(&self) -> Result<bool> {
+        let busy = self.lambda.refuses() || !self.lambda.has_place();
+        self.process.call("lambda.invoke", move |_| !busy).await
+    }
 }
 
 /// The ports of a simulated worker.

@@ -26,8 +26,6 @@ struct Environment {
     worker: Worker<SimPorts>,
 }
 
-/// How many environments there may be at once.
-const CONCURRENCY: usize = 120;
 /// An event that waits for longer is dropped: the function's maximum event age, the shortest that Lambda has.
 const EVENT_AGE_MAX: Duration = Duration::from_secs(60);
 /// How long a busy function refuses everything.
@@ -35,7 +33,8 @@ const BUSY_FOR: Duration = Duration::from_secs(8 * 3600);
 
 impl Lambda {
     pub fn new(world: Arc<World>) -> Arc<Self> {
-        Arc::new(Self { world, places: Semaphore::new(CONCURRENCY), warm: Mutex::default() })
+        let places = Semaphore::new(world.places());
+        Arc::new(Self { world, places, warm: Mutex::default() })
     }
 
     /// Whether the function refuses asynchronous invokes at this moment: in a storm, some of the time.
@@ -43,10 +42,15 @@ impl Lambda {
         let Scenario { seed, weather, .. } = self.world.scenario;
         let quarters = self.world.age().as_secs() / 15;
         match weather {
-            Weather::Calm => false,
+            Weather::Calm | Weather::Crowded => false,
             Weather::Stormy => self.world.state(|state| state.storm) && (quarters + seed).is_multiple_of(9),
             Weather::Busy => self.world.age() < BUSY_FOR,
         }
+    }
+
+    /// Whether an event could be begun with at once.
+    pub fn has_place(&self) -> bool {
+        self.places.available_permits() > 0
     }
 
     /// Accepts an event for later. It may be dropped, come late, or come twice.
@@ -149,6 +153,7 @@ impl Lambda {
             modules_max: 4,
             live_ttl: Duration::from_secs(1),
             lease: self.world.lease(),
+            retention: crate::system::RETENTION,
             caps: Caps::default(),
         };
         Environment { process, worker: Worker::new(parts, settings) }

@@ -192,6 +192,12 @@ impl Ledger {
         self.entry(id).dead.push(kind);
     }
 
+    /// The most receives that one message took.
+    pub fn most_receives(&self) -> u64 {
+        let receives = |entry: &Entry| entry.story.iter().filter(|(_, what)| *what == "received").count();
+        self.entries.values().map(receives).max().unwrap_or(0) as u64
+    }
+
     /// All faults.
     pub fn faults(&self) -> u32 {
         self.entries.values().map(|entry| entry.faults).sum()

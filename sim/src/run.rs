@@ -34,6 +34,8 @@ pub struct Report {
     pub ran_ms: BTreeMap<Kind, u64>,
     /// The longest that a message waited for its first run, of those that were to run at once.
     pub slowest_start: Duration,
+    /// The most receives that one message took.
+    pub most_receives: u64,
     /// How long the world lasted.
     pub lasted: Duration,
 }
@@ -41,8 +43,19 @@ pub struct Report {
 impl Report {
     /// Adds another world's.
     pub fn add(&mut self, other: Report) {
-        let Report { totals, looping, violations, crashes, dead, calls, ran_ms, slowest_start, lasted } =
-            other;
+        let Report {
+            totals,
+            looping,
+            violations,
+            crashes,
+            dead,
+            calls,
+            ran_ms,
+            slowest_start,
+            most_receives,
+            lasted,
+        } = other;
+        self.most_receives = self.most_receives.max(most_receives);
         self.slowest_start = self.slowest_start.max(slowest_start);
         let Totals {
             accepted,
@@ -175,6 +188,7 @@ fn report(world: &Arc<World>, began: Timestamp) -> Report {
             calls: BTreeMap::new(),
             ran_ms: BTreeMap::new(),
             slowest_start: state.ledger.slowest_start,
+            most_receives: state.ledger.most_receives(),
             lasted: now.since(began),
         }
     })
@@ -216,7 +230,11 @@ async fn send_all(world: &Arc<World>) {
                 (Load::BesideWaiting, _) => {
                     let half = world.scenario.tasks / 2;
                     let tomorrow = (number < half).then(|| world.now().plus(Duration::from_secs(24 * 3600)));
-                    (Duration::from_millis(200), Script::quick(rng).message("work", id(), tomorrow))
+                    (Duration::from_millis(20), Script::quick(rng).message("work", id(), tomorrow))
+                }
+                (Load::Long, _) => {
+                    let script = Script { ms: 60_000, says: Says::Ok, children: 0 };
+                    (Duration::from_millis(5), script.message("work", id(), None))
                 }
                 (Load::Mixed, Protocol::Wasq) => (pause(rng), any_message(rng, number, world.now())),
                 (Load::Mixed, Protocol::Reference) => {

@@ -23,7 +23,7 @@ pub const RECEIVES_MAX: u32 = 1000;
 const TICK: Duration = Duration::from_secs(60);
 /// How long a consumer has: it goes on until the next one has certainly begun.
 const CONSUMER_TIME: Duration = Duration::from_secs(64);
-/// As many as Lambda may run at once, so that a message never waits for a place longer than its lease lasts.
+/// No more than Lambda may run at once, so that no event waits until it is dropped.
 const IN_FLIGHT_MAX: u64 = 60;
 /// Pollers of an event source mapping.
 const POLLERS: usize = 5;
@@ -57,7 +57,7 @@ async fn schedule(world: Arc<World>, lambda: Arc<Lambda>, mode: Mode) {
                 until: world.now().plus(CONSUMER_TIME),
                 receivers: 4,
                 held_bytes_max: 32 << 20,
-                in_flight_max: IN_FLIGHT_MAX,
+                in_flight_max: IN_FLIGHT_MAX.min(world.places() as u64),
             };
             let started = world.now();
             process.live(drain(&source, &invoker, &world.clock(), settings)).await;

@@ -62,8 +62,10 @@ pub enum Weather {
     Calm,
     /// Everything does, until some minutes after the last message was sent.
     Stormy,
-    /// Lambda has no room for hours; nothing else goes wrong.
+    /// Lambda refuses every invoke for hours; nothing else goes wrong.
     Busy,
+    /// Lambda accepts every invoke, and has places for three; what waits for longer than the event age is dropped.
+    Crowded,
 }
 
 /// How the queue is drained.
@@ -80,8 +82,10 @@ pub enum Drain {
 pub enum Load {
     /// Messages of every sort: about two a second, in bursts.
     Mixed,
-    /// The first half waits for tomorrow; then short tasks that do well, five a second.
+    /// The first half waits for tomorrow; then short tasks that do well, fifty a second.
     BesideWaiting,
+    /// Tasks of a minute that do well, all at once.
+    Long,
     /// Short tasks that do well, evenly.
     Even {
         /// How far apart they are sent, in microseconds.
@@ -262,6 +266,11 @@ impl World {
             Drain::Schedule(_) => Duration::from_secs(70),
             Drain::EventSource => INVOKE_TIME * 6,
         }
+    }
+
+    /// How many environments the worker's function may have at once.
+    pub fn places(&self) -> usize {
+        if self.scenario.weather == Weather::Crowded { 3 } else { 120 }
     }
 
     /// How long the world has been there.

@@ -1,9 +1,10 @@
-//! Developer commands: `cargo xtask demo`, `test`, `ci`, `guests`, `sim`, `cost`, `chaos`, `drain`.
+//! Developer commands: `cargo xtask demo`, `test`, `ci`, `guests`, `sim`, `cost`, `chaos`, `drain`, `dist`.
 //!
 //! Each installs what it needs (but for rustup and Python 3) and can be run on a fresh clone.
 
 mod ci;
 mod demo;
+mod dist;
 mod proof;
 mod setup;
 mod sim;
@@ -19,6 +20,7 @@ Usage: cargo xtask COMMAND
   ci        what CI runs: format, lints, docs, rules, then the tests
   guests    build the example tasks for WebAssembly
   sim       the delivery code in simulated worlds: --tasks N --crashes N, or --seed N for one world again
+  dist      what is released: Lambda zips and archives, for arm64 and x86_64; --arch for one
   chaos     kill -9 everything, again and again: --messages N --kills N --only one-process|own-queue|ministack
   drain     how fast one consumer drains, beside a plain receive-delete loop: --messages N --rounds N
   cost      what a million tasks cost, from API calls counted in the simulator; --prices FILE
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         "guests" => setup::guests(),
         "sim" => sim::sim(&rest),
         "cost" => sim::cost(&rest),
+        "dist" => dist::dist(&rest),
         "chaos" => proof::chaos(&rest),
         "drain" => proof::drain(&rest),
         "" | "help" | "-h" | "--help" => {

@@ -68,7 +68,7 @@ pub(crate) fn cargo() -> Command {
 
 /// Adds the guest target if it is missing, and builds the example tasks.
 pub(crate) fn guests() -> Result<()> {
-    add_target()?;
+    add_target(GUEST_TARGET)?;
     run(cargo()
         .args(["build", "--locked", "--release", "--target", GUEST_TARGET])
         .arg("--manifest-path")
@@ -77,13 +77,14 @@ pub(crate) fn guests() -> Result<()> {
         .arg(target().join("guests")))
 }
 
-fn add_target() -> Result<()> {
-    let libdir = output(Command::new("rustc").args(["--print", "target-libdir", "--target", GUEST_TARGET]))?;
+/// Adds a target of Rust's if it is missing.
+pub(crate) fn add_target(triple: &str) -> Result<()> {
+    let libdir = output(Command::new("rustc").args(["--print", "target-libdir", "--target", triple]))?;
     if Path::new(libdir.trim()).is_dir() {
         return Ok(());
     }
-    run(Command::new("rustup").args(["target", "add", GUEST_TARGET]))
-        .context("add the guest target (rustup is needed: https://rustup.rs)")
+    run(Command::new("rustup").args(["target", "add", triple]))
+        .with_context(|| format!("add the target {triple} (rustup is needed: https://rustup.rs)"))
 }
 
 /// Builds every binary, together with the tests: apart, cargo would choose other features for the dependencies and
@@ -95,20 +96,26 @@ pub(crate) fn binaries() -> Result<()> {
 /// A Python environment with what `tests/requirements.txt` pins; returns its folder of programs.
 pub(crate) fn python() -> Result<PathBuf> {
     let requirements = root().join("tests/requirements.txt");
-    let wanted = std::fs::read_to_string(&requirements).context("read tests/requirements.txt")?;
-    let folder = target().join("python");
+    pip("python", &std::fs::read_to_string(requirements).context("read tests/requirements.txt")?)
+}
+
+/// A Python environment of that name, with these requirements in it; returns its folder of programs.
+pub(crate) fn pip(name: &str, requirements: &str) -> Result<PathBuf> {
+    let folder = target().join(name);
     let stamp = folder.join("installed.txt");
     let programs = folder.join("bin");
-    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == requirements) {
         return Ok(programs);
     }
     if Command::new("python3").arg("--version").output().is_err() {
-        bail!("python3 is needed for the tests against AWS clients: install Python 3.11 or later");
+        bail!("python3 is needed: install Python 3.11 or later");
     }
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    let wanted = folder.join("wanted.txt");
+    std::fs::write(&wanted, requirements).with_context(|| format!("write {}", wanted.display()))?;
     run(Command::new(programs.join("pip"))
         .args(["install", "--quiet", "--disable-pip-version-check", "--requirement"])
-        .arg(&requirements))?;
-    std::fs::write(&stamp, wanted).context("remember what was installed")?;
+        .arg(&wanted))?;
+    std::fs::write(&stamp, requirements).context("remember what was installed")?;
     Ok(programs)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wasq_protocol::{BatchResponse, Clock, FailureKind, Outcome, Settings, SystemClock};
+use wasq_protocol::{BatchResponse, Clock, FailureKind, Outcome, Settings, SystemClock, WorkerEvent};
 use wasq_runtime::Answer;
 
 use crate::{TestWorker, worker};
@@ -54,6 +54,13 @@ async fn an_event_source_mapping_learns_what_comes_again() {
     let again: Vec<_> = failures.iter().map(|failure| failure.message_id.as_str()).collect();
     assert_eq!(again, ["later"]);
     assert!(queue.calls().contains(&"dead bad malformed 1".to_owned()), "{:?}", queue.calls());
+}
+
+#[tokio::test]
+async fn a_ping_is_answered() {
+    let (worker, queue, _folder) = worker(Settings::default());
+    let ping: Value = serde_json::from_str(WorkerEvent::PING).expect("JSON");
+    assert!(matches!(answer(&worker, ping).await, Answer::Pong) && queue.calls().is_empty());
 }
 
 #[tokio::test]

@@ -146,6 +146,7 @@ fn worker(settings: Settings) -> (TestWorker, Recorder, tempfile::TempDir) {
         modules_max: 4,
         live_ttl: Duration::ZERO,
         lease: Duration::from_secs(30),
+        retention: Duration::from_secs(96 * 3600),
         caps: Caps::default(),
     };
     let runner = Wasm::new(&settings).expect("it starts");

@@ -69,6 +69,19 @@ fn what_waits_for_tomorrow_does_not_hold_up_the_rest() {
     assert!(report.slowest_start < Duration::from_secs(10), "{:?}", report.slowest_start);
 }
 
+#[test]
+fn a_worker_with_few_places_costs_no_message_and_few_receives() {
+    let report = run(Scenario {
+        tasks: 1000,
+        weather: Weather::Crowded,
+        drain: Drain::Schedule(Mode::Window),
+        load: Load::Long,
+        ..Scenario::of_seed(1)
+    });
+    assert_eq!((report.totals.succeeded, report.violations.len()), (1000, 0), "{:?}", report.violations);
+    assert!(report.most_receives <= 20, "{}", report.most_receives);
+}
+
 /// Stormy worlds in which a mistake must show.
 const WORLDS: std::ops::Range<u64> = 5..50;
 

@@ -1,0 +1,132 @@
+//! `cargo xtask dist`: what is released. The three Lambda functions as zips and `wasq` as an archive, for arm64 and x86_64.
+//!
+//! Linked by zig against the C library of Amazon Linux 2023, whatever this machine has; the same sources give the same bytes,
+//! wherever they lie.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, DateTime, ZipWriter};
+
+use crate::setup::{add_target, cargo, output, pip, root, run, target};
+
+/// The names of an architecture: Lambda's and Rust's.
+const ARCHITECTURES: [(&str, &str); 2] =
+    [("arm64", "aarch64-unknown-linux-gnu"), ("x86_64", "x86_64-unknown-linux-gnu")];
+/// The C library of `provided.al2023`.
+const GLIBC: &str = "2.34";
+/// Packages and their binaries, each built by itself: together, cargo would give the worker the publisher's compiler.
+const BINARIES: [(&str, &str); 4] = [
+    ("wasq-worker", "wasq-runtime"),
+    ("wasq-consumer", "wasq-consumer"),
+    ("wasq-publisher", "wasq-publisher"),
+    ("wasq", "wasq-cli"),
+];
+const TOOLS: &str = "cargo-zigbuild==0.24.0\nziglang==0.17.1\n";
+
+pub(crate) fn dist(args: &[String]) -> Result<()> {
+    let chosen: Vec<_> = match args {
+        [] => ARCHITECTURES.to_vec(),
+        [flag, wanted] if flag == "--arch" => {
+            ARCHITECTURES.into_iter().filter(|(name, _)| name == wanted).collect()
+        }
+        _ => bail!("expected nothing, or --arch arm64 or --arch x86_64"),
+    };
+    ensure!(!chosen.is_empty(), "--arch: expected arm64 or x86_64");
+    let tools = pip("dist-tools", TOOLS)?;
+    let mut made = Vec::new();
+    for (architecture, triple) in chosen {
+        add_target(triple)?;
+        let folder = target().join("dist").join(architecture);
+        std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+        for (binary, package) in BINARIES {
+            let built = build(&tools, triple, package, binary)?;
+            made.push(match binary {
+                "wasq" => archive(&built, &folder.join(format!("wasq-{architecture}.tar.gz")))?,
+                _ => package_function(&built, &folder.join(format!("{binary}.zip")))?,
+            });
+        }
+    }
+    println!();
+    for path in made {
+        let bytes = std::fs::metadata(&path)?.len();
+        let digest = output(Command::new("sha256sum").arg(&path))?;
+        let digest = digest.split(' ').next().unwrap_or_default();
+        let shown = path.strip_prefix(root()).unwrap_or(&path).display();
+        println!("{shown:<44} {:>6.2} MB  sha256 {digest}", bytes as f64 / 1e6);
+    }
+    Ok(())
+}
+
+fn build(tools: &Path, triple: &str, package: &str, binary: &str) -> Result<PathBuf> {
+    // Paths of this machine would stand in the messages of panics.
+    let home = env("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| env("HOME").map(|home| Path::new(&home).join(".cargo")));
+    let home = home.context("neither CARGO_HOME nor HOME is set")?;
+    let flags = [(root(), "/wasq"), (home, "/cargo")]
+        .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
+    let path = env("PATH").unwrap_or_default();
+    let folder = target().join("dist-build");
+    let mut build = cargo();
+    build
+        .args(["zigbuild", "--locked", "--release", "--package", package, "--bin", binary])
+        .args(["--target", &format!("{triple}.{GLIBC}")])
+        .arg("--target-dir")
+        .arg(&folder)
+        .env("PATH", format!("{}:{path}", tools.display()))
+        .env("RUSTFLAGS", flags.join(" "));
+    run(&mut build)?;
+    Ok(folder.join(triple).join("release").join(binary))
+}
+
+#[allow(clippy::disallowed_methods, reason = "of cargo's own variables")]
+fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// A function as Lambda wants it: `bootstrap`, executable, and no time of its own.
+fn package_function(binary: &Path, zip: &Path) -> Result<PathBuf> {
+    let bytes = std::fs::read(binary).with_context(|| format!("read {}", binary.display()))?;
+    let mut writer = ZipWriter::new(File::create(zip).with_context(|| format!("create {}", zip.display()))?);
+    let options = SimpleFileOptions::default()
+        .compression_method(CompressionMethod::Deflated)
+        .compression_level(Some(9))
+        .last_modified_time(DateTime::default())
+        .unix_permissions(0o755);
+    writer.start_file("bootstrap", options)?;
+    writer.write_all(&bytes)?;
+    writer.finish()?;
+    Ok(zip.to_owned())
+}
+
+fn archive(binary: &Path, archive: &Path) -> Result<PathBuf> {
+    let folder = binary.parent().context("a binary lies in a folder")?;
+    let tar = Command::new("tar")
+        .args([
+            "--create",
+            "--owner=0",
+            "--group=0",
+            "--numeric-owner",
+            "--mode=755",
+            "--mtime=@0",
+            "--directory",
+        ])
+        .arg(folder)
+        .arg("wasq")
+        .output()
+        .context("run tar")?;
+    ensure!(tar.status.success(), "tar: {}", String::from_utf8_lossy(&tar.stderr));
+    let mut gzip = Command::new("gzip")
+        .args(["--no-name", "--best"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(File::create(archive).with_context(|| format!("create {}", archive.display()))?)
+        .spawn()
+        .context("run gzip")?;
+    gzip.stdin.take().context("gzip reads its stdin")?.write_all(&tar.stdout)?;
+    ensure!(gzip.wait()?.success(), "gzip failed");
+    Ok(archive.to_owned())
+}
