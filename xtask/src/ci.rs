@@ -27,6 +27,9 @@ const ABSENT: [(&str, &str, &str); 4] = [
     ("wasq-protocol", "tokio", "the protocol has no I/O"),
 ];
 
+/// A larger file is no source.
+const TRACKED_BYTES_MAX: u64 = 400_000;
+
 /// Rules that no linter knows.
 fn rules() -> Result<()> {
     for (package, dependency, why) in ABSENT {
@@ -49,6 +52,8 @@ fn rules() -> Result<()> {
             !file.ends_with(".wasm") && !file.ends_with(".cwasm"),
             "{file}: binaries do not belong into git"
         );
+        let bytes = std::fs::metadata(root().join(file)).map_or(0, |file| file.len());
+        ensure!(bytes <= TRACKED_BYTES_MAX, "{file}: {bytes} bytes do not belong into git");
     }
     Ok(())
 }
