@@ -44,6 +44,14 @@ pub(crate) async fn dlq(args: Dlq, json: bool) -> Result<Ended> {
     done
 }
 
+/// When it is said what was not looked at: by a command that only looks, or before or after letters are moved.
+#[derive(Clone, Copy)]
+enum When {
+    Only,
+    Before,
+    After,
+}
+
 /// One letter.
 struct Letter {
     delivery: Delivery,
@@ -113,7 +121,7 @@ impl Desk {
 
     async fn ls(&mut self, select: &Select, json: bool) -> Result<Ended> {
         let letters = self.read(select).await?;
-        self.mention_unseen().await?;
+        self.mention_unseen(When::Only).await?;
         if json {
             let letters: Vec<_> = letters.iter().map(Letter::summary).collect();
             output::value(&json!({ "dead_letters": letters }));
@@ -144,7 +152,7 @@ impl Desk {
 
     async fn show(&mut self, select: &Select, json: bool) -> Result<Ended> {
         let letters = self.read(select).await?;
-        self.mention_unseen().await?;
+        self.mention_unseen(When::Only).await?;
         if json {
             let letters: Vec<_> = letters.iter().map(Letter::whole).collect();
             output::value(&json!({ "dead_letters": letters }));
@@ -159,6 +167,7 @@ impl Desk {
     async fn redrive(&mut self, select: &Select, json: bool) -> Result<Ended> {
         let tasks = self.tasks.clone().context("the task queue is not known")?;
         let mut letters = self.read(select).await?;
+        self.mention_unseen(When::Before).await?;
         let mut redriven = 0;
         let mut problems = Vec::new();
         while !letters.is_empty() {
@@ -179,12 +188,13 @@ impl Desk {
             }
             letters = self.read_more(select).await?;
         }
-        self.mention_unseen().await?;
+        self.mention_unseen(When::After).await?;
         report(json, "redriven", redriven, problems)
     }
 
     async fn purge(&mut self, select: &Select, yes: bool, json: bool) -> Result<Ended> {
         let mut letters = self.read(select).await?;
+        self.mention_unseen(When::Before).await?;
         if !letters.is_empty() && !yes {
             let more = if self.letters.is_fifo() { " (and what their groups hold back)" } else { "" };
             confirm(format!("{} dead letters{more}", letters.len())).await?;
@@ -199,7 +209,7 @@ impl Desk {
             }
             letters = self.read_more(select).await?;
         }
-        self.mention_unseen().await?;
+        self.mention_unseen(When::After).await?;
         report(json, "deleted", deleted, problems)
     }
 
@@ -251,9 +261,15 @@ impl Desk {
         Ok(matching)
     }
 
-    /// Says what was not looked at, if anything.
-    async fn mention_unseen(&self) -> Result<()> {
-        if let Some(unseen) = self.unseen().await? {
+    /// Says what was not looked at, if anything. Before letters are moved, because SQS's counts lag behind; but what a FIFO
+    /// queue holds back comes only when others are gone.
+    async fn mention_unseen(&self, when: When) -> Result<()> {
+        let now = match when {
+            When::Only => true,
+            When::Before => !self.letters.is_fifo(),
+            When::After => self.letters.is_fifo(),
+        };
+        if now && let Some(unseen) = self.unseen().await? {
             eprintln!("wasq: {unseen}");
         }
         Ok(())
