@@ -27,7 +27,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from conftest import BINARIES, CREDENTIALS, GUESTS, aws_client, free_port
+from conftest import BINARIES, CREDENTIALS, GUESTS, aws_client, free_port, mini_stack_environment
 from lambda_stand_in import StandIn
 
 LEASE_SECONDS = 6
@@ -309,24 +309,19 @@ def own_queue(folder, options):
         stand_in.close()
 
 
+def queue_of_mini_stack(folder, port):
+    """A MiniStack with nothing but SQS."""
+    environment = mini_stack_environment(folder, port) | {"SERVICES": "sqs"}
+    return Process("MiniStack", [Path(sys.executable).with_name("ministack")], folder / "ministack.log", environment)
+
+
 def mini_stack(folder, options):
     """The Lambda binaries on MiniStack's SQS."""
     stand_in, dev_port, port = StandIn(FUNCTIONS, folder / "data" / "registry"), free_port(), free_port()
     publish(folder, dev_port, stand_in)
     dev = dev_process(folder, dev_port)
     url = f"http://127.0.0.1:{port}"
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(folder),
-        "TMPDIR": str(folder),
-        "GATEWAY_PORT": str(port),
-        "BIND_HOST": "127.0.0.1",
-        "SERVICES": "sqs",
-        "SFTP_ENABLED": "0",
-        "IOT_MTLS_ENABLED": "0",
-        "LOG_LEVEL": "WARNING",
-    }
-    cloud = Process("MiniStack", [Path(sys.executable).with_name("ministack")], folder / "ministack.log", environment)
+    cloud = queue_of_mini_stack(folder, port)
     try:
         registry(folder, dev, stand_in)
         dev.end()

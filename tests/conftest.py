@@ -211,24 +211,28 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def mini_stack_environment(folder, port):
+    """A minimal one, because functions inherit it."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "TMPDIR": str(folder),
+        "GATEWAY_PORT": str(port),
+        # Without this it would listen on every address.
+        "BIND_HOST": "127.0.0.1",
+        "SFTP_ENABLED": "0",
+        "IOT_MTLS_ENABLED": "0",
+        "LOG_LEVEL": "WARNING",
+    }
+
+
 @pytest.fixture(scope="session")
 def stand_in():
     """The address of a MiniStack on loopback. It and the functions that it starts end with the tests."""
     port, folder = free_port(), tempfile.mkdtemp(prefix="wasq-ministack-")
     url = f"http://127.0.0.1:{port}"
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": folder,
-        "TMPDIR": folder,
-        "GATEWAY_PORT": str(port),
-        # Without this it would listen on every address.
-        "BIND_HOST": "127.0.0.1",
-        # Functions inherit it: the SDKs in them must reach no other AWS.
-        "AWS_ENDPOINT_URL": url,
-        "SFTP_ENABLED": "0",
-        "IOT_MTLS_ENABLED": "0",
-        "LOG_LEVEL": "WARNING",
-    }
+    # Functions inherit it: the SDKs in them must reach no other AWS.
+    environment = mini_stack_environment(folder, port) | {"AWS_ENDPOINT_URL": url}
     with open(Path(folder) / "ministack.log", "w") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", FAST_SCHEDULES], env=environment, stdout=log, stderr=log, start_new_session=True

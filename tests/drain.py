@@ -11,13 +11,12 @@ import os
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
 from pathlib import Path
 
-from chaos import Process, answers, dev_process
+from chaos import Process, answers, dev_process, queue_of_mini_stack
 from conftest import CREDENTIALS, ROOT, aws_client, free_port
 from lambda_stand_in import StandIn
 
@@ -130,11 +129,7 @@ def main():
     port, cloud_port = free_port(), free_port()
     (folder / "tasks").mkdir()
     dev = dev_process(folder, port, RELEASE)
-    stack = {
-        "PATH": os.environ["PATH"], "HOME": str(folder), "TMPDIR": str(folder), "GATEWAY_PORT": str(cloud_port),
-        "BIND_HOST": "127.0.0.1", "SERVICES": "sqs", "SFTP_ENABLED": "0", "IOT_MTLS_ENABLED": "0", "LOG_LEVEL": "WARNING",
-    }  # fmt: skip
-    cloud = Process("MiniStack", [Path(sys.executable).with_name("ministack")], folder / "ministack.log", stack)
+    cloud = queue_of_mini_stack(folder, cloud_port)
     try:
         answers(f"http://127.0.0.1:{port}/", dev)
         answers(f"http://127.0.0.1:{cloud_port}/_ministack/health", cloud)

@@ -25,7 +25,7 @@ pub enum WorkerEvent {
 /// Why an invoke's payload is no worker event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EventError {
-    /// No JSON object, or none of the keys.
+    /// No JSON object, or none of the keys by which events are told apart.
     #[error(
         "not a worker event: {0}; expected an object with \"task\" (a message), \"deliveries\" (from the consumer), \"Records\" (from SQS) or \"ping\""
     )]

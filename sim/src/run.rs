@@ -102,8 +102,8 @@ fn add<K: Ord>(sums: &mut BTreeMap<K, u64>, more: BTreeMap<K, u64>) {
 
 /// After the last message was sent, the storm goes on for so long.
 const STORM_AFTER: Duration = Duration::from_secs(120);
-/// Whatever has no end so long after that, and after the time for which it was meant, waits for ever. The reference sends what fails again for ever, and so is
-/// looked at earlier.
+/// Whatever has no end so long after that, and after the time for which it was meant, waits for ever. The reference sends
+/// what fails again for ever, and so is looked at earlier.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 const PATIENCE_REFERENCE: Duration = Duration::from_secs(2 * 3600);
 
