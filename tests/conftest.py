@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import platform
 import shutil
 import signal
 import socket
@@ -192,6 +193,87 @@ def function_zip(name):
         entry.external_attr = 0o100755 << 16
         zipped.writestr(entry, (BINARIES / f"wasq-{name}").read_bytes())
     return archive.getvalue()
+
+
+# What Lambda calls this machine's processor.
+ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
+
+
+@pytest.fixture(scope="session")
+def functions(tmp_path_factory):
+    """The folder of functions as it lies beside a released `wasq`, with the binaries that were built for the tests."""
+    folder = tmp_path_factory.mktemp("functions")
+    (folder / ARCHITECTURE).mkdir()
+    for name in ("consumer", "worker", "publisher"):
+        (folder / ARCHITECTURE / f"wasq-{name}.zip").write_bytes(function_zip(name))
+    return folder
+
+
+class Cloud:
+    """An account on a stand-in, and the shell of somebody who works with it: `wasq` and `aws` as they are typed."""
+
+    def __init__(self, url, folder):
+        self.url = url
+        self.folder = folder
+        # The AWS CLI does not look at AWS_ENDPOINT_URL for every service.
+        script = folder / "aws"
+        script.write_text(f'#!/bin/sh\nexec "{AWS_CLI}" --endpoint-url "{url}" "$@"\n')
+        script.chmod(0o755)
+        self.environment = client_environment() | {
+            "PATH": f"{folder}:{BINARIES}:{os.environ['PATH']}",
+            "AWS_ENDPOINT_URL": url,
+            "AWS_REGION": REGION,
+        }
+
+    def shell(self, command, code=0, seconds=180, **environment):
+        """Runs a command line, and returns what it printed to stdout. A variable that is None is not set."""
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=self.folder,
+            env={name: value for name, value in (self.environment | environment).items() if value is not None},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+        )
+        assert done.returncode == code, (command, done.returncode, done.stdout, done.stderr)
+        self.said = done.stderr
+        return done.stdout
+
+    def deploy(self, functions, stack, options="", **environment):
+        """Deploys as the guide says, and returns the stack's outputs."""
+        command = f"wasq deploy --stack {stack} --functions {functions} --arch {ARCHITECTURE} --json {options}"
+        deployed = json.loads(self.shell(command, **environment))
+        # MiniStack's CloudFormation does not know the property by which the template allows it.
+        worker = deployed["outputs"]["WorkerFunction"]
+        self.client("lambda").put_function_recursion_config(FunctionName=worker, RecursiveLoop="Allow")
+        return deployed["outputs"]
+
+    def client(self, service):
+        return aws_client(service, self.url)
+
+    def ran(self, function):
+        """The records of what a worker has run, in order."""
+        return [line for line in self.log(function) if "outcome" in line]
+
+    def log(self, function):
+        """The JSON lines of a function's log."""
+        logs = self.client("logs")
+        try:
+            pages = list(logs.get_paginator("filter_log_events").paginate(logGroupName=f"/aws/lambda/{function}"))
+        except logs.exceptions.ResourceNotFoundException:
+            return []
+        messages = [event["message"] for page in pages for event in page["events"]]
+        return [json.loads(message) for message in messages if message.startswith("{")]
+
+    def counts(self, queue_url):
+        got = self.client("sqs").get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])["Attributes"]
+        return tuple(int(got[f"ApproximateNumberOfMessages{name}"]) for name in ("", "NotVisible"))
+
+
+@pytest.fixture
+def cloud(stand_in, tmp_path):
+    return Cloud(stand_in, tmp_path)
 
 
 # MiniStack looks at schedules every 10 s, and takes a minute for a minute. Neither is what these tests are about.

@@ -1,16 +1,20 @@
-"""The AWS template: by its linter, and deployed to a stand-in from nothing, in every mode, with the commands that people type."""
+"""The template and `wasq deploy`: on a stand-in from nothing, in every mode, with the commands that people type."""
 
+import http.server
+import itertools
 import json
 import subprocess
 import sys
+import threading
+import time
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from conftest import AWS_CLI, GUESTS, ROOT, aws_client, client_environment, function_zip, wait_for
+from conftest import ARCHITECTURE, BINARIES, GUESTS, ROOT, function_zip, wait_for
 
 TEMPLATE = ROOT / "deploy" / "template.yaml"
-CODE = "wasq-code"
 
 
 def test_the_template_is_what_cloudformation_takes():
@@ -18,74 +22,263 @@ def test_the_template_is_what_cloudformation_takes():
     assert linted.returncode == 0, linted.stdout
 
 
-@pytest.fixture(scope="module")
-def account(stand_in):
-    """An account with nothing in it but our zips."""
-    s3 = aws_client("s3", stand_in)
-    s3.create_bucket(Bucket=CODE)
+def test_the_template_alone_is_enough(cloud):
+    """As deploy/README.md says it, without `wasq`."""
+    cloud.shell("aws s3 mb s3://wasq-own-code")
     for name in ("consumer", "worker", "publisher"):
-        s3.put_object(Bucket=CODE, Key=f"wasq-{name}.zip", Body=function_zip(name))
-    return stand_in
+        cloud.client("s3").put_object(Bucket="wasq-own-code", Key=f"wasq-{name}.zip", Body=function_zip(name))
+    cloud.shell(
+        f"aws cloudformation deploy --stack-name plain --template-file {TEMPLATE} --capabilities CAPABILITY_IAM"
+        f" --parameter-overrides CodeBucket=wasq-own-code Architecture={ARCHITECTURE}"
+    )
+    described = cloud.shell("aws cloudformation describe-stacks --stack-name plain --query 'Stacks[0].Outputs'")
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in json.loads(described)}
+    run_hello(cloud, outputs)
+    cloud.shell("wasq destroy --stack plain --data --yes")
 
 
-def aws(url, *args):
-    """An AWS CLI command."""
-    done = subprocess.run(
-        [AWS_CLI, *args, "--endpoint-url", url, "--output", "json"],
-        env=client_environment(), capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, (args, done.stdout, done.stderr)
-    return done.stdout
+def run_hello(cloud, outputs):
+    """Publishes a task and sends a message, as people do. Returns the record of its run."""
+    cloud.shell(f"aws s3 cp {GUESTS}/hello.wasm s3://{outputs['TasksBucketName']}/hello.wasm")
+    body = '{"task": "hello", "params": {"to": "AWS"}}'
+    sent = cloud.shell(f"aws sqs send-message --queue-url {outputs['QueueUrl']} --message-body '{body}'")
+    message_id = json.loads(sent)["MessageId"]
 
+    def record():
+        ran = cloud.ran(outputs["WorkerFunction"])
+        return next((line for line in ran if line["id"] == message_id and line["then"] == "done"), None)
 
-def deploy(url, stack, **parameters):
-    parameters = {"CodeBucket": CODE, "Architecture": "x86_64"} | parameters
-    overrides = [f"{name}={value}" for name, value in parameters.items()]
-    aws(
-        url, "cloudformation", "deploy", "--stack-name", stack, "--template-file", TEMPLATE,
-        "--capabilities", "CAPABILITY_IAM", "--no-fail-on-empty-changeset", "--parameter-overrides", *overrides,
-    )  # fmt: skip
-    [described] = json.loads(aws(url, "cloudformation", "describe-stacks", "--stack-name", stack))["Stacks"]
-    return {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
-
-
-def done(url, function):
-    """The ids of the messages that a worker says it has finished."""
-    logs = aws_client("logs", url)
-    try:
-        events = logs.filter_log_events(logGroupName=f"/aws/lambda/{function}")["events"]
-    except logs.exceptions.ResourceNotFoundException:
-        return []
-    lines = [json.loads(event["message"]) for event in events if event["message"].startswith("{")]
-    return [line["id"] for line in lines if line.get("message") == "done"]
+    record = wait_for(record, "run of the message", 120)
+    wait_for(lambda: cloud.counts(outputs["QueueUrl"]) == (0, 0), "empty queue", 60)
+    assert cloud.counts(outputs["DeadLetterUrl"]) == (0, 0)
+    return record
 
 
 @pytest.mark.parametrize("mode", ["window", "until-empty", "event-source"])
-def test_from_nothing_to_a_task_that_ran(account, mode):
-    outputs = deploy(account, f"wasq-{mode}", Mode=mode, LongestTask="1m")
-    aws(account, "s3", "cp", GUESTS / "hello.wasm", f"s3://{outputs['TasksBucketName']}/hello.wasm")
-    body = '{"task": "hello", "params": {"to": "AWS"}}'
-    sent = aws(account, "sqs", "send-message", "--queue-url", outputs["QueueUrl"], "--message-body", body)
-    message_id = json.loads(sent)["MessageId"]
-    wait_for(lambda: message_id in done(account, outputs["WorkerFunction"]), "run of the message", 120)
-    sqs = aws_client("sqs", account)
-    wait_for(lambda: counts(sqs, outputs["QueueUrl"]) == (0, 0), "empty queue", 60)
-    assert counts(sqs, outputs["DeadLetterUrl"]) == (0, 0)
+def test_from_nothing_to_a_task_that_ran(cloud, functions, mode):
+    stack = f"wasq-{mode}"
+    outputs = cloud.deploy(functions, stack, f"--mode {mode} --longest-task 1m --metrics task")
+    record = run_hello(cloud, outputs)
+    # The whole line that operators read, and CloudWatch's metrics in it.
+    assert record["task"] == "hello" and record["outcome"] == "success" and record["request_id"]
+    assert record["run_ms"] > 0 and record["queued_ms"] > 0 and record["peak_memory_bytes"] > 0 and record["digest"]
+    [metrics] = record["_aws"]["CloudWatchMetrics"]
+    assert metrics["Dimensions"] == [["function"], ["function", "task"]] and record["function"] == f"{stack}-worker"
     # As it is checked for by people who keep accounts in order.
+    assert cloud.shell(f"wasq doctor --stack {stack}") == f"{stack} in us-east-1: nothing found\n"
+    sqs, functions_api = cloud.client("sqs"), cloud.client("lambda")
     attributes = sqs.get_queue_attributes(QueueUrl=outputs["QueueUrl"], AttributeNames=["All"])["Attributes"]
-    assert json.loads(attributes["RedrivePolicy"])["maxReceiveCount"] in (1000, "1000")
     assert attributes["VisibilityTimeout"] == {"event-source": "420"}.get(mode, "120")
-    functions = aws_client("lambda", account)
-    worker = functions.get_function_configuration(FunctionName=outputs["WorkerFunction"])
+    worker = functions_api.get_function_configuration(FunctionName=outputs["WorkerFunction"])
     assert worker["Timeout"] == 70 and worker["Environment"]["Variables"]["WASQ_MAX_TIMEOUT"] == "1m"
-    lease = worker["Environment"]["Variables"]["WASQ_LEASE"]
-    assert lease == f"{attributes['VisibilityTimeout']}s", "lease and visibility are one number"
-    invokes = functions.get_function_event_invoke_config(FunctionName=outputs["WorkerFunction"], Qualifier="$LATEST")
-    assert (invokes["MaximumRetryAttempts"], invokes["MaximumEventAgeInSeconds"]) == (0, 60)
-    # Not to be drained by two at once in the other tests' time.
-    aws_client("cloudformation", account).delete_stack(StackName=f"wasq-{mode}")
+    status = json.loads(cloud.shell(f"wasq status --stack {stack} --json"))
+    assert status["tasks"] == {"live": 1, "refused": []} and status["parameters"]["Mode"] == mode
+    cloud.shell(f"wasq destroy --stack {stack} --data --yes")
+    buckets = [bucket["Name"] for bucket in cloud.client("s3").list_buckets()["Buckets"]]
+    assert not [name for name in buckets if name.startswith(f"{stack}-")], "nothing of it is left"
 
 
-def counts(sqs, queue_url):
-    got = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])["Attributes"]
-    return tuple(int(got[f"ApproximateNumberOfMessages{name}"]) for name in ("", "NotVisible"))
+def test_deploying_again_changes_nothing_and_keeps_what_was_set(cloud, functions):
+    cloud.deploy(functions, "again", "--mode until-empty --log-retention 7")
+    deployed = json.loads(cloud.shell(f"wasq deploy --stack again --functions {functions} --json"))
+    assert deployed["changed"] is False
+    assert deployed["parameters"]["Mode"] == "until-empty" and deployed["parameters"]["LogRetention"] == "7"
+    cloud.deploy(functions, "again", "--mode window")
+    parameters = json.loads(cloud.shell("wasq status --stack again --json"))["parameters"]
+    assert (parameters["Mode"], parameters["LogRetention"]) == ("window", "7")
+    cloud.shell("wasq destroy --stack again --data --yes")
+
+
+def test_what_was_destroyed_is_taken_over_with_its_data(cloud, functions):
+    """A message that was sent before the stack was destroyed runs after it is deployed again."""
+    outputs = cloud.deploy(functions, "kept")
+    cloud.shell(f"aws s3 cp {GUESTS}/hello.wasm s3://{outputs['TasksBucketName']}/hello.wasm")
+    wait_for(lambda: json.loads(cloud.shell("wasq tasks --stack kept --json"))["tasks"], "live task")
+    cloud.shell("wasq destroy --stack kept", code=2)
+    assert "--yes" in cloud.said
+    told = cloud.shell("wasq destroy --stack kept --yes")
+    assert "kept-dead-letters" in told and "kept-registry-000000000000-us-east-1" in told
+    cloud.shell("wasq status --stack kept", code=2)
+    assert "there is no stack kept in us-east-1: `wasq deploy` makes one" in cloud.said
+    sent = cloud.shell(f"wasq enqueue hello --queue-url {outputs['QueueUrl']} --json")
+    message_id = json.loads(sent)["message_id"]
+    outputs = cloud.deploy(functions, "kept")
+    assert "taking over" in cloud.said
+    wait_for(lambda: [r for r in cloud.ran(outputs["WorkerFunction"]) if r["id"] == message_id], "run", 120)
+    assert cloud.shell("wasq doctor --stack kept") == "kept in us-east-1: nothing found\n"
+    cloud.shell("wasq destroy --stack kept --data --yes")
+
+
+class Visits(http.server.BaseHTTPRequestHandler):
+    """Notes which runs came to their end: what the worker's own log says is lost with a worker that is replaced."""
+
+    seen = set()
+
+    def do_GET(self):
+        self.seen.add(self.path)
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def visits():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Visits)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_an_upgrade_under_load_loses_nothing(cloud, functions, visits, tmp_path):
+    """Messages are sent all the while the stack gets other code, other settings and another mode, and back."""
+    outputs = cloud.deploy(functions, "upgrade", "--longest-task 1m")
+    s3, sqs = cloud.client("s3"), cloud.client("sqs")
+    s3.put_object(Bucket=outputs["TasksBucketName"], Key="verbs.toml", Body=f'allow_hosts = ["{visits}"]')
+    s3.put_object(Bucket=outputs["TasksBucketName"], Key="verbs.wasm", Body=(GUESTS / "verbs.wasm").read_bytes())
+    wait_for(lambda: json.loads(cloud.shell("wasq tasks --stack upgrade --json"))["tasks"], "live task")
+    sent, stop = [], threading.Event()
+
+    def send():
+        for first in itertools.count(step=10):
+            if stop.is_set():
+                return
+            entries = []
+            for number in range(first, first + 10):
+                params = {"verb": "visit", "url": f"{visits}/{number}"}
+                entries.append({"Id": str(number), "MessageBody": json.dumps({"task": "verbs", "params": params})})
+            answer = sqs.send_message_batch(QueueUrl=outputs["QueueUrl"], Entries=entries)
+            sent.extend(f"/{entry['Id']}/done" for entry in answer["Successful"])
+            time.sleep(0.1)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        # The same binaries in other zips are another version to CloudFormation.
+        newer = tmp_path / "newer" / ARCHITECTURE
+        newer.mkdir(parents=True)
+        for zipped in (functions / ARCHITECTURE).iterdir():
+            path = newer / zipped.name
+            path.write_bytes(zipped.read_bytes())
+            with zipfile.ZipFile(path, "a") as archive:
+                archive.comment = b"another version"
+        for folder, options in [
+            (newer.parent, ""),
+            (functions, "--tasks-per-worker 5"),
+            (newer.parent, "--mode until-empty"),
+            (functions, "--mode window"),
+        ]:
+            before = len(sent)
+            wait_for(lambda: len(sent) > before + 100, "messages before the upgrade")
+            cloud.deploy(folder, "upgrade", options)
+        wait_for(lambda: len(sent) > before + 200, "messages after the last upgrade")
+    finally:
+        stop.set()
+        sender.join()
+    # What was under way in a worker that was replaced comes again when its lease ends, after two minutes.
+    wait_for(lambda: not set(sent) - Visits.seen, f"end of {len(sent)} messages", 300)
+    wait_for(lambda: cloud.counts(outputs["QueueUrl"]) == (0, 0), "empty queue", 150)
+    assert cloud.counts(outputs["DeadLetterUrl"]) == (0, 0)
+    cloud.shell("wasq destroy --stack upgrade --data --yes")
+
+
+class TestBadInput:
+    def test_no_credentials(self, cloud, functions):
+        nothing = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None, "AWS_EC2_METADATA_DISABLED": "true"}
+        cloud.shell(f"wasq deploy --functions {functions}", code=2, **nothing)
+        assert cloud.said.startswith("wasq: no AWS credentials: set AWS_PROFILE, or")
+
+    def test_no_region(self, cloud):
+        nowhere = {"AWS_REGION": None, "AWS_DEFAULT_REGION": None, "AWS_EC2_METADATA_DISABLED": "true"}
+        cloud.shell("wasq status --stack wasq", code=2, **nowhere)
+        assert "no AWS region is set: name it by --region, by AWS_REGION" in cloud.said
+
+    def test_a_region_that_does_not_exist(self, cloud):
+        cloud.shell("wasq deploy --region eu-wst-1", code=2, AWS_ENDPOINT_URL=None, AWS_MAX_ATTEMPTS="1")
+        assert "in the region eu-wst-1" in cloud.said and "is the region's name right" in cloud.said
+
+    def test_the_wrong_region(self, cloud):
+        cloud.shell("wasq status --stack elsewhere --region eu-west-1", code=2)
+        assert "there is no stack elsewhere in eu-west-1" in cloud.said
+
+    def test_functions_that_are_not_there(self, cloud, tmp_path):
+        cloud.shell(f"wasq deploy --stack nothing --functions {tmp_path}", code=2)
+        assert f"read {tmp_path}/arm64/wasq-consumer.zip" in cloud.said and "cargo xtask dist" in cloud.said
+        assert not [b for b in cloud.client("s3").list_buckets()["Buckets"] if b["Name"].startswith("nothing-")]
+
+    def test_a_name_that_no_bucket_could_have(self, cloud):
+        cloud.shell("wasq deploy --stack My_Stack", code=2)
+        assert "1 to 26 of a-z, 0-9 and -" in cloud.said
+
+    def test_a_bucket_name_that_is_taken(self, cloud, functions):
+        # MiniStack takes a key of twelve digits for the account's number.
+        cloud.shell("aws s3 mb s3://taken-code-000000000000-us-east-1", AWS_ACCESS_KEY_ID="111111111111")
+        cloud.shell(f"wasq deploy --stack taken --functions {functions} --arch {ARCHITECTURE}", code=2)
+        assert "the bucket taken-code-000000000000-us-east-1 is somebody else's" in cloud.said
+        assert "name another by --code-bucket" in cloud.said
+        cloud.deploy(functions, "taken", "--code-bucket taken-by-nobody")
+        cloud.shell("wasq destroy --stack taken --data --yes")
+        cloud.shell("aws s3 mb s3://owned-tasks-000000000000-us-east-1", AWS_ACCESS_KEY_ID="111111111111")
+        cloud.shell(f"wasq deploy --stack owned --functions {functions} --arch {ARCHITECTURE}", code=2)
+        assert "owned-tasks-000000000000-us-east-1 is taken by another account" in cloud.said
+        assert "deploy under another name, by --stack" in cloud.said
+
+    def test_a_value_that_the_template_does_not_take(self, cloud, functions):
+        options = f"--functions {functions} --arch {ARCHITECTURE}"
+        cloud.shell(f"wasq deploy --stack values {options} --longest-task-memory much", code=2)
+        assert "create the stack values: ValidationError" in cloud.said and "LongestTaskMemory" in cloud.said
+        cloud.shell(f"wasq deploy --stack values {options} --mode now", code=2)
+        assert "[possible values: window, until-empty, event-source]" in cloud.said
+
+    def test_a_stack_that_failed_is_finished_by_the_next_run(self, cloud, functions):
+        """Its name is taken by a bucket of ours, which CloudFormation does not take over by itself."""
+        cloud.shell("aws s3 mb s3://failed-tasks-000000000000-us-east-1")
+        cloud.shell(
+            f"aws cloudformation create-stack --stack-name failed --template-body file://{TEMPLATE}"
+            " --capabilities CAPABILITY_IAM --parameters ParameterKey=CodeBucket,ParameterValue=nowhere"
+        )
+
+        def status():
+            [stack] = cloud.client("cloudformation").describe_stacks(StackName="failed")["Stacks"]
+            return stack["StackStatus"]
+
+        wait_for(lambda: not status().endswith("_IN_PROGRESS"), "end of the creation")
+        assert status() == "ROLLBACK_COMPLETE"
+        outputs = cloud.deploy(functions, "failed")
+        assert "is in ROLLBACK_COMPLETE; removing what is left of it" in cloud.said
+        assert "an earlier stack has kept failed-tasks-000000000000-us-east-1" in cloud.said
+        run_hello(cloud, outputs)
+        cloud.shell("wasq destroy --stack failed --data --yes")
+
+    def test_a_change_set_that_was_never_carried_out(self, cloud, functions):
+        cloud.shell(
+            f"aws cloudformation create-change-set --stack-name review --change-set-name mine --change-set-type CREATE"
+            f" --template-body file://{TEMPLATE} --capabilities CAPABILITY_IAM"
+            " --parameters ParameterKey=CodeBucket,ParameterValue=nowhere"
+        )
+        cloud.deploy(functions, "review")
+        assert "was never carried out; starting again" in cloud.said
+        cloud.shell("wasq destroy --stack review --data --yes")
+
+    def test_an_interrupted_deploy_is_finished_by_the_next_run(self, cloud, functions):
+        command = [BINARIES / "wasq", "deploy", "--stack", "cut", "--functions", functions, "--arch", ARCHITECTURE]
+        # Killed at several moments: before, while and after the stack is created.
+        for moment in ("create the bucket", "upload wasq-worker", "CREATE_COMPLETE"):
+            process = subprocess.Popen(
+                command,
+                cwd=cloud.folder,
+                env=cloud.environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for line in process.stderr:
+                if moment in line:
+                    break
+            process.kill()
+            process.wait()
+        outputs = cloud.deploy(functions, "cut")
+        run_hello(cloud, outputs)
+        cloud.shell("wasq destroy --stack cut --data --yes")

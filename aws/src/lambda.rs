@@ -3,21 +3,26 @@
 use anyhow::Result;
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::value::RawValue;
-use tracing_subscriber::EnvFilter;
-use wasq_protocol::Timestamp;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
+use wasq_protocol::{Invoke, Timestamp};
 
-/// Answers invokes until the process ends. `handler` gets the payload as JSON text and the instant at which Lambda
-/// will end the invoke; an error of it is the invoke's error.
+/// Answers invokes until the process ends. `handler` gets the payload as JSON text and what Lambda says of the invoke; an
+/// error of it is the invoke's error.
 ///
 /// Log lines are JSON on stdout, where Lambda collects them; `WASQ_LOG` filters them (default `info`).
 pub async fn serve<H, F>(handler: H) -> Result<()>
 where
-    H: Fn(String, Timestamp) -> F,
+    H: Fn(String, Invoke) -> F,
     F: Future<Output = Result<Box<RawValue>>>,
 {
     lambda_runtime::run(service_fn(|event: LambdaEvent<Box<RawValue>>| {
-        let deadline = Timestamp::from_ms(event.context.deadline);
-        let handled = handler(event.payload.get().to_owned(), deadline);
+        let invoke = Invoke {
+            ends: Timestamp::from_ms(event.context.deadline),
+            request_id: Some(event.context.request_id),
+            trace_header: event.context.xray_trace_id,
+        };
+        let handled = handler(event.payload.get().to_owned(), invoke);
         async { handled.await.map_err(|e| lambda_runtime::Error::from(format!("{e:#}"))) }
     }))
     .await
@@ -26,11 +31,13 @@ where
 
 /// Starts log lines in JSON on stdout, where Lambda collects them.
 pub fn start_logging() {
-    let filter = EnvFilter::try_from_env("WASQ_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_current_span(false)
-        .with_env_filter(filter)
-        .init();
+    #[allow(clippy::disallowed_methods, reason = "before there is a configuration")]
+    let filter = std::env::var("WASQ_LOG").unwrap_or_else(|_| "info".to_owned());
+    let parsed = filter.parse::<Targets>();
+    let targets = parsed.as_ref().cloned().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
+    let json = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
+    tracing_subscriber::registry().with(json.with_filter(targets)).init();
+    if let Err(e) = parsed {
+        tracing::warn!("WASQ_LOG {filter:?}: {e}; using \"info\"");
+    }
 }

@@ -9,7 +9,8 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::primitives::Blob;
 use aws_sdk_sqs::types::{
     BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
-    Message as SqsMessage, MessageAttributeValue, MessageSystemAttributeName as System, QueueAttributeName,
+    Message as SqsMessage, MessageAttributeValue, MessageSystemAttributeName as System,
+    MessageSystemAttributeNameForSends, MessageSystemAttributeValue, QueueAttributeName,
     SendMessageBatchRequestEntry,
 };
 use wasq_protocol::{Attribute, DeadLetter, Delivery, Timestamp};
@@ -45,6 +46,8 @@ pub struct Outbound {
     pub group: Option<String>,
     /// On a FIFO queue, what makes a repetition recognisable.
     pub deduplication: Option<String>,
+    /// X-Ray's trace header.
+    pub trace_header: Option<String>,
 }
 
 /// The most entries of a batch call.
@@ -82,6 +85,7 @@ impl QueueEndpoint {
             .message_system_attribute_names(System::ApproximateFirstReceiveTimestamp)
             .message_system_attribute_names(System::SentTimestamp)
             .message_system_attribute_names(System::MessageGroupId)
+            .message_system_attribute_names(System::AwsTraceHeader)
             .message_attribute_names("All")
             .send()
             .await
@@ -229,6 +233,11 @@ impl QueueEndpoint {
         Ok(Counts { visible: count(visible)?, in_flight: count(in_flight)? })
     }
 
+    /// Its address.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Whether it is a FIFO queue.
     pub fn is_fifo(&self) -> bool {
         self.url.ends_with(".fifo")
@@ -275,11 +284,12 @@ fn dead_letter(delivery: &Delivery, letter: &DeadLetter) -> Outbound {
         attributes,
         group: delivery.group.clone(),
         deduplication: Some(delivery.message_id.clone()),
+        trace_header: delivery.trace_header.clone(),
     }
 }
 
 fn send_entry(i: usize, message: Outbound, fifo: bool) -> Result<SendMessageBatchRequestEntry> {
-    let Outbound { body, delay, attributes, group, deduplication } = message;
+    let Outbound { body, delay, attributes, group, deduplication, trace_header } = message;
     let mut entry = SendMessageBatchRequestEntry::builder()
         .id(i.to_string())
         .message_body(body)
@@ -288,6 +298,11 @@ fn send_entry(i: usize, message: Outbound, fifo: bool) -> Result<SendMessageBatc
         entry = entry.set_message_deduplication_id(deduplication);
     } else {
         entry = entry.delay_seconds(seconds(delay));
+    }
+    if let Some(header) = trace_header {
+        let header = MessageSystemAttributeValue::builder().data_type("String").string_value(header);
+        let header = header.build().expect("the data type is set");
+        entry = entry.message_system_attributes(MessageSystemAttributeNameForSends::AwsTraceHeader, header);
     }
     for (name, value) in attributes {
         entry = entry.message_attributes(name, sdk_attribute(value)?);
@@ -308,6 +323,7 @@ fn delivery(message: SqsMessage, lease_until: Timestamp) -> Result<Delivery> {
         first_received: Timestamp::from_ms(number(System::ApproximateFirstReceiveTimestamp)?),
         sent: Timestamp::from_ms(number(System::SentTimestamp)?),
         group: system.get(&System::MessageGroupId).cloned(),
+        trace_header: system.get(&System::AwsTraceHeader).cloned(),
         message_id: message.message_id.context("a received message has no id")?,
         receipt: message.receipt_handle.context("a received message has no receipt handle")?,
         body: message.body.unwrap_or_default(),

@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,15 +8,16 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use wasq_protocol::{FailureKind, TaskName, parse_duration};
 
+use crate::cloud::ARCHITECTURES;
 use crate::dlq::{REDRIVE_POLICY, UNKNOWN};
-use crate::queue::QueueArgs;
+use crate::target::{QueueArgs, TargetArgs, stack_name};
 
 /// WebAssembly components as background tasks.
 #[derive(Debug, Parser)]
 #[command(
     name = "wasq",
     version,
-    after_help = "Start here:\n  wasq dev                                   the whole system on this machine\n  cp hello.wasm tasks/                       publish a task\n  wasq enqueue hello --params '{}' --wait    run it, and see its result"
+    after_help = "Start here:\n  wasq dev                                   the whole system on this machine\n  cp hello.wasm tasks/                       publish a task\n  wasq enqueue hello --params '{}' --wait    run it, and see its result\n\nOn AWS:\n  wasq deploy                                the same, as a stack of your account\n  wasq status --stack wasq                   every command but dev and run works on it by --stack"
 )]
 pub(crate) struct Args {
     /// Answer with one JSON value on stdout
@@ -43,14 +45,32 @@ pub(crate) enum Command {
     Run(Run),
     /// Send a message to the queue
     ///
-    /// Sends {"task": TASK, "params": JSON} to the queue of a running `wasq dev`, or to any SQS queue by --queue-url.
+    /// Sends {"task": TASK, "params": JSON} to the queue of a running `wasq dev`, of a deployment by --stack, or to any SQS
+    /// queue by --queue-url.
     Enqueue(Enqueue),
     /// List the tasks that are live, and uploads that were refused
     Tasks(Tasks),
     /// List, show, redrive or delete dead letters
     ///
-    /// Works on the queue of a running `wasq dev`, or on any SQS queue by --queue-url.
+    /// Works on the queue of a running `wasq dev`, of a deployment by --stack, or on any SQS queue by --queue-url.
     Dlq(Dlq),
+    /// Show how many messages wait, and what is where
+    Status(Status),
+    /// Show what was run, and what tasks said
+    ///
+    /// With --json the lines as they stand in the log, one JSON object each.
+    Logs(Logs),
+    /// Deploy to AWS, or bring a deployment up to date
+    ///
+    /// Makes or updates one CloudFormation stack with queues, buckets, functions, roles, alarms and a dashboard. Options that
+    /// are not given keep what they had. It can be run again at any time, also after it was interrupted or has failed.
+    Deploy(Deploy),
+    /// Look for settings that would lose, duplicate or expose something
+    ///
+    /// Reads the live configuration. Exit code 0: nothing was found; 1: something was, or could not be read.
+    Doctor(Doctor),
+    /// Delete a deployment; queues and buckets stay unless told otherwise
+    Destroy(Destroy),
 }
 
 #[derive(Debug, clap::Args)]
@@ -202,9 +222,148 @@ fn kind(text: &str) -> Result<String, String> {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Tasks {
-    /// The data folder of `wasq dev`
-    #[arg(long, default_value = ".wasq", value_name = "DIR", env = "WASQ_DATA")]
-    pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Logs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    #[command(flatten)]
+    pub(crate) select: Lines,
+    /// How far back
+    #[arg(long, default_value = "1h", value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) since: Duration,
+    /// Go on with what comes, until ctrl-c
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+}
+
+/// Which lines of the log are meant.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Lines {
+    /// Of this task
+    #[arg(long, value_name = "NAME")]
+    pub(crate) task: Option<TaskName>,
+    /// Of the message with this id
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Deploy {
+    /// The stack's name; everything in it is named after it
+    #[arg(long, default_value = "wasq", value_name = "NAME", env = "WASQ_STACK", value_parser = stack_name)]
+    pub(crate) stack: String,
+    /// The AWS region; without this, as for the AWS CLI
+    #[arg(long, value_name = "REGION")]
+    pub(crate) region: Option<String>,
+    /// The folder with the functions' zips, in arm64 and x86_64; without this, `functions` beside this command
+    #[arg(long, value_name = "DIR")]
+    pub(crate) functions: Option<PathBuf>,
+    /// A bucket of yours for the zips; without this, one is made
+    #[arg(long, value_name = "NAME")]
+    pub(crate) code_bucket: Option<String>,
+    #[command(flatten)]
+    pub(crate) options: StackOptions,
+}
+
+/// The template's parameters.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct StackOptions {
+    /// The functions' processor [default: arm64]
+    #[arg(long, value_parser = ARCHITECTURES)]
+    pub(crate) arch: Option<String>,
+    /// How messages get to the worker. window: a consumer waits for them all the time; until-empty: it looks once a minute,
+    /// which is the cheapest; event-source: Lambda polls by itself [default: window]
+    #[arg(long, value_parser = ["window", "until-empty", "event-source"])]
+    mode: Option<String>,
+    /// The longest that a task may be allowed to run [default: 5m]
+    #[arg(long, value_parser = ["1m", "5m", "14m"])]
+    longest_task: Option<String>,
+    /// Workers that may run at once, reserved for wasq; 0 shares what the account has [default: 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    concurrency: Option<u32>,
+    /// Tasks that one worker runs at once [default: 10]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    tasks_per_worker: Option<u32>,
+    /// The worker's memory in MB, for all tasks that it runs at once [default: 1769]
+    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(256..=10240))]
+    worker_memory: Option<u32>,
+    /// The most memory that a task may be allowed, such as 512MiB [default: 512MiB]
+    #[arg(long, value_name = "SIZE")]
+    longest_task_memory: Option<String>,
+    /// Which CloudWatch metrics are made of the log: none, of all tasks together, or of each task as well (each metric is
+    /// billed) [default: function]
+    #[arg(long, value_parser = ["off", "function", "task"])]
+    metrics: Option<String>,
+    /// How long logs are kept, in days [default: 30]
+    #[arg(long, value_name = "DAYS")]
+    log_retention: Option<u32>,
+    /// An SNS topic that hears of alarms
+    #[arg(long, value_name = "ARN")]
+    alarm_topic: Option<String>,
+}
+
+impl StackOptions {
+    /// What was given, by the names that the template has for it.
+    pub(crate) fn parameters(self) -> BTreeMap<&'static str, String> {
+        let Self {
+            arch,
+            mode,
+            longest_task,
+            concurrency,
+            tasks_per_worker,
+            worker_memory,
+            longest_task_memory,
+            metrics,
+            log_retention,
+            alarm_topic,
+        } = self;
+        let number = |number: Option<u32>| number.map(|number| number.to_string());
+        let given = [
+            ("Architecture", arch),
+            ("Mode", mode),
+            ("LongestTask", longest_task),
+            ("Concurrency", number(concurrency)),
+            ("TasksPerWorker", number(tasks_per_worker)),
+            ("WorkerMemory", number(worker_memory)),
+            ("LongestTaskMemory", longest_task_memory),
+            ("Metrics", metrics),
+            ("LogRetention", number(log_retention)),
+            ("AlarmTopic", alarm_topic),
+        ];
+        given.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Destroy {
+    /// The stack's name
+    #[arg(long, default_value = "wasq", value_name = "NAME", env = "WASQ_STACK", value_parser = stack_name)]
+    pub(crate) stack: String,
+    /// Its AWS region; without this, as for the AWS CLI
+    #[arg(long, value_name = "REGION")]
+    pub(crate) region: Option<String>,
+    /// Delete queues and buckets as well, with every message and every version of every task
+    #[arg(long)]
+    pub(crate) data: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// SQS counts leases in whole seconds, and shorter ones than this would lapse while the worker is merely busy.

@@ -3,13 +3,15 @@
 use anyhow::{Context, Result};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-use wasq_local::{DEAD_LETTERS, Stack, StackConfig, queue_url};
+use wasq_local::{DEAD_LETTERS, Log, Stack, StackConfig, queue_url};
 
 use crate::args::Dev;
 use crate::output::{self, Ended};
 
-pub(crate) async fn dev(args: Dev, json: bool) -> Result<Ended> {
+pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
     let Dev { tasks, data, listen, concurrency, lease, grace } = args;
+    let log = Log::open(&data)?;
+    output::start_logging(filter, Some(log.clone()));
     if !listen.ip().is_loopback() {
         tracing::warn!(
             "{listen} is no loopback address: whoever can reach it can send, read and delete messages"
@@ -18,7 +20,7 @@ pub(crate) async fn dev(args: Dev, json: bool) -> Result<Ended> {
     // Before anything else, so that a signal during the start ends it in order as well.
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for ctrl-c")?;
-    let config = StackConfig { tasks: tasks.clone(), data: data.clone(), listen, concurrency, lease };
+    let config = StackConfig { tasks: tasks.clone(), data: data.clone(), listen, concurrency, lease, log };
     let stack = Stack::start(config).await?;
 
     let (address, queue) = (stack.address(), stack.queue_url());

@@ -19,7 +19,7 @@ use wasq_protocol::{
 
 use crate::args::{Dlq, DlqCommand, Purge, Redrive, Select};
 use crate::output::{self, Ended, Progress};
-use crate::queue::QueueAddress;
+use crate::target::QueueAddress;
 
 /// How long a letter stays invisible to others while it is looked at.
 const HELD_FOR: Duration = Duration::from_secs(300);
@@ -78,7 +78,7 @@ impl Desk {
             Some(url) => {
                 let letters = QueueAddress::of(url.clone());
                 let tasks = match command {
-                    DlqCommand::Redrive(_) => Some(queue.clone().address()?),
+                    DlqCommand::Redrive(_) => Some(queue.clone().address().await?),
                     _ => None,
                 };
                 if let Some(tasks) = &tasks {
@@ -94,7 +94,7 @@ impl Desk {
                 (tasks, QueueEndpoint::new(client, letters.url))
             }
             None => {
-                let address = queue.clone().address()?;
+                let address = queue.clone().address().await?;
                 let tasks = QueueEndpoint::new(address.client().await, &address.url);
                 let letters = tasks.dead_letter_queue().await;
                 let what = || format!("find the dead-letter queue of {}{}", address.url, address.hint());
@@ -344,13 +344,14 @@ impl Desk {
 impl Letter {
     /// What goes back into the task queue.
     fn copy(&self) -> Outbound {
-        let Delivery { message_id, body, attributes, group, receipt, .. } = &self.delivery;
+        let Delivery { message_id, body, attributes, group, receipt, trace_header, .. } = &self.delivery;
         Outbound {
             body: body.clone(),
             attributes: self.notes.redriven(message_id, attributes),
             group: group.clone(),
             // Another redrive of it is no repetition of this one.
             deduplication: Some(receipt.chars().filter(char::is_ascii_graphic).take(128).collect()),
+            trace_header: trace_header.clone(),
             ..Outbound::default()
         }
     }

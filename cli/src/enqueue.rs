@@ -24,7 +24,7 @@ pub(crate) async fn enqueue(args: Enqueue, json: bool) -> Result<Ended> {
     // What the worker would refuse is refused here, before it is in the queue.
     Message::parse(&body)?;
 
-    let address = args.queue.address()?;
+    let address = args.queue.address().await?;
     ensure!(
         !args.wait || address.local.is_some(),
         "--wait works with `wasq dev` only: a queue on AWS does not tell how a message ended"

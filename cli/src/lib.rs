@@ -4,12 +4,19 @@
 //! done, 2 wrong use or a fault of the surroundings.
 
 mod args;
+mod cloud;
+mod deploy;
+mod destroy;
 mod dev;
 mod dlq;
+mod doctor;
 mod enqueue;
+mod logs;
 mod output;
-mod queue;
+mod registry;
 mod run;
+mod status;
+mod target;
 mod tasks;
 
 use std::process::ExitCode;
@@ -22,14 +29,21 @@ use crate::output::Ended;
 /// Runs the command that the process was started with.
 pub async fn main() -> ExitCode {
     let args = Args::parse();
-    output::start_logging(&args);
     let json = args.json;
+    if !matches!(args.command, Command::Dev(_)) {
+        output::start_logging(&args.log, None);
+    }
     let ended = match args.command {
-        Command::Dev(dev) => dev::dev(dev, json).await,
+        Command::Dev(dev) => dev::dev(dev, &args.log, json).await,
         Command::Run(run) => run::run(run, json).await,
         Command::Enqueue(enqueue) => enqueue::enqueue(enqueue, json).await,
-        Command::Tasks(tasks) => tasks::tasks(tasks, json),
+        Command::Tasks(tasks) => tasks::tasks(tasks, json).await,
         Command::Dlq(dlq) => dlq::dlq(dlq, json).await,
+        Command::Status(status) => status::status(status, json).await,
+        Command::Logs(logs) => logs::logs(logs, json).await,
+        Command::Deploy(deploy) => deploy::deploy(deploy, json).await,
+        Command::Doctor(doctor) => doctor::doctor(doctor, json).await,
+        Command::Destroy(destroy) => destroy::destroy(destroy, json).await,
     };
     match ended {
         Ok(Ended::Well) => ExitCode::SUCCESS,

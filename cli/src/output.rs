@@ -6,9 +6,10 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::json;
 use tokio::task::JoinHandle;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
 
-use crate::args::Args;
+use wasq_local::Log;
 
 /// How a command ended that could be carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,17 +22,25 @@ pub(crate) enum Ended {
     InPart,
 }
 
-/// Starts log lines on stderr.
-pub(crate) fn start_logging(args: &Args) {
-    let filter = EnvFilter::try_new(&args.log).unwrap_or_else(|e| {
-        eprintln!("wasq: --log {:?}: {e}; using \"info\"", args.log);
-        EnvFilter::new("info")
+/// Starts log lines on stderr, and as JSON in `log`.
+pub(crate) fn start_logging(filter: &str, log: Option<Log>) {
+    let targets = filter.parse::<Targets>().unwrap_or_else(|e| {
+        eprintln!("wasq: --log {filter:?}: {e}; using \"info\"");
+        Targets::new().with_default(LevelFilter::INFO)
     });
-    tracing_subscriber::fmt()
+    // The SDK warns of every place where it found no credentials or region; the command says what is missing.
+    let targets =
+        if filter == "info" { targets.with_target("aws_config", LevelFilter::OFF) } else { targets };
+    // What was run stands there as a record already.
+    let kept = targets.clone().with_target(Log::TOLD, LevelFilter::OFF);
+    let log = log.map(|log| {
+        let json = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
+        json.with_writer(log).with_filter(kept)
+    });
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(filter)
-        .init();
+        .with_ansi(std::io::stderr().is_terminal());
+    tracing_subscriber::registry().with(log).with(lines.with_filter(targets)).init();
 }
 
 /// Prints a value to stdout: the one that `--json` promises.

@@ -84,6 +84,7 @@ fn context(task: TaskName, settings: &Settings) -> RunContext {
         id,
         depth: 0,
         traceparent: None,
+        trace_header: None,
     }
 }
 

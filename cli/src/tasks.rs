@@ -1,20 +1,16 @@
 //! `wasq tasks`: what is live.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use serde_json::json;
-use wasq_local::{Listed, list_tasks};
+use wasq_local::Listed;
 
 use crate::args::Tasks;
 use crate::output::{self, Ended};
+use crate::registry;
 
-pub(crate) fn tasks(args: Tasks, json: bool) -> Result<Ended> {
-    let Tasks { data } = args;
-    ensure!(
-        data.is_dir(),
-        "there is no data folder {}: start `wasq dev` here, or name its folder by --data",
-        data.display()
-    );
-    let tasks = list_tasks(&data)?;
+pub(crate) async fn tasks(args: Tasks, json: bool) -> Result<Ended> {
+    let target = args.target.target().await?;
+    let tasks = registry::tasks(&target).await?;
     if json {
         let tasks: Vec<_> = tasks
             .iter()
@@ -24,7 +20,9 @@ pub(crate) fn tasks(args: Tasks, json: bool) -> Result<Ended> {
         return Ok(Ended::Well);
     }
     if tasks.is_empty() {
-        eprintln!("no task is live: put NAME.wasm into the tasks folder of `wasq dev`");
+        eprintln!(
+            "no task is live: put NAME.wasm into the tasks folder of `wasq dev`, or into the tasks bucket"
+        );
     }
     for Listed { live, rejected } in tasks {
         if let Some(record) = live {
@@ -37,12 +35,12 @@ pub(crate) fn tasks(args: Tasks, json: bool) -> Result<Ended> {
                 version.published
             ));
         }
-        if let Some(rejection) = rejected {
+        if let Some(rejected) = rejected {
             output::text(&format!(
                 "{:<32} last upload refused at {}: {}\n",
-                rejection.task.as_str(),
-                rejection.at,
-                rejection.reason
+                rejected.task.as_str(),
+                rejected.at,
+                rejected.reason
             ));
         }
     }

@@ -14,8 +14,8 @@ async fn main() -> Result<()> {
     let config = Config::from_vars(&Vars::new(env))?;
     let function = Function::new(config).await;
     let function = &function;
-    wasq_aws::serve(|_, deadline| async move {
-        let summary = function.handle(deadline).await;
+    wasq_aws::serve(|_, invoke| async move {
+        let summary = function.handle(invoke.ends).await;
         let answer = serde_json::json!({
             "received": summary.received,
             "handed_over": summary.handed_over,

@@ -26,6 +26,8 @@ pub struct RunContext {
     pub depth: u32,
     /// The W3C trace context that came with the message.
     pub traceparent: Option<String>,
+    /// X-Ray's trace header. The task does not see it; its children get it.
+    pub trace_header: Option<String>,
 }
 
 impl Host for RunState {

@@ -16,6 +16,8 @@ pub struct Child {
     pub message: Message,
     /// Send it so that it runs no sooner than this from now.
     pub delay: Duration,
+    /// X-Ray's trace header of its parent.
+    pub trace_header: Option<String>,
 }
 
 /// The longest delay of a child; what is later belongs into a schedule, not into a queue that forgets after 4 days.
@@ -88,7 +90,7 @@ fn child(
         )));
     }
     Message::parse(&json).map_err(|e| EnqueueError::Invalid(format!("{}: {}", e.path, e.problem)))?;
-    Ok(Child { message, delay: Duration::from_secs(delay.into()) })
+    Ok(Child { message, delay: Duration::from_secs(delay.into()), trace_header: parent.trace_header.clone() })
 }
 
 /// The same for every attempt of the parent, and different for each of its children.

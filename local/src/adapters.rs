@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use wasq_consumer::{InFlight, InvokeError, Invoker, Source};
 use wasq_engine::Child;
-use wasq_protocol::{Attribute, Clock, DeadLetter, Delivery, SystemClock, Timestamp};
+use wasq_protocol::{Attribute, Clock, DeadLetter, Delivery, Invoke, SystemClock, Timestamp};
 use wasq_runtime::{Ports, Queue, Visibility as Given, Wasm, Worker};
 
 use crate::folder::FolderRegistry;
@@ -97,13 +97,19 @@ fn child(child: Child) -> Send {
         body: child.message.to_json(),
         delay: Some(i64::try_from(child.delay.as_secs()).unwrap_or(i64::MAX)),
         group: Some(child.message.task.to_string()),
+        trace_header: child.trace_header,
         ..Send::default()
     }
 }
 
 /// A copy with the reasons as attributes, and as many of the sender's as fit beside them.
 fn dead_letter(delivery: &Delivery, letter: &DeadLetter) -> Send {
-    let mut copy = Send { body: delivery.body.clone(), group: delivery.group.clone(), ..Send::default() };
+    let mut copy = Send {
+        body: delivery.body.clone(),
+        group: delivery.group.clone(),
+        trace_header: delivery.trace_header.clone(),
+        ..Send::default()
+    };
     for ours in letter.attributes(delivery.body.len()) {
         copy.attributes
             .insert(ours.name.to_owned(), json!({ "DataType": "String", "StringValue": ours.value }));
@@ -157,6 +163,7 @@ fn delivery(message: Received) -> Delivery {
         first_received: ms(message.first_received_ms),
         sent: ms(message.sent_ms),
         group: message.group,
+        trace_header: message.trace_header,
     }
 }
 
@@ -207,7 +214,7 @@ impl Invoker for LocalInvoker {
         while running.try_join_next().is_some() {}
         running.spawn(async move {
             let ends = SystemClock.now().plus(INVOKE_TIME);
-            if let Err(e) = worker.handle(&event, ends).await {
+            if let Err(e) = worker.handle(&event, Invoke::until(ends)).await {
                 tracing::error!("the worker did not understand the consumer: {e}");
             }
         });

@@ -4,9 +4,11 @@ mod adapters;
 mod db;
 mod endpoint;
 mod folder;
+mod log;
 mod results;
 mod sqs;
 mod stack;
 mod watch;
 
+pub use log::{Log, log_files};
 pub use stack::{DEAD_LETTERS, Listed, QUEUE, Stack, StackConfig, last_address, list_tasks, queue_url};

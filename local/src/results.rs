@@ -6,15 +6,17 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, params};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use wasq_protocol::{End, Ended};
-use wasq_runtime::{Finished, Observer, Verdict};
+use wasq_protocol::{End, Ended, RecordLevel, RunRecord, Then};
+use wasq_runtime::{Finished, Observer};
 
 use crate::db::{Db, DbError};
+use crate::log::Log;
 
 /// The results. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Results {
     db: Db,
+    log: Log,
     news: Arc<Notify>,
 }
 
@@ -22,8 +24,8 @@ pub(crate) struct Results {
 const KEPT: i64 = 10_000;
 
 impl Results {
-    pub(crate) fn new(db: Db) -> Self {
-        Self { db, news: Arc::default() }
+    pub(crate) fn new(db: Db, log: Log) -> Self {
+        Self { db, log, news: Arc::default() }
     }
 
     /// How the message with this id (its own or the queue's) ended, as JSON. Waits for it for up to `wait`.
@@ -53,23 +55,26 @@ impl Results {
 }
 
 impl Observer for Results {
-    /// Keeps final results; what is tried again has none yet.
+    /// Writes the log, and keeps final results; what is tried again has none yet.
     fn finished(&self, finished: &Finished<'_>) {
-        let end = match finished.verdict {
-            Verdict::Done => End::Done,
-            Verdict::DeadLetter => End::DeadLetter,
-            Verdict::Retry(_) | Verdict::GiveBack(_) => return,
+        let Finished { record, outcome } = finished;
+        self.log.line(record.to_json());
+        tell(record);
+        let end = match record.then {
+            Then::Done => End::Done,
+            Then::DeadLetter => End::DeadLetter,
+            Then::Retry | Then::GiveBack => return,
         };
-        let (id, message_id) = (finished.id.to_owned(), finished.delivery.message_id.clone());
+        let (id, message_id) = (record.id.clone(), record.message_id.clone().unwrap_or_default());
         let ended = Ended {
             id: id.clone(),
             message_id: message_id.clone(),
-            task: finished.task.cloned(),
-            attempt: finished.attempt,
+            task: record.task.clone(),
+            attempt: record.attempt,
             end,
-            result: finished.outcome.clone(),
-            duration_ms: finished.duration.as_secs_f64() * 1000.0,
-            peak_memory_bytes: finished.peak_memory,
+            result: (*outcome).clone(),
+            duration_ms: record.run_ms,
+            peak_memory_bytes: record.peak_memory_bytes,
         };
         let result = serde_json::to_string(&ended).expect("string keys");
         let results = self.clone();
@@ -87,5 +92,21 @@ impl Observer for Results {
             }
             results.news.notify_waiters();
         });
+    }
+}
+
+/// Says on stderr what the log has as a record.
+fn tell(record: &RunRecord) {
+    let RunRecord { level, message, id, attempt, run_ms: ms, peak_memory_bytes: peak_memory, .. } = record;
+    let task = record.task.as_ref().map_or("-", |task| task.as_str());
+    let kind = record.kind.map(|kind| kind.as_str());
+    let digest = record.digest.map(|digest| digest.short());
+    match level {
+        RecordLevel::Info => {
+            tracing::info!(target: Log::TOLD, task, id, attempt, ms, peak_memory, digest, "{message}");
+        }
+        RecordLevel::Warn => {
+            tracing::warn!(target: Log::TOLD, task, id, attempt, kind, ms, digest, "{message}");
+        }
     }
 }

@@ -21,6 +21,7 @@ use crate::adapters::{LocalInvoker, TaskQueue};
 use crate::db::Db;
 use crate::endpoint::{self, Endpoint};
 use crate::folder::{Folder, FolderRegistry};
+use crate::log::Log;
 use crate::results::Results;
 use crate::sqs::queues::Queues;
 use crate::sqs::settings::arn_of_queue;
@@ -44,6 +45,8 @@ pub struct StackConfig {
     pub concurrency: u32,
     /// How long a message is leased; extended while its task runs.
     pub lease: Duration,
+    /// Where is written what was run.
+    pub log: Log,
 }
 
 /// A running stack.
@@ -74,7 +77,7 @@ const MODULES_MAX: usize = 256;
 impl Stack {
     /// Starts a stack; returns when it accepts messages.
     pub async fn start(config: StackConfig) -> Result<Self> {
-        let StackConfig { tasks, data, listen, concurrency, lease } = config;
+        let StackConfig { tasks, data, listen, concurrency, lease, log } = config;
         let lock = lock(&data)?;
         let listener = endpoint::listen(listen).await?;
         let address = listener.local_addr()?;
@@ -103,7 +106,7 @@ impl Stack {
             compiler: Compiler::new()?,
             clock: SystemClock,
         });
-        let results = Results::new(db);
+        let results = Results::new(db, log);
         let settings = WorkerSettings {
             concurrency,
             modules_max: MODULES_MAX,
@@ -184,11 +187,15 @@ fn write_address(data: &Path, address: SocketAddr) -> Result<()> {
         .with_context(|| format!("write {}", path.display()))
 }
 
-/// One process at a time: two consumers would be harmless, two writers of the registry would not. The folder is for its
-/// owner alone, because the machine code in it is executed.
-fn lock(data: &Path) -> Result<File> {
+/// The data folder is for its owner alone, because the machine code in it is executed.
+pub(crate) fn private_folder(data: &Path) -> Result<()> {
     let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(data).with_context(|| format!("create {}", data.display()))?;
+    builder.recursive(true).mode(0o700).create(data).with_context(|| format!("create {}", data.display()))
+}
+
+/// One process at a time: two consumers would be harmless, two writers of the registry would not.
+fn lock(data: &Path) -> Result<File> {
+    private_folder(data)?;
     let path = data.join("lock");
     let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
     if file.try_lock().is_err() {

@@ -29,6 +29,8 @@ pub struct Delivery {
     pub attributes: BTreeMap<String, Attribute>,
     /// The message group, if there is one; it goes along into the dead-letter queue.
     pub group: Option<String>,
+    /// X-Ray's trace header, if one came beside the message.
+    pub trace_header: Option<String>,
 }
 
 /// A message attribute as it stands in SQS's own events.
@@ -88,6 +90,8 @@ struct Wire {
     attributes: BTreeMap<String, Attribute>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     group: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    trace_header: Option<String>,
 }
 
 impl From<Delivery> for Wire {
@@ -102,6 +106,7 @@ impl From<Delivery> for Wire {
             sent,
             attributes,
             group,
+            trace_header,
         } = delivery;
         // Surrounding blanks would not survive inside JSON, and a lone `null` would read back as "no message".
         let message = serde_json::from_str::<Box<RawValue>>(&body)
@@ -118,6 +123,7 @@ impl From<Delivery> for Wire {
             sent,
             attributes,
             group,
+            trace_header,
         }
     }
 }
@@ -138,6 +144,7 @@ impl From<Wire> for Delivery {
             sent: wire.sent,
             attributes: wire.attributes,
             group: wire.group,
+            trace_header: wire.trace_header,
         }
     }
 }

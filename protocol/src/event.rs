@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::delivery::Attribute;
-use crate::{Batch, Delivery, Message, MessageError, Timestamp};
+use crate::{Batch, Delivery, Fingerprint, Message, MessageError, Timestamp};
 
 /// What the worker was invoked with; told apart by its keys.
 #[derive(Clone, Debug)]
@@ -20,6 +20,33 @@ pub enum WorkerEvent {
     EventSource(Batch),
     /// Nothing to do (`ping`): an answer says that there is a worker with time for it.
     Ping,
+}
+
+/// What Lambda says of an invoke beside its payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invoke {
+    /// When it will be cut off.
+    pub ends: Timestamp,
+    /// Lambda's id of it.
+    pub request_id: Option<String>,
+    /// X-Ray's trace header.
+    pub trace_header: Option<String>,
+}
+
+impl Invoke {
+    /// An invoke of which nothing but its end is known.
+    pub fn until(ends: Timestamp) -> Self {
+        Self { ends, request_id: None, trace_header: None }
+    }
+}
+
+/// The answer to a ping: who is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pong {
+    /// The worker's version.
+    pub version: String,
+    /// What machine code it can run.
+    pub fingerprint: Fingerprint,
 }
 
 /// Why an invoke's payload is no worker event.
@@ -115,6 +142,8 @@ struct SqsAttributes {
     #[serde(deserialize_with = "number")]
     sent_timestamp: u64,
     message_group_id: Option<String>,
+    #[serde(rename = "AWSTraceHeader")]
+    trace_header: Option<String>,
 }
 
 impl SqsRecord {
@@ -133,6 +162,7 @@ impl SqsRecord {
             sent: Timestamp::from_ms(attributes.sent_timestamp),
             attributes: self.message_attributes,
             group: attributes.message_group_id,
+            trace_header: attributes.trace_header,
         }
     }
 }

@@ -6,7 +6,7 @@ use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::primitives::ByteStream;
 use wasq_aws::explain;
-use wasq_protocol::{SystemClock, VarError, Vars};
+use wasq_protocol::{SystemClock, TaskName, VarError, Vars};
 
 use crate::compile::Wasm;
 use crate::event::PublisherEvent;
@@ -54,7 +54,7 @@ impl Function {
                 let mut failed = None;
                 for task in tasks {
                     match self.0.publish(&task).await {
-                        Ok(published) => log(&published),
+                        Ok(published) => log(&task, &published),
                         Err(e) => {
                             tracing::error!(%task, "not published, Lambda will try again: {e:#}");
                             failed = Some(e);
@@ -67,18 +67,18 @@ impl Function {
     }
 }
 
-fn log(published: &Published) {
+fn log(task: &TaskName, published: &Published) {
     match published {
         Published::Live(version) => {
-            tracing::info!(version = version.version, digest = %version.digest, "live");
+            tracing::info!(%task, version = version.version, digest = %version.digest, "live");
         }
         Published::Unchanged(version) => {
-            tracing::info!(version = version.version, digest = %version.digest, "unchanged");
+            tracing::info!(%task, version = version.version, digest = %version.digest, "unchanged");
         }
         Published::Rejected(rejection) => {
-            tracing::error!(task = %rejection.task, "rejected: {}", rejection.reason);
+            tracing::error!(%task, "rejected: {}", rejection.reason);
         }
-        Published::NoModule => tracing::info!("settings without a module: nothing to publish yet"),
+        Published::NoModule => tracing::info!(%task, "settings without a module: nothing to publish yet"),
     }
 }
 

@@ -6,11 +6,14 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use wasq_protocol::{Clock, DeadLetter, DeadLetterAttributes, Delivery, Failure, FailureKind, Outcome};
+use wasq_protocol::{
+    Clock, DeadLetter, DeadLetterAttributes, Delivery, Failure, FailureKind, Invoke, Outcome,
+};
 
 use crate::attempt::Attempt;
 use crate::lease::Held;
-use crate::ports::{Finished, Observer, Ports, Queue, Visibility};
+use crate::ports::{Ports, Queue, Visibility};
+use crate::record::finished;
 use crate::verdict::Verdict;
 use crate::worker::Inner;
 
@@ -31,17 +34,22 @@ const BATCH_MAX: usize = 10;
 pub(crate) async fn acknowledge<P: Ports>(
     worker: &Inner<P>,
     mut decided: mpsc::Receiver<Decided>,
+    invoke: &Invoke,
 ) -> Vec<String> {
     let mut finished = Vec::new();
     let mut batch = Vec::with_capacity(BATCH_MAX);
     while decided.recv_many(&mut batch, BATCH_MAX).await > 0 {
         let batch = std::mem::take(&mut batch);
-        finished.extend(acknowledge_batch(worker, batch).await);
+        finished.extend(acknowledge_batch(worker, batch, invoke).await);
     }
     finished
 }
 
-async fn acknowledge_batch<P: Ports>(worker: &Inner<P>, mut batch: Vec<Decided>) -> Vec<String> {
+async fn acknowledge_batch<P: Ports>(
+    worker: &Inner<P>,
+    mut batch: Vec<Decided>,
+    invoke: &Invoke,
+) -> Vec<String> {
     send_children(worker, &mut batch).await;
     send_dead_letters(worker, &mut batch).await;
 
@@ -69,7 +77,7 @@ async fn acknowledge_batch<P: Ports>(worker: &Inner<P>, mut batch: Vec<Decided>)
         report("give a message back, it comes again when its lease ends", results);
     }
     for Decided { delivery, attempt, .. } in &batch {
-        finished(worker, delivery, attempt);
+        finished(worker, Some(delivery), attempt, invoke);
     }
     done
 }
@@ -141,41 +149,5 @@ fn put_off(attempt: &mut Attempt, why: String) {
 fn report(what: &str, results: Vec<anyhow::Result<()>>) {
     for error in results.into_iter().filter_map(Result::err) {
         tracing::warn!("could not {what}: {error:#}");
-    }
-}
-
-/// One line per delivery, and the observer's notice.
-fn finished<P: Ports>(worker: &Inner<P>, delivery: &Delivery, attempt: &Attempt) {
-    let finished = Finished {
-        delivery,
-        id: &attempt.id,
-        task: attempt.task.as_ref(),
-        attempt: attempt.attempt,
-        outcome: &attempt.outcome,
-        verdict: &attempt.verdict,
-        duration: attempt.duration,
-        peak_memory: attempt.peak_memory,
-    };
-    worker.ports.observer.finished(&finished);
-
-    let task = attempt.task.as_ref().map_or("-", |task| task.as_str());
-    let (id, n) = (&attempt.id, attempt.attempt);
-    let ms = attempt.duration.as_secs_f64() * 1000.0;
-    let digest = attempt.digest.map(|digest| digest.short());
-    match (&attempt.verdict, finished.failure()) {
-        (verdict, Some(failure)) => {
-            let then = match verdict {
-                Verdict::DeadLetter => "moved to the dead-letter queue".to_owned(),
-                Verdict::Retry(after) => format!("next attempt in {:.1} s", after.as_secs_f64()),
-                Verdict::GiveBack(after) => format!("given back for {:.1} s", after.as_secs_f64()),
-                Verdict::Done => "finished".to_owned(),
-            };
-            let kind = failure.kind.as_str();
-            tracing::warn!(task, id, attempt = n, kind, ms, digest, "{}; {then}", failure.message);
-        }
-        (_, None) => {
-            let peak_memory = attempt.peak_memory;
-            tracing::info!(task, id, attempt = n, ms, peak_memory, digest, "done");
-        }
     }
 }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use wasq_engine::{Child, Report, Run, RunContext};
 use wasq_protocol::{
     Clock, Delivery, Digest, Failure, FailureKind, LiveRecord, Message, Outcome, Settings, TaskName,
-    Timestamp,
+    Timestamp, traceparent_of,
 };
 
 use crate::ports::{ArtifactError, Ports, Registry, Runner};
@@ -22,7 +22,24 @@ pub(crate) struct Attempt {
     pub(crate) verdict: Verdict,
     pub(crate) children: Vec<Child>,
     pub(crate) digest: Option<Digest>,
-    pub(crate) duration: Duration,
+    pub(crate) spent: Spent,
+    pub(crate) traceparent: Option<String>,
+    /// When it was over.
+    pub(crate) ended: Instant,
+}
+
+/// What a delivery took.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Spent {
+    /// When its place among the concurrent runs was free.
+    pub(crate) placed: Option<Timestamp>,
+    /// Waiting for that place.
+    pub(crate) place: Duration,
+    /// Finding out what is live, and loading it.
+    pub(crate) load: Duration,
+    /// The run itself.
+    pub(crate) run: Duration,
+    /// The most memory that the run had, in bytes.
     pub(crate) peak_memory: u64,
 }
 
@@ -37,8 +54,9 @@ impl Attempt {
             verdict,
             children: Vec::new(),
             digest: None,
-            duration: Duration::ZERO,
-            peak_memory: 0,
+            spent: Spent::default(),
+            traceparent: None,
+            ended: Instant::now(),
         }
     }
 }
@@ -77,8 +95,10 @@ pub(crate) async fn attempt<P: Ports>(
         id: &id,
         receive_count: delivery.receive_count,
         first_received: Some(delivery.first_received),
+        trace_header: delivery.trace_header.as_deref(),
         ends,
     };
+    let traceparent = order.traceparent();
     let ran = run(worker, order).await;
     let verdict = match &ran.outcome {
         Outcome::Success { .. } => Verdict::Done,
@@ -103,8 +123,9 @@ pub(crate) async fn attempt<P: Ports>(
         verdict,
         children: ran.children,
         digest: ran.digest,
-        duration: ran.duration,
-        peak_memory: ran.peak_memory,
+        spent: ran.spent,
+        traceparent,
+        ended: Instant::now(),
     })
 }
 
@@ -115,8 +136,17 @@ pub(crate) struct Order<'a> {
     pub(crate) receive_count: u32,
     /// `None` for a direct invoke, which is its own first attempt.
     pub(crate) first_received: Option<Timestamp>,
+    /// X-Ray's, beside the message.
+    pub(crate) trace_header: Option<&'a str>,
     /// When the worker must be done.
     pub(crate) ends: Timestamp,
+}
+
+impl Order<'_> {
+    /// The message's own trace, or X-Ray's.
+    pub(crate) fn traceparent(&self) -> Option<String> {
+        self.message.traceparent.clone().or_else(|| self.trace_header.and_then(traceparent_of))
+    }
 }
 
 /// A message that was run, or why it was not.
@@ -126,40 +156,42 @@ pub(crate) struct Ran {
     pub(crate) settings: Settings,
     pub(crate) children: Vec<Child>,
     pub(crate) digest: Option<Digest>,
-    pub(crate) duration: Duration,
-    pub(crate) peak_memory: u64,
+    pub(crate) spent: Spent,
 }
 
 impl Ran {
     /// It was not run.
-    fn not(failure: Failure, attempt: u32) -> Self {
+    fn not(failure: Failure, attempt: u32, spent: Spent) -> Self {
         Self {
             outcome: Outcome::Failure(failure),
             attempt,
             settings: Settings::default(),
             children: Vec::new(),
             digest: None,
-            duration: Duration::ZERO,
-            peak_memory: 0,
+            spent,
         }
     }
 }
 
 /// Finds the module that a message names, and runs it.
 pub(crate) async fn run<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
-    let Order { message, id, receive_count, first_received, ends } = order;
+    let traceparent = order.traceparent();
+    let Order { message, id, receive_count, first_received, trace_header, ends } = order;
     let task = &message.task;
     for key in message.unknown.keys() {
         tracing::warn!(%task, id, "the message has an unknown key {key:?}, which is ignored");
     }
     // A place first: the live record must be the one of the moment when the run starts.
     let asked = Instant::now();
+    let mut spent = Spent::default();
     let place = tokio::select! {
         biased;
-        () = worker.stopped() => return Ran::not(stopping(), receive_count),
+        () = worker.stopped() => return Ran::not(stopping(), receive_count, spent),
         place = worker.places.acquire() => place,
     };
     let _place = place.expect("the semaphore is never closed");
+    spent.place = asked.elapsed();
+    spent.placed = Some(worker.ports.clock.now());
     let record = match worker.live.get(&worker.ports.registry, task).await {
         Ok(Some(record)) => record,
         Ok(None) => {
@@ -167,11 +199,12 @@ pub(crate) async fn run<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
                 FailureKind::UnknownTask,
                 format!("no task named {task} is live: upload {task}.wasm, or correct the name"),
             );
-            return Ran::not(failure, receive_count);
+            return Ran::not(failure, receive_count, spent);
         }
         Err(e) => {
             tracing::error!(%task, id, "the registry does not answer: {e:#}");
-            return Ran::not(Failure::new(FailureKind::Unavailable, format!("{e:#}")), receive_count);
+            let failure = Failure::new(FailureKind::Unavailable, format!("{e:#}"));
+            return Ran::not(failure, receive_count, spent);
         }
     };
     let fingerprint = worker.ports.runner.fingerprint();
@@ -180,12 +213,13 @@ pub(crate) async fn run<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
         Some(artifact) => worker.modules.get(&worker.ports, &record.version.digest, artifact).await,
         None => Err(ArtifactError::Missing(format!("{task} is not compiled for {fingerprint}"))),
     };
+    spent.load = asked.elapsed().saturating_sub(spent.place);
     let unspent =
         first_received.map_or(0, |first| waited_for_task(&record, first) + waited_for_time(message, first));
     let attempt = receive_count.saturating_sub(unspent).max(1);
     let module = match loaded {
         Ok(module) => module,
-        Err(e) => return Ran::not(artifact_failure(worker, task, e).await, attempt),
+        Err(e) => return Ran::not(artifact_failure(worker, task, e).await, attempt, spent),
     };
 
     let settings = record.version.settings.clone().capped(&worker.settings.caps);
@@ -193,7 +227,7 @@ pub(crate) async fn run<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
     let left = ends.since(now);
     if left < settings.timeout && asked.elapsed() > LATE {
         let why = "the worker was busy until it had less time left than the task may take";
-        return Ran::not(Failure::new(FailureKind::Unavailable, why), attempt);
+        return Ran::not(Failure::new(FailureKind::Unavailable, why), attempt, spent);
     }
     let timeout = settings.timeout.min(left);
     let run = Run {
@@ -206,7 +240,8 @@ pub(crate) async fn run<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
             parent: message.parent.clone(),
             root: message.root.clone().unwrap_or_else(|| id.to_owned()),
             depth: message.depth,
-            traceparent: message.traceparent.clone(),
+            traceparent,
+            trace_header: trace_header.map(str::to_owned),
         },
         params: message.params.get(),
         settings: &settings,
@@ -214,9 +249,10 @@ pub(crate) async fn run<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
     };
     let Report { mut outcome, children, duration, peak_memory, log: _, log_dropped } = tokio::select! {
         biased;
-        () = worker.stopped() => return Ran::not(stopping(), attempt),
+        () = worker.stopped() => return Ran::not(stopping(), attempt, spent),
         report = worker.ports.runner.run(&module, run) => report,
     };
+    (spent.run, spent.peak_memory) = (duration, peak_memory);
     let now = worker.ports.clock.now();
     let children = children.into_iter().map(|child| by_not_before(child, now)).collect();
     if log_dropped > 0 {
@@ -229,7 +265,7 @@ pub(crate) async fn run<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
         failure.message =
             format!("the worker had less time left than the task may take: {}", failure.message);
     }
-    Ran { outcome, attempt, settings, children, digest: Some(record.version.digest), duration, peak_memory }
+    Ran { outcome, attempt, settings, children, digest: Some(record.version.digest), spent }
 }
 
 /// A run that waited this long for its place, and would be cut short, is left to another worker: it did nothing wrong.

@@ -1,5 +1,6 @@
 //! The worker on AWS: SQS, the registry in S3, and the Lambda function.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use serde_json::value::RawValue;
 use wasq_aws::{Outbound, QueueEndpoint, explain};
 use wasq_engine::Child;
 use wasq_protocol::{
-    Artifact, Caps, DeadLetter, Delivery, Digest, Fingerprint, LiveRecord, PublishRequest, SystemClock,
-    TaskName, Timestamp, VarError, Vars,
+    Artifact, Caps, DeadLetter, Delivery, Digest, Fingerprint, Invoke, LiveRecord, Metrics, PublishRequest,
+    SystemClock, TaskName, VarError, Vars,
 };
 
 use crate::ports::{ArtifactError, Finished, Observer, Parts, Ports, Queue, Registry, Visibility};
@@ -33,8 +34,13 @@ pub struct Config {
     pub publisher_function: Option<String>,
     /// `WASQ_CACHE_DIR`: where artifacts are kept; default `/tmp/wasq`.
     pub cache_dir: PathBuf,
+    /// `WASQ_METRICS`: which metrics CloudWatch makes of the log: `off`, `function` (default) or `task`.
+    pub metrics: Metrics,
+    /// `AWS_LAMBDA_FUNCTION_NAME`, which Lambda sets.
+    pub function: String,
     /// `WASQ_CONCURRENCY` (default 10), `WASQ_MODULES_MAX` (default 64), `WASQ_LIVE_TTL` (default 1 s), `WASQ_LEASE` (the
-    /// queue's visibility timeout; default 120 s), `WASQ_RETENTION` (how long the queue keeps messages; default 96 h), and the caps `WASQ_MAX_TIMEOUT`, `WASQ_MAX_MEMORY`, `WASQ_MAX_ATTEMPTS`.
+    /// queue's visibility timeout; default 120 s), `WASQ_RETENTION` (how long the queue keeps messages; default 96 h), and the
+    /// caps `WASQ_MAX_TIMEOUT`, `WASQ_MAX_MEMORY`, `WASQ_MAX_ATTEMPTS`.
     pub worker: Settings,
 }
 
@@ -48,6 +54,8 @@ impl Config {
             registry_bucket: vars.required("WASQ_REGISTRY_BUCKET", "the bucket that the publisher writes")?,
             publisher_function: vars.text("WASQ_PUBLISHER_FUNCTION"),
             cache_dir: vars.parse_or("WASQ_CACHE_DIR", PathBuf::from("/tmp/wasq"))?,
+            metrics: vars.parse_or("WASQ_METRICS", Metrics::Function)?,
+            function: vars.parse_or("AWS_LAMBDA_FUNCTION_NAME", "wasq-worker".to_owned())?,
             worker: Settings {
                 concurrency: vars.parse_or("WASQ_CONCURRENCY", 10)?,
                 modules_max: vars.parse_or("WASQ_MODULES_MAX", 64)?,
@@ -74,15 +82,23 @@ impl Ports for Lambda {
     type Queue = SqsQueue;
     type Registry = S3Registry;
     type Runner = Wasm;
-    type Observer = NoObserver;
+    type Observer = Log;
     type Clock = SystemClock;
 }
 
 impl Function {
     /// Connects to the queues and the bucket, and starts the engine.
     pub async fn new(config: Config) -> Result<Self> {
-        let Config { queue_url, dead_letter_url, registry_bucket, publisher_function, cache_dir, worker } =
-            config;
+        let Config {
+            queue_url,
+            dead_letter_url,
+            registry_bucket,
+            publisher_function,
+            cache_dir,
+            metrics,
+            function,
+            worker,
+        } = config;
         let sdk = wasq_aws::sdk_config().load().await;
         let sqs = aws_sdk_sqs::Client::new(&sdk);
         let queue = SqsQueue {
@@ -98,26 +114,35 @@ impl Function {
             cache_dir,
         };
         let runner = Wasm::new(&worker)?;
-        let parts = Parts { queue, registry, runner, observer: NoObserver, clock: SystemClock };
+        let observer = Log { metrics, function };
+        let parts = Parts { queue, registry, runner, observer, clock: SystemClock };
         Ok(Self(Worker::new(parts, worker)))
     }
 
     /// Answers one invoke; a direct invoke and an event source mapping read the answer.
-    pub async fn handle(&self, payload: &str, deadline: Timestamp) -> Result<Box<RawValue>> {
-        let answer = match self.0.handle(payload, deadline).await? {
+    pub async fn handle(&self, payload: &str, invoke: Invoke) -> Result<Box<RawValue>> {
+        let answer = match self.0.handle(payload, invoke).await? {
             Answer::Outcome(outcome) => serde_json::to_string(&outcome)?,
             Answer::EventSource(response) => serde_json::to_string(&response)?,
-            Answer::Pong => "{}".to_owned(),
+            Answer::Pong(pong) => serde_json::to_string(&pong)?,
             Answer::Batch { unfinished } => serde_json::json!({ "unfinished": unfinished }).to_string(),
         };
         Ok(RawValue::from_string(answer)?)
     }
 }
 
-struct NoObserver;
+/// Writes to stdout, where Lambda collects it.
+struct Log {
+    metrics: Metrics,
+    function: String,
+}
 
-impl Observer for NoObserver {
-    fn finished(&self, _: &Finished<'_>) {}
+impl Observer for Log {
+    fn finished(&self, finished: &Finished<'_>) {
+        let line = finished.record.to_json_with_metrics(self.metrics, &self.function);
+        // A log that cannot be written must not cost a message.
+        let _ = writeln!(std::io::stdout().lock(), "{line}");
+    }
 }
 
 struct SqsQueue {
@@ -139,6 +164,7 @@ impl Queue for SqsQueue {
         let messages = children.into_iter().map(|child| Outbound {
             delay: child.delay,
             deduplication: child.message.id.clone(),
+            trace_header: child.trace_header,
             group: Some(child.message.task.to_string()),
             body: child.message.to_json(),
             ..Outbound::default()

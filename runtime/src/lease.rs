@@ -204,6 +204,7 @@ mod tests {
             sent: Timestamp::from_ms(0),
             attributes: Default::default(),
             group: None,
+            trace_header: None,
         };
         Leases::new(&receipts.iter().map(delivery).collect::<Vec<_>>(), LENGTH, &Still)
     }

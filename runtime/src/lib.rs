@@ -7,6 +7,7 @@ mod lease;
 mod live;
 mod modules;
 mod ports;
+mod record;
 mod verdict;
 mod wasm;
 mod worker;

@@ -13,7 +13,7 @@ async fn main() -> Result<()> {
     let config = Config::from_vars(&Vars::new(env))?;
     let function = Function::new(config).await?;
     let function = &function;
-    wasq_aws::serve(|payload, deadline| async move { function.handle(&payload, deadline).await }).await
+    wasq_aws::serve(|payload, invoke| async move { function.handle(&payload, invoke).await }).await
 }
 
 #[allow(clippy::disallowed_methods, reason = "the configuration is read here")]

@@ -6,10 +6,8 @@ use std::time::Duration;
 use anyhow::Result;
 use wasq_engine::{Child, Report, Run};
 use wasq_protocol::{
-    Artifact, Clock, DeadLetter, Delivery, Digest, Failure, Fingerprint, LiveRecord, Outcome, TaskName,
+    Artifact, Clock, DeadLetter, Delivery, Digest, Fingerprint, LiveRecord, Outcome, RunRecord, TaskName,
 };
-
-use crate::verdict::Verdict;
 
 /// The kinds of port that a worker is made with.
 pub trait Ports: 'static {
@@ -116,39 +114,17 @@ pub enum ArtifactError {
     Unavailable(anyhow::Error),
 }
 
-/// Hears of every delivery that was dealt with. The single-machine stack keeps results this way.
+/// Hears of every delivery that was dealt with: writes the log, and on the single machine keeps the results.
 pub trait Observer: Send + Sync + 'static {
     /// A delivery was run, or given up, and acknowledged.
     fn finished(&self, finished: &Finished<'_>);
 }
 
-/// A delivery that was dealt with.
+/// A delivery that was dealt with, or a direct invoke.
 #[derive(Debug)]
 pub struct Finished<'a> {
-    /// The delivery.
-    pub delivery: &'a Delivery,
-    /// The message's own id: the one that its task sees.
-    pub id: &'a str,
-    /// The task, if the message names one.
-    pub task: Option<&'a TaskName>,
-    /// Which attempt it was; the first is 1.
-    pub attempt: u32,
+    /// What the log says of it.
+    pub record: RunRecord,
     /// How the run ended, or why there was none.
     pub outcome: &'a Outcome,
-    /// What happens with the message.
-    pub verdict: &'a Verdict,
-    /// How long the run took; zero if there was none.
-    pub duration: Duration,
-    /// The most memory that the run had, in bytes.
-    pub peak_memory: u64,
-}
-
-impl Finished<'_> {
-    /// What went wrong, if something did.
-    pub fn failure(&self) -> Option<&Failure> {
-        match self.outcome {
-            Outcome::Success { .. } => None,
-            Outcome::Failure(failure) => Some(failure),
-        }
-    }
 }

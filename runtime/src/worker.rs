@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use wasq_protocol::{
-    Batch, BatchItemFailure, BatchResponse, Caps, Clock, EventError, Failure, FailureKind, Message, Outcome,
-    Timestamp, WorkerEvent,
+    Batch, BatchItemFailure, BatchResponse, Caps, Clock, EventError, Failure, FailureKind, Invoke, Message,
+    Outcome, Pong, WorkerEvent,
 };
 
 use crate::acknowledge::{Decided, acknowledge};
-use crate::attempt::{Order, attempt, run};
+use crate::attempt::{Attempt, Order, Ran, attempt, run};
 use crate::lease::{Held, Leases};
 use crate::live::LiveRecords;
 use crate::modules::Modules;
 use crate::ports::{Parts, Ports, Queue, Runner};
+use crate::record::finished;
 use crate::verdict::Verdict;
 
 /// A delivery whose lease has less than this left is not begun: it may already be somebody else's.
@@ -74,7 +76,7 @@ pub enum Answer {
     /// A batch of an event source mapping.
     EventSource(BatchResponse),
     /// A ping.
-    Pong,
+    Pong(Pong),
 }
 
 impl<P: Ports> Worker<P> {
@@ -91,15 +93,20 @@ impl<P: Ports> Worker<P> {
         }))
     }
 
-    /// Answers one invoke. `ends` is when the invoke will be cut off.
-    pub async fn handle(&self, payload: &str, ends: Timestamp) -> Result<Answer, EventError> {
-        let ends = ends.minus(END_MARGIN);
+    /// Answers one invoke.
+    pub async fn handle(&self, payload: &str, mut invoke: Invoke) -> Result<Answer, EventError> {
+        invoke.ends = invoke.ends.minus(END_MARGIN);
         match WorkerEvent::parse(payload, self.0.ports.clock.now(), self.0.settings.lease)? {
-            WorkerEvent::Message(message) => Ok(Answer::Outcome(self.run(&message, ends).await)),
-            WorkerEvent::Batch(batch) => Ok(Answer::Batch { unfinished: self.run_batch(batch, ends).await }),
-            WorkerEvent::Ping => Ok(Answer::Pong),
+            WorkerEvent::Message(message) => Ok(Answer::Outcome(self.run(&message, &invoke).await)),
+            WorkerEvent::Batch(batch) => {
+                Ok(Answer::Batch { unfinished: self.run_batch(batch, &invoke).await })
+            }
+            WorkerEvent::Ping => Ok(Answer::Pong(Pong {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                fingerprint: self.0.ports.runner.fingerprint().clone(),
+            })),
             WorkerEvent::EventSource(batch) => {
-                let unfinished = self.run_batch(batch, ends).await;
+                let unfinished = self.run_batch(batch, &invoke).await;
                 let failures = unfinished.into_iter().map(|message_id| BatchItemFailure { message_id });
                 Ok(Answer::EventSource(BatchResponse { failures: failures.collect() }))
             }
@@ -117,29 +124,53 @@ impl<P: Ports> Worker<P> {
     }
 
     /// A direct invoke: there is no message to acknowledge, only children to send.
-    async fn run(&self, message: &Message, ends: Timestamp) -> Outcome {
+    async fn run(&self, message: &Message, invoke: &Invoke) -> Outcome {
         let worker = &*self.0;
         let id = message
             .id
             .clone()
             .unwrap_or_else(|| format!("direct-{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)));
-        let order = Order { message, id: &id, receive_count: 1, first_received: None, ends };
-        let ran = run(worker, order).await;
-        let Outcome::Success { .. } = &ran.outcome else {
-            return ran.outcome;
+        let trace_header = invoke.trace_header.as_deref();
+        let order = Order {
+            message,
+            id: &id,
+            receive_count: 1,
+            first_received: None,
+            trace_header,
+            ends: invoke.ends,
         };
-        for sent in worker.ports.queue.send(ran.children).await {
-            if let Err(e) = sent {
-                let why = format!("send a child task: {e:#}");
-                return Outcome::Failure(Failure::new(FailureKind::Unavailable, why));
+        let traceparent = order.traceparent();
+        let Ran { mut outcome, attempt, settings: _, children, digest, spent } = run(worker, order).await;
+        let ended = Instant::now();
+        if matches!(outcome, Outcome::Success { .. }) {
+            for sent in worker.ports.queue.send(children).await {
+                if let Err(e) = sent {
+                    let why = format!("send a child task: {e:#}");
+                    outcome = Outcome::Failure(Failure::new(FailureKind::Unavailable, why));
+                }
             }
         }
-        ran.outcome
+        let attempt = Attempt {
+            id,
+            task: Some(message.task.clone()),
+            attempt,
+            // There is no message to do anything else with.
+            verdict: Verdict::Done,
+            outcome,
+            children: Vec::new(),
+            digest,
+            spent,
+            traceparent,
+            ended,
+        };
+        finished(worker, None, &attempt, invoke);
+        attempt.outcome
     }
 
     /// Runs and acknowledges a batch, each delivery on its own: none can fail another. Returns the SQS ids of those
     /// that come again.
-    async fn run_batch(&self, batch: Batch, ends: Timestamp) -> Vec<String> {
+    async fn run_batch(&self, batch: Batch, invoke: &Invoke) -> Vec<String> {
+        let ends = invoke.ends;
         let leases = Arc::new(Leases::new(&batch.deliveries, self.0.settings.lease, &self.0.ports.clock));
         let mut unfinished: Vec<String> = batch.deliveries.iter().map(|d| d.message_id.clone()).collect();
         let (sender, decided) = mpsc::channel(batch.deliveries.len().max(1));
@@ -168,7 +199,7 @@ impl<P: Ports> Worker<P> {
         drop(sender);
         let finished = tokio::select! {
             biased;
-            finished = acknowledge(&self.0, decided) => finished,
+            finished = acknowledge(&self.0, decided, invoke) => finished,
             () = leases.extend(&self.0.ports.queue) => unreachable!("extending leases never ends"),
         };
         // Whatever is not known to be finished comes again: a delivery that was left alone, or whose task panicked.

@@ -94,6 +94,7 @@ impl Source for SimSource {
             attributes: stored.attributes,
             body: stored.body,
             group: None,
+            trace_header: None,
         };
         Ok(handed.into_iter().map(delivery).collect())
     }

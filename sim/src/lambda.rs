@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use wasq_protocol::{Batch, Caps, Delivery, Timestamp, WorkerEvent};
+use wasq_protocol::{Batch, Caps, Delivery, Invoke, Timestamp, WorkerEvent};
 use wasq_runtime::{Answer, Parts, Worker, WorkerSettings};
 
 use crate::adapters::{Nobody, SimPorts, SimRegistry, WorkerQueue, fingerprint};
@@ -114,7 +114,10 @@ impl Lambda {
             }
             _ => event.to_owned(),
         };
-        let work = tokio::time::timeout(INVOKE_TIME, worker.handle(&event, started.plus(INVOKE_TIME)));
+        let work = tokio::time::timeout(
+            INVOKE_TIME,
+            worker.handle(&event, Invoke::until(started.plus(INVOKE_TIME))),
+        );
         let lived = process.live(work).await;
         self.world.state(|state| {
             *state.ran_ms.entry(Kind::Worker).or_default() +=

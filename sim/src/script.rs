@@ -205,7 +205,7 @@ fn child(run: &Run<'_>, ordinal: u32) -> Child {
     message.parent = Some(context.id.clone());
     message.root = Some(context.root.clone());
     message.depth = context.depth + 1;
-    Child { message, delay: Duration::ZERO }
+    Child { message, delay: Duration::ZERO, trace_header: None }
 }
 
 /// A run that is under way: one that is dropped was cut off.

@@ -1,4 +1,5 @@
-//! `cargo xtask dist`: what is released. The three Lambda functions as zips and `wasq` as an archive, for arm64 and x86_64.
+//! `cargo xtask dist`: what is released. The three Lambda functions as zips, and `wasq` in an archive with all of them, for
+//! arm64 and x86_64.
 //!
 //! Linked by zig against the C library of Amazon Linux 2023, whatever this machine has; the same sources give the same bytes,
 //! wherever they lie.
@@ -19,12 +20,11 @@ const ARCHITECTURES: [(&str, &str); 2] =
     [("arm64", "aarch64-unknown-linux-gnu"), ("x86_64", "x86_64-unknown-linux-gnu")];
 /// The C library of `provided.al2023`.
 const GLIBC: &str = "2.34";
-/// Packages and their binaries, each built by itself: together, cargo would give the worker the publisher's compiler.
-const BINARIES: [(&str, &str); 4] = [
+/// The functions' binaries and packages, each built by itself: together, cargo would give the worker the publisher's compiler.
+const FUNCTIONS: [(&str, &str); 3] = [
     ("wasq-worker", "wasq-runtime"),
     ("wasq-consumer", "wasq-consumer"),
     ("wasq-publisher", "wasq-publisher"),
-    ("wasq", "wasq-cli"),
 ];
 const TOOLS: &str = "cargo-zigbuild==0.24.0\nziglang==0.17.1\n";
 
@@ -39,17 +39,18 @@ pub(crate) fn dist(args: &[String]) -> Result<()> {
     ensure!(!chosen.is_empty(), "--arch: expected arm64 or x86_64");
     let tools = pip("dist-tools", TOOLS)?;
     let mut made = Vec::new();
-    for (architecture, triple) in chosen {
+    for (architecture, triple) in &chosen {
         add_target(triple)?;
         let folder = target().join("dist").join(architecture);
         std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-        for (binary, package) in BINARIES {
+        for (binary, package) in FUNCTIONS {
             let built = build(&tools, triple, package, binary)?;
-            made.push(match binary {
-                "wasq" => archive(&built, &folder.join(format!("wasq-{architecture}.tar.gz")))?,
-                _ => package_function(&built, &folder.join(format!("{binary}.zip")))?,
-            });
+            made.push(package_function(&built, &folder.join(format!("{binary}.zip")))?);
         }
+    }
+    for (architecture, triple) in &chosen {
+        let wasq = build(&tools, triple, "wasq-cli", "wasq")?;
+        made.push(release(&wasq, architecture, &chosen)?);
     }
     println!();
     for path in made {
@@ -103,30 +104,42 @@ fn package_function(binary: &Path, zip: &Path) -> Result<PathBuf> {
     Ok(zip.to_owned())
 }
 
-fn archive(binary: &Path, archive: &Path) -> Result<PathBuf> {
-    let folder = binary.parent().context("a binary lies in a folder")?;
+/// `wasq` for one architecture with the functions beside it: unpacked, `wasq deploy` finds them.
+fn release(wasq: &Path, architecture: &str, functions: &[(&str, &str)]) -> Result<PathBuf> {
+    let dist = target().join("dist");
+    let name = format!("wasq-{}-linux-{architecture}", env!("CARGO_PKG_VERSION"));
+    let staged = dist.join("staged");
+    let folder = staged.join(&name);
+    // Of an earlier run nothing must get in.
+    let _ = std::fs::remove_dir_all(&staged);
+    for (architecture, _) in functions {
+        let beside = folder.join("functions").join(architecture);
+        std::fs::create_dir_all(&beside).with_context(|| format!("create {}", beside.display()))?;
+        for (binary, _) in FUNCTIONS {
+            let zip = format!("{binary}.zip");
+            std::fs::copy(dist.join(architecture).join(&zip), beside.join(&zip))?;
+        }
+    }
+    std::fs::copy(wasq, folder.join("wasq")).with_context(|| format!("copy {}", wasq.display()))?;
+    std::fs::copy(root().join("LICENSE"), folder.join("LICENSE"))?;
     let tar = Command::new("tar")
-        .args([
-            "--create",
-            "--owner=0",
-            "--group=0",
-            "--numeric-owner",
-            "--mode=755",
-            "--mtime=@0",
-            "--directory",
-        ])
-        .arg(folder)
-        .arg("wasq")
+        .args(["--create", "--sort=name", "--format=gnu", "--mtime=@0"])
+        .args(["--owner=0", "--group=0", "--numeric-owner", "--mode=u=rwX,go=rX"])
+        .arg("--directory")
+        .arg(&staged)
+        .arg(&name)
         .output()
         .context("run tar")?;
     ensure!(tar.status.success(), "tar: {}", String::from_utf8_lossy(&tar.stderr));
+    let archive = dist.join(format!("{name}.tar.gz"));
     let mut gzip = Command::new("gzip")
         .args(["--no-name", "--best"])
         .stdin(std::process::Stdio::piped())
-        .stdout(File::create(archive).with_context(|| format!("create {}", archive.display()))?)
+        .stdout(File::create(&archive).with_context(|| format!("create {}", archive.display()))?)
         .spawn()
         .context("run gzip")?;
     gzip.stdin.take().context("gzip reads its stdin")?.write_all(&tar.stdout)?;
     ensure!(gzip.wait()?.success(), "gzip failed");
-    Ok(archive.to_owned())
+    std::fs::remove_dir_all(&staged)?;
+    Ok(archive)
 }

@@ -79,6 +79,7 @@ fn delivery(id: &str, body: &str) -> Delivery {
         sent: Timestamp::from_ms(0),
         attributes: Default::default(),
         group: None,
+        trace_header: None,
     }
 }
 

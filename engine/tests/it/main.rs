@@ -45,6 +45,7 @@ fn context() -> RunContext {
         root: "m-1".to_owned(),
         depth: 0,
         traceparent: None,
+        trace_header: None,
     }
 }
 

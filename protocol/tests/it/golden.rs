@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use wasq_protocol::{
     Attribute, Batch, BatchResponse, DeadLetter, DeadLetterAttributes, Delivery, Digest, Ended, Failure,
-    FailureKind, LiveRecord, Message, Outcome, PublishRequest, Rejection, Timestamp, WorkerEvent,
+    FailureKind, LiveRecord, Message, Metrics, Outcome, PublishRequest, Rejection, RunOutcome, RunRecord,
+    Then, Timestamp, WorkerEvent,
 };
 
 /// Reads a golden file as `T`, and expects that writing it gives the same JSON.
@@ -58,6 +59,7 @@ fn worker_event_of_each_kind() {
     assert_eq!(delivery.sent.ms(), 1_545_082_649_183);
     assert_eq!(delivery.group.as_deref(), Some("github_users"));
     assert_eq!(delivery.attributes["origin"].string_value.as_deref(), Some("web"));
+    assert!(delivery.trace_header.as_ref().is_some_and(|header| header.starts_with("Root=1-5759e988")));
 }
 
 #[test]
@@ -94,6 +96,37 @@ fn outcomes() {
 fn ended_message() {
     let ended: Ended = round_trip(include_str!("fixtures/ended.json"));
     assert_eq!(ended.attempt, 2);
+}
+
+#[test]
+fn run_record() {
+    let record: RunRecord = round_trip(include_str!("fixtures/run_record.json"));
+    assert_eq!((record.outcome, record.then), (RunOutcome::Failure, Then::Retry));
+    assert_eq!(record.to_json_with_metrics(Metrics::Off, "wasq-worker"), record.to_json());
+}
+
+/// As CloudWatch's specification has it: each metric and each dimension is a key of the line itself, dimensions are strings.
+#[test]
+fn run_record_with_metrics() {
+    let mut record: RunRecord = round_trip(include_str!("fixtures/run_record.json"));
+    let read = |record: &RunRecord, metrics| -> Value {
+        serde_json::from_str(&record.to_json_with_metrics(metrics, "wasq-worker")).expect("JSON")
+    };
+    let dimensions = |line: &Value| line["_aws"]["CloudWatchMetrics"][0]["Dimensions"].clone();
+    let line = read(&record, Metrics::Task);
+    assert_eq!(dimensions(&line), json!([["function"], ["function", "task"]]));
+    assert_eq!(line["_aws"]["Timestamp"], record.timestamp.ms());
+    assert_eq!((&line["failed"], &line["dead_lettered"]), (&json!(1), &json!(0)));
+    for metric in line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().expect("a list") {
+        assert!(line[metric["Name"].as_str().expect("a name")].is_number(), "{metric}");
+    }
+    for name in ["function", "task"] {
+        assert!(line[name].is_string());
+    }
+    assert_eq!(dimensions(&read(&record, Metrics::Function)), json!([["function"]]));
+    // A message that names no task has no such dimension.
+    record.task = None;
+    assert_eq!(dimensions(&read(&record, Metrics::Task)), json!([["function"]]));
 }
 
 #[test]

@@ -22,8 +22,9 @@ fn delivery() -> impl Strategy<Value = Delivery> {
         binary_value: None,
     });
     let attributes = proptest::collection::btree_map(any::<String>(), attribute, 0..3);
-    (body, any::<(String, u32, Option<String>)>(), 0..253_402_300_799_999u64, attributes).prop_map(
-        |(body, (message_id, receive_count, group), ms, attributes)| Delivery {
+    let words = any::<(String, u32, Option<String>, Option<String>)>();
+    (body, words, 0..253_402_300_799_999u64, attributes).prop_map(
+        |(body, (message_id, receive_count, group, trace_header), ms, attributes)| Delivery {
             receipt: message_id.clone(),
             message_id,
             body,
@@ -33,6 +34,7 @@ fn delivery() -> impl Strategy<Value = Delivery> {
             sent: Timestamp::from_ms(ms / 3),
             attributes,
             group,
+            trace_header,
         },
     )
 }

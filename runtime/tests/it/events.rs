@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wasq_protocol::{BatchResponse, Clock, FailureKind, Outcome, Settings, SystemClock, WorkerEvent};
+use wasq_protocol::{BatchResponse, Clock, FailureKind, Invoke, Outcome, Settings, SystemClock, WorkerEvent};
 use wasq_runtime::Answer;
 
 use crate::{TestWorker, worker};
 
 async fn answer(worker: &TestWorker, event: Value) -> Answer {
     let ends = SystemClock.now().plus(Duration::from_secs(60));
-    worker.handle(&event.to_string(), ends).await.expect("an event")
+    worker.handle(&event.to_string(), Invoke::until(ends)).await.expect("an event")
 }
 
 #[tokio::test]
@@ -60,12 +60,14 @@ async fn an_event_source_mapping_learns_what_comes_again() {
 async fn a_ping_is_answered() {
     let (worker, queue, _folder) = worker(Settings::default());
     let ping: Value = serde_json::from_str(WorkerEvent::PING).expect("JSON");
-    assert!(matches!(answer(&worker, ping).await, Answer::Pong) && queue.calls().is_empty());
+    let Answer::Pong(pong) = answer(&worker, ping).await else { panic!("no pong") };
+    assert_eq!(pong.fingerprint, wasq_engine::fingerprint());
+    assert!(queue.calls().is_empty());
 }
 
 #[tokio::test]
 async fn anything_else_is_refused() {
     let (worker, _queue, _folder) = worker(Settings::default());
-    let error = worker.handle("{}", SystemClock.now()).await.expect_err("no event");
+    let error = worker.handle("{}", Invoke::until(SystemClock.now())).await.expect_err("no event");
     assert!(error.to_string().contains("expected an object with \"task\""), "{error}");
 }

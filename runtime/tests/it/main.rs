@@ -2,6 +2,7 @@
 
 mod acknowledging;
 mod events;
+mod telling;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -12,8 +13,8 @@ use anyhow::{Result, anyhow};
 use serde_json::{Value, json};
 use wasq_engine::{Child, Engine, fingerprint};
 use wasq_protocol::{
-    Artifact, Batch, Caps, Clock, DeadLetter, Delivery, Digest, Fingerprint, LiveRecord, Settings,
-    SystemClock, TaskName, Timestamp, Version, WORLD,
+    Artifact, Batch, Caps, Clock, DeadLetter, Delivery, Digest, Fingerprint, Invoke, LiveRecord, RunRecord,
+    Settings, SystemClock, TaskName, Timestamp, Version, WORLD,
 };
 use wasq_runtime::{
     ArtifactError, Finished, Observer, Parts, Ports, Queue, Registry, Visibility, Wasm, Worker,
@@ -29,6 +30,8 @@ struct Record {
     calls: Vec<String>,
     /// Words: a call that contains one fails.
     broken: Vec<&'static str>,
+    children: Vec<Child>,
+    told: Vec<RunRecord>,
 }
 
 impl Recorder {
@@ -41,6 +44,16 @@ impl Recorder {
 
     fn break_on(&self, word: &'static str) {
         self.0.lock().expect("no panic").broken.push(word);
+    }
+
+    /// What was told of each delivery.
+    fn told(&self) -> Vec<RunRecord> {
+        self.0.lock().expect("no panic").told.clone()
+    }
+
+    /// The children that were sent.
+    fn children(&self) -> Vec<Child> {
+        self.0.lock().expect("no panic").children.clone()
     }
 
     /// The calls so far, in order.
@@ -61,6 +74,7 @@ impl Queue for Recorder {
     }
 
     async fn send(&self, children: Vec<Child>) -> Vec<Result<()>> {
+        self.0.lock().expect("no panic").children.extend(children.iter().cloned());
         children.into_iter().map(|child| self.note(format!("send {}", child.message.params))).collect()
     }
 
@@ -96,10 +110,10 @@ impl Registry for OneTask {
     }
 }
 
-struct Nobody;
-
-impl Observer for Nobody {
-    fn finished(&self, _: &Finished<'_>) {}
+impl Observer for Recorder {
+    fn finished(&self, finished: &Finished<'_>) {
+        self.0.lock().expect("no panic").told.push(finished.record.clone());
+    }
 }
 
 struct Test;
@@ -108,7 +122,7 @@ impl Ports for Test {
     type Queue = Recorder;
     type Registry = OneTask;
     type Runner = Wasm;
-    type Observer = Nobody;
+    type Observer = Recorder;
     type Clock = SystemClock;
 }
 
@@ -151,7 +165,8 @@ fn worker(settings: Settings) -> (TestWorker, Recorder, tempfile::TempDir) {
     };
     let runner = Wasm::new(&settings).expect("it starts");
     let registry = OneTask { record, artifact };
-    let parts = Parts { queue: queue.clone(), registry, runner, observer: Nobody, clock: SystemClock };
+    let (queue_port, observer) = (queue.clone(), queue.clone());
+    let parts = Parts { queue: queue_port, registry, runner, observer, clock: SystemClock };
     (Worker::new(parts, settings), queue, folder)
 }
 
@@ -168,6 +183,7 @@ fn delivery(id: &str, body: Value) -> Delivery {
         sent: now,
         attributes: Default::default(),
         group: None,
+        trace_header: None,
     }
 }
 
@@ -179,7 +195,7 @@ fn verb(id: &str, params: Value) -> Delivery {
 async fn hand_over(worker: &TestWorker, deliveries: Vec<Delivery>) -> HashSet<String> {
     let event = serde_json::to_string(&Batch { deliveries }).expect("JSON");
     let ends = SystemClock.now().plus(Duration::from_secs(60));
-    match worker.handle(&event, ends).await.expect("a batch") {
+    match worker.handle(&event, Invoke::until(ends)).await.expect("a batch") {
         wasq_runtime::Answer::Batch { unfinished } => unfinished.into_iter().collect(),
         other => panic!("not a batch's answer: {other:?}"),
     }

@@ -1,0 +1,139 @@
+//! The functions' code: three zips beside `wasq`, and the bucket that CloudFormation takes them from.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{
+    BucketLocationConstraint, CreateBucketConfiguration, PublicAccessBlockConfiguration,
+};
+use wasq_protocol::Digest;
+
+use crate::cloud::{Session, explain};
+
+/// Lambda's names of the architectures that there are functions for.
+pub(crate) const ARCHITECTURES: [&str; 2] = ["arm64", "x86_64"];
+const NAMES: [&str; 3] = ["wasq-consumer.zip", "wasq-worker.zip", "wasq-publisher.zip"];
+/// The folder beside `wasq` in a release.
+const FOLDER: &str = "functions";
+
+/// The functions for one architecture, read.
+pub(crate) struct Functions {
+    zips: Vec<(&'static str, Vec<u8>)>,
+    /// Names them by what they are: another version lies elsewhere, and the same one is uploaded once.
+    pub(crate) prefix: String,
+}
+
+impl Functions {
+    /// Reads the three zips of an architecture from a folder; without one, from `functions` beside this command.
+    pub(crate) fn read(folder: Option<PathBuf>, architecture: &str) -> Result<Self> {
+        let folder = match folder {
+            Some(folder) => folder,
+            None => {
+                let beside = std::env::current_exe().context("find out where wasq lies")?;
+                beside.parent().unwrap_or(Path::new(".")).join(FOLDER)
+            }
+        };
+        let folder = folder.join(architecture);
+        let mut zips = Vec::new();
+        let mut all = Vec::new();
+        for name in NAMES {
+            let path = folder.join(name);
+            let zip = std::fs::read(&path).with_context(|| {
+                format!(
+                    "read {}: a release of wasq has its functions in the folder {FOLDER} beside it; in a source tree, `cargo xtask dist` makes them, and --functions target/dist names them",
+                    path.display()
+                )
+            })?;
+            ensure!(zip.starts_with(b"PK"), "{} is no zip archive: unpack the release again", path.display());
+            all.extend_from_slice(Digest::of(&zip).to_string().as_bytes());
+            zips.push((name, zip));
+        }
+        let digest = &Digest::of(&all).to_string()[..16];
+        Ok(Self { zips, prefix: format!("{architecture}/{digest}/") })
+    }
+}
+
+/// The bucket that CloudFormation takes the code from. Not one of the stack's: it has to be there first.
+pub(crate) struct CodeBucket {
+    client: Client,
+    pub(crate) name: String,
+}
+
+impl CodeBucket {
+    /// The name of the bucket that belongs to a stack.
+    pub(crate) fn name(stack: &str, account: &str, region: &str) -> String {
+        format!("{stack}-code-{account}-{region}")
+    }
+
+    /// The bucket of this name, which must be in this account; made if it is not there.
+    pub(crate) async fn open(session: &Session, name: String, account: &str) -> Result<Self> {
+        let client = Client::new(&session.sdk);
+        let head = client.head_bucket().bucket(&name).expected_bucket_owner(account).send().await;
+        match head {
+            Ok(_) => {}
+            Err(SdkError::ServiceError(e)) => match e.raw().status().as_u16() {
+                404 => create(&client, &name, &session.region).await?,
+                403 => bail!(
+                    "the bucket {name} is somebody else's, or you may not use it: name another by --code-bucket"
+                ),
+                301 => bail!(
+                    "the bucket {name} is in another region than {}: name another by --code-bucket",
+                    session.region
+                ),
+                status => bail!("look for the bucket {name}: status {status}"),
+            },
+            Err(e) => return Err(explain(e)).with_context(|| format!("look for the bucket {name}")),
+        }
+        Ok(Self { client, name })
+    }
+
+    /// Uploads what is not there yet. Says what it does on stderr.
+    pub(crate) async fn upload(&self, functions: &Functions) -> Result<()> {
+        for (name, zip) in &functions.zips {
+            let key = format!("{}{name}", functions.prefix);
+            let there = self.client.head_object().bucket(&self.name).key(&key).send().await;
+            let length = there.ok().and_then(|object| object.content_length);
+            if length == i64::try_from(zip.len()).ok() {
+                continue;
+            }
+            eprintln!("  upload {name} ({:.1} MB) to {}", zip.len() as f64 / 1e6, self.name);
+            let put = self.client.put_object().bucket(&self.name).key(&key);
+            let put = put.body(ByteStream::from(zip.clone())).send().await;
+            put.map_err(explain).with_context(|| format!("upload {name} to the bucket {}", self.name))?;
+        }
+        Ok(())
+    }
+}
+
+async fn create(client: &Client, name: &str, region: &str) -> Result<()> {
+    eprintln!("  create the bucket {name}");
+    // The one region that must not be named.
+    let place = (region != "us-east-1").then(|| {
+        CreateBucketConfiguration::builder()
+            .location_constraint(BucketLocationConstraint::from(region))
+            .build()
+    });
+    let created = client.create_bucket().bucket(name).set_create_bucket_configuration(place).send().await;
+    if let Err(e) = created {
+        match e.code() {
+            Some("BucketAlreadyOwnedByYou") => {}
+            Some("BucketAlreadyExists") => {
+                bail!("the bucket's name {name} is taken by another account: name another by --code-bucket")
+            }
+            _ => return Err(explain(e)).with_context(|| format!("create the bucket {name}")),
+        }
+    }
+    let private = PublicAccessBlockConfiguration::builder()
+        .block_public_acls(true)
+        .block_public_policy(true)
+        .ignore_public_acls(true)
+        .restrict_public_buckets(true)
+        .build();
+    let closed =
+        client.put_public_access_block().bucket(name).public_access_block_configuration(private).send().await;
+    closed.map_err(explain).with_context(|| format!("close the bucket {name} to the public"))?;
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! What `wasq` knows of AWS beyond queues: the account, stacks, and the functions' code.
+
+mod code;
+mod session;
+mod stack;
+
+pub(crate) use code::{ARCHITECTURES, CodeBucket, Functions};
+pub(crate) use session::{Identity, Session, explain};
+pub(crate) use stack::{Bucket, Deployment, Kept, Stack};

@@ -1,0 +1,103 @@
+//! An account and a region, and what its refusals mean.
+
+use std::error::Error;
+use std::fmt::Debug;
+
+use anyhow::{Context, Result, anyhow};
+use aws_config::{Region, SdkConfig};
+use aws_credential_types::provider::ProvideCredentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
+
+/// Access to an account in one region.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    pub(crate) sdk: SdkConfig,
+    pub(crate) region: String,
+}
+
+/// Who calls.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) account: String,
+}
+
+impl Session {
+    /// Access as the AWS CLI has it, from environment, profile or role. `region` wins over what they say.
+    pub(crate) async fn open(region: Option<String>) -> Result<Self> {
+        let mut loader = wasq_aws::sdk_config();
+        if let Some(region) = region {
+            loader = loader.region(Region::new(region));
+        }
+        let sdk = loader.load().await;
+        let region = sdk.region().filter(|region| !region.as_ref().is_empty()).context(
+            "no AWS region is set: name it by --region, by AWS_REGION, or in the profile (`aws configure`)",
+        )?;
+        let region = region.to_string();
+        let provider = sdk.credentials_provider().context("no AWS credentials")?;
+        provider.provide_credentials().await.map_err(no_credentials)?;
+        Ok(Self { sdk, region })
+    }
+
+    /// Asks AWS who we are: the first call, which shows whether credentials and region are right.
+    pub(crate) async fn identity(&self) -> Result<Identity> {
+        let client = aws_sdk_sts::Client::new(&self.sdk);
+        let answer = client.get_caller_identity().send().await;
+        let answer = answer
+            .map_err(explain)
+            .with_context(|| format!("ask AWS who we are, in the region {}", self.region))?;
+        Ok(Identity { account: answer.account.context("the answer names no account")? })
+    }
+}
+
+fn no_credentials(error: CredentialsError) -> anyhow::Error {
+    let what_to_do = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run `aws configure` or `aws sso login`";
+    match error {
+        CredentialsError::CredentialsNotLoaded(_) => anyhow!("no AWS credentials: {what_to_do}"),
+        error => {
+            let cause = error.source().map(|cause| format!(" ({cause})")).unwrap_or_default();
+            anyhow!("no AWS credentials{cause}: {what_to_do}")
+        }
+    }
+}
+
+/// An error of AWS with its causes, and what can be done.
+pub(crate) fn explain<E, R>(error: SdkError<E, R>) -> anyhow::Error
+where
+    E: Error + ProvideErrorMetadata + Send + Sync + 'static,
+    R: Debug + Send + Sync + 'static,
+{
+    let hint = match &error {
+        SdkError::DispatchFailure(_) | SdkError::TimeoutError(_) => {
+            Some("AWS was not reached: is the region's name right, and is there a network?")
+        }
+        _ => error.code().and_then(hint),
+    };
+    // The service says it best in its own words.
+    let said = error.code().zip(error.message()).map(|(code, message)| anyhow!("{code}: {message}"));
+    let error = said.unwrap_or_else(|| wasq_aws::explain(error));
+    match hint {
+        Some(hint) => anyhow!("{error:#}. {hint}"),
+        None => error,
+    }
+}
+
+fn hint(code: &str) -> Option<&'static str> {
+    match code {
+        "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" => {
+            Some("The credentials have expired: get new ones, such as by `aws sso login`")
+        }
+        "InvalidClientTokenId"
+        | "UnrecognizedClientException"
+        | "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch"
+        | "AuthFailure" => Some("AWS does not know these credentials: check AWS_PROFILE or the keys"),
+        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
+            Some("The credentials may not do this: docs/operating.md lists what a deployment needs")
+        }
+        "Throttling" | "ThrottlingException" | "TooManyRequestsException" => {
+            Some("AWS asks for patience: run the command again in a minute")
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,423 @@
+//! A CloudFormation stack: what it is, and how it becomes what it should be.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use aws_sdk_cloudformation::Client;
+use aws_sdk_cloudformation::error::ProvideErrorMetadata;
+use aws_sdk_cloudformation::types::{
+    Capability, ChangeSetStatus, ChangeSetType, Parameter, ResourceToImport, Stack as Described, StackEvent,
+};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::cloud::{Identity, Session, explain};
+
+/// The template that this version deploys.
+const TEMPLATE: &str = include_str!("../../../deploy/template.yaml");
+/// CloudFormation takes no more without a detour by S3.
+const _: () = assert!(TEMPLATE.len() <= 51_200);
+/// How often is looked how far CloudFormation is.
+const POLL: Duration = Duration::from_secs(2);
+/// Names a change set that takes over what an earlier stack has kept.
+const ADOPTION: &str = "wasq-adopts";
+
+/// A stack by its name, there or not.
+#[derive(Clone)]
+pub(crate) struct Stack {
+    pub(crate) name: String,
+    pub(crate) session: Session,
+    client: Client,
+}
+
+/// A stack that is there.
+#[derive(Clone, Debug)]
+pub(crate) struct Deployment {
+    pub(crate) name: String,
+    pub(crate) session: Session,
+    pub(crate) status: String,
+    pub(crate) parameters: BTreeMap<String, String>,
+    pub(crate) outputs: BTreeMap<String, String>,
+}
+
+/// What stays when a stack is deleted: its logical id, its type, and its name or address.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) logical_id: &'static str,
+    pub(crate) kind: &'static str,
+    /// The property by which CloudFormation knows it.
+    pub(crate) property: &'static str,
+    pub(crate) identifier: String,
+    pub(crate) name: String,
+}
+
+/// Whether a bucket is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bucket {
+    Absent,
+    Ours,
+    /// Of another account, or closed to us.
+    NotOurs,
+}
+
+/// Follows what CloudFormation does from a moment on.
+struct Follow {
+    seen: HashSet<String>,
+    started: Instant,
+}
+
+impl Stack {
+    pub(crate) fn new(session: Session, name: String) -> Self {
+        let client = Client::new(&session.sdk);
+        Self { name, session, client }
+    }
+
+    /// What there is of it now.
+    pub(crate) async fn describe(&self) -> Result<Option<Deployment>> {
+        let answer = self.client.describe_stacks().stack_name(&self.name).send().await;
+        let stack = match answer {
+            Ok(answer) => answer.stacks.unwrap_or_default().into_iter().next(),
+            // CloudFormation has no code of its own for this.
+            Err(e) if e.message().is_some_and(|message| message.contains("does not exist")) => None,
+            Err(e) => {
+                return Err(explain(e)).with_context(|| format!("look for the stack {}", self.name));
+            }
+        };
+        Ok(stack.map(|stack| self.deployment(stack)).filter(|stack| stack.status != "DELETE_COMPLETE"))
+    }
+
+    fn deployment(&self, stack: Described) -> Deployment {
+        let parameters = stack.parameters.unwrap_or_default().into_iter();
+        let outputs = stack.outputs.unwrap_or_default().into_iter();
+        Deployment {
+            name: self.name.clone(),
+            session: self.session.clone(),
+            status: stack.stack_status.map(|status| status.as_str().to_owned()).unwrap_or_default(),
+            parameters: parameters.filter_map(|p| p.parameter_key.zip(p.parameter_value)).collect(),
+            outputs: outputs.filter_map(|o| o.output_key.zip(o.output_value)).collect(),
+        }
+    }
+
+    /// As [`Self::describe`], where it has to be there.
+    pub(crate) async fn find(&self) -> Result<Deployment> {
+        self.describe().await?.with_context(|| {
+            format!(
+                "there is no stack {} in {}: `wasq deploy` makes one; --stack and --region name another",
+                self.name, self.session.region
+            )
+        })
+    }
+
+    /// Brings a stack that another run has left half-made to a state from which it can be updated, or away: waits for what
+    /// is under way, finishes a roll-back, and deletes what can only be deleted.
+    pub(crate) async fn settle(&self) -> Result<Option<Deployment>> {
+        // Each state leads to another one; what does not is beyond us.
+        for _ in 0..4 {
+            let Some(now) = self.describe().await? else {
+                return Ok(None);
+            };
+            match now.status.as_str() {
+                "REVIEW_IN_PROGRESS" => {
+                    eprintln!(
+                        "  a change set of the stack {} was never carried out; starting again",
+                        self.name
+                    );
+                    self.delete().await?;
+                }
+                status if status.ends_with("_IN_PROGRESS") => {
+                    eprintln!("  the stack {} is in {status}; waiting for its end", self.name);
+                    self.follow().await?.end(self).await?;
+                }
+                "CREATE_FAILED"
+                | "ROLLBACK_COMPLETE"
+                | "ROLLBACK_FAILED"
+                | "DELETE_FAILED"
+                | "IMPORT_ROLLBACK_FAILED" => {
+                    eprintln!("  the stack {} is in {}; removing what is left of it", self.name, now.status);
+                    self.delete().await?;
+                }
+                "UPDATE_ROLLBACK_FAILED" => {
+                    eprintln!(
+                        "  the last roll-back of the stack {} did not end; going on with it",
+                        self.name
+                    );
+                    let follow = self.follow().await?;
+                    let asked = self.client.continue_update_rollback().stack_name(&self.name).send().await;
+                    asked.map_err(explain).context("continue the roll-back")?;
+                    follow.end(self).await?;
+                }
+                _ => return Ok(Some(now)),
+            }
+        }
+        let now = self.describe().await?.map(|now| now.status).unwrap_or_default();
+        bail!(
+            "the stack {} stays in {now}: CloudFormation's console says what is in its way; mend that, and run this again",
+            self.name
+        )
+    }
+
+    /// Creates the stack, or updates it. Returns whether there was anything to do. Parameters that are not given keep
+    /// what they had, or get the template's default.
+    pub(crate) async fn apply(
+        &self,
+        current: Option<&Deployment>,
+        given: &BTreeMap<&'static str, String>,
+    ) -> Result<bool> {
+        let mut parameters: Vec<_> = given
+            .iter()
+            .map(|(key, value)| Parameter::builder().parameter_key(*key).parameter_value(value).build())
+            .collect();
+        let Some(current) = current else {
+            let follow = Follow { seen: HashSet::new(), started: Instant::now() };
+            let asked = self
+                .client
+                .create_stack()
+                .stack_name(&self.name)
+                .template_body(TEMPLATE)
+                .capabilities(Capability::CapabilityIam)
+                .set_parameters(Some(parameters))
+                .send()
+                .await;
+            asked.map_err(explain).with_context(|| format!("create the stack {}", self.name))?;
+            follow.well(self, &["CREATE_COMPLETE"]).await?;
+            return Ok(true);
+        };
+        let kept = current.parameters.keys().filter(|key| !given.contains_key(key.as_str()));
+        let kept = kept.filter(|key| TEMPLATE.contains(&format!("\n  {key}:\n    Type:")));
+        parameters
+            .extend(kept.map(|key| Parameter::builder().parameter_key(key).use_previous_value(true).build()));
+        let follow = self.follow().await?;
+        let asked = self
+            .client
+            .update_stack()
+            .stack_name(&self.name)
+            .template_body(TEMPLATE)
+            .capabilities(Capability::CapabilityIam)
+            .set_parameters(Some(parameters))
+            .send()
+            .await;
+        match asked {
+            Ok(_) => {}
+            Err(e)
+                if e.message().is_some_and(|message| message.contains("No updates are to be performed")) =>
+            {
+                return Ok(false);
+            }
+            Err(e) => return Err(explain(e)).with_context(|| format!("update the stack {}", self.name)),
+        }
+        follow.well(self, &["UPDATE_COMPLETE"]).await?;
+        Ok(true)
+    }
+
+    /// Queues and buckets of this stack's names that are there.
+    pub(crate) async fn kept(&self, identity: &Identity) -> Result<Vec<Kept>> {
+        let mut kept = Vec::new();
+        let sqs = aws_sdk_sqs::Client::new(&self.session.sdk);
+        for (logical_id, suffix) in [("DeadLetterQueue", "-dead-letters"), ("Queue", "")] {
+            let name = format!("{}{suffix}", self.name);
+            match sqs.get_queue_url().queue_name(&name).send().await {
+                Ok(answer) => kept.push(Kept {
+                    logical_id,
+                    kind: "AWS::SQS::Queue",
+                    property: "QueueUrl",
+                    identifier: answer.queue_url.context("the answer has no address")?,
+                    name,
+                }),
+                Err(e) if e.as_service_error().is_some_and(|e| e.is_queue_does_not_exist()) => {}
+                Err(e) => return Err(explain(e)).with_context(|| format!("look for the queue {name}")),
+            }
+        }
+        for (logical_id, word) in [("TasksBucket", "tasks"), ("RegistryBucket", "registry")] {
+            let name = format!("{}-{word}-{}-{}", self.name, identity.account, self.session.region);
+            match self.bucket(&name, identity).await? {
+                Bucket::Absent => {}
+                Bucket::Ours => kept.push(Kept {
+                    logical_id,
+                    kind: "AWS::S3::Bucket",
+                    property: "BucketName",
+                    identifier: name.clone(),
+                    name,
+                }),
+                Bucket::NotOurs => bail!(
+                    "the bucket's name {name} is taken by another account, or you may not see it: deploy under another name, by --stack"
+                ),
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Whether a bucket is there, and whose it is.
+    pub(crate) async fn bucket(&self, name: &str, identity: &Identity) -> Result<Bucket> {
+        let s3 = aws_sdk_s3::Client::new(&self.session.sdk);
+        let head = s3.head_bucket().bucket(name).expected_bucket_owner(&identity.account).send().await;
+        match head {
+            Ok(_) => Ok(Bucket::Ours),
+            Err(aws_sdk_s3::error::SdkError::ServiceError(e)) => match e.raw().status().as_u16() {
+                404 => Ok(Bucket::Absent),
+                403 => Ok(Bucket::NotOurs),
+                status => bail!("look for the bucket {name}: status {status}"),
+            },
+            Err(e) => Err(explain(e)).with_context(|| format!("look for the bucket {name}")),
+        }
+    }
+
+    /// Makes a stack of what an earlier one has kept, and of nothing else yet. CloudFormation creates no resource whose
+    /// name is taken, but takes over what is named to it.
+    pub(crate) async fn adopt(&self, kept: &[Kept]) -> Result<()> {
+        let mut resources = serde_json::Map::new();
+        let mut imports = Vec::new();
+        for Kept { logical_id, kind, property, identifier, name } in kept {
+            let named = if *kind == "AWS::SQS::Queue" { "QueueName" } else { "BucketName" };
+            let resource = json!({ "Type": kind, "DeletionPolicy": "Retain", "Properties": { named: name } });
+            resources.insert((*logical_id).to_owned(), resource);
+            let import = ResourceToImport::builder()
+                .resource_type(*kind)
+                .logical_resource_id(*logical_id)
+                .resource_identifier(*property, identifier)
+                .build();
+            imports.push(import);
+        }
+        let follow = Follow { seen: HashSet::new(), started: Instant::now() };
+        let asked = self
+            .client
+            .create_change_set()
+            .stack_name(&self.name)
+            .change_set_name(ADOPTION)
+            .change_set_type(ChangeSetType::Import)
+            .template_body(json!({ "Resources": resources }).to_string())
+            .set_resources_to_import(Some(imports))
+            .send()
+            .await;
+        asked.map_err(explain).context("ask CloudFormation to take over what is there")?;
+        loop {
+            let request = self.client.describe_change_set().stack_name(&self.name).change_set_name(ADOPTION);
+            let answer = request.send().await.map_err(explain).context("look at the change set")?;
+            match answer.status {
+                Some(ChangeSetStatus::CreateComplete) => break,
+                Some(ChangeSetStatus::Failed) => {
+                    let why = answer.status_reason.unwrap_or_default();
+                    bail!("CloudFormation does not take over what is there: {why}")
+                }
+                _ => tokio::time::sleep(POLL).await,
+            }
+        }
+        let execute = self.client.execute_change_set().stack_name(&self.name).change_set_name(ADOPTION);
+        execute.send().await.map_err(explain).context("take over what is there")?;
+        follow.well(self, &["IMPORT_COMPLETE"]).await
+    }
+
+    /// Deletes the stack, and waits until it is gone.
+    pub(crate) async fn delete(&self) -> Result<()> {
+        let follow = self.follow().await?;
+        let asked = self.client.delete_stack().stack_name(&self.name).send().await;
+        asked.map_err(explain).with_context(|| format!("delete the stack {}", self.name))?;
+        follow.well(self, &["DELETE_COMPLETE"]).await
+    }
+
+    /// Follows what happens from now on.
+    async fn follow(&self) -> Result<Follow> {
+        let seen = self.events().await?.into_iter().filter_map(|event| event.event_id).collect();
+        Ok(Follow { seen, started: Instant::now() })
+    }
+
+    /// The newest events, newest first; none of a stack that is not there.
+    async fn events(&self) -> Result<Vec<StackEvent>> {
+        match self.client.describe_stack_events().stack_name(&self.name).send().await {
+            Ok(answer) => Ok(answer.stack_events.unwrap_or_default()),
+            Err(e) if e.message().is_some_and(|message| message.contains("does not exist")) => Ok(Vec::new()),
+            Err(e) => Err(explain(e)).context("follow CloudFormation"),
+        }
+    }
+}
+
+impl Follow {
+    /// Tells on stderr what CloudFormation does until it is done. Returns the stack's status, and what failed.
+    async fn end(mut self, stack: &Stack) -> Result<(String, Vec<String>)> {
+        let mut failed = Vec::new();
+        loop {
+            // First the status, so that no event is missed between the two.
+            let status = stack.describe().await?.map_or("DELETE_COMPLETE".to_owned(), |now| now.status);
+            for event in stack.events().await?.into_iter().rev() {
+                if event.event_id().is_some_and(|id| self.seen.insert(id.to_owned())) {
+                    failed.extend(self.tell(&event));
+                }
+            }
+            if !status.ends_with("_IN_PROGRESS") {
+                return Ok((status, failed));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(POLL) => {}
+                _ = tokio::signal::ctrl_c() => bail!(
+                    "interrupted; CloudFormation goes on by itself, and `wasq deploy` or `wasq destroy` go on from where it is then"
+                ),
+            }
+        }
+    }
+
+    /// As [`Self::end`]; any other status than the wanted ones is an error that says what failed.
+    async fn well(self, stack: &Stack, wanted: &[&str]) -> Result<()> {
+        let (status, failed) = self.end(stack).await?;
+        if wanted.contains(&status.as_str()) {
+            return Ok(());
+        }
+        let failed = if failed.is_empty() {
+            "CloudFormation does not say why".to_owned()
+        } else {
+            failed.join("\n  ")
+        };
+        Err(anyhow!(
+            "the stack {} ended in {status}:\n  {failed}\nWhat had been begun was rolled back; mend this, and run the same command again",
+            stack.name
+        ))
+    }
+
+    /// Prints an event. Returns what failed and why, if it says so.
+    fn tell(&self, event: &StackEvent) -> Option<String> {
+        let status = event.resource_status().map(|status| status.as_str()).unwrap_or_default();
+        let resource = event.logical_resource_id().unwrap_or_default();
+        let reason = event.resource_status_reason().unwrap_or_default();
+        let separator = if reason.is_empty() { "" } else { ": " };
+        let failed = status.ends_with("_FAILED");
+        if failed || !status.ends_with("_IN_PROGRESS") {
+            let seconds = self.started.elapsed().as_secs();
+            let reason = if failed { reason } else { "" };
+            eprintln!(
+                "  {seconds:>4} s  {resource:<26} {status}{}{reason}",
+                if failed { separator } else { "" }
+            );
+        }
+        // Of what was cancelled because something else failed, there is nothing to mend.
+        (failed && !reason.contains("cancelled")).then(|| format!("{resource}{separator}{reason}"))
+    }
+}
+
+impl Deployment {
+    /// An output of the stack.
+    pub(crate) fn output(&self, name: &str) -> Result<&str> {
+        let output = self.outputs.get(name).map(String::as_str);
+        output.with_context(|| {
+            format!(
+                "the stack {} is in {} and has no output {name}: is it one of wasq's? `wasq deploy` brings it up to date",
+                self.name, self.status
+            )
+        })
+    }
+
+    /// The physical ids of its resources by their logical ids.
+    pub(crate) async fn resources(&self) -> Result<BTreeMap<String, String>> {
+        let client = Client::new(&self.session.sdk);
+        let mut resources = BTreeMap::new();
+        let mut pages = client.list_stack_resources().stack_name(&self.name).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(explain).with_context(|| format!("list what is in {}", self.name))?;
+            let summaries = page.stack_resource_summaries.unwrap_or_default().into_iter();
+            let gone = aws_sdk_cloudformation::types::ResourceStatus::DeleteComplete;
+            for summary in summaries.filter(|summary| summary.resource_status.as_ref() != Some(&gone)) {
+                resources.extend(summary.logical_resource_id.zip(summary.physical_resource_id));
+            }
+        }
+        ensure!(!resources.is_empty(), "the stack {} is empty", self.name);
+        Ok(resources)
+    }
+}

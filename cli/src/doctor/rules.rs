@@ -1,0 +1,434 @@
+//! What would lose, duplicate or expose something. ARCHITECTURE.md ("The promise") says why each value matters.
+
+use std::time::Duration;
+
+use wasq_protocol::{format_duration, parse_duration};
+
+use crate::doctor::live::{
+    BucketSettings, Deployed, FunctionSettings, Live, QueueSettings, RoleSettings, mentions,
+};
+
+/// Something that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub(crate) effect: Effect,
+    /// Which resource.
+    pub(crate) resource: String,
+    /// What is wrong with it.
+    pub(crate) problem: String,
+    /// What puts it right.
+    pub(crate) mend: String,
+}
+
+/// What would come of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Effect {
+    /// Messages are lost.
+    Loses,
+    /// Nothing runs, or nothing goes live.
+    Stops,
+    /// Tasks run more than once for no good reason.
+    Duplicates,
+    /// Somebody may do what they should not.
+    Exposes,
+}
+
+impl Effect {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Loses => "loses",
+            Self::Stops => "stops",
+            Self::Duplicates => "duplicates",
+            Self::Exposes => "exposes",
+        }
+    }
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// What messages wait for may take so long.
+const RETENTION_MIN: Duration = DAY.saturating_mul(4);
+/// The most that SQS knows.
+const DEAD_LETTER_RETENTION: Duration = DAY.saturating_mul(14);
+const RECEIVES: u32 = 1000;
+/// What the worker needs to say how a run ended.
+const WORKER_MARGIN: Duration = Duration::from_secs(5);
+
+/// Everything that is not as it must be.
+pub(crate) fn examine(live: &Live) -> Vec<Finding> {
+    let mut found = Findings(Vec::new());
+    queues(live, &mut found);
+    if let Some(deployed) = &live.deployed {
+        // Of what could not be read, nothing is said.
+        if !deployed.worker.name.is_empty() {
+            leases(live, deployed, &mut found);
+            worker(deployed, &mut found);
+            intake(live, deployed, &mut found);
+        }
+        roles(deployed, &mut found);
+        bucket("tasks bucket", &deployed.tasks_bucket, &mut found);
+        bucket("registry bucket", &deployed.registry_bucket, &mut found);
+        registry(deployed, &mut found);
+    }
+    found.0.sort_by_key(|finding| finding.effect);
+    found.0
+}
+
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, effect: Effect, resource: impl Into<String>, problem: String, mend: String) {
+        self.0.push(Finding { effect, resource: resource.into(), problem, mend });
+    }
+}
+
+fn set_queue(queue: &QueueSettings, attribute: &str) -> String {
+    format!("aws sqs set-queue-attributes --queue-url {} --attributes {attribute}", queue.url)
+}
+
+fn queues(live: &Live, found: &mut Findings) {
+    let (queue, letters) = (&live.queue, &live.dead_letters);
+    let name = |queue: &QueueSettings| format!("queue {}", queue.name);
+    if queue.retention < RETENTION_MIN {
+        let problem = format!(
+            "it keeps messages for {}; what waits for a retry or for its time is forgotten after that, and it may take 4 days",
+            format_duration(queue.retention)
+        );
+        found.add(Effect::Loses, name(queue), problem, set_queue(queue, "MessageRetentionPeriod=1209600"));
+    }
+    if letters.retention < DEAD_LETTER_RETENTION {
+        let problem = format!(
+            "it keeps dead letters for {}, counted from the first send; 14 days is the most there is",
+            format_duration(letters.retention)
+        );
+        found.add(
+            Effect::Loses,
+            name(letters),
+            problem,
+            set_queue(letters, "MessageRetentionPeriod=1209600"),
+        );
+    }
+    let redrive = serde_json::json!({ "deadLetterTargetArn": letters.arn, "maxReceiveCount": RECEIVES });
+    let redrive = serde_json::json!({ "RedrivePolicy": redrive.to_string() });
+    let mend = set_queue(queue, &format!("'{redrive}'"));
+    match &queue.redrive {
+        None => {
+            let problem = "it has no redrive policy: a message that kills its worker every time comes again until it expires".to_owned();
+            found.add(Effect::Loses, name(queue), problem, mend);
+        }
+        Some(redrive) if redrive.target_arn != letters.arn => {
+            let problem = format!("its redrive policy names {}, not {}", redrive.target_arn, letters.arn);
+            found.add(Effect::Loses, name(queue), problem, mend);
+        }
+        Some(redrive) if redrive.receives_max < RECEIVES => {
+            let problem = format!(
+                "its redrive policy moves a message after {} receives; waiting, retries and crashes take more than that from healthy ones",
+                redrive.receives_max
+            );
+            found.add(Effect::Loses, name(queue), problem, mend);
+        }
+        Some(_) => {}
+    }
+    for queue in [queue, letters] {
+        if queue.policy.iter().any(|statement| statement.is_public()) {
+            let problem = "its policy lets everybody use it".to_owned();
+            found.add(Effect::Exposes, name(queue), problem, set_queue(queue, "Policy="));
+        }
+        if live.deployed.is_some() && !queue.encrypted {
+            let mend = set_queue(queue, "SqsManagedSseEnabled=true");
+            found.add(Effect::Exposes, name(queue), "it is not encrypted".to_owned(), mend);
+        }
+    }
+}
+
+/// A duration in a function's environment.
+fn duration(function: &FunctionSettings, name: &str) -> Option<Duration> {
+    function.variable(name).and_then(|text| parse_duration(text).ok())
+}
+
+/// Queue, consumer and worker must mean the same by a lease.
+fn leases(live: &Live, deployed: &Deployed, found: &mut Findings) {
+    let (queue, worker) = (&live.queue, &deployed.worker);
+    let queue_name = format!("queue {}", queue.name);
+    let lease = duration(worker, "WASQ_LEASE").unwrap_or_default();
+    let polled = deployed.mappings.iter().any(|mapping| mapping.function == worker.name);
+    let mend = set_queue(queue, &format!("VisibilityTimeout={}", lease.as_secs()));
+    if polled && queue.visibility < worker.timeout {
+        let problem = format!(
+            "its visibility timeout is {}, less than the worker's timeout of {}: messages come again while they run",
+            format_duration(queue.visibility),
+            format_duration(worker.timeout)
+        );
+        found.add(Effect::Duplicates, queue_name, problem, mend);
+    } else if queue.visibility != lease {
+        let problem = format!(
+            "its visibility timeout is {}, but the worker's WASQ_LEASE says {}",
+            format_duration(queue.visibility),
+            format_duration(lease)
+        );
+        found.add(Effect::Duplicates, queue_name, problem, mend);
+    }
+    if let Some(consumer) = &deployed.consumer
+        && duration(consumer, "WASQ_LEASE") != Some(lease)
+    {
+        let problem = format!(
+            "its WASQ_LEASE is {}, the worker's is {}",
+            consumer.variable("WASQ_LEASE").unwrap_or("not set"),
+            format_duration(lease)
+        );
+        let mend = "set it to the same by `wasq deploy --longest-task`, or by hand".to_owned();
+        found.add(Effect::Duplicates, function_name(consumer), problem, mend);
+    }
+    let retention = duration(worker, "WASQ_RETENTION").unwrap_or_default();
+    if retention > queue.retention {
+        let problem = format!(
+            "its WASQ_RETENTION is {}, but the queue keeps messages for {}: they expire before they are given up",
+            format_duration(retention),
+            format_duration(queue.retention)
+        );
+        let mend = set_queue(queue, &format!("MessageRetentionPeriod={}", retention.as_secs()));
+        found.add(Effect::Loses, function_name(worker), problem, mend);
+    }
+}
+
+fn function_name(function: &FunctionSettings) -> String {
+    format!("function {}", function.name)
+}
+
+fn worker(deployed: &Deployed, found: &mut Findings) {
+    let worker = &deployed.worker;
+    let name = &worker.name;
+    let invokes = format!(
+        "aws lambda put-function-event-invoke-config --function-name {name} --maximum-retry-attempts 0 --maximum-event-age-in-seconds 60"
+    );
+    if worker.retries > 0 {
+        let problem = format!(
+            "Lambda repeats its asynchronous invokes {} times, when their leases are over; the queue does that",
+            worker.retries
+        );
+        found.add(Effect::Duplicates, function_name(worker), problem, invokes.clone());
+    }
+    let lease = duration(worker, "WASQ_LEASE").unwrap_or_default();
+    if worker.event_age >= lease {
+        let problem = format!(
+            "Lambda keeps events for up to {}, longer than a lease of {}: they come when somebody else has their messages",
+            format_duration(worker.event_age),
+            format_duration(lease)
+        );
+        found.add(Effect::Duplicates, function_name(worker), problem, invokes);
+    }
+    if !worker.may_recur {
+        let problem = "Lambda's recursive loop detection is on: a chain of child tasks is cut after about 16"
+            .to_owned();
+        let mend =
+            format!("aws lambda put-function-recursion-config --function-name {name} --recursive-loop Allow");
+        found.add(Effect::Loses, function_name(worker), problem, mend);
+    }
+    let longest = duration(worker, "WASQ_MAX_TIMEOUT").unwrap_or(Duration::from_secs(14 * 60));
+    if worker.timeout < longest + WORKER_MARGIN {
+        let problem = format!(
+            "its timeout is {}, and tasks may take {}: it is cut off before it can say how they ended",
+            format_duration(worker.timeout),
+            format_duration(longest)
+        );
+        let seconds = (longest + 2 * WORKER_MARGIN).as_secs();
+        let mend =
+            format!("aws lambda update-function-configuration --function-name {name} --timeout {seconds}");
+        found.add(Effect::Duplicates, function_name(worker), problem, mend);
+    }
+    let in_flight = deployed.consumer.as_ref().and_then(|consumer| consumer.variable("WASQ_IN_FLIGHT_MAX"));
+    if let (Some(reserved), Some(in_flight)) = (worker.reserved, in_flight)
+        && in_flight.parse().is_ok_and(|in_flight: u32| in_flight > reserved)
+    {
+        let problem = format!(
+            "{reserved} of it may run at once, but the consumer hands over up to {in_flight} messages: their events wait until Lambda drops them"
+        );
+        let mend = format!("wasq deploy --concurrency {reserved}");
+        found.add(Effect::Duplicates, function_name(worker), problem, mend);
+    }
+}
+
+/// How messages get to the worker.
+fn intake(live: &Live, deployed: &Deployed, found: &mut Findings) {
+    let worker = &deployed.worker;
+    for mapping in &deployed.mappings {
+        let resource = format!("event source mapping {}", mapping.id);
+        if mapping.function != worker.name {
+            let problem = format!("the function {} takes messages from the queue as well", mapping.function);
+            let mend = format!("aws lambda delete-event-source-mapping --uuid {}", mapping.id);
+            found.add(Effect::Loses, resource, problem, mend);
+            continue;
+        }
+        if !mapping.reports_failures {
+            let problem =
+                "it does not look at which messages failed: Lambda deletes them with the others".to_owned();
+            let mend = format!(
+                "aws lambda update-event-source-mapping --uuid {} --function-response-types ReportBatchItemFailures",
+                mapping.id
+            );
+            found.add(Effect::Loses, resource.clone(), problem, mend);
+        }
+        if !mapping.enabled && deployed.consumer.is_none() {
+            let mend = format!("aws lambda update-event-source-mapping --uuid {} --enabled", mapping.id);
+            found.add(Effect::Stops, resource, "it is disabled: nothing is drained".to_owned(), mend);
+        }
+    }
+    match (&deployed.consumer, &deployed.schedule) {
+        (Some(_), Some(schedule)) => {
+            let resource = format!("schedule {}", schedule.name);
+            if schedule.name.is_empty() {
+                // Not read.
+            } else if !schedule.enabled {
+                let problem = "it is disabled: nothing is drained, and messages expire".to_owned();
+                let mend = "enable it in EventBridge's console, or by `aws scheduler update-schedule --state ENABLED` with its other settings".to_owned();
+                found.add(Effect::Stops, resource, problem, mend);
+            } else if schedule.expression != "rate(1 minute)" {
+                let problem = format!(
+                    "it wakes the consumer by {}; between its runs nothing is drained",
+                    schedule.expression
+                );
+                let mend = "set it to rate(1 minute); a consumer runs for a minute".to_owned();
+                found.add(Effect::Stops, resource, problem, mend);
+            }
+        }
+        (Some(consumer), None) => {
+            let mend = "wasq deploy --mode window".to_owned();
+            found.add(Effect::Stops, function_name(consumer), "nothing wakes it".to_owned(), mend);
+        }
+        (None, _) if !deployed.mappings.iter().any(|mapping| mapping.function == worker.name) => {
+            let problem = "neither a consumer nor an event source mapping drains it".to_owned();
+            let mend = "wasq deploy --mode window".to_owned();
+            found.add(Effect::Stops, format!("queue {}", live.queue.name), problem, mend);
+        }
+        (None, _) => {}
+    }
+    let expected = [
+        ("WASQ_QUEUE_URL", &live.queue.url),
+        ("WASQ_DEAD_LETTER_URL", &live.dead_letters.url),
+        ("WASQ_REGISTRY_BUCKET", &deployed.registry_bucket.name),
+    ];
+    for (variable, expected) in expected {
+        if worker.variable(variable) != Some(expected) {
+            let problem = format!(
+                "its {variable} is {}, not {expected}",
+                worker.variable(variable).unwrap_or("not set")
+            );
+            let mend = "set it in Lambda's console".to_owned();
+            found.add(Effect::Loses, function_name(worker), problem, mend);
+        }
+    }
+}
+
+fn roles(deployed: &Deployed, found: &mut Findings) {
+    for RoleSettings { whose, name, statements, attached } in &deployed.roles {
+        let resource = format!("role {name}");
+        for policy in attached {
+            let problem = format!("the {whose}'s role has {policy} beside its own policy");
+            let mend = format!("aws iam detach-role-policy --role-name {name} --policy-arn {policy}");
+            found.add(Effect::Exposes, &resource, problem, mend);
+        }
+        let registry = &deployed.registry_bucket.arn;
+        let mend = || {
+            format!("aws iam list-role-policies --role-name {name}, and delete what is not of the template")
+        };
+        for statement in statements {
+            let writes = ["s3:PutObject", "s3:DeleteObject"].iter().any(|action| statement.covers(action));
+            if let Some(problem) = statement.too_wide() {
+                found.add(
+                    Effect::Exposes,
+                    &resource,
+                    format!("the {whose}'s role is too wide: {problem}"),
+                    mend(),
+                );
+            } else if *whose != "publisher" && statement.allows && writes && statement.reaches(registry) {
+                let problem =
+                    format!("the {whose} may write the registry, and so run what it likes in every worker");
+                found.add(Effect::Exposes, &resource, problem, mend());
+            }
+        }
+    }
+}
+
+fn bucket(what: &str, bucket: &BucketSettings, found: &mut Findings) {
+    let (name, resource) = (&bucket.name, format!("{what} {}", bucket.name));
+    if name.is_empty() {
+        return;
+    }
+    if !bucket.closed_to_public {
+        let problem = "it is not closed to the public".to_owned();
+        let mend = format!(
+            "aws s3api put-public-access-block --bucket {name} --public-access-block-configuration BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true"
+        );
+        found.add(Effect::Exposes, &resource, problem, mend);
+    }
+    let template = "take the bucket's policy from deploy/template.yaml".to_owned();
+    if bucket.policy.iter().any(|statement| statement.is_public()) {
+        let problem = "its policy lets everybody use it".to_owned();
+        found.add(Effect::Exposes, &resource, problem, template.clone());
+    }
+    let tls = bucket.policy.iter().any(|statement| {
+        !statement.allows
+            && statement.covers("s3:GetObject")
+            && mentions(&statement.condition, "aws:SecureTransport")
+    });
+    if !tls {
+        let problem = "its policy does not refuse what comes without TLS".to_owned();
+        found.add(Effect::Exposes, &resource, problem, template);
+    }
+    if !bucket.encrypted {
+        let mend = format!(
+            "aws s3api put-bucket-encryption --bucket {name} --server-side-encryption-configuration '{{\"Rules\": [{{\"ApplyServerSideEncryptionByDefault\": {{\"SSEAlgorithm\": \"AES256\"}}}}]}}'"
+        );
+        found.add(Effect::Exposes, &resource, "it is not encrypted".to_owned(), mend);
+    }
+    if !bucket.versioned {
+        let problem = "it keeps no earlier versions: what is overwritten is gone".to_owned();
+        let mend = format!(
+            "aws s3api put-bucket-versioning --bucket {name} --versioning-configuration Status=Enabled"
+        );
+        found.add(Effect::Loses, &resource, problem, mend);
+    }
+}
+
+fn registry(deployed: &Deployed, found: &mut Findings) {
+    let Deployed { registry_bucket: registry, publisher, tasks_bucket, .. } = deployed;
+    let resource = format!("registry bucket {}", registry.name);
+    let template = "take the bucket's policy from deploy/template.yaml".to_owned();
+    let guarded = registry.policy.iter().any(|statement| {
+        !statement.allows
+            && statement.covers("s3:PutObject")
+            && mentions(&statement.condition, "aws:PrincipalArn")
+    });
+    if !guarded && !registry.name.is_empty() {
+        let problem =
+            "others than the publisher may write machine code there, which every worker runs".to_owned();
+        found.add(Effect::Exposes, &resource, problem, template.clone());
+    }
+    if registry.policy.iter().any(|s| s.allows && !s.is_public() && s.covers("s3:PutObject")) {
+        let problem = "its policy lets somebody write machine code there, which every worker runs".to_owned();
+        found.add(Effect::Exposes, &resource, problem, template);
+    }
+    let told = |function: &String| {
+        function == &publisher.name || function.ends_with(&format!(":function:{}", publisher.name))
+    };
+    if !deployed.told_of_uploads.iter().any(told) {
+        let problem = format!("{} does not hear of uploads: they do not go live", publisher.name);
+        let mend = "take the bucket's notifications from deploy/template.yaml".to_owned();
+        found.add(Effect::Stops, format!("tasks bucket {}", tasks_bucket.name), problem, mend);
+    }
+    if let Some(runs) = &deployed.worker_runs {
+        let not: Vec<_> = deployed
+            .tasks
+            .iter()
+            .filter(|(_, made)| !made.contains(runs))
+            .map(|(task, _)| task.as_str())
+            .collect();
+        if !not.is_empty() {
+            let problem = format!(
+                "it is of another version than what the artifacts of {} were made by: it cannot run them until they are compiled for it",
+                not.join(", ")
+            );
+            let mend = "wasq deploy, so that worker and publisher are of one version".to_owned();
+            found.add(Effect::Stops, function_name(&deployed.worker), problem, mend);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! `wasq logs`: what was run, and what tasks said. The functions write the same lines on AWS and on this machine.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use aws_sdk_cloudwatchlogs::Client;
+use aws_sdk_cloudwatchlogs::error::ProvideErrorMetadata;
+use serde_json::{Map, Value};
+use wasq_local::log_files;
+use wasq_protocol::{Clock, RunRecord, SystemClock, Timestamp};
+
+use crate::args::Logs;
+use crate::cloud::{Deployment, explain};
+use crate::output::{self, Ended};
+use crate::target::Target;
+
+/// How often is looked for new lines, here and on AWS (which allows ten looks a second for the whole account).
+const POLL_HERE: Duration = Duration::from_millis(200);
+const POLL_AWS: Duration = Duration::from_secs(2);
+/// CloudWatch may show a line so much later than its time.
+const LATE: Duration = Duration::from_secs(30);
+
+pub(crate) async fn logs(args: Logs, json: bool) -> Result<Ended> {
+    let Logs { target, select, since, follow } = args;
+    let since = SystemClock.now().minus(since);
+    let printer = Printer { task: select.task.map(|task| task.to_string()), id: select.id, since, json };
+    let printed = match target.target().await? {
+        Target::Local(data) => here(&data, &printer, follow).await,
+        Target::Aws(deployment) => on_aws(&deployment, &printer, follow).await,
+    };
+    printed.map(|()| Ended::Well)
+}
+
+/// Which lines are printed, and how.
+struct Printer {
+    task: Option<String>,
+    id: Option<String>,
+    since: Timestamp,
+    json: bool,
+}
+
+impl Printer {
+    /// Prints a line, if it is meant. Lambda's own lines about starts and ends are not.
+    fn line(&self, line: &str) {
+        let line = line.trim_end();
+        let value: Option<Map<String, Value>> = serde_json::from_str(line).ok();
+        let Some(value) = value else {
+            let lambdas = ["START ", "END ", "REPORT ", "INIT_", "XRAY "];
+            let asked = self.task.is_some() || self.id.is_some() || self.json;
+            if !asked && !line.is_empty() && !lambdas.iter().any(|word| line.starts_with(word)) {
+                output::text(&format!("{line}\n"));
+            }
+            return;
+        };
+        let is = |key: &str, wanted: &Option<String>| {
+            wanted.as_ref().is_none_or(|wanted| value.get(key).and_then(Value::as_str) == Some(wanted))
+        };
+        let time = value.get("timestamp").and_then(Value::as_str);
+        let recent = time.and_then(|time| time.parse().ok()).is_none_or(|time: Timestamp| time >= self.since);
+        if !recent || !is("task", &self.task) || !is("id", &self.id) {
+            return;
+        }
+        let text = if self.json { line.to_owned() } else { readable(&value) };
+        output::text(&format!("{text}\n"));
+    }
+}
+
+/// A line for people: time, level, task, message id and attempt, what was said, and what else stands there.
+fn readable(line: &Map<String, Value>) -> String {
+    let text = |key: &str| line.get(key).and_then(Value::as_str).unwrap_or_default();
+    // To the millisecond, so that lines stand below each other.
+    let time = text("timestamp").trim_end_matches('Z');
+    let mut shown = format!("{:<23} {:<5}", &time[..time.floor_char_boundary(23)], text("level"));
+    for key in ["task", "id"] {
+        if !text(key).is_empty() {
+            shown.push_str(&format!(" {}", text(key)));
+        }
+    }
+    if let Some(attempt) = line.get("attempt") {
+        shown.push_str(&format!(" #{attempt}"));
+    }
+    shown.push_str(&format!("  {}", text("message")));
+    let record: Option<RunRecord> = serde_json::from_value(Value::Object(line.clone())).ok();
+    if let Some(record) = record {
+        let kind = record.kind.map(|kind| format!("{kind}, ")).unwrap_or_default();
+        let mib = record.peak_memory_bytes as f64 / f64::from(1 << 20);
+        shown.push_str(&format!("  ({kind}{:.1} ms, {mib:.1} MiB)", record.run_ms));
+        return shown;
+    }
+    let known = ["timestamp", "level", "task", "id", "attempt", "message", "target", "spans"];
+    for (key, value) in line.iter().filter(|(key, _)| !known.contains(&key.as_str())) {
+        shown.push_str(&format!(" {key}={value}"));
+    }
+    shown
+}
+
+/// The log of `wasq dev`.
+async fn here(data: &Path, printer: &Printer, follow: bool) -> Result<()> {
+    let mut read: BTreeMap<PathBuf, u64> = BTreeMap::new();
+    loop {
+        let files = log_files(data)?;
+        if files.is_empty() && !follow {
+            bail!(
+                "there is no log in {}: start `wasq dev` here, name its data folder by --data, or a deployment by --stack",
+                data.display()
+            );
+        }
+        for path in files {
+            let from = read.entry(path.clone()).or_default();
+            let more = more(&path, *from).with_context(|| format!("read {}", path.display()))?;
+            // A line that is being written is read when it is whole.
+            let whole = more.rfind('\n').map_or(0, |end| end + 1);
+            more[..whole].lines().for_each(|line| printer.line(line));
+            *from += whole as u64;
+        }
+        if !follow {
+            return Ok(());
+        }
+        tokio::time::sleep(POLL_HERE).await;
+    }
+}
+
+fn more(path: &Path, from: u64) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(from))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    // As much as is whole: a character may be half-written.
+    let valid = match std::str::from_utf8(&bytes) {
+        Ok(_) => bytes.len(),
+        Err(e) => e.valid_up_to(),
+    };
+    bytes.truncate(valid);
+    Ok(String::from_utf8(bytes).expect("it was found to be valid"))
+}
+
+/// The functions' logs in CloudWatch.
+async fn on_aws(deployment: &Deployment, printer: &Printer, follow: bool) -> Result<()> {
+    let client = Client::new(&deployment.session.sdk);
+    let resources = deployment.resources().await?;
+    let groups: Vec<_> = ["WorkerLogs", "PublisherLogs", "ConsumerLogs"]
+        .into_iter()
+        .filter_map(|logical_id| resources.get(logical_id))
+        .collect();
+    let mut from = printer.since;
+    // Of what is older than the next look nothing has to be known.
+    let mut seen: HashMap<u64, i64> = HashMap::new();
+    loop {
+        let started = SystemClock.now();
+        let mut events = Vec::new();
+        for group in &groups {
+            events.extend(events_of(&client, group, from, printer).await?);
+        }
+        // Of three functions, in the order of what happened.
+        events.sort_by_key(|(time, _, _)| *time);
+        for (time, hash, line) in events {
+            if seen.insert(hash, time).is_none() {
+                printer.line(&line);
+            }
+        }
+        if !follow {
+            return Ok(());
+        }
+        from = from.max(started.minus(LATE));
+        seen.retain(|_, time| from.ms() <= u64::try_from(*time).unwrap_or(0));
+        tokio::time::sleep(POLL_AWS).await;
+    }
+}
+
+/// Time, hash and text of a log group's events from a time on.
+async fn events_of(
+    client: &Client,
+    group: &str,
+    from: Timestamp,
+    printer: &Printer,
+) -> Result<Vec<(i64, u64, String)>> {
+    let mut request = client
+        .filter_log_events()
+        .log_group_name(group)
+        .start_time(i64::try_from(from.ms()).unwrap_or(i64::MAX));
+    let conditions: Vec<_> = [("task", &printer.task), ("id", &printer.id)]
+        .into_iter()
+        .filter_map(|(key, wanted)| wanted.as_ref().map(|wanted| (key, wanted)))
+        // What could end the text is left to the printer.
+        .filter(|(_, wanted)| !wanted.contains(['"', '\\']))
+        .map(|(key, wanted)| format!("($.{key} = \"{wanted}\")"))
+        .collect();
+    if !conditions.is_empty() {
+        request = request.filter_pattern(format!("{{ {} }}", conditions.join(" && ")));
+    }
+    let mut events = Vec::new();
+    let mut pages = request.into_paginator().send();
+    while let Some(page) = pages.next().await {
+        let page = match page {
+            Ok(page) => page,
+            // Nothing has run yet.
+            Err(e) if e.code() == Some("ResourceNotFoundException") => break,
+            Err(e) => return Err(explain(e)).with_context(|| format!("read the log group {group}")),
+        };
+        for event in page.events.unwrap_or_default() {
+            let mut hasher = DefaultHasher::new();
+            (&event.event_id, &event.log_stream_name, event.timestamp, &event.message).hash(&mut hasher);
+            let time = event.timestamp.unwrap_or_default();
+            events.push((time, hasher.finish(), event.message.unwrap_or_default()));
+        }
+    }
+    Ok(events)
+}

@@ -1,0 +1,153 @@
+//! Which wasq a command is about: that of `wasq dev` on this machine, a deployment on AWS, or just a queue.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::{Credentials, Region};
+use wasq_local::{QUEUE, last_address, queue_url};
+
+use crate::cloud::{Deployment, Session, Stack};
+
+/// The options that name a wasq.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct TargetArgs {
+    /// The deployment on AWS; without this, `wasq dev` on this machine
+    #[arg(long, global = true, value_name = "NAME", env = "WASQ_STACK", value_parser = stack_name)]
+    pub(crate) stack: Option<String>,
+    /// Its AWS region; without this, as for the AWS CLI
+    #[arg(long, global = true, value_name = "REGION")]
+    pub(crate) region: Option<String>,
+    /// The data folder of `wasq dev`
+    #[arg(long, global = true, default_value = ".wasq", value_name = "DIR", env = "WASQ_DATA")]
+    pub(crate) data: PathBuf,
+}
+
+/// The options that name a queue.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct QueueArgs {
+    /// The queue by its address, whatever made it
+    #[arg(long, global = true, value_name = "URL", env = "WASQ_QUEUE_URL")]
+    pub(crate) queue_url: Option<String>,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+/// A wasq.
+pub(crate) enum Target {
+    /// Of `wasq dev`, with its data folder.
+    Local(PathBuf),
+    /// On AWS.
+    Aws(Box<Deployment>),
+}
+
+/// A queue, and how to reach it.
+pub(crate) struct QueueAddress {
+    pub(crate) url: String,
+    /// The endpoint, if it is that of `wasq dev`.
+    pub(crate) local: Option<String>,
+    session: Option<Session>,
+}
+
+impl TargetArgs {
+    pub(crate) async fn target(self) -> Result<Target> {
+        let Self { stack, region, data } = self;
+        match stack {
+            Some(stack) => {
+                let stack = Stack::new(Session::open(region).await?, stack);
+                Ok(Target::Aws(Box::new(stack.find().await?)))
+            }
+            None if region.is_some() => bail!("--region is of a deployment on AWS: name it by --stack"),
+            None => Ok(Target::Local(data)),
+        }
+    }
+}
+
+impl Target {
+    pub(crate) fn queue(&self) -> Result<QueueAddress> {
+        match self {
+            Self::Local(data) => {
+                let address = last_address(data).with_context(|| {
+                    format!(
+                        "no `wasq dev` has run with the data folder {}: start one, or name a deployment by --stack",
+                        data.display()
+                    )
+                })?;
+                Ok(QueueAddress::of(queue_url(address, QUEUE)))
+            }
+            Self::Aws(deployment) => Ok(QueueAddress {
+                url: deployment.output("QueueUrl")?.to_owned(),
+                local: None,
+                session: Some(deployment.session.clone()),
+            }),
+        }
+    }
+}
+
+impl QueueArgs {
+    pub(crate) async fn address(self) -> Result<QueueAddress> {
+        match self.queue_url {
+            Some(url) => Ok(QueueAddress::of(url)),
+            None => self.target.target().await?.queue(),
+        }
+    }
+}
+
+impl QueueAddress {
+    pub(crate) fn of(url: String) -> Self {
+        Self { local: local_endpoint(&url), url, session: None }
+    }
+
+    /// An SQS client. The local endpoint wants no credentials, but the SDK wants to sign.
+    pub(crate) async fn client(&self) -> Client {
+        if let Some(session) = &self.session {
+            return Client::new(&session.sdk);
+        }
+        let config = wasq_aws::sdk_config();
+        let config = match &self.local {
+            Some(endpoint) => config
+                .endpoint_url(endpoint)
+                .region(Region::from_static("us-east-1"))
+                .credentials_provider(Credentials::new("wasq", "wasq", None, None, "wasq dev")),
+            None => match region_of(&self.url) {
+                Some(region) => config.region(Region::new(region)),
+                None => config,
+            },
+        };
+        Client::new(&config.load().await)
+    }
+
+    /// What to think of when the queue does not answer.
+    pub(crate) fn hint(&self) -> &'static str {
+        if self.local.is_some() { " (is `wasq dev` running?)" } else { "" }
+    }
+}
+
+/// What stands before the names of a stack's buckets, of which S3 allows no more than 63 characters.
+const STACK_NAME_MAX: usize = 26;
+
+/// A stack's name, from which buckets get theirs.
+pub(crate) fn stack_name(text: &str) -> Result<String, String> {
+    let valid = text.len() <= STACK_NAME_MAX
+        && text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && !text.ends_with('-');
+    let problem = || format!("1 to {STACK_NAME_MAX} of a-z, 0-9 and -, beginning with a letter");
+    valid.then(|| text.to_owned()).ok_or_else(problem)
+}
+
+/// The region in a queue address of AWS.
+fn region_of(url: &str) -> Option<String> {
+    let host = url.strip_prefix("https://sqs.")?.split('/').next()?;
+    let (region, rest) = host.split_once('.')?;
+    rest.starts_with("amazonaws.com").then(|| region.to_owned())
+}
+
+/// The endpoint of a queue address on this machine; `None` for any other.
+fn local_endpoint(url: &str) -> Option<String> {
+    let authority = url.strip_prefix("http://")?.split('/').next()?;
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let loopback = host == "localhost"
+        || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+    loopback.then(|| format!("http://{authority}"))
+}

@@ -1,0 +1,157 @@
+//! What the worker says of each delivery that it dealt with: one JSON line in its log.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{Digest, FailureKind, TaskName, Timestamp};
+
+/// A delivery that was dealt with, as it stands in the log. Times are in milliseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// When it was acknowledged.
+    pub timestamp: Timestamp,
+    /// `INFO` or `WARN`, as in every line of the log.
+    pub level: RecordLevel,
+    /// For people: `done`, or what went wrong and what follows.
+    pub message: String,
+    /// The task, if the message names one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub task: Option<TaskName>,
+    /// The message's own id: the one that its task sees.
+    pub id: String,
+    /// The queue's id of the message; none if there was no queue.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message_id: Option<String>,
+    /// Which attempt it was; the first is 1.
+    pub attempt: u32,
+    /// How the run ended.
+    pub outcome: RunOutcome,
+    /// The kind of failure.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub kind: Option<FailureKind>,
+    /// What becomes of the message.
+    pub then: Then,
+    /// From the message's send until its place among the concurrent runs was free; none if there was no queue.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub queued_ms: Option<f64>,
+    /// Part of that: the wait for the place, in this worker.
+    pub place_ms: f64,
+    /// Finding out what is live, and loading it.
+    pub load_ms: f64,
+    /// The run: instantiation and call.
+    pub run_ms: f64,
+    /// From the run's end until the message was acknowledged: children, dead letter, delete or visibility.
+    pub acknowledge_ms: f64,
+    /// The most memory that the run had, over all memories and tables.
+    pub peak_memory_bytes: u64,
+    /// The module that ran.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub digest: Option<Digest>,
+    /// Lambda's id of the invoke.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub request_id: Option<String>,
+    /// The trace that the message belongs to (W3C).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub traceparent: Option<String>,
+}
+
+/// How much a line of the log matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum RecordLevel {
+    /// As it should be.
+    Info,
+    /// Something went wrong.
+    Warn,
+}
+
+/// How a run ended, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunOutcome {
+    /// The task returned a result.
+    Success,
+    /// It did not, or there was no run.
+    Failure,
+}
+
+/// What becomes of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Then {
+    /// It is deleted.
+    Done,
+    /// It is attempted again.
+    Retry,
+    /// It comes again, without having done anything wrong.
+    GiveBack,
+    /// It is in the dead-letter queue.
+    DeadLetter,
+}
+
+/// Which of CloudWatch's metrics a record carries. Each combination of name and dimensions is billed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metrics {
+    /// None.
+    Off,
+    /// Of all tasks together.
+    Function,
+    /// Of all tasks together, and of each.
+    Task,
+}
+
+impl std::str::FromStr for Metrics {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "off" => Ok(Self::Off),
+            "function" => Ok(Self::Function),
+            "task" => Ok(Self::Task),
+            _ => Err("expected off, function or task"),
+        }
+    }
+}
+
+impl RunRecord {
+    /// The namespace of our metrics in CloudWatch.
+    pub const NAMESPACE: &'static str = "wasq";
+
+    /// The line.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("string keys")
+    }
+
+    /// The line with metrics in CloudWatch's embedded format: `run_ms` (of which the sample count is the number of runs),
+    /// `failed` and `dead_lettered` (0 or 1 each) and `peak_memory_bytes`, by `function`, or by `function` and `task` as well.
+    ///
+    /// [The format](https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html)
+    pub fn to_json_with_metrics(&self, metrics: Metrics, function: &str) -> String {
+        let mut dimensions = vec![vec!["function"]];
+        match metrics {
+            Metrics::Off => return self.to_json(),
+            Metrics::Function => {}
+            Metrics::Task if self.task.is_none() => {}
+            Metrics::Task => dimensions.push(vec!["function", "task"]),
+        }
+        let mut line = serde_json::to_value(self).expect("string keys");
+        line["function"] = function.into();
+        line["failed"] = u8::from(self.outcome == RunOutcome::Failure).into();
+        line["dead_lettered"] = u8::from(self.then == Then::DeadLetter).into();
+        let metric = |name: &str, unit: &str| json!({ "Name": name, "Unit": unit });
+        line["_aws"] = json!({
+            "Timestamp": self.timestamp.ms(),
+            "CloudWatchMetrics": [{
+                "Namespace": Self::NAMESPACE,
+                "Dimensions": dimensions,
+                "Metrics": [
+                    metric("run_ms", "Milliseconds"),
+                    metric("failed", "Count"),
+                    metric("dead_lettered", "Count"),
+                    metric("peak_memory_bytes", "Bytes"),
+                ],
+            }],
+        });
+        Value::to_string(&line)
+    }
+}
