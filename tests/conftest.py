@@ -308,13 +308,16 @@ def mini_stack_environment(folder, port):
     }
 
 
-@pytest.fixture(scope="session")
-def stand_in():
-    """The address of a MiniStack on loopback. It and the functions that it starts end with the tests."""
+@contextlib.contextmanager
+def mini_stack(functions_reach_it=False, **variables):
+    """The address of a MiniStack on loopback, with these variables. It and the functions that it starts end with the context.
+
+    `functions_reach_it`: the SDKs in functions go to it, whatever their environment says."""
     port, folder = free_port(), tempfile.mkdtemp(prefix="wasq-ministack-")
     url = f"http://127.0.0.1:{port}"
-    # Functions inherit it: the SDKs in them must reach no other AWS.
-    environment = mini_stack_environment(folder, port) | {"AWS_ENDPOINT_URL": url}
+    environment = mini_stack_environment(folder, port) | variables
+    if functions_reach_it:
+        environment["AWS_ENDPOINT_URL"] = url
     with open(Path(folder) / "ministack.log", "w") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", FAST_SCHEDULES], env=environment, stdout=log, stderr=log, start_new_session=True
@@ -336,3 +339,11 @@ def stand_in():
                 os.killpg(process.pid, end)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(3)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def stand_in():
+    """The address of a MiniStack that the tests share."""
+    with mini_stack(functions_reach_it=True) as url:
+        yield url

@@ -3,6 +3,7 @@
 import http.server
 import itertools
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ARCHITECTURE, BINARIES, GUESTS, ROOT, function_zip, wait_for
+from conftest import ARCHITECTURE, BINARIES, GUESTS, ROOT, Cloud, function_zip, mini_stack, wait_for
 
 TEMPLATE = ROOT / "deploy" / "template.yaml"
 
@@ -24,12 +25,12 @@ def test_the_template_is_what_cloudformation_takes():
 
 def test_the_template_alone_is_enough(cloud):
     """As deploy/README.md says it, without `wasq`."""
-    cloud.shell("aws s3 mb s3://wasq-own-code")
+    cloud.shell("aws s3 mb s3://own-code")
     for name in ("consumer", "worker", "publisher"):
-        cloud.client("s3").put_object(Bucket="wasq-own-code", Key=f"wasq-{name}.zip", Body=function_zip(name))
+        cloud.client("s3").put_object(Bucket="own-code", Key=f"wasq-{name}.zip", Body=function_zip(name))
     cloud.shell(
         f"aws cloudformation deploy --stack-name plain --template-file {TEMPLATE} --capabilities CAPABILITY_IAM"
-        f" --parameter-overrides CodeBucket=wasq-own-code Architecture={ARCHITECTURE}"
+        f" --parameter-overrides CodeBucket=own-code Architecture={ARCHITECTURE}"
     )
     described = cloud.shell("aws cloudformation describe-stacks --stack-name plain --query 'Stacks[0].Outputs'")
     outputs = {output["OutputKey"]: output["OutputValue"] for output in json.loads(described)}
@@ -96,8 +97,13 @@ def test_what_was_destroyed_is_taken_over_with_its_data(cloud, functions):
     wait_for(lambda: json.loads(cloud.shell("wasq tasks --stack kept --json"))["tasks"], "live task")
     cloud.shell("wasq destroy --stack kept", code=2)
     assert "--yes" in cloud.said
-    told = cloud.shell("wasq destroy --stack kept --yes")
-    assert "kept-dead-letters" in told and "kept-registry-000000000000-us-east-1" in told
+    code, told, asked = answer(cloud, "n", "wasq", "destroy", "--stack", "kept")
+    assert code == 2 and "Delete kept in us-east-1 (account 000000000000)? Queues and buckets stay. [y/N]" in asked
+    assert "nothing was deleted" in asked and json.loads(cloud.shell("wasq status --stack kept --json"))
+    code, told, asked = answer(cloud, "y", "wasq", "destroy", "--stack", "kept", "--data")
+    assert code == 2 and "with all tasks and messages? Type kept to do so" in asked, "a mere yes is not enough"
+    code, told, asked = answer(cloud, "y", "wasq", "destroy", "--stack", "kept")
+    assert code == 0 and "kept-dead-letters" in told and "kept-registry-000000000000-us-east-1" in told
     cloud.shell("wasq status --stack kept", code=2)
     assert "there is no stack kept in us-east-1: `wasq deploy` makes one" in cloud.said
     sent = cloud.shell(f"wasq enqueue hello --queue-url {outputs['QueueUrl']} --json")
@@ -130,6 +136,25 @@ def visits():
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
+
+
+def answer(cloud, typed, *command):
+    """Runs a command at a terminal, and types an answer. Returns its exit code, and what it printed to stdout and stderr."""
+    terminal, side = os.openpty()
+    process = subprocess.Popen(
+        command,
+        executable=BINARIES / "wasq",
+        env=cloud.environment,
+        stdin=side,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.write(terminal, f"{typed}\n".encode())
+    stdout, stderr = process.communicate(timeout=60)
+    os.close(terminal)
+    os.close(side)
+    return process.returncode, stdout, stderr
 
 
 def test_an_upgrade_under_load_loses_nothing(cloud, functions, visits, tmp_path):
@@ -282,3 +307,30 @@ class TestBadInput:
         outputs = cloud.deploy(functions, "cut")
         run_hello(cloud, outputs)
         cloud.shell("wasq destroy --stack cut --data --yes")
+
+
+def test_missing_permissions(functions, tmp_path):
+    """On a stand-in that asks IAM about each call. (Of the functions' calls it does not decide as AWS does: test_roles.py.)"""
+    with mini_stack(functions_reach_it=True, AUTH="true") as url:
+        cloud = Cloud(url, tmp_path)
+        iam = cloud.client("iam")
+        iam.create_user(UserName="dora")
+        key = iam.create_access_key(UserName="dora")["AccessKey"]
+        dora = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+        command = f"wasq deploy --stack dora --functions {functions} --arch {ARCHITECTURE}"
+        cloud.shell(command, code=2, **dora)
+        assert "look for the stack dora: AccessDenied" in cloud.said and "docs/operating.md lists" in cloud.said
+        everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+        for denied, said in [
+            (["s3:PutObject"], "upload wasq-consumer.zip"),
+            (["cloudformation:CreateStack"], "create the stack dora"),
+            ([], None),
+        ]:
+            deny = [{"Effect": "Deny", "Action": denied, "Resource": "*"}] if denied else []
+            policy = json.dumps({"Version": "2012-10-17", "Statement": [everything, *deny]})
+            iam.put_user_policy(UserName="dora", PolicyName="most", PolicyDocument=policy)
+            if said:
+                cloud.shell(command, code=2, **dora)
+                assert said in cloud.said and "AccessDenied" in cloud.said
+        outputs = cloud.deploy(functions, "dora", **dora)
+        assert "dora" in outputs["QueueUrl"]

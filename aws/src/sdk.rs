@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader};
-use aws_sdk_sqs::error::SdkError;
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
@@ -22,12 +22,15 @@ pub fn sdk_config() -> ConfigLoader {
     aws_config::defaults(BehaviorVersion::latest()).http_client(http).timeout_config(timeouts)
 }
 
-/// An SDK error with its causes; its own text alone is only "service error".
+/// An SDK error as the service says it, or with its causes; its own text alone is only "service error".
 pub fn explain<E, R>(error: SdkError<E, R>) -> anyhow::Error
 where
-    E: Error + Send + Sync + 'static,
+    E: Error + ProvideErrorMetadata + Send + Sync + 'static,
     R: std::fmt::Debug + Send + Sync + 'static,
 {
+    if let Some((code, message)) = error.code().zip(error.message()) {
+        return anyhow::anyhow!("{code}: {message}");
+    }
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

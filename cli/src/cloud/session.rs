@@ -73,9 +73,7 @@ where
         }
         _ => error.code().and_then(hint),
     };
-    // The service says it best in its own words.
-    let said = error.code().zip(error.message()).map(|(code, message)| anyhow!("{code}: {message}"));
-    let error = said.unwrap_or_else(|| wasq_aws::explain(error));
+    let error = wasq_aws::explain(error);
     match hint {
         Some(hint) => anyhow!("{error:#}. {hint}"),
         None => error,

@@ -1,0 +1,114 @@
+"""docs/operating.md, command by command, as somebody would who follows it."""
+
+import json
+import os
+import re
+import shutil
+import tarfile
+
+import pytest
+
+from conftest import ARCHITECTURE, BINARIES, GUESTS, ROOT, Cloud, wait_for
+
+GUIDE = ROOT / "docs" / "operating.md"
+VERSION = "0.1.0"
+# What ends only by ctrl-c, and what asks: the answers of somebody who means it.
+AS_TYPED = [
+    (r"^wasq logs --follow$", "timeout 5 wasq logs --follow || test $? = 124"),
+    (r"^(wasq destroy[^#]*?) *(#.*)?$", r"\1 --yes"),
+]
+
+
+def blocks():
+    """The commands of the guide, in blocks, as they stand there."""
+    return re.findall(r"^```sh\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def reader(stand_in, functions, tmp_path):
+    """Somebody with the release's archive, a task and nothing else."""
+    cloud = Cloud(stand_in, tmp_path)
+    release = tmp_path / f"wasq-{VERSION}-linux-x86_64"
+    release.mkdir()
+    shutil.copy(BINARIES / "wasq", release)
+    # The stand-in runs what it gets, whatever processor it was said to be for.
+    for architecture in ("arm64", "x86_64"):
+        shutil.copytree(functions / ARCHITECTURE, release / "functions" / architecture)
+    with tarfile.open(f"{release}.tar.gz", "w:gz", compresslevel=1) as archive:
+        archive.add(release, release.name)
+    shutil.rmtree(release)
+    shutil.copy(GUESTS / "hello.wasm", tmp_path)
+    (tmp_path / "hello.toml").write_text('timeout = "5s"\n')
+    paths = [str(tmp_path), *os.environ["PATH"].split(":")]
+    del cloud.environment["AWS_REGION"], cloud.environment["AWS_DEFAULT_REGION"]
+    cloud.environment |= {"PATH": ":".join(paths), "HOME": str(tmp_path), "DEPLOY": str(ROOT / "deploy")}
+    return cloud
+
+
+def test_the_guide_word_for_word(reader):
+    state = reader.folder / "state"
+    state.write_text("")
+    ran = ""
+    for block in blocks():
+        for pattern, typed in AS_TYPED:
+            block = re.sub(pattern, typed, block, flags=re.MULTILINE)
+        script = f"set -eu\nsource {state}\n{block}\nexport -p > {state}"
+        printed = reader.shell(script)
+        ran += block
+        check(reader, block, printed)
+    # Nothing of the page was passed over.
+    commands = re.findall(r"^(?:wasq|aws|tar|~/\S+) \S+", ran, re.MULTILINE)
+    assert len(commands) > 20, commands
+    left = reader.shell(f"source {state}; aws s3 ls; aws sqs list-queues")
+    assert "//wasq" not in left and " wasq-" not in left, left
+
+
+def check(reader, block, printed):
+    """What the page promises of a block."""
+    if "export AWS_DEFAULT_REGION" in block:
+        assert "wasq is deployed." in printed and "Try it:" in printed
+        # MiniStack's CloudFormation does not know the property by which the template allows it.
+        allow = "aws lambda put-function-recursion-config --function-name wasq-worker --recursive-loop Allow"
+        reader.shell(f"source {reader.folder}/state; {allow}")
+    elif "aws s3 cp hello.wasm" in block:
+        assert re.search(r"^hello +version [12] ", printed, re.MULTILINE) or "no task is live" in reader.said
+
+        def done():
+            shown = reader.shell(f"source {reader.folder}/state; wasq logs --json")
+            records = [json.loads(line) for line in shown.splitlines() if '"outcome"' in line]
+            return {record["id"] for record in records if record["then"] == "done"} >= {"order-7"} and len(records) >= 2
+
+        wait_for(done, "two runs", 90)
+    elif "wasq status" in block:
+        assert "0 waiting" in printed and re.search(r"hello order-7 #1  done", printed)
+        assert "greeting" in printed, "what the task said"
+    elif block.startswith("wasq doctor"):
+        assert printed == "wasq in eu-west-1: nothing found\n"
+    elif "copy-object" in block:
+        assert "CopyObjectResult" in printed
+    elif "wasq destroy" in block:
+        assert "Kept, with everything in them" in printed and printed.endswith("wasq is gone.\n")
+
+
+def test_the_deployers_policy_covers_what_cloudformation_calls():
+    """By the resource types' own schemas, which name the permissions that CloudFormation uses of whoever deploys."""
+    from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
+
+    # Of features that the template does not use.
+    elsewhere = re.compile(
+        "(ec2|elasticfilesystem|firehose|kms|s3files|s3tables):|s3:(REST|ListTagsForResource)|iam:.*PermissionsBoundary"
+        "|lambda:(GetLayerVersion|.*CodeSigningConfig|PassCapacityProvider)|logs:(CreateLogDelivery|.*ResourcePolic)"
+    )
+    template = (ROOT / "deploy" / "template.yaml").read_text()
+    policy = json.loads((ROOT / "deploy" / "deployer-policy.json").read_text())
+    allowed = []
+    for statement in policy["Statement"]:
+        actions = statement["Action"]
+        allowed += [actions] if isinstance(actions, str) else actions
+    allowed = [re.compile(action.replace("*", ".*")) for action in allowed]
+    for kind in set(re.findall(r"^    Type: (AWS::\S+)$", template, re.MULTILINE)):
+        handlers = PROVIDER_SCHEMA_MANAGER.get_resource_schema("us-east-1", kind).schema["handlers"]
+        for handler in ("create", "read", "update", "delete"):
+            for permission in handlers.get(handler, {}).get("permissions", []):
+                covered = any(action.fullmatch(permission) for action in allowed)
+                assert covered or elsewhere.match(permission), f"{kind}, {handler}: {permission}"
