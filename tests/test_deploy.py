@@ -248,7 +248,7 @@ class TestBadInput:
         cloud.shell("aws s3 mb s3://owned-tasks-000000000000-us-east-1", AWS_ACCESS_KEY_ID="111111111111")
         cloud.shell(f"wasq deploy --stack owned --functions {functions} --arch {ARCHITECTURE}", code=2)
         assert "owned-tasks-000000000000-us-east-1 is taken by another account" in cloud.said
-        assert "deploy under another name, by --stack" in cloud.said
+        assert "take another name, by --stack" in cloud.said
 
     def test_a_value_that_the_template_does_not_take(self, cloud, functions):
         options = f"--functions {functions} --arch {ARCHITECTURE}"
@@ -259,10 +259,12 @@ class TestBadInput:
 
     def test_a_stack_that_failed_is_finished_by_the_next_run(self, cloud, functions):
         """Its name is taken by a bucket of ours, which CloudFormation does not take over by itself."""
-        cloud.shell("aws s3 mb s3://failed-tasks-000000000000-us-east-1")
+        bucket = "failed-tasks-000000000000-us-east-1"
+        cloud.shell(f"aws s3 mb s3://{bucket}")
         cloud.shell(
             f"aws cloudformation create-stack --stack-name failed --template-body file://{TEMPLATE}"
-            " --capabilities CAPABILITY_IAM --parameters ParameterKey=CodeBucket,ParameterValue=nowhere"
+            " --capabilities CAPABILITY_IAM"
+            " --parameters ParameterKey=CodeBucket,ParameterValue=nowhere ParameterKey=Mode,ParameterValue=until-empty"
         )
 
         def status():
@@ -271,21 +273,48 @@ class TestBadInput:
 
         wait_for(lambda: not status().endswith("_IN_PROGRESS"), "end of the creation")
         assert status() == "ROLLBACK_COMPLETE"
-        outputs = cloud.deploy(functions, "failed")
+        outputs = cloud.deploy(functions, "failed", "--code-bucket failed-code")
         assert "is in ROLLBACK_COMPLETE; removing what is left of it" in cloud.said
-        assert "an earlier stack has kept failed-tasks-000000000000-us-east-1" in cloud.said
+        assert f"an earlier stack has kept {bucket}" in cloud.said
+        parameters = json.loads(cloud.shell("wasq status --stack failed --json"))["parameters"]
+        assert parameters["Mode"] == "until-empty", "as the run wanted it that failed"
         run_hello(cloud, outputs)
         cloud.shell("wasq destroy --stack failed --data --yes")
 
     def test_a_change_set_that_was_never_carried_out(self, cloud, functions):
-        cloud.shell(
-            f"aws cloudformation create-change-set --stack-name review --change-set-name mine --change-set-type CREATE"
-            f" --template-body file://{TEMPLATE} --capabilities CAPABILITY_IAM"
-            " --parameters ParameterKey=CodeBucket,ParameterValue=nowhere"
-        )
+        def change_set(name):
+            return (
+                f"aws cloudformation create-change-set --stack-name review --change-set-name {name}"
+                f" --change-set-type CREATE --template-body file://{TEMPLATE} --capabilities CAPABILITY_IAM"
+                " --parameters ParameterKey=CodeBucket,ParameterValue=nowhere"
+            )
+
+        cloud.shell(change_set("mine"))
+        cloud.shell(f"wasq deploy --stack review --functions {functions} --arch {ARCHITECTURE}", code=2)
+        assert "waits for somebody to carry out mine" in cloud.said
+        cloud.shell("aws cloudformation delete-stack --stack-name review")
+        cloud.shell(change_set("wasq-adopts"))
         cloud.deploy(functions, "review")
         assert "was never carried out; starting again" in cloud.said
         cloud.shell("wasq destroy --stack review --data --yes")
+
+    def test_what_is_not_ours_is_left_alone(self, cloud, functions):
+        orders = cloud.folder / "orders.yaml"
+        orders.write_text("Resources: {Orders: {Type: AWS::SQS::Queue, Properties: {QueueName: orders-in}}}")
+        cloud.shell(f"aws cloudformation create-stack --stack-name orders --template-body file://{orders}")
+        for command in (f"deploy --functions {functions} --arch {ARCHITECTURE}", "destroy --yes", "status", "doctor"):
+            cloud.shell(f"wasq {command} --stack orders", code=2)
+            assert "the stack orders in us-east-1 is not one of wasq's: name another by --stack" in cloud.said
+        cloud.shell("aws sqs create-queue --queue-name invoices")
+        for command in (f"deploy --functions {functions} --arch {ARCHITECTURE}", "destroy --data --yes"):
+            cloud.shell(f"wasq {command} --stack invoices", code=2)
+            assert "there is a queue invoices that wasq did not make: take another name, by --stack" in cloud.said
+        left = cloud.shell("aws sqs list-queues")
+        assert "/orders-in" in left and "/invoices" in left
+
+    def test_two_queues_at_once(self, cloud):
+        cloud.shell("wasq dlq ls --stack wasq", code=2, WASQ_QUEUE_URL="http://127.0.0.1:1/0/q")
+        assert "both a queue (--queue-url or WASQ_QUEUE_URL) and a deployment" in cloud.said
 
     def test_an_interrupted_deploy_is_finished_by_the_next_run(self, cloud, functions):
         command = [BINARIES / "wasq", "deploy", "--stack", "cut", "--functions", functions, "--arch", ARCHITECTURE]

@@ -107,16 +107,6 @@ def guarded(cloud):
     set_policy(cloud, "RegistryBucketName", GUARD["policy"])
 
 
-def schedule(state):
-    def plant(cloud):
-        api = cloud.client("scheduler")
-        now = api.get_schedule(Name=f"{STACK}-consumer")
-        keys = ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")
-        api.update_schedule(**{key: now[key] for key in keys}, State=state)
-
-    return plant
-
-
 def artifacts_of_another_version(cloud):
     """As the publisher of another version would leave the live record."""
     s3, bucket = cloud.client("s3"), cloud.outputs["RegistryBucketName"]
@@ -221,10 +211,15 @@ PLANTED = {
         ("exposes", "registry bucket patient-registry", "others than the publisher may write machine code"),
         guarded,
     ),
-    "disabled schedule": (
-        schedule("DISABLED"),
+    "paused": (
+        lambda cloud: cloud.shell(f"wasq pause --stack {STACK}"),
         ("stops", "schedule patient-consumer", "it is disabled"),
-        schedule("ENABLED"),
+    ),
+    "no concurrency": (
+        lambda cloud: cloud.client("lambda").put_function_concurrency(
+            FunctionName="patient-worker", ReservedConcurrentExecutions=0
+        ),
+        ("stops", "function patient-worker", "its reserved concurrency is 0"),
     ),
     "worker older than artifacts": (
         artifacts_of_another_version,
@@ -246,7 +241,7 @@ def test_what_is_planted_is_found_and_mended(patient, name):
         mend[0](patient)
     else:
         command = found[0]["mend"]
-        assert command.startswith("aws "), "it names a command"
+        assert command.startswith(("aws --region us-east-1 ", "wasq ")), "it names a command"
         patient.shell(command)
     assert examined(patient) == [], "what it says puts it right"
 
@@ -256,22 +251,30 @@ def test_its_answer_for_people_and_its_exit_code(patient):
         QueueUrl=patient.outputs["DeadLetterUrl"], Attributes={"MessageRetentionPeriod": "3600"}
     )
     told = patient.shell(f"wasq doctor --stack {STACK}", code=1)
-    assert told.startswith("loses      queue patient-dead-letters\n") and "mend: aws sqs set-queue-attributes" in told
+    assert told.startswith("loses      queue patient-dead-letters\n") and "mend: aws --region us-east-1 sqs set-queue-attributes" in told
     patient.client("sqs").set_queue_attributes(
         QueueUrl=patient.outputs["DeadLetterUrl"], Attributes={"MessageRetentionPeriod": "1209600"}
     )
     assert patient.shell(f"wasq doctor --stack {STACK}") == f"{STACK} in us-east-1: nothing found\n"
 
 
-def test_what_cannot_be_read_is_said(patient):
-    """Without the schedule, nobody can say whether the consumer is woken."""
+def test_what_is_gone_is_found(patient):
     api = patient.client("scheduler")
     now = api.get_schedule(Name=f"{STACK}-consumer")
     api.delete_schedule(Name=f"{STACK}-consumer")
-    told = patient.shell(f"wasq doctor --stack {STACK}", code=1)
-    assert f"not read   schedule {STACK}-consumer" in told
+    [finding] = examined(patient)
+    assert (finding["effect"], finding["resource"]) == ("stops", f"schedule {STACK}-consumer")
     keys = ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")
     api.create_schedule(**{key: now[key] for key in keys})
+
+
+def test_what_cannot_be_read_is_said_and_nothing_is_made_up_of_it(patient):
+    """A worker that does not start cannot say what it runs."""
+    environment("patient-worker", WASQ_CONCURRENCY="many")(patient)
+    told = patient.shell(f"wasq doctor --stack {STACK}", code=1)
+    assert told.startswith("not read   what patient-worker can run: it does not work") and told.count("\n") == 1
+    environment("patient-worker", WASQ_CONCURRENCY="10")(patient)
+    assert examined(patient) == []
 
 
 def test_an_event_source_mapping(patient, functions):
@@ -282,6 +285,10 @@ def test_an_event_source_mapping(patient, functions):
     api.update_event_source_mapping(UUID=mapping["UUID"], FunctionResponseTypes=[])
     [finding] = examined(patient)
     assert finding["effect"] == "loses" and "does not look at which messages failed" in finding["problem"]
+    patient.shell(finding["mend"])
+    patient.shell(f"wasq pause --stack {STACK}")
+    [finding] = examined(patient)
+    assert finding["effect"] == "stops" and "it is disabled" in finding["problem"]
     patient.shell(finding["mend"])
     set_queue("QueueUrl", VisibilityTimeout="30")(patient)
     [finding] = examined(patient)
@@ -295,3 +302,4 @@ def test_the_single_machine(dev):
     dev.sqs.set_queue_attributes(QueueUrl=dev.queue_url, Attributes={"MessageRetentionPeriod": "3600"})
     [finding] = dev.wasq("doctor", "--json", code=1)["findings"]
     assert finding["effect"] == "loses" and "keeps messages for 1h" in finding["problem"]
+    assert finding["mend"].startswith(f"aws --endpoint-url {dev.url} sqs set-queue-attributes")

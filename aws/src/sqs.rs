@@ -233,11 +233,6 @@ impl QueueEndpoint {
         Ok(Counts { visible: count(visible)?, in_flight: count(in_flight)? })
     }
 
-    /// Its address.
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
     /// Whether it is a FIFO queue.
     pub fn is_fifo(&self) -> bool {
         self.url.ends_with(".fifo")

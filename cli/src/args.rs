@@ -69,6 +69,10 @@ pub(crate) enum Command {
     ///
     /// Reads the live configuration. Exit code 0: nothing was found; 1: something was, or could not be read.
     Doctor(Doctor),
+    /// Take no more messages from a deployment's queue; they wait there
+    Pause(Pause),
+    /// Go on after `wasq pause`
+    Resume(Pause),
     /// Delete a deployment; queues and buckets stay unless told otherwise
     Destroy(Destroy),
 }
@@ -234,6 +238,12 @@ pub(crate) struct Status {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Pause {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
 }

@@ -28,21 +28,23 @@ pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
     let code = CodeBucket::open(&session, code_bucket, &identity.account).await?;
     code.upload(&functions).await?;
 
-    let mut current = stack.settle().await?;
-    if current.is_none() {
+    let mut is_there = stack.settle().await?.is_some();
+    if !is_there {
         let kept = stack.kept(&identity).await?;
         if !kept.is_empty() {
             let names: Vec<_> = kept.iter().map(|kept| kept.name.as_str()).collect();
             eprintln!("  an earlier stack has kept {}; taking over what is in there", names.join(", "));
             stack.adopt(&kept).await?;
-            current = Some(stack.find().await?);
+            is_there = true;
         }
     }
-    let mut parameters: BTreeMap<&'static str, String> = options.parameters();
-    parameters.insert("Architecture", architecture);
-    parameters.insert("CodeBucket", code.name.clone());
-    parameters.insert("CodePrefix", functions.prefix.clone());
-    let changed = stack.apply(current.as_ref(), &parameters).await?;
+    // Also of a stack that had to be removed first.
+    let mut parameters: BTreeMap<String, String> = before.map(|before| before.parameters).unwrap_or_default();
+    parameters.extend(options.parameters().into_iter().map(|(name, value)| (name.to_owned(), value)));
+    parameters.insert("Architecture".to_owned(), architecture);
+    parameters.insert("CodeBucket".to_owned(), code.name.clone());
+    parameters.insert("CodePrefix".to_owned(), functions.prefix.clone());
+    let changed = stack.apply(is_there, &parameters).await?;
     if !changed {
         eprintln!("  nothing to change");
     }
@@ -70,7 +72,7 @@ pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
          aws s3 cp hello.wasm s3://{tasks}/ --region {region}\n  \
          aws sqs send-message --region {region} --queue-url {queue} --message-body '{{\"task\": \"hello\", \"params\": {{}}}}'\n  \
          wasq logs --stack {name} --region {region} --follow\n\
-         Then: wasq status, wasq doctor, wasq tasks, wasq dlq ls, all with --stack {name}\n",
+         Then: wasq status, wasq doctor, wasq tasks, wasq dlq ls, all with --stack {name} --region {region}\n",
         deployment.output("DeadLetterUrl")?
     ));
     Ok(Ended::Well)

@@ -47,13 +47,18 @@ pub(crate) async fn destroy(args: Destroy, json: bool) -> Result<Ended> {
         let (kept, deleted) = if data { (vec![], names) } else { (names, vec![]) };
         output::value(&json!({ "stack": stack.name, "kept": kept, "deleted": deleted }));
     } else if data || kept.is_empty() {
-        output::text(&format!("{} is gone.\n", stack.name));
+        output::text(&format!(
+            "{} is gone. SQS gives the names of its queues away again after a minute.\n",
+            stack.name
+        ));
     } else {
         let mut text = format!("{} is gone. Kept, with everything in them:\n", stack.name);
         for kept in &kept {
             text.push_str(&format!("  {:<6} {}\n", kind(kept), kept.name));
         }
-        text.push_str("`wasq deploy` takes them over again; `wasq destroy --data` deletes them.\n");
+        text.push_str(
+            "`wasq deploy` takes them over again; `wasq destroy --data` deletes them. Messages expire 14 days after they were sent.\n",
+        );
         output::text(&text);
     }
     Ok(Ended::Well)
@@ -68,7 +73,8 @@ async fn ask(stack: &Stack, identity: &Identity, kept: &[Kept], data: bool, yes:
     let sqs = aws_sdk_sqs::Client::new(&stack.session.sdk);
     let mut waiting = Vec::new();
     for kept in kept.iter().filter(|kept| kind(kept) == "queue") {
-        let counts = QueueEndpoint::new(sqs.clone(), &kept.identifier).counts().await?;
+        // It may be gone by now, by an earlier run of this command.
+        let Ok(counts) = QueueEndpoint::new(sqs.clone(), &kept.identifier).counts().await else { continue };
         let count = counts.visible + counts.in_flight;
         if count > 0 {
             waiting.push(format!("about {count} messages are in {}", kept.name));
@@ -85,6 +91,10 @@ async fn ask(stack: &Stack, identity: &Identity, kept: &[Kept], data: bool, yes:
         bail!("nobody to ask: add --yes if you mean it");
     }
     let where_it_is = format!("{} in {} (account {})", stack.name, stack.session.region, identity.account);
+    if data {
+        let names: Vec<_> = kept.iter().map(|kept| format!("{} {}", kind(kept), kept.name)).collect();
+        eprintln!("wasq: with it are deleted: {}", names.join(", "));
+    }
     let (question, wanted) = if data {
         (
             format!("Delete {where_it_is} with all tasks and messages? Type {} to do so: ", stack.name),
@@ -97,7 +107,9 @@ async fn ask(stack: &Stack, identity: &Identity, kept: &[Kept], data: bool, yes:
     std::io::stderr().flush()?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
-    if answer.trim() != wanted {
+    let answer = answer.trim();
+    let answer = if !data && answer.eq_ignore_ascii_case("yes") { "y" } else { answer };
+    if !answer.eq_ignore_ascii_case(wanted) {
         bail!("nothing was deleted");
     }
     Ok(())
@@ -108,13 +120,18 @@ async fn delete(session: &Session, kept: &Kept) -> Result<()> {
         return delete_bucket(session, &kept.identifier).await;
     }
     let sqs = aws_sdk_sqs::Client::new(&session.sdk);
-    sqs.delete_queue().queue_url(&kept.identifier).send().await.map_err(explain)?;
-    Ok(())
+    match sqs.delete_queue().queue_url(&kept.identifier).send().await {
+        Err(e) if !e.as_service_error().is_some_and(|e| e.is_queue_does_not_exist()) => Err(explain(e)),
+        _ => Ok(()),
+    }
 }
 
 /// Deletes a bucket with every version of everything in it.
 async fn delete_bucket(session: &Session, name: &str) -> Result<()> {
     let s3 = aws_sdk_s3::Client::new(&session.sdk);
+    // It may say who may delete in it.
+    let deleted = s3.delete_bucket_policy().bucket(name).send().await;
+    deleted.map_err(explain).with_context(|| format!("delete the policy of the bucket {name}"))?;
     loop {
         // Always the first page: what is deleted is not on it any more.
         let page = s3.list_object_versions().bucket(name).send().await;

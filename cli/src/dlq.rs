@@ -94,11 +94,8 @@ impl Desk {
                 (tasks, QueueEndpoint::new(client, letters.url))
             }
             None => {
-                let address = queue.clone().address().await?;
-                let tasks = QueueEndpoint::new(address.client().await, &address.url);
-                let letters = tasks.dead_letter_queue().await;
-                let what = || format!("find the dead-letter queue of {}{}", address.url, address.hint());
-                (Some(tasks), letters.with_context(what)?)
+                let (tasks, letters) = queue.clone().address().await?.queues().await?;
+                (Some(tasks), letters)
             }
         };
         Ok(Self { tasks, letters, held: HashMap::new(), since: Instant::now(), opened: SystemClock.now() })

@@ -13,6 +13,7 @@ mod doctor;
 mod enqueue;
 mod logs;
 mod output;
+mod pause;
 mod registry;
 mod run;
 mod status;
@@ -25,6 +26,16 @@ use clap::Parser;
 
 use crate::args::{Args, Command};
 use crate::output::Ended;
+
+/// Ctrl-c ends what is waited for; what AWS was asked for goes on.
+async fn until_interrupted(work: impl Future<Output = anyhow::Result<Ended>>) -> anyhow::Result<Ended> {
+    tokio::select! {
+        ended = work => ended,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!(
+            "interrupted; AWS goes on with what it was asked for, and the same command goes on from there"
+        )),
+    }
+}
 
 /// Runs the command that the process was started with.
 pub async fn main() -> ExitCode {
@@ -41,9 +52,11 @@ pub async fn main() -> ExitCode {
         Command::Dlq(dlq) => dlq::dlq(dlq, json).await,
         Command::Status(status) => status::status(status, json).await,
         Command::Logs(logs) => logs::logs(logs, json).await,
-        Command::Deploy(deploy) => deploy::deploy(deploy, json).await,
+        Command::Deploy(deploy) => until_interrupted(deploy::deploy(deploy, json)).await,
         Command::Doctor(doctor) => doctor::doctor(doctor, json).await,
-        Command::Destroy(destroy) => destroy::destroy(destroy, json).await,
+        Command::Destroy(destroy) => until_interrupted(destroy::destroy(destroy, json)).await,
+        Command::Pause(pause) => pause::pause(pause, true, json).await,
+        Command::Resume(resume) => pause::pause(resume, false, json).await,
     };
     match ended {
         Ok(Ended::Well) => ExitCode::SUCCESS,

@@ -114,8 +114,9 @@ async fn here(data: &Path, printer: &Printer, follow: bool) -> Result<()> {
             let from = read.entry(path.clone()).or_default();
             let more = more(&path, *from).with_context(|| format!("read {}", path.display()))?;
             // A line that is being written is read when it is whole.
-            let whole = more.rfind('\n').map_or(0, |end| end + 1);
-            more[..whole].lines().for_each(|line| printer.line(line));
+            let whole = more.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            let lines = more[..whole].split(|byte| *byte == b'\n');
+            lines.for_each(|line| printer.line(&String::from_utf8_lossy(line)));
             *from += whole as u64;
         }
         if !follow {
@@ -125,18 +126,12 @@ async fn here(data: &Path, printer: &Printer, follow: bool) -> Result<()> {
     }
 }
 
-fn more(path: &Path, from: u64) -> std::io::Result<String> {
+fn more(path: &Path, from: u64) -> std::io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(from))?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
-    // As much as is whole: a character may be half-written.
-    let valid = match std::str::from_utf8(&bytes) {
-        Ok(_) => bytes.len(),
-        Err(e) => e.valid_up_to(),
-    };
-    bytes.truncate(valid);
-    Ok(String::from_utf8(bytes).expect("it was found to be valid"))
+    Ok(bytes)
 }
 
 /// The functions' logs in CloudWatch.
@@ -154,7 +149,12 @@ async fn on_aws(deployment: &Deployment, printer: &Printer, follow: bool) -> Res
         let started = SystemClock.now();
         let mut events = Vec::new();
         for group in &groups {
-            events.extend(events_of(&client, group, from, printer).await?);
+            match events_of(&client, group, from, printer).await {
+                Ok(more) => events.extend(more),
+                // It is looked for again.
+                Err(e) if follow && !seen.is_empty() => eprintln!("wasq: {e:#}"),
+                Err(e) => return Err(e),
+            }
         }
         // Of three functions, in the order of what happened.
         events.sort_by_key(|(time, _, _)| *time);

@@ -47,8 +47,12 @@ async fn read_all<T: DeserializeOwned>(client: &Client, bucket: &str, prefix: &s
         let page = page.map_err(explain).with_context(|| format!("list s3://{bucket}/{prefix}"))?;
         for key in page.contents.unwrap_or_default().into_iter().filter_map(|object| object.key) {
             let what = || format!("read s3://{bucket}/{key}");
-            let object = client.get_object().bucket(bucket).key(&key).send().await;
-            let object = object.map_err(explain).with_context(what)?;
+            let object = match client.get_object().bucket(bucket).key(&key).send().await {
+                Ok(object) => object,
+                // The publisher has removed it since.
+                Err(e) if e.as_service_error().is_some_and(|e| e.is_no_such_key()) => continue,
+                Err(e) => return Err(explain(e)).with_context(what),
+            };
             let bytes = object.body.collect().await.with_context(what)?.into_bytes();
             records.push(serde_json::from_slice(&bytes).with_context(what)?);
         }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use wasq_aws::{Counts, QueueEndpoint};
+use wasq_aws::Counts;
 
 use crate::args::Status;
 use crate::output::{self, Ended};
@@ -12,10 +12,10 @@ use crate::target::Target;
 pub(crate) async fn status(args: Status, json: bool) -> Result<Ended> {
     let target = args.target.target().await?;
     let address = target.queue()?;
-    let queue = QueueEndpoint::new(address.client().await, &address.url);
+    let (queue, letters) = address.queues().await?;
     let what = || format!("ask {}{}", address.url, address.hint());
     let counts = queue.counts().await.with_context(what)?;
-    let letters = queue.dead_letter_queue().await.with_context(what)?.counts().await?;
+    let letters = letters.counts().await.with_context(what)?;
     let tasks = registry::tasks(&target).await?;
     let live = tasks.iter().filter(|task| task.live.is_some()).count();
     let refused: Vec<_> = tasks.iter().filter_map(|task| task.rejected.as_ref()).collect();

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::{Credentials, Region};
-use wasq_local::{QUEUE, last_address, queue_url};
+use wasq_aws::QueueEndpoint;
+use wasq_local::{DEAD_LETTERS, QUEUE, last_address, queue_url};
 
 use crate::cloud::{Deployment, Session, Stack};
 
@@ -44,6 +45,8 @@ pub(crate) enum Target {
 /// A queue, and how to reach it.
 pub(crate) struct QueueAddress {
     pub(crate) url: String,
+    /// Its dead-letter queue, where that is known without asking.
+    pub(crate) dead_letters: Option<String>,
     /// The endpoint, if it is that of `wasq dev`.
     pub(crate) local: Option<String>,
     session: Option<Session>,
@@ -73,10 +76,13 @@ impl Target {
                         data.display()
                     )
                 })?;
-                Ok(QueueAddress::of(queue_url(address, QUEUE)))
+                let mut queue = QueueAddress::of(queue_url(address, QUEUE));
+                queue.dead_letters = Some(queue_url(address, DEAD_LETTERS));
+                Ok(queue)
             }
             Self::Aws(deployment) => Ok(QueueAddress {
                 url: deployment.output("QueueUrl")?.to_owned(),
+                dead_letters: Some(deployment.output("DeadLetterUrl")?.to_owned()),
                 local: None,
                 session: Some(deployment.session.clone()),
             }),
@@ -87,7 +93,13 @@ impl Target {
 impl QueueArgs {
     pub(crate) async fn address(self) -> Result<QueueAddress> {
         match self.queue_url {
-            Some(url) => Ok(QueueAddress::of(url)),
+            Some(url) => {
+                ensure!(
+                    self.target.stack.is_none(),
+                    "both a queue (--queue-url or WASQ_QUEUE_URL) and a deployment (--stack or WASQ_STACK) are named: which is meant?"
+                );
+                Ok(QueueAddress::of(url))
+            }
             None => self.target.target().await?.queue(),
         }
     }
@@ -95,7 +107,21 @@ impl QueueArgs {
 
 impl QueueAddress {
     pub(crate) fn of(url: String) -> Self {
-        Self { local: local_endpoint(&url), url, session: None }
+        Self { local: local_endpoint(&url), url, dead_letters: None, session: None }
+    }
+
+    /// The queue and its dead-letter queue: the one that is known, or that its redrive policy names.
+    pub(crate) async fn queues(&self) -> Result<(QueueEndpoint, QueueEndpoint)> {
+        let client = self.client().await;
+        let queue = QueueEndpoint::new(client.clone(), &self.url);
+        let letters = match &self.dead_letters {
+            Some(url) => QueueEndpoint::new(client, url),
+            None => {
+                let what = || format!("find the dead-letter queue of {}{}", self.url, self.hint());
+                queue.dead_letter_queue().await.with_context(what)?
+            }
+        };
+        Ok((queue, letters))
     }
 
     /// An SQS client. The local endpoint wants no credentials, but the SDK wants to sign.

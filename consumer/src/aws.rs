@@ -8,7 +8,9 @@ use aws_sdk_lambda::error::SdkError;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use wasq_aws::{QueueEndpoint, explain};
-use wasq_protocol::{Clock, DeadLetter, Delivery, SystemClock, Timestamp, VarError, Vars, WorkerEvent};
+use wasq_protocol::{
+    Clock, DeadLetter, Delivery, LEASE_BY_DEFAULT, SystemClock, Timestamp, VarError, Vars, WorkerEvent,
+};
 
 use crate::drain::{DrainSettings, Mode, Summary, drain};
 use crate::ports::{InFlight, InvokeError, Invoker, Source};
@@ -42,7 +44,7 @@ impl Config {
             queue_url: vars.required("WASQ_QUEUE_URL", "the address of the queue")?,
             dead_letter_url: vars.required("WASQ_DEAD_LETTER_URL", "the address of the dead-letter queue")?,
             worker_function: vars.required("WASQ_WORKER_FUNCTION", "the worker's function name")?,
-            lease: vars.duration_or("WASQ_LEASE", Duration::from_secs(120))?,
+            lease: vars.duration_or("WASQ_LEASE", LEASE_BY_DEFAULT)?,
             mode: vars.parse_or("WASQ_MODE", Mode::Window)?,
             receivers: vars.parse_or("WASQ_RECEIVERS", 8)?,
             held_bytes_max: vars.parse_or::<u64>("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 128)? * (1 << 20) / 4,

@@ -30,4 +30,4 @@ pub use settings::{AllowedHost, Backoff, Caps, Settings, SettingsError};
 pub use time::{Clock, SystemClock, Timestamp};
 pub use trace::traceparent_of;
 pub use units::{ByteCount, UnitError, format_duration, parse_duration};
-pub use vars::{VarError, Vars};
+pub use vars::{LEASE_BY_DEFAULT, RETENTION_BY_DEFAULT, VarError, Vars};

@@ -44,7 +44,7 @@ pub struct RunRecord {
     pub acknowledge_ms: f64,
     /// The most memory that the run had, over all memories and tables.
     pub peak_memory_bytes: u64,
-    /// The module that ran.
+    /// The module that ran; none if there was no run.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub digest: Option<Digest>,
     /// Lambda's id of the invoke.
@@ -122,13 +122,22 @@ impl RunRecord {
         serde_json::to_string(self).expect("string keys")
     }
 
-    /// The line with metrics in CloudWatch's embedded format: `run_ms` (of which the sample count is the number of runs),
-    /// `failed` and `dead_lettered` (0 or 1 each) and `peak_memory_bytes`, by `function`, or by `function` and `task` as well.
+    /// The line with metrics in CloudWatch's embedded format, by `function`, or by `function` and `task` as well: `run_ms` (of
+    /// which the sample count is the number of runs) and `peak_memory_bytes` where there was a run, `failed` and
+    /// `dead_lettered` (0 or 1 each) where it counts: not of what is given back.
     ///
     /// [The format](https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html)
     pub fn to_json_with_metrics(&self, metrics: Metrics, function: &str) -> String {
+        let mut listed = Vec::new();
+        if self.digest.is_some() {
+            listed.extend([("run_ms", "Milliseconds"), ("peak_memory_bytes", "Bytes")]);
+        }
+        if self.then != Then::GiveBack {
+            listed.extend([("failed", "Count"), ("dead_lettered", "Count")]);
+        }
         let mut dimensions = vec![vec!["function"]];
         match metrics {
+            _ if listed.is_empty() => return self.to_json(),
             Metrics::Off => return self.to_json(),
             Metrics::Function => {}
             Metrics::Task if self.task.is_none() => {}
@@ -138,18 +147,14 @@ impl RunRecord {
         line["function"] = function.into();
         line["failed"] = u8::from(self.outcome == RunOutcome::Failure).into();
         line["dead_lettered"] = u8::from(self.then == Then::DeadLetter).into();
-        let metric = |name: &str, unit: &str| json!({ "Name": name, "Unit": unit });
+        let listed: Vec<_> =
+            listed.into_iter().map(|(name, unit)| json!({ "Name": name, "Unit": unit })).collect();
         line["_aws"] = json!({
             "Timestamp": self.timestamp.ms(),
             "CloudWatchMetrics": [{
                 "Namespace": Self::NAMESPACE,
                 "Dimensions": dimensions,
-                "Metrics": [
-                    metric("run_ms", "Milliseconds"),
-                    metric("failed", "Count"),
-                    metric("dead_lettered", "Count"),
-                    metric("peak_memory_bytes", "Bytes"),
-                ],
+                "Metrics": listed,
             }],
         });
         Value::to_string(&line)

@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use crate::units::parse_duration;
 
+/// What `WASQ_LEASE` is where it is not set.
+pub const LEASE_BY_DEFAULT: Duration = Duration::from_secs(120);
+/// What `WASQ_RETENTION` is where it is not set: SQS's own default.
+pub const RETENTION_BY_DEFAULT: Duration = Duration::from_secs(4 * 24 * 3600);
+
 /// Reads configuration variables from any source that maps names to values.
 ///
 /// ```

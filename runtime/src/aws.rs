@@ -13,8 +13,8 @@ use serde_json::value::RawValue;
 use wasq_aws::{Outbound, QueueEndpoint, explain};
 use wasq_engine::Child;
 use wasq_protocol::{
-    Artifact, Caps, DeadLetter, Delivery, Digest, Fingerprint, Invoke, LiveRecord, Metrics, PublishRequest,
-    SystemClock, TaskName, VarError, Vars,
+    Artifact, Caps, DeadLetter, Delivery, Digest, Fingerprint, Invoke, LEASE_BY_DEFAULT, LiveRecord, Metrics,
+    PublishRequest, RETENTION_BY_DEFAULT, SystemClock, TaskName, VarError, Vars,
 };
 
 use crate::ports::{ArtifactError, Finished, Observer, Parts, Ports, Queue, Registry, Visibility};
@@ -60,8 +60,8 @@ impl Config {
                 concurrency: vars.parse_or("WASQ_CONCURRENCY", 10)?,
                 modules_max: vars.parse_or("WASQ_MODULES_MAX", 64)?,
                 live_ttl: vars.duration_or("WASQ_LIVE_TTL", Duration::from_secs(1))?,
-                lease: vars.duration_or("WASQ_LEASE", Duration::from_secs(120))?,
-                retention: vars.duration_or("WASQ_RETENTION", Duration::from_secs(4 * 24 * 3600))?,
+                lease: vars.duration_or("WASQ_LEASE", LEASE_BY_DEFAULT)?,
+                retention: vars.duration_or("WASQ_RETENTION", RETENTION_BY_DEFAULT)?,
                 caps: Caps {
                     timeout: vars.duration_or("WASQ_MAX_TIMEOUT", caps.timeout)?,
                     memory: vars.parse_or("WASQ_MAX_MEMORY", caps.memory)?,

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use wasq_protocol::{Clock, Delivery, Invoke, Outcome, RecordLevel, RunOutcome, RunRecord, Then};
+use wasq_protocol::{
+    Clock, Delivery, FailureKind, Invoke, Outcome, RecordLevel, RunOutcome, RunRecord, Then,
+};
 
 use crate::attempt::{Attempt, Spent};
 use crate::ports::{Finished, Observer, Ports};
@@ -36,7 +38,10 @@ pub(crate) fn finished<P: Ports>(
                 Some(follows) if delivery.is_some() => format!("{}; {follows}", failure.message),
                 _ => failure.message.clone(),
             };
-            (RecordLevel::Warn, RunOutcome::Failure, message, Some(failure.kind))
+            // What merely waits for its time, or for the worker's end, is nothing to worry about.
+            let expected = failure.kind == FailureKind::Interrupted;
+            let level = if expected { RecordLevel::Info } else { RecordLevel::Warn };
+            (level, RunOutcome::Failure, message, Some(failure.kind))
         }
     };
     let record = RunRecord {

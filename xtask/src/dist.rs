@@ -121,7 +121,11 @@ fn release(wasq: &Path, architecture: &str, functions: &[(&str, &str)]) -> Resul
         }
     }
     std::fs::copy(wasq, folder.join("wasq")).with_context(|| format!("copy {}", wasq.display()))?;
-    std::fs::copy(root().join("LICENSE"), folder.join("LICENSE"))?;
+    for beside in ["LICENSE", "docs/operating.md", "deploy/deployer-policy.json"] {
+        let beside = root().join(beside);
+        let name = beside.file_name().context("a file has a name")?;
+        std::fs::copy(&beside, folder.join(name)).with_context(|| format!("copy {}", beside.display()))?;
+    }
     let tar = Command::new("tar")
         .args(["--create", "--sort=name", "--format=gnu", "--mtime=@0"])
         .args(["--owner=0", "--group=0", "--numeric-owner", "--mode=u=rwX,go=rX"])

@@ -1,9 +1,11 @@
 //! The functions' code: three zips beside `wasq`, and the bucket that CloudFormation takes them from.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
@@ -16,6 +18,8 @@ use crate::cloud::{Session, explain};
 /// Lambda's names of the architectures that there are functions for.
 pub(crate) const ARCHITECTURES: [&str; 2] = ["arm64", "x86_64"];
 const NAMES: [&str; 3] = ["wasq-consumer.zip", "wasq-worker.zip", "wasq-publisher.zip"];
+/// Long enough for 20 MB over a slow line.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(900);
 /// The folder beside `wasq` in a release.
 const FOLDER: &str = "functions";
 
@@ -100,8 +104,12 @@ impl CodeBucket {
                 continue;
             }
             eprintln!("  upload {name} ({:.1} MB) to {}", zip.len() as f64 / 1e6, self.name);
-            let put = self.client.put_object().bucket(&self.name).key(&key);
-            let put = put.body(ByteStream::from(zip.clone())).send().await;
+            let put =
+                self.client.put_object().bucket(&self.name).key(&key).body(ByteStream::from(zip.clone()));
+            // The time of an answer counts from the first byte that is sent, and lines may be slow.
+            let patient = TimeoutConfig::builder().read_timeout(UPLOAD_TIMEOUT).build();
+            let patient = aws_sdk_s3::config::Builder::new().timeout_config(patient);
+            let put = put.customize().config_override(patient).send().await;
             put.map_err(explain).with_context(|| format!("upload {name} to the bucket {}", self.name))?;
         }
         Ok(())

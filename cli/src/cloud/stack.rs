@@ -19,9 +19,14 @@ const TEMPLATE: &str = include_str!("../../../deploy/template.yaml");
 /// CloudFormation takes no more without a detour by S3.
 const _: () = assert!(TEMPLATE.len() <= 51_200);
 /// How often is looked how far CloudFormation is.
-const POLL: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(1500);
+/// What its description begins with tells a stack of wasq's from any other, and so does this tag a queue.
+const DESCRIPTION: &str = "wasq:";
+const TAG: &str = "wasq";
 /// Names a change set that takes over what an earlier stack has kept.
 const ADOPTION: &str = "wasq-adopts";
+/// The description of the stack between the two.
+const ADOPTING: &str = "wasq: taking over what an earlier stack has kept.";
 
 /// A stack by its name, there or not.
 #[derive(Clone)]
@@ -84,7 +89,26 @@ impl Stack {
                 return Err(explain(e)).with_context(|| format!("look for the stack {}", self.name));
             }
         };
-        Ok(stack.map(|stack| self.deployment(stack)).filter(|stack| stack.status != "DELETE_COMPLETE"))
+        let Some(stack) = stack else {
+            return Ok(None);
+        };
+        let description = match stack.description().filter(|description| !description.is_empty()) {
+            Some(description) => Some(description.to_owned()),
+            None => {
+                let asked = self.client.get_template_summary().stack_name(&self.name).send().await;
+                asked.ok().and_then(|summary| summary.description)
+            }
+        };
+        let ours = description.is_some_and(|description| description.starts_with(DESCRIPTION));
+        let deployment = self.deployment(stack);
+        // A stack that was never carried out has no description; `settle` looks at whose it is.
+        ensure!(
+            ours || deployment.status == "REVIEW_IN_PROGRESS",
+            "the stack {} in {} is not one of wasq's: name another by --stack",
+            self.name,
+            self.session.region
+        );
+        Ok(Some(deployment).filter(|deployment| deployment.status != "DELETE_COMPLETE"))
     }
 
     fn deployment(&self, stack: Described) -> Deployment {
@@ -119,6 +143,7 @@ impl Stack {
             };
             match now.status.as_str() {
                 "REVIEW_IN_PROGRESS" => {
+                    self.only_our_change_sets().await?;
                     eprintln!(
                         "  a change set of the stack {} was never carried out; starting again",
                         self.name
@@ -129,11 +154,13 @@ impl Stack {
                     eprintln!("  the stack {} is in {status}; waiting for its end", self.name);
                     self.follow().await?.end(self).await?;
                 }
-                "CREATE_FAILED"
-                | "ROLLBACK_COMPLETE"
-                | "ROLLBACK_FAILED"
-                | "DELETE_FAILED"
-                | "IMPORT_ROLLBACK_FAILED" => {
+                "IMPORT_ROLLBACK_COMPLETE" | "IMPORT_ROLLBACK_FAILED"
+                    if now.resources().await?.is_empty() =>
+                {
+                    eprintln!("  nothing was taken over into the stack {}; starting again", self.name);
+                    self.delete().await?;
+                }
+                "CREATE_FAILED" | "ROLLBACK_COMPLETE" | "ROLLBACK_FAILED" | "DELETE_FAILED" => {
                     eprintln!("  the stack {} is in {}; removing what is left of it", self.name, now.status);
                     self.delete().await?;
                 }
@@ -147,6 +174,7 @@ impl Stack {
                     asked.map_err(explain).context("continue the roll-back")?;
                     follow.end(self).await?;
                 }
+                "IMPORT_ROLLBACK_FAILED" => break,
                 _ => return Ok(Some(now)),
             }
         }
@@ -157,18 +185,34 @@ impl Stack {
         )
     }
 
-    /// Creates the stack, or updates it. Returns whether there was anything to do. Parameters that are not given keep
-    /// what they had, or get the template's default.
-    pub(crate) async fn apply(
-        &self,
-        current: Option<&Deployment>,
-        given: &BTreeMap<&'static str, String>,
-    ) -> Result<bool> {
-        let mut parameters: Vec<_> = given
+    /// What else than ours is to become of a stack that was never carried out is not for us to drop.
+    async fn only_our_change_sets(&self) -> Result<()> {
+        let listed = self.client.list_change_sets().stack_name(&self.name).send().await;
+        let listed = listed.map_err(explain).context("list change sets")?.summaries.unwrap_or_default();
+        let others: Vec<_> = listed
             .iter()
-            .map(|(key, value)| Parameter::builder().parameter_key(*key).parameter_value(value).build())
+            .filter_map(|summary| summary.change_set_name())
+            .filter(|name| *name != ADOPTION)
             .collect();
-        let Some(current) = current else {
+        ensure!(
+            others.is_empty(),
+            "the stack {} waits for somebody to carry out {}, which is not of wasq's making: carry it out or delete it, or name another stack by --stack",
+            self.name,
+            others.join(", ")
+        );
+        Ok(())
+    }
+
+    /// Creates the stack, or updates it. Returns whether there was anything to do. Parameters that are not given get the
+    /// template's default.
+    pub(crate) async fn apply(&self, is_there: bool, parameters: &BTreeMap<String, String>) -> Result<bool> {
+        let parameters: Vec<_> = parameters
+            .iter()
+            // Of an older template's there may be some that are gone.
+            .filter(|(key, _)| TEMPLATE.contains(&format!("\n  {key}:\n    Type: ")))
+            .map(|(key, value)| Parameter::builder().parameter_key(key).parameter_value(value).build())
+            .collect();
+        if !is_there {
             let follow = Follow { seen: HashSet::new(), started: Instant::now() };
             let asked = self
                 .client
@@ -182,11 +226,7 @@ impl Stack {
             asked.map_err(explain).with_context(|| format!("create the stack {}", self.name))?;
             follow.well(self, &["CREATE_COMPLETE"]).await?;
             return Ok(true);
-        };
-        let kept = current.parameters.keys().filter(|key| !given.contains_key(key.as_str()));
-        let kept = kept.filter(|key| TEMPLATE.contains(&format!("\n  {key}:\n    Type:")));
-        parameters
-            .extend(kept.map(|key| Parameter::builder().parameter_key(key).use_previous_value(true).build()));
+        }
         let follow = self.follow().await?;
         let asked = self
             .client
@@ -210,20 +250,31 @@ impl Stack {
         Ok(true)
     }
 
-    /// Queues and buckets of this stack's names that are there.
+    /// Queues and buckets of this stack's names that are there, and were made by wasq.
     pub(crate) async fn kept(&self, identity: &Identity) -> Result<Vec<Kept>> {
         let mut kept = Vec::new();
         let sqs = aws_sdk_sqs::Client::new(&self.session.sdk);
         for (logical_id, suffix) in [("DeadLetterQueue", "-dead-letters"), ("Queue", "")] {
             let name = format!("{}{suffix}", self.name);
             match sqs.get_queue_url().queue_name(&name).send().await {
-                Ok(answer) => kept.push(Kept {
-                    logical_id,
-                    kind: "AWS::SQS::Queue",
-                    property: "QueueUrl",
-                    identifier: answer.queue_url.context("the answer has no address")?,
-                    name,
-                }),
+                Ok(answer) => {
+                    let url = answer.queue_url.context("the answer has no address")?;
+                    let tags = sqs.list_queue_tags().queue_url(&url).send().await.map_err(explain);
+                    let tags = tags.with_context(|| format!("read the tags of the queue {name}"))?;
+                    let tagged = tags.tags().and_then(|tags| tags.get(TAG));
+                    ensure!(
+                        tagged == Some(&self.name),
+                        "there is a queue {name} that wasq did not make: take another name, by --stack; if it is to be taken over, give it the tag {TAG} = {}",
+                        self.name
+                    );
+                    kept.push(Kept {
+                        logical_id,
+                        kind: "AWS::SQS::Queue",
+                        property: "QueueUrl",
+                        identifier: url,
+                        name,
+                    });
+                }
                 Err(e) if e.as_service_error().is_some_and(|e| e.is_queue_does_not_exist()) => {}
                 Err(e) => return Err(explain(e)).with_context(|| format!("look for the queue {name}")),
             }
@@ -232,6 +283,7 @@ impl Stack {
             let name = format!("{}-{word}-{}-{}", self.name, identity.account, self.session.region);
             match self.bucket(&name, identity).await? {
                 Bucket::Absent => {}
+                // Account and region stand in its name: nobody else's is called so.
                 Bucket::Ours => kept.push(Kept {
                     logical_id,
                     kind: "AWS::S3::Bucket",
@@ -240,7 +292,7 @@ impl Stack {
                     name,
                 }),
                 Bucket::NotOurs => bail!(
-                    "the bucket's name {name} is taken by another account, or you may not see it: deploy under another name, by --stack"
+                    "the bucket's name {name} is taken by another account, or you may not see it: take another name, by --stack"
                 ),
             }
         }
@@ -285,7 +337,7 @@ impl Stack {
             .stack_name(&self.name)
             .change_set_name(ADOPTION)
             .change_set_type(ChangeSetType::Import)
-            .template_body(json!({ "Resources": resources }).to_string())
+            .template_body(json!({ "Description": ADOPTING, "Resources": resources }).to_string())
             .set_resources_to_import(Some(imports))
             .send()
             .await;
@@ -301,6 +353,12 @@ impl Stack {
                 }
                 _ => tokio::time::sleep(POLL).await,
             }
+        }
+        // They stay in force until now; CloudFormation does not replace a policy that it has not made.
+        let s3 = aws_sdk_s3::Client::new(&self.session.sdk);
+        for bucket in kept.iter().filter(|kept| kept.kind == "AWS::S3::Bucket") {
+            let deleted = s3.delete_bucket_policy().bucket(&bucket.identifier).send().await;
+            deleted.map_err(explain).with_context(|| format!("renew the policy of {}", bucket.name))?;
         }
         let execute = self.client.execute_change_set().stack_name(&self.name).change_set_name(ADOPTION);
         execute.send().await.map_err(explain).context("take over what is there")?;
@@ -336,6 +394,8 @@ impl Follow {
     async fn end(mut self, stack: &Stack) -> Result<(String, Vec<String>)> {
         let mut failed = Vec::new();
         loop {
+            // Before the first look as well: it might see what was before.
+            tokio::time::sleep(POLL).await;
             // First the status, so that no event is missed between the two.
             let status = stack.describe().await?.map_or("DELETE_COMPLETE".to_owned(), |now| now.status);
             for event in stack.events().await?.into_iter().rev() {
@@ -345,12 +405,6 @@ impl Follow {
             }
             if !status.ends_with("_IN_PROGRESS") {
                 return Ok((status, failed));
-            }
-            tokio::select! {
-                () = tokio::time::sleep(POLL) => {}
-                _ = tokio::signal::ctrl_c() => bail!(
-                    "interrupted; CloudFormation goes on by itself, and `wasq deploy` or `wasq destroy` go on from where it is then"
-                ),
             }
         }
     }
@@ -367,7 +421,7 @@ impl Follow {
             failed.join("\n  ")
         };
         Err(anyhow!(
-            "the stack {} ended in {status}:\n  {failed}\nWhat had been begun was rolled back; mend this, and run the same command again",
+            "the stack {} ended in {status}:\n  {failed}\nMend this, and run the same command again: it goes on from there",
             stack.name
         ))
     }
@@ -417,7 +471,6 @@ impl Deployment {
                 resources.extend(summary.logical_resource_id.zip(summary.physical_resource_id));
             }
         }
-        ensure!(!resources.is_empty(), "the stack {} is empty", self.name);
         Ok(resources)
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::Value;
 use wasq_protocol::{Fingerprint, TaskName};
 
 use crate::doctor::policy::Statement;
@@ -15,11 +14,22 @@ pub(crate) struct Live {
     pub(crate) dead_letters: QueueSettings,
     /// What there is on AWS only.
     pub(crate) deployed: Option<Deployed>,
+    /// How a command of the AWS CLI and one of `wasq` say which wasq is meant.
+    pub(crate) place: Place,
+    /// What the stack consists of, and is not there any more.
+    pub(crate) missing: Vec<String>,
     /// What could not be read, and why.
     pub(crate) unread: Vec<String>,
 }
 
-/// A queue's attributes.
+/// Options that name a place.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Place {
+    pub(crate) aws: String,
+    pub(crate) wasq: String,
+}
+
+/// A queue's attributes. Without a name it could not be read, as everything else here.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct QueueSettings {
     pub(crate) name: String,
@@ -47,13 +57,13 @@ pub(crate) struct Deployed {
     /// None where Lambda polls by itself.
     pub(crate) consumer: Option<FunctionSettings>,
     pub(crate) schedule: Option<ScheduleSettings>,
-    /// Of every function that polls the queue.
-    pub(crate) mappings: Vec<MappingSettings>,
+    /// Of every function that polls the queue; `None` if that could not be read.
+    pub(crate) mappings: Option<Vec<MappingSettings>>,
     pub(crate) roles: Vec<RoleSettings>,
     pub(crate) tasks_bucket: BucketSettings,
     pub(crate) registry_bucket: BucketSettings,
-    /// Functions that hear of uploads, by ARN or name.
-    pub(crate) told_of_uploads: Vec<String>,
+    /// Functions that hear of uploads, by ARN or name; `None` if that could not be read.
+    pub(crate) told_of_uploads: Option<Vec<String>>,
     /// What the worker said of itself.
     pub(crate) worker_runs: Option<Fingerprint>,
     /// Live tasks, and what they are compiled for.
@@ -121,11 +131,4 @@ impl FunctionSettings {
     pub(crate) fn variable(&self, name: &str) -> Option<&str> {
         self.environment.get(name).map(String::as_str)
     }
-}
-
-/// Whether a condition has this key somewhere.
-pub(crate) fn mentions(condition: &Value, key: &str) -> bool {
-    condition.as_object().is_some_and(|operators| {
-        operators.values().filter_map(Value::as_object).any(|operator| operator.contains_key(key))
-    })
 }

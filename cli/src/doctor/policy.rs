@@ -16,6 +16,19 @@ pub(crate) struct Statement {
     pub(crate) condition: Value,
 }
 
+/// Keys by which a condition leaves only somebody.
+const RESTRICTING: [&str; 9] = [
+    "aws:PrincipalAccount",
+    "aws:PrincipalArn",
+    "aws:PrincipalOrgID",
+    "aws:SourceAccount",
+    "aws:SourceArn",
+    "aws:SourceIp",
+    "aws:SourceVpc",
+    "aws:SourceVpce",
+    "aws:userid",
+];
+
 /// The statements of a policy document.
 pub(crate) fn statements(document: &Value) -> Vec<Statement> {
     many(document.get("Statement")).into_iter().map(statement).collect()
@@ -51,11 +64,17 @@ fn texts(value: Option<&Value>) -> Vec<String> {
 }
 
 impl Statement {
-    /// Whether it opens something to everybody.
+    /// Whether it opens something to everybody: to any principal, under no condition on who or from where it is.
     pub(crate) fn is_public(&self) -> bool {
-        self.allows
-            && self.condition.is_null()
-            && (self.inverted || self.principals.iter().any(|who| who == "*"))
+        let anybody = self.inverted || self.principals.iter().any(|who| who == "*");
+        self.allows && anybody && !RESTRICTING.iter().any(|key| self.condition_on(key).is_some())
+    }
+
+    /// What its condition says of a key.
+    pub(crate) fn condition_on(&self, key: &str) -> Option<String> {
+        let operators = self.condition.as_object()?.values().filter_map(Value::as_object);
+        let mut values = operators.flat_map(|operator| operator.iter());
+        values.find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value.to_string())
     }
 
     /// Whether it covers an action such as `s3:PutObject`.
@@ -177,6 +196,9 @@ mod tests {
         let mut conditional = open.clone();
         conditional["Condition"] = json!({"StringEquals": {"aws:SourceAccount": "1"}});
         assert!(!one(conditional).is_public());
+        let mut encrypted = open.clone();
+        encrypted["Condition"] = json!({"Bool": {"aws:SecureTransport": "true"}});
+        assert!(one(encrypted).is_public(), "TLS keeps nobody out");
         let mut denied = open;
         denied["Effect"] = json!("Deny");
         assert!(!one(denied).is_public());

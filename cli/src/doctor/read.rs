@@ -13,13 +13,12 @@ use aws_sdk_scheduler::types::ScheduleState;
 use aws_sdk_sqs::types::QueueAttributeName as Attribute;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
-use wasq_aws::QueueEndpoint;
 use wasq_protocol::{Pong, WorkerEvent};
 
 use crate::cloud::{Deployment, explain};
 use crate::doctor::live::{
-    BucketSettings, Deployed, FunctionSettings, Live, MappingSettings, QueueSettings, Redrive, RoleSettings,
-    ScheduleSettings,
+    BucketSettings, Deployed, FunctionSettings, Live, MappingSettings, Place, QueueSettings, Redrive,
+    RoleSettings, ScheduleSettings,
 };
 use crate::doctor::policy::{Statement, statements};
 use crate::registry;
@@ -35,15 +34,27 @@ pub(crate) async fn live(target: &Target) -> Result<Live> {
     let client = address.client().await;
     let what = || format!("ask {}{}", address.url, address.hint());
     let queue = queue(&client, &address.url).await.with_context(what)?;
-    let letters = match target {
-        Target::Aws(deployment) => deployment.output("DeadLetterUrl")?.to_owned(),
-        Target::Local(_) => {
-            let endpoint = QueueEndpoint::new(client.clone(), &address.url);
-            endpoint.dead_letter_queue().await.with_context(what)?.url().to_owned()
+    let mut live = Live { queue, ..Live::default() };
+    let letters = address.dead_letters.as_deref().unwrap_or_default();
+    match self::queue(&client, letters).await {
+        Ok(settings) => live.dead_letters = settings,
+        Err(e)
+            if format!("{e:#}").contains("NonExistentQueue") || format!("{e:#}").contains("DoesNotExist") =>
+        {
+            live.missing.push(format!("dead-letter queue {letters}"));
+        }
+        Err(e) => live.unread.push(format!("dead-letter queue {letters}: {e:#}")),
+    }
+    live.place = match target {
+        Target::Local(_) => Place {
+            aws: format!("--endpoint-url {}", address.local.as_deref().unwrap_or_default()),
+            wasq: String::new(),
+        },
+        Target::Aws(deployment) => {
+            let (stack, region) = (&deployment.name, &deployment.session.region);
+            Place { aws: format!("--region {region}"), wasq: format!("--stack {stack} --region {region}") }
         }
     };
-    let dead_letters = self::queue(&client, &letters).await.with_context(|| format!("ask {letters}"))?;
-    let mut live = Live { queue, dead_letters, deployed: None, unread: Vec::new() };
     if let Target::Aws(deployment) = target {
         let mut reader = Reader::new(deployment, &live.queue.arn).await?;
         let mut deployed = reader.deployed().await;
@@ -57,8 +68,10 @@ pub(crate) async fn live(target: &Target) -> Result<Live> {
             }
             Err(e) => reader.unread.push(format!("what is live: {e:#}")),
         }
+        let Reader { missing, unread, .. } = reader;
         live.deployed = Some(deployed);
-        live.unread = reader.unread;
+        live.missing.extend(missing);
+        live.unread.extend(unread);
     }
     Ok(live)
 }
@@ -104,6 +117,7 @@ struct Reader<'a> {
     lambda: aws_sdk_lambda::Client,
     iam: aws_sdk_iam::Client,
     s3: aws_sdk_s3::Client,
+    missing: Vec<String>,
     unread: Vec<String>,
 }
 
@@ -117,6 +131,7 @@ impl<'a> Reader<'a> {
             lambda: aws_sdk_lambda::Client::new(sdk),
             iam: aws_sdk_iam::Client::new(sdk),
             s3: aws_sdk_s3::Client::new(sdk),
+            missing: Vec::new(),
             unread: Vec::new(),
         })
     }
@@ -128,13 +143,25 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// As [`Self::read`], of what the stack says is there.
+    fn read_if_there<T: Default>(&mut self, what: &str, result: Result<Option<T>>) -> T {
+        match result {
+            Ok(None) => {
+                self.missing.push(what.to_owned());
+                T::default()
+            }
+            result => self.read(what, result).unwrap_or_default(),
+        }
+    }
+
     fn id(&self, logical_id: &str) -> Option<String> {
         self.resources.get(logical_id).cloned()
     }
 
     async fn deployed(&mut self) -> Deployed {
         let worker = self.function("Worker").await.unwrap_or_default();
-        let worker_runs = self.ping(&worker.name).await;
+        // Without concurrency it cannot answer; that is found by itself.
+        let worker_runs = if worker.reserved == Some(0) { None } else { self.ping(&worker.name).await };
         let mappings = self.mappings().await;
         let partition = self.queue_arn.split(':').nth(1).unwrap_or("aws").to_owned();
         let mut roles = Vec::new();
@@ -161,7 +188,7 @@ impl<'a> Reader<'a> {
             publisher: self.function("Publisher").await.unwrap_or_default(),
             consumer: self.function("Consumer").await,
             schedule: self.schedule().await,
-            told_of_uploads: self.read("notifications of the tasks bucket", told),
+            told_of_uploads: self.read("notifications of the tasks bucket", told.map(Some)),
             worker,
             worker_runs,
             mappings,
@@ -176,11 +203,14 @@ impl<'a> Reader<'a> {
     async fn function(&mut self, logical_id: &str) -> Option<FunctionSettings> {
         let name = self.id(logical_id)?;
         let read = function(&self.lambda, &name).await;
-        Some(self.read(&format!("function {name}"), read))
+        Some(self.read_if_there(&format!("function {name}"), read))
     }
 
     /// What the worker says it can run.
     async fn ping(&mut self, function: &str) -> Option<wasq_protocol::Fingerprint> {
+        if function.is_empty() {
+            return None;
+        }
         let lambda = &self.lambda;
         let pong = async || -> Result<Option<wasq_protocol::Fingerprint>> {
             let ping = Blob::new(WorkerEvent::PING);
@@ -197,11 +227,11 @@ impl<'a> Reader<'a> {
         self.read(&format!("what {function} can run"), answer)
     }
 
-    async fn mappings(&mut self) -> Vec<MappingSettings> {
+    async fn mappings(&mut self) -> Option<Vec<MappingSettings>> {
         let request = self.lambda.list_event_source_mappings().event_source_arn(self.queue_arn);
         let answer = request.send().await.map_err(explain);
-        let answer = answer.map(|answer| answer.event_source_mappings.unwrap_or_default());
-        let mappings = self.read("event source mappings", answer).into_iter();
+        let answer = answer.map(|answer| Some(answer.event_source_mappings.unwrap_or_default()));
+        let mappings = self.read("event source mappings", answer)?.into_iter();
         let mappings = mappings.map(|mapping| MappingSettings {
             function: mapping.function_arn.as_deref().map(function_of).unwrap_or_default(),
             // While it changes, it is on its way there.
@@ -213,19 +243,21 @@ impl<'a> Reader<'a> {
                 .any(|kind| kind.as_str() == "ReportBatchItemFailures"),
             id: mapping.uuid.unwrap_or_default(),
         });
-        mappings.collect()
+        Some(mappings.collect())
     }
 
     async fn schedule(&mut self) -> Option<ScheduleSettings> {
         let name = self.id("Schedule")?;
         let client = aws_sdk_scheduler::Client::new(&self.deployment.session.sdk);
-        let answer = client.get_schedule().name(&name).send().await.map_err(explain);
-        let schedule = answer.map(|schedule| ScheduleSettings {
-            name: name.clone(),
-            enabled: schedule.state == Some(ScheduleState::Enabled),
-            expression: schedule.schedule_expression.unwrap_or_default(),
+        let answer = if_there(client.get_schedule().name(&name).send().await, "ResourceNotFoundException");
+        let schedule = answer.map(|schedule| {
+            schedule.map(|schedule| ScheduleSettings {
+                name: name.clone(),
+                enabled: schedule.state == Some(ScheduleState::Enabled),
+                expression: schedule.schedule_expression.unwrap_or_default(),
+            })
         });
-        Some(self.read(&format!("schedule {name}"), schedule))
+        Some(self.read_if_there(&format!("schedule {name}"), schedule))
     }
 
     async fn role(&self, whose: &'static str, name: &str) -> Result<RoleSettings> {
@@ -287,9 +319,11 @@ impl<'a> Reader<'a> {
     }
 }
 
-async fn function(lambda: &aws_sdk_lambda::Client, name: &str) -> Result<FunctionSettings> {
+async fn function(lambda: &aws_sdk_lambda::Client, name: &str) -> Result<Option<FunctionSettings>> {
     let configuration = lambda.get_function_configuration().function_name(name).send().await;
-    let configuration = configuration.map_err(explain)?;
+    let Some(configuration) = if_there(configuration, "ResourceNotFoundException")? else {
+        return Ok(None);
+    };
     let invokes =
         lambda.get_function_event_invoke_config().function_name(name).qualifier("$LATEST").send().await;
     let invokes = if_there(invokes, "ResourceNotFoundException").context("asynchronous invokes")?;
@@ -297,7 +331,7 @@ async fn function(lambda: &aws_sdk_lambda::Client, name: &str) -> Result<Functio
     let concurrency = if_there(concurrency, "ResourceNotFoundException").context("concurrency")?;
     let recursion = lambda.get_function_recursion_config().function_name(name).send().await.map_err(explain);
     let number = |number: Option<i32>| number.and_then(|number| u64::try_from(number).ok());
-    Ok(FunctionSettings {
+    Ok(Some(FunctionSettings {
         name: name.to_owned(),
         timeout: Duration::from_secs(number(configuration.timeout).unwrap_or(3)),
         environment: configuration
@@ -314,7 +348,7 @@ async fn function(lambda: &aws_sdk_lambda::Client, name: &str) -> Result<Functio
             == Some(RecursiveLoop::Allow),
         reserved: number(concurrency.and_then(|concurrency| concurrency.reserved_concurrent_executions))
             .and_then(|reserved| u32::try_from(reserved).ok()),
-    })
+    }))
 }
 
 /// The name in a function's ARN, which may end in a version.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use wasq_protocol::{format_duration, parse_duration};
+use wasq_protocol::{LEASE_BY_DEFAULT, RETENTION_BY_DEFAULT, format_duration, parse_duration};
 
 use crate::doctor::live::{
-    BucketSettings, Deployed, FunctionSettings, Live, QueueSettings, RoleSettings, mentions,
+    BucketSettings, Deployed, FunctionSettings, Live, Place, QueueSettings, RoleSettings,
 };
 
 /// Something that is not as it must be.
@@ -55,7 +55,13 @@ const WORKER_MARGIN: Duration = Duration::from_secs(5);
 
 /// Everything that is not as it must be.
 pub(crate) fn examine(live: &Live) -> Vec<Finding> {
-    let mut found = Findings(Vec::new());
+    let mut found = Findings { place: &live.place, found: Vec::new() };
+    for missing in &live.missing {
+        let problem = "it belongs to the stack, and is not there".to_owned();
+        let mend =
+            "`wasq destroy` and `wasq deploy` make it again; queues and buckets stay, with what is in them";
+        found.add(Effect::Stops, missing, problem, mend.to_owned());
+    }
     queues(live, &mut found);
     if let Some(deployed) = &live.deployed {
         // Of what could not be read, nothing is said.
@@ -69,15 +75,29 @@ pub(crate) fn examine(live: &Live) -> Vec<Finding> {
         bucket("registry bucket", &deployed.registry_bucket, &mut found);
         registry(deployed, &mut found);
     }
-    found.0.sort_by_key(|finding| finding.effect);
-    found.0
+    let mut found = found.found;
+    found.sort_by_key(|finding| finding.effect);
+    found
 }
 
-struct Findings(Vec<Finding>);
+struct Findings<'a> {
+    place: &'a Place,
+    found: Vec<Finding>,
+}
 
-impl Findings {
+impl Findings<'_> {
+    /// `mend` is a command, which gets the place, or says what to do.
     fn add(&mut self, effect: Effect, resource: impl Into<String>, problem: String, mend: String) {
-        self.0.push(Finding { effect, resource: resource.into(), problem, mend });
+        let Place { aws, wasq } = self.place;
+        let mend = match (mend.strip_prefix("aws "), mend.strip_prefix("wasq ")) {
+            (Some(rest), _) => format!("aws {aws} {rest}"),
+            (_, Some(rest)) => match rest.split_once(' ') {
+                Some((command, rest)) => format!("wasq {command} {wasq} {rest}"),
+                None => format!("wasq {rest} {wasq}"),
+            },
+            (None, None) => mend,
+        };
+        self.found.push(Finding { effect, resource: resource.into(), problem, mend });
     }
 }
 
@@ -85,7 +105,7 @@ fn set_queue(queue: &QueueSettings, attribute: &str) -> String {
     format!("aws sqs set-queue-attributes --queue-url {} --attributes {attribute}", queue.url)
 }
 
-fn queues(live: &Live, found: &mut Findings) {
+fn queues(live: &Live, found: &mut Findings<'_>) {
     let (queue, letters) = (&live.queue, &live.dead_letters);
     let name = |queue: &QueueSettings| format!("queue {}", queue.name);
     if queue.retention < RETENTION_MIN {
@@ -95,7 +115,8 @@ fn queues(live: &Live, found: &mut Findings) {
         );
         found.add(Effect::Loses, name(queue), problem, set_queue(queue, "MessageRetentionPeriod=1209600"));
     }
-    if letters.retention < DEAD_LETTER_RETENTION {
+    let letters_are_there = !letters.name.is_empty();
+    if letters_are_there && letters.retention < DEAD_LETTER_RETENTION {
         let problem = format!(
             "it keeps dead letters for {}, counted from the first send; 14 days is the most there is",
             format_duration(letters.retention)
@@ -115,7 +136,7 @@ fn queues(live: &Live, found: &mut Findings) {
             let problem = "it has no redrive policy: a message that kills its worker every time comes again until it expires".to_owned();
             found.add(Effect::Loses, name(queue), problem, mend);
         }
-        Some(redrive) if redrive.target_arn != letters.arn => {
+        Some(redrive) if letters_are_there && redrive.target_arn != letters.arn => {
             let problem = format!("its redrive policy names {}, not {}", redrive.target_arn, letters.arn);
             found.add(Effect::Loses, name(queue), problem, mend);
         }
@@ -128,7 +149,7 @@ fn queues(live: &Live, found: &mut Findings) {
         }
         Some(_) => {}
     }
-    for queue in [queue, letters] {
+    for queue in [queue, letters].into_iter().filter(|queue| !queue.name.is_empty()) {
         if queue.policy.iter().any(|statement| statement.is_public()) {
             let problem = "its policy lets everybody use it".to_owned();
             found.add(Effect::Exposes, name(queue), problem, set_queue(queue, "Policy="));
@@ -146,11 +167,12 @@ fn duration(function: &FunctionSettings, name: &str) -> Option<Duration> {
 }
 
 /// Queue, consumer and worker must mean the same by a lease.
-fn leases(live: &Live, deployed: &Deployed, found: &mut Findings) {
+fn leases(live: &Live, deployed: &Deployed, found: &mut Findings<'_>) {
     let (queue, worker) = (&live.queue, &deployed.worker);
     let queue_name = format!("queue {}", queue.name);
-    let lease = duration(worker, "WASQ_LEASE").unwrap_or_default();
-    let polled = deployed.mappings.iter().any(|mapping| mapping.function == worker.name);
+    let lease = duration(worker, "WASQ_LEASE").unwrap_or(LEASE_BY_DEFAULT);
+    let mut mappings = deployed.mappings.iter().flatten();
+    let polled = mappings.any(|mapping| mapping.function == worker.name);
     let mend = set_queue(queue, &format!("VisibilityTimeout={}", lease.as_secs()));
     if polled && queue.visibility < worker.timeout {
         let problem = format!(
@@ -167,8 +189,8 @@ fn leases(live: &Live, deployed: &Deployed, found: &mut Findings) {
         );
         found.add(Effect::Duplicates, queue_name, problem, mend);
     }
-    if let Some(consumer) = &deployed.consumer
-        && duration(consumer, "WASQ_LEASE") != Some(lease)
+    if let Some(consumer) = deployed.consumer.as_ref().filter(|consumer| !consumer.name.is_empty())
+        && duration(consumer, "WASQ_LEASE").unwrap_or(LEASE_BY_DEFAULT) != lease
     {
         let problem = format!(
             "its WASQ_LEASE is {}, the worker's is {}",
@@ -178,7 +200,7 @@ fn leases(live: &Live, deployed: &Deployed, found: &mut Findings) {
         let mend = "set it to the same by `wasq deploy --longest-task`, or by hand".to_owned();
         found.add(Effect::Duplicates, function_name(consumer), problem, mend);
     }
-    let retention = duration(worker, "WASQ_RETENTION").unwrap_or_default();
+    let retention = duration(worker, "WASQ_RETENTION").unwrap_or(RETENTION_BY_DEFAULT);
     if retention > queue.retention {
         let problem = format!(
             "its WASQ_RETENTION is {}, but the queue keeps messages for {}: they expire before they are given up",
@@ -194,8 +216,17 @@ fn function_name(function: &FunctionSettings) -> String {
     format!("function {}", function.name)
 }
 
-fn worker(deployed: &Deployed, found: &mut Findings) {
+fn worker(deployed: &Deployed, found: &mut Findings<'_>) {
     let worker = &deployed.worker;
+    for function in
+        [Some(worker), deployed.consumer.as_ref(), Some(&deployed.publisher)].into_iter().flatten()
+    {
+        if function.reserved == Some(0) {
+            let problem = "its reserved concurrency is 0: Lambda drops what it is invoked with".to_owned();
+            let mend = format!("aws lambda delete-function-concurrency --function-name {}", function.name);
+            found.add(Effect::Stops, function_name(function), problem, mend);
+        }
+    }
     let name = &worker.name;
     let invokes = format!(
         "aws lambda put-function-event-invoke-config --function-name {name} --maximum-retry-attempts 0 --maximum-event-age-in-seconds 60"
@@ -207,7 +238,7 @@ fn worker(deployed: &Deployed, found: &mut Findings) {
         );
         found.add(Effect::Duplicates, function_name(worker), problem, invokes.clone());
     }
-    let lease = duration(worker, "WASQ_LEASE").unwrap_or_default();
+    let lease = duration(worker, "WASQ_LEASE").unwrap_or(LEASE_BY_DEFAULT);
     if worker.event_age >= lease {
         let problem = format!(
             "Lambda keeps events for up to {}, longer than a lease of {}: they come when somebody else has their messages",
@@ -236,7 +267,7 @@ fn worker(deployed: &Deployed, found: &mut Findings) {
         found.add(Effect::Duplicates, function_name(worker), problem, mend);
     }
     let in_flight = deployed.consumer.as_ref().and_then(|consumer| consumer.variable("WASQ_IN_FLIGHT_MAX"));
-    if let (Some(reserved), Some(in_flight)) = (worker.reserved, in_flight)
+    if let (Some(reserved @ 1..), Some(in_flight)) = (worker.reserved, in_flight)
         && in_flight.parse().is_ok_and(|in_flight: u32| in_flight > reserved)
     {
         let problem = format!(
@@ -248,9 +279,9 @@ fn worker(deployed: &Deployed, found: &mut Findings) {
 }
 
 /// How messages get to the worker.
-fn intake(live: &Live, deployed: &Deployed, found: &mut Findings) {
+fn intake(live: &Live, deployed: &Deployed, found: &mut Findings<'_>) {
     let worker = &deployed.worker;
-    for mapping in &deployed.mappings {
+    for mapping in deployed.mappings.iter().flatten() {
         let resource = format!("event source mapping {}", mapping.id);
         if mapping.function != worker.name {
             let problem = format!("the function {} takes messages from the queue as well", mapping.function);
@@ -268,8 +299,8 @@ fn intake(live: &Live, deployed: &Deployed, found: &mut Findings) {
             found.add(Effect::Loses, resource.clone(), problem, mend);
         }
         if !mapping.enabled && deployed.consumer.is_none() {
-            let mend = format!("aws lambda update-event-source-mapping --uuid {} --enabled", mapping.id);
-            found.add(Effect::Stops, resource, "it is disabled: nothing is drained".to_owned(), mend);
+            let problem = "it is disabled: nothing is drained, and messages expire".to_owned();
+            found.add(Effect::Stops, resource, problem, "wasq resume".to_owned());
         }
     }
     match (&deployed.consumer, &deployed.schedule) {
@@ -279,8 +310,7 @@ fn intake(live: &Live, deployed: &Deployed, found: &mut Findings) {
                 // Not read.
             } else if !schedule.enabled {
                 let problem = "it is disabled: nothing is drained, and messages expire".to_owned();
-                let mend = "enable it in EventBridge's console, or by `aws scheduler update-schedule --state ENABLED` with its other settings".to_owned();
-                found.add(Effect::Stops, resource, problem, mend);
+                found.add(Effect::Stops, resource, problem, "wasq resume".to_owned());
             } else if schedule.expression != "rate(1 minute)" {
                 let problem = format!(
                     "it wakes the consumer by {}; between its runs nothing is drained",
@@ -290,16 +320,18 @@ fn intake(live: &Live, deployed: &Deployed, found: &mut Findings) {
                 found.add(Effect::Stops, resource, problem, mend);
             }
         }
-        (Some(consumer), None) => {
-            let mend = "wasq deploy --mode window".to_owned();
-            found.add(Effect::Stops, function_name(consumer), "nothing wakes it".to_owned(), mend);
-        }
-        (None, _) if !deployed.mappings.iter().any(|mapping| mapping.function == worker.name) => {
+        (None, _)
+            if deployed
+                .mappings
+                .as_ref()
+                .is_some_and(|mappings| !mappings.iter().any(|mapping| mapping.function == worker.name)) =>
+        {
             let problem = "neither a consumer nor an event source mapping drains it".to_owned();
             let mend = "wasq deploy --mode window".to_owned();
             found.add(Effect::Stops, format!("queue {}", live.queue.name), problem, mend);
         }
-        (None, _) => {}
+        // A schedule that is not there is missing of the stack.
+        (Some(_), None) | (None, _) => {}
     }
     let expected = [
         ("WASQ_QUEUE_URL", &live.queue.url),
@@ -318,7 +350,7 @@ fn intake(live: &Live, deployed: &Deployed, found: &mut Findings) {
     }
 }
 
-fn roles(deployed: &Deployed, found: &mut Findings) {
+fn roles(deployed: &Deployed, found: &mut Findings<'_>) {
     for RoleSettings { whose, name, statements, attached } in &deployed.roles {
         let resource = format!("role {name}");
         for policy in attached {
@@ -348,7 +380,7 @@ fn roles(deployed: &Deployed, found: &mut Findings) {
     }
 }
 
-fn bucket(what: &str, bucket: &BucketSettings, found: &mut Findings) {
+fn bucket(what: &str, bucket: &BucketSettings, found: &mut Findings<'_>) {
     let (name, resource) = (&bucket.name, format!("{what} {}", bucket.name));
     if name.is_empty() {
         return;
@@ -368,7 +400,7 @@ fn bucket(what: &str, bucket: &BucketSettings, found: &mut Findings) {
     let tls = bucket.policy.iter().any(|statement| {
         !statement.allows
             && statement.covers("s3:GetObject")
-            && mentions(&statement.condition, "aws:SecureTransport")
+            && statement.condition_on("aws:SecureTransport").is_some()
     });
     if !tls {
         let problem = "its policy does not refuse what comes without TLS".to_owned();
@@ -389,14 +421,17 @@ fn bucket(what: &str, bucket: &BucketSettings, found: &mut Findings) {
     }
 }
 
-fn registry(deployed: &Deployed, found: &mut Findings) {
+fn registry(deployed: &Deployed, found: &mut Findings<'_>) {
     let Deployed { registry_bucket: registry, publisher, tasks_bucket, .. } = deployed;
     let resource = format!("registry bucket {}", registry.name);
     let template = "take the bucket's policy from deploy/template.yaml".to_owned();
+    // Everybody is refused but the role of this name.
+    let role = deployed.roles.iter().find(|role| role.whose == "publisher").map(|role| role.name.as_str());
+    let but_for = |condition: String| role.is_none_or(|role| condition.contains(&format!(":role/{role}\"")));
     let guarded = registry.policy.iter().any(|statement| {
         !statement.allows
             && statement.covers("s3:PutObject")
-            && mentions(&statement.condition, "aws:PrincipalArn")
+            && statement.condition_on("aws:PrincipalArn").is_some_and(but_for)
     });
     if !guarded && !registry.name.is_empty() {
         let problem =
@@ -410,7 +445,8 @@ fn registry(deployed: &Deployed, found: &mut Findings) {
     let told = |function: &String| {
         function == &publisher.name || function.ends_with(&format!(":function:{}", publisher.name))
     };
-    if !deployed.told_of_uploads.iter().any(told) {
+    let told_of_uploads = deployed.told_of_uploads.as_ref();
+    if !publisher.name.is_empty() && told_of_uploads.is_some_and(|functions| !functions.iter().any(told)) {
         let problem = format!("{} does not hear of uploads: they do not go live", publisher.name);
         let mend = "take the bucket's notifications from deploy/template.yaml".to_owned();
         found.add(Effect::Stops, format!("tasks bucket {}", tasks_bucket.name), problem, mend);
@@ -427,7 +463,7 @@ fn registry(deployed: &Deployed, found: &mut Findings) {
                 "it is of another version than what the artifacts of {} were made by: it cannot run them until they are compiled for it",
                 not.join(", ")
             );
-            let mend = "wasq deploy, so that worker and publisher are of one version".to_owned();
+            let mend = "wasq deploy".to_owned();
             found.add(Effect::Stops, function_name(&deployed.worker), problem, mend);
         }
     }

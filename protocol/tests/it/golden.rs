@@ -127,6 +127,15 @@ fn run_record_with_metrics() {
     // A message that names no task has no such dimension.
     record.task = None;
     assert_eq!(dimensions(&read(&record, Metrics::Task)), json!([["function"]]));
+    // Without a run there is nothing to measure, and what is given back has not failed.
+    let names = |line: &Value| -> Vec<String> {
+        let listed = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().cloned().unwrap_or_default();
+        listed.iter().map(|metric| metric["Name"].as_str().expect("a name").to_owned()).collect()
+    };
+    record.digest = None;
+    assert_eq!(names(&read(&record, Metrics::Function)), ["failed", "dead_lettered"]);
+    record.then = Then::GiveBack;
+    assert!(read(&record, Metrics::Function).get("_aws").is_none());
 }
 
 #[test]
