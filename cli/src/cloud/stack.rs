@@ -101,9 +101,10 @@ impl Stack {
         };
         let ours = description.is_some_and(|description| description.starts_with(DESCRIPTION));
         let deployment = self.deployment(stack);
-        // A stack that was never carried out has no description; `settle` looks at whose it is.
+        // A stack that was never carried out has no description; `delete` looks at whose it is.
+        let without = ["REVIEW_IN_PROGRESS", "DELETE_IN_PROGRESS", "DELETE_COMPLETE"];
         ensure!(
-            ours || deployment.status == "REVIEW_IN_PROGRESS",
+            ours || without.contains(&deployment.status.as_str()),
             "the stack {} in {} is not one of wasq's: name another by --stack",
             self.name,
             self.session.region
@@ -143,12 +144,11 @@ impl Stack {
             };
             match now.status.as_str() {
                 "REVIEW_IN_PROGRESS" => {
-                    self.only_our_change_sets().await?;
+                    self.delete().await?;
                     eprintln!(
                         "  a change set of the stack {} was never carried out; starting again",
                         self.name
                     );
-                    self.delete().await?;
                 }
                 status if status.ends_with("_IN_PROGRESS") => {
                     eprintln!("  the stack {} is in {status}; waiting for its end", self.name);
@@ -367,6 +367,9 @@ impl Stack {
 
     /// Deletes the stack, and waits until it is gone.
     pub(crate) async fn delete(&self) -> Result<()> {
+        if self.describe().await?.is_some_and(|now| now.status == "REVIEW_IN_PROGRESS") {
+            self.only_our_change_sets().await?;
+        }
         let follow = self.follow().await?;
         let asked = self.client.delete_stack().stack_name(&self.name).send().await;
         asked.map_err(explain).with_context(|| format!("delete the stack {}", self.name))?;
