@@ -252,8 +252,8 @@ class TestBadInput:
 
     def test_a_value_that_the_template_does_not_take(self, cloud, functions):
         options = f"--functions {functions} --arch {ARCHITECTURE}"
-        cloud.shell(f"wasq deploy --stack values {options} --longest-task-memory much", code=2)
-        assert "create the stack values: ValidationError" in cloud.said and "LongestTaskMemory" in cloud.said
+        cloud.shell(f"wasq deploy --stack values {options} --largest-task much", code=2)
+        assert "create the stack values: ValidationError" in cloud.said and "LargestTask" in cloud.said
         cloud.shell(f"wasq deploy --stack values {options} --mode now", code=2)
         assert "[possible values: window, until-empty, event-source]" in cloud.said
 

@@ -315,7 +315,7 @@ pub(crate) struct StackOptions {
     worker_memory: Option<u32>,
     /// The most memory that a task may be allowed, such as 512MiB [default: 512MiB]
     #[arg(long, value_name = "SIZE")]
-    longest_task_memory: Option<String>,
+    largest_task: Option<String>,
     /// Which CloudWatch metrics are made of the log: none, of all tasks together, or of each task as well (each metric is
     /// billed) [default: function]
     #[arg(long, value_parser = ["off", "function", "task"])]
@@ -338,7 +338,7 @@ impl StackOptions {
             concurrency,
             tasks_per_worker,
             worker_memory,
-            longest_task_memory,
+            largest_task,
             metrics,
             log_retention,
             alarm_topic,
@@ -351,7 +351,7 @@ impl StackOptions {
             ("Concurrency", number(concurrency)),
             ("TasksPerWorker", number(tasks_per_worker)),
             ("WorkerMemory", number(worker_memory)),
-            ("LongestTaskMemory", longest_task_memory),
+            ("LargestTask", largest_task),
             ("Metrics", metrics),
             ("LogRetention", number(log_retention)),
             ("AlarmTopic", alarm_topic),
