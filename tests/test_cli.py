@@ -14,7 +14,7 @@ def wasq(folder, *args):
 
 def test_run_prints_the_result(tmp_path):
     done = wasq(tmp_path, "run", GUESTS / "hello.wasm", "--params", '{"a": 1}')
-    assert (done.returncode, done.stdout) == (0, '{"hello": {"a": 1}}\n')
+    assert (done.returncode, done.stdout) == (0, '{"hello":{"a":1}}\n')
     for word in ("greeting", "outcome  success", "time  ", "memory  "):
         assert word in done.stderr, done.stderr
 

@@ -4,15 +4,21 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-use crate::setup::{cargo, output, root, run};
+use crate::setup::{EXAMPLE_TASKS, SDK, cargo, output, root, run, target};
 use crate::test::test;
 
 pub(crate) fn ci() -> Result<()> {
-    for manifest in ["Cargo.toml", "example-tasks/Cargo.toml"] {
+    for manifest in ["Cargo.toml", EXAMPLE_TASKS, SDK] {
         run(cargo().args(["fmt", "--all", "--check", "--manifest-path"]).arg(root().join(manifest)))?;
     }
     rules()?;
     run(cargo().args(["clippy", "--locked", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
+    for manifest in [EXAMPLE_TASKS, SDK] {
+        let mut clippy = cargo();
+        clippy.args(["clippy", "--locked", "--workspace", "--all-targets", "--manifest-path"]);
+        clippy.arg(root().join(manifest)).arg("--target-dir").arg(target().join("guests"));
+        run(clippy.args(["--", "--deny", "warnings"]))?;
+    }
     let mut doc = cargo();
     doc.args(["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"]);
     run(doc.env("RUSTDOCFLAGS", "--deny warnings"))?;

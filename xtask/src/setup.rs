@@ -66,13 +66,17 @@ pub(crate) fn cargo() -> Command {
     cargo
 }
 
+/// Manifests of workspaces of their own.
+pub(crate) const EXAMPLE_TASKS: &str = "example-tasks/Cargo.toml";
+pub(crate) const SDK: &str = "sdk/rust/Cargo.toml";
+
 /// Adds the guest target if it is missing, and builds the example tasks.
 pub(crate) fn guests() -> Result<()> {
     add_target(GUEST_TARGET)?;
     run(cargo()
         .args(["build", "--locked", "--release", "--target", GUEST_TARGET])
         .arg("--manifest-path")
-        .arg(root().join("example-tasks/Cargo.toml"))
+        .arg(root().join(EXAMPLE_TASKS))
         .arg("--target-dir")
         .arg(target().join("guests")))
 }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::setup::{binaries, cargo, guests, python, root, run};
+use crate::setup::{EXAMPLE_TASKS, SDK, binaries, cargo, guests, python, root, run, target};
 
 pub(crate) fn test(select: &[String]) -> Result<()> {
     guests()?;
@@ -12,6 +12,12 @@ pub(crate) fn test(select: &[String]) -> Result<()> {
     let programs = python()?;
     if select.is_empty() {
         run(cargo().args(["test", "--locked", "--workspace"]))?;
+        // The SDK, and the tasks that are written with it, on this machine.
+        for manifest in [SDK, EXAMPLE_TASKS] {
+            let mut tests = cargo();
+            tests.args(["test", "--locked", "--manifest-path"]).arg(root().join(manifest));
+            run(tests.arg("--target-dir").arg(target().join("guests")))?;
+        }
     }
     let mut pytest = Command::new(programs.join("pytest"));
     pytest.arg(root().join("tests"));

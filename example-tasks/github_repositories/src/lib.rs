@@ -1,11 +1,9 @@
 //! How many public repositories a GitHub user has: `{"user": "javimb"}` -> `{"user": "javimb", "repositories": 5}`.
 
-wit_bindgen::generate!({ path: "../../tasks-wit/wit", world: "task" });
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use wasq::task::http::{self, Request};
-use wasq::task::log::{self, Level};
-use wasq::task::outcome::RetryAfter;
+use wasq_task::{Failure, http, task};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,47 +23,55 @@ struct User {
     public_repos: u64,
 }
 
-struct Task;
-export!(Task);
-
-impl Guest for Task {
-    fn run(params: String) -> Result<String, Failure> {
-        let Params { user } = serde_json::from_str(&params)
-            .map_err(|e| Failure::Reject(format!("params: {e}; expected {{\"user\": \"NAME\"}}")))?;
-        let valid = |c: char| c.is_ascii_alphanumeric() || c == '-';
-        if user.is_empty() || !user.chars().all(valid) {
-            return Err(Failure::Reject(format!("params.user: {user:?} is no GitHub user name")));
-        }
-        let User { public_repos } = get(&format!("/users/{user}"))?;
-        log::log(Level::Info, &format!("{user} has {public_repos} public repositories"));
-        let output = Output { user, repositories: public_repos };
-        Ok(serde_json::to_string(&output).expect("plain data"))
+#[task]
+fn repositories(Params { user }: Params) -> Result<Output, Failure> {
+    let valid = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    if user.is_empty() || !user.chars().all(valid) {
+        return Err(Failure::reject(format!("params.user: {user:?} is no GitHub user name")));
     }
+    let api = std::env::var("GITHUB_API").unwrap_or_else(|_| "https://api.github.com".to_owned());
+    let response = http::get(format!("{api}/users/{user}")).timeout(Duration::from_secs(10)).send()?;
+    if let Some(busy) = response.busy() {
+        return Err(busy);
+    }
+    match response.status {
+        404 => return Err(Failure::reject(format!("GitHub does not know the user {user}"))),
+        // Its rate limit, said in another way.
+        403 => return Err(Failure::retry_after(Duration::from_secs(60), "GitHub's rate limit (status 403)")),
+        _ => {}
+    }
+    let User { public_repos } = response.success()?.json()?;
+    log::info!("{user} has {public_repos} public repositories");
+    Ok(Output { user, repositories: public_repos })
 }
 
-/// Asks GitHub, and sorts its refusals into those that pass and those that do not.
-fn get<T: for<'de> Deserialize<'de>>(path: &str) -> Result<T, Failure> {
-    let api = std::env::var("GITHUB_API").unwrap_or_else(|_| "https://api.github.com".to_owned());
-    let response = http::send(&Request {
-        method: "GET".to_owned(),
-        url: format!("{api}{path}"),
-        headers: Vec::new(),
-        body: None,
-        timeout_ms: Some(10_000),
-    })
-    .map_err(|e| Failure::Retry(format!("ask GitHub: {e:?}")))?;
-    let header = |name: &str| {
-        let found = response.headers.iter().find(|header| header.name == name);
-        found.and_then(|header| header.value.parse::<u32>().ok())
-    };
-    match response.status {
-        200 => serde_json::from_slice(&response.body)
-            .map_err(|e| Failure::Retry(format!("read GitHub's answer: {e}"))),
-        404 => Err(Failure::Reject(format!("GitHub does not know {path}"))),
-        403 | 429 => Err(Failure::RetryAfter(RetryAfter {
-            seconds: header("retry-after").unwrap_or(60),
-            reason: format!("GitHub's rate limit (status {})", response.status),
-        })),
-        status => Err(Failure::Retry(format!("GitHub answered with status {status}"))),
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use wasq_task::testing::World;
+
+    use super::*;
+
+    const URL: &str = "https://api.github.com/users/javimb";
+
+    fn run(world: World) -> Result<Value, Failure> {
+        world.run(repositories, json!({"user": "javimb"})).0
+    }
+
+    #[test]
+    fn counts_repositories() {
+        let answer = r#"{"login": "javimb", "public_repos": 5}"#;
+        let result = run(World::new().answer(URL, 200, answer));
+        assert_eq!(result, Ok(json!({"user": "javimb", "repositories": 5})));
+    }
+
+    #[test]
+    fn sorts_refusals_into_those_that_pass_and_those_that_do_not() {
+        let limited = World::new().answer_with(URL, 429, &[("retry-after", "7")], "");
+        let expected = Failure::retry_after(Duration::from_secs(7), format!("{URL}: status 429"));
+        assert_eq!(run(limited), Err(expected));
+        let unknown = World::new().answer(URL, 404, "{}");
+        assert_eq!(run(unknown), Err(Failure::reject("GitHub does not know the user javimb")));
+        assert!(matches!(run(World::new().answer(URL, 500, "")), Err(Failure::Retry(_))));
     }
 }

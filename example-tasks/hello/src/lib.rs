@@ -1,14 +1,10 @@
 //! The smallest task: it greets whoever the message names.
 
-wit_bindgen::generate!({ path: "../../tasks-wit/wit", world: "task" });
+use serde_json::{Value, json};
+use wasq_task::{Failure, task};
 
-struct Hello;
-
-impl Guest for Hello {
-    fn run(params: String) -> Result<String, Failure> {
-        println!("greeting {params}");
-        Ok(format!(r#"{{"hello": {params}}}"#))
-    }
+#[task]
+fn hello(params: Value) -> Result<Value, Failure> {
+    println!("greeting {params}");
+    Ok(json!({ "hello": params }))
 }
-
-export!(Hello);
