@@ -19,7 +19,7 @@ pub(crate) async fn destroy(args: Destroy, json: bool) -> Result<Ended> {
     let there = stack.describe().await?;
     let kept = stack.kept(&identity).await?;
     let code = CodeBucket::name(&stack.name, &identity.account, &stack.session.region);
-    let code_is_there = stack.bucket(&code, &identity).await? == Bucket::Ours;
+    let code_is_there = stack.session.bucket(&code, &identity.account).await? == Bucket::Ours;
     if there.is_none() && !code_is_there && (kept.is_empty() || !data) {
         let left = if kept.is_empty() { "" } else { "; what it has kept is deleted by --data" };
         bail!(

@@ -6,14 +6,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
     BucketLocationConstraint, CreateBucketConfiguration, PublicAccessBlockConfiguration,
 };
 use wasq_protocol::Digest;
 
-use crate::cloud::{Session, explain};
+use crate::cloud::{Bucket, Session, explain};
 
 /// Lambda's names of the architectures that there are functions for.
 pub(crate) const ARCHITECTURES: [&str; 2] = ["arm64", "x86_64"];
@@ -75,21 +75,12 @@ impl CodeBucket {
     /// The bucket of this name, which must be in this account; made if it is not there.
     pub(crate) async fn open(session: &Session, name: String, account: &str) -> Result<Self> {
         let client = Client::new(&session.sdk);
-        let head = client.head_bucket().bucket(&name).expected_bucket_owner(account).send().await;
-        match head {
-            Ok(_) => {}
-            Err(SdkError::ServiceError(e)) => match e.raw().status().as_u16() {
-                404 => create(&client, &name, &session.region).await?,
-                403 => bail!(
-                    "the bucket {name} is somebody else's, or you may not use it: name another by --code-bucket"
-                ),
-                301 => bail!(
-                    "the bucket {name} is in another region than {}: name another by --code-bucket",
-                    session.region
-                ),
-                status => bail!("look for the bucket {name}: status {status}"),
-            },
-            Err(e) => return Err(explain(e)).with_context(|| format!("look for the bucket {name}")),
+        match session.bucket(&name, account).await? {
+            Bucket::Ours => {}
+            Bucket::Absent => create(&client, &name, &session.region).await?,
+            Bucket::NotOurs => bail!(
+                "the bucket {name} is somebody else's, or you may not use it: name another by --code-bucket"
+            ),
         }
         Ok(Self { client, name })
     }

@@ -5,5 +5,5 @@ mod session;
 mod stack;
 
 pub(crate) use code::{ARCHITECTURES, CodeBucket, Functions};
-pub(crate) use session::{Identity, Session, explain};
-pub(crate) use stack::{Bucket, Deployment, Kept, Stack};
+pub(crate) use session::{Bucket, Identity, Session, explain};
+pub(crate) use stack::{Deployment, Kept, Stack};

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt::Debug;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use aws_config::{Region, SdkConfig};
 use aws_credential_types::provider::ProvideCredentials;
 use aws_credential_types::provider::error::CredentialsError;
@@ -22,6 +22,15 @@ pub(crate) struct Identity {
     pub(crate) account: String,
 }
 
+/// Whether a bucket is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bucket {
+    Absent,
+    Ours,
+    /// Of another account, or closed to us.
+    NotOurs,
+}
+
 impl Session {
     /// Access as the AWS CLI has it, from environment, profile or role. `region` wins over what they say.
     pub(crate) async fn open(region: Option<String>) -> Result<Self> {
@@ -37,6 +46,21 @@ impl Session {
         let provider = sdk.credentials_provider().context("no AWS credentials")?;
         provider.provide_credentials().await.map_err(no_credentials)?;
         Ok(Self { sdk, region })
+    }
+
+    /// Whether a bucket is there, and whose it is.
+    pub(crate) async fn bucket(&self, name: &str, account: &str) -> Result<Bucket> {
+        let s3 = aws_sdk_s3::Client::new(&self.sdk);
+        match s3.head_bucket().bucket(name).expected_bucket_owner(account).send().await {
+            Ok(_) => Ok(Bucket::Ours),
+            Err(SdkError::ServiceError(e)) => match e.raw().status().as_u16() {
+                404 => Ok(Bucket::Absent),
+                403 => Ok(Bucket::NotOurs),
+                301 => bail!("the bucket {name} is in another region than {}; name another one", self.region),
+                status => bail!("look for the bucket {name}: status {status}"),
+            },
+            Err(e) => Err(explain(e)).with_context(|| format!("look for the bucket {name}")),
+        }
     }
 
     /// Asks AWS who we are: the first call, which shows whether credentials and region are right.

@@ -12,7 +12,7 @@ use aws_sdk_cloudformation::types::{
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::cloud::{Identity, Session, explain};
+use crate::cloud::{Bucket, Identity, Session, explain};
 
 /// The template that this version deploys.
 const TEMPLATE: &str = include_str!("../../../deploy/template.yaml");
@@ -55,15 +55,6 @@ pub(crate) struct Kept {
     pub(crate) property: &'static str,
     pub(crate) identifier: String,
     pub(crate) name: String,
-}
-
-/// Whether a bucket is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Bucket {
-    Absent,
-    Ours,
-    /// Of another account, or closed to us.
-    NotOurs,
 }
 
 /// Follows what CloudFormation does from a moment on.
@@ -281,7 +272,7 @@ impl Stack {
         }
         for (logical_id, word) in [("TasksBucket", "tasks"), ("RegistryBucket", "registry")] {
             let name = format!("{}-{word}-{}-{}", self.name, identity.account, self.session.region);
-            match self.bucket(&name, identity).await? {
+            match self.session.bucket(&name, &identity.account).await? {
                 Bucket::Absent => {}
                 // Account and region stand in its name: nobody else's is called so.
                 Bucket::Ours => kept.push(Kept {
@@ -297,21 +288,6 @@ impl Stack {
             }
         }
         Ok(kept)
-    }
-
-    /// Whether a bucket is there, and whose it is.
-    pub(crate) async fn bucket(&self, name: &str, identity: &Identity) -> Result<Bucket> {
-        let s3 = aws_sdk_s3::Client::new(&self.session.sdk);
-        let head = s3.head_bucket().bucket(name).expected_bucket_owner(&identity.account).send().await;
-        match head {
-            Ok(_) => Ok(Bucket::Ours),
-            Err(aws_sdk_s3::error::SdkError::ServiceError(e)) => match e.raw().status().as_u16() {
-                404 => Ok(Bucket::Absent),
-                403 => Ok(Bucket::NotOurs),
-                status => bail!("look for the bucket {name}: status {status}"),
-            },
-            Err(e) => Err(explain(e)).with_context(|| format!("look for the bucket {name}")),
-        }
     }
 
     /// Makes a stack of what an earlier one has kept, and of nothing else yet. CloudFormation creates no resource whose
