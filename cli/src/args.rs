@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use wasq_protocol::{FailureKind, TaskName, parse_duration};
+use wasq_toolkit::Language;
 
 use crate::cloud::ARCHITECTURES;
 use crate::dlq::{REDRIVE_POLICY, UNKNOWN};
@@ -39,6 +40,23 @@ pub(crate) enum Command {
     /// Runs until ctrl-c or SIGTERM. Tasks are published by putting NAME.wasm (and NAME.toml) into the tasks folder; messages
     /// are sent by `wasq enqueue`, or by any SQS client with --endpoint-url. Queue and registry survive a restart.
     Dev(Dev),
+    /// Make a project for a new task
+    ///
+    /// A folder with a task, its tests and its settings, which builds and runs at once.
+    New(New),
+    /// Build a project: its sources become a component that fits wasq
+    ///
+    /// The language is told by a file: Cargo.toml, go.mod, or task.py, task.js, task.ts, task.c, task.cpp, task.zig. What is built is
+    /// in the project's folder `build`; the task's name is the folder's.
+    Build(Build),
+    /// Run a task's tests: a table of params and prepared HTTP answers, and what is expected
+    ///
+    /// Builds a project first. Exit code 0: all are as expected; 1: one is not.
+    Test(Test),
+    /// Say what a component is, and whether it can be published
+    ///
+    /// What made it, what it imports and what of that is denied, its sizes. Exit code 0: it can; 1: it cannot.
+    Check(Check),
     /// Run one task from a file, once, under production limits
     ///
     /// Exit code 0: the task succeeded; 1: it failed; 2: it could not be run.
@@ -78,7 +96,50 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct New {
+    /// The project's folder; its name is the task's
+    #[arg(value_name = "NAME")]
+    pub(crate) folder: PathBuf,
+    /// rust, python, javascript, typescript, go, c, cpp or zig
+    #[arg(long, value_name = "LANGUAGE")]
+    pub(crate) lang: Language,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Build {
+    /// The project's folder
+    #[arg(default_value = ".", value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Test {
+    /// A project's folder, or a component
+    #[arg(default_value = ".", value_name = "DIR|FILE.wasm")]
+    pub(crate) path: PathBuf,
+    /// The tests; without this, tests.toml in the project, or beside the component
+    #[arg(long, value_name = "FILE.toml")]
+    pub(crate) cases: Option<PathBuf>,
+    /// The task's settings; without this, the project's own, or FILE.toml beside FILE.wasm
+    #[arg(long, value_name = "FILE.toml")]
+    pub(crate) settings: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Check {
+    /// The component
+    #[arg(value_name = "FILE.wasm")]
+    pub(crate) file: PathBuf,
+    /// The task's settings; without this, FILE.toml beside FILE.wasm if it is there
+    #[arg(long, value_name = "FILE.toml")]
+    pub(crate) settings: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct Dev {
+    /// Projects to build, now and whenever one of their files is saved; what is built goes into the tasks folder
+    #[arg(value_name = "PROJECT")]
+    pub(crate) projects: Vec<PathBuf>,
     /// The folder that tasks are put into
     #[arg(long, default_value = "tasks", value_name = "DIR")]
     pub(crate) tasks: PathBuf,

@@ -4,12 +4,14 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use wasq_local::{DEAD_LETTERS, Log, Stack, StackConfig, queue_url};
+use wasq_toolkit::{Project, Projects};
 
 use crate::args::Dev;
 use crate::output::{self, Ended};
 
 pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
-    let Dev { tasks, data, listen, concurrency, lease, grace } = args;
+    let Dev { projects, tasks, data, listen, concurrency, lease, grace } = args;
+    let projects = projects.iter().map(|folder| Project::open(folder)).collect::<Result<Vec<_>>>()?;
     let log = Log::open(&data)?;
     output::start_logging(filter, Some(log.clone()));
     if !listen.ip().is_loopback() {
@@ -22,6 +24,12 @@ pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for ctrl-c")?;
     let config = StackConfig { tasks: tasks.clone(), data: data.clone(), listen, concurrency, lease, log };
     let stack = Stack::start(config).await?;
+    let building = if projects.is_empty() {
+        None
+    } else {
+        let mut projects = Projects::watch(projects, tasks.clone())?;
+        Some(tokio::spawn(async move { projects.build_changes().await }))
+    };
 
     let (address, queue) = (stack.address(), stack.queue_url());
     let dead_letters = queue_url(address, DEAD_LETTERS);
@@ -49,6 +57,9 @@ pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+    }
+    if let Some(building) = building {
+        building.abort();
     }
     tracing::info!("ending: running tasks may go on for {} s, the rest is given back", grace.as_secs());
     tokio::select! {

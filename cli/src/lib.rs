@@ -4,7 +4,10 @@
 //! done, 2 wrong use or a fault of the surroundings.
 
 mod args;
+mod build;
+mod check;
 mod cloud;
+mod component;
 mod deploy;
 mod destroy;
 mod dev;
@@ -12,6 +15,7 @@ mod dlq;
 mod doctor;
 mod enqueue;
 mod logs;
+mod new;
 mod output;
 mod pause;
 mod registry;
@@ -19,6 +23,7 @@ mod run;
 mod status;
 mod target;
 mod tasks;
+mod test;
 
 use std::process::ExitCode;
 
@@ -42,10 +47,16 @@ pub async fn main() -> ExitCode {
     let args = Args::parse();
     let json = args.json;
     if !matches!(args.command, Command::Dev(_)) {
-        output::start_logging(&args.log, None);
+        // What a task under test says is shown where it matters.
+        let quiet = matches!(args.command, Command::Test(_)) && args.log == "info";
+        output::start_logging(if quiet { "warn,task=off" } else { &args.log }, None);
     }
     let ended = match args.command {
         Command::Dev(dev) => dev::dev(dev, &args.log, json).await,
+        Command::New(new) => new::new(new, json),
+        Command::Build(build) => build::build(build, json),
+        Command::Test(test) => test::test(test, json).await,
+        Command::Check(check) => check::check(check, json).await,
         Command::Run(run) => run::run(run, json).await,
         Command::Enqueue(enqueue) => enqueue::enqueue(enqueue, json).await,
         Command::Tasks(tasks) => tasks::tasks(tasks, json).await,

@@ -1,35 +1,25 @@
 //! `wasq run`: one task from a file, once.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use wasq_engine::{Engine, Limits, LogLine, Pool, Report, RunContext};
+use wasq_engine::{LogLine, Report, RunContext};
 use wasq_protocol::{ByteCount, Caps, Clock, Outcome, Settings, SystemClock, TaskName};
 
 use crate::args::Run;
+use crate::component::Component;
 use crate::output::{self, Ended, Progress};
 
 pub(crate) async fn run(args: Run, json: bool) -> Result<Ended> {
     let Run { file, params, settings } = args;
     let _: &RawValue =
         serde_json::from_str(&params).with_context(|| format!("--params {params:?} is not JSON"))?;
-    let wasm = std::fs::read(&file).with_context(|| format!("read {}", file.display()))?;
-    let task = task_name(&file)?;
-    let settings = read_settings(&file, settings)?.capped(&Caps::default());
-
-    let pool = Pool { concurrency: 1, memory: Caps::default().memory };
-    let engine = Engine::new(pool, Limits::default()).map_err(|e| anyhow!("start the engine: {e:#}"))?;
-    let compiling = Progress::start(format!("compiling {}", file.display()));
-    let compiler = engine.clone();
-    let compiled = tokio::task::spawn_blocking(move || wasq_publisher::compile(&compiler, &wasm)).await?;
-    drop(compiling);
-    let artifact = compiled.map_err(|e| anyhow!("{}: {e}", file.display()))?;
-    // Safety: compiled by ourselves, a moment ago, and nobody else has it.
-    let module = unsafe { engine.load_bytes(&artifact) }?;
+    let component = Component::read(&file, settings.as_deref())?;
+    let (task, settings) = (component.task.clone(), component.settings.clone().capped(&Caps::default()));
+    let (engine, module) = component.load().await?;
 
     let running = Progress::start(format!("running {task}"));
     let report = engine
@@ -49,27 +39,6 @@ pub(crate) async fn run(args: Run, json: bool) -> Result<Ended> {
         Outcome::Success { .. } => Ended::Well,
         Outcome::Failure(_) => Ended::TaskFailed,
     })
-}
-
-fn task_name(file: &Path) -> Result<TaskName> {
-    let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    stem.parse().with_context(|| format!("{}: the file's name is the task's", file.display()))
-}
-
-fn read_settings(file: &Path, given: Option<PathBuf>) -> Result<Settings> {
-    let path = match given {
-        Some(path) => path,
-        None => {
-            let beside = file.with_extension("toml");
-            if !beside.exists() {
-                return Ok(Settings::default());
-            }
-            tracing::info!("settings from {}", beside.display());
-            beside
-        }
-    };
-    let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    Settings::from_toml(&text).with_context(|| format!("read {}", path.display()))
 }
 
 fn context(task: TaskName, settings: &Settings) -> RunContext {

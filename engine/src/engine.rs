@@ -15,7 +15,7 @@ use crate::capture::LogLine;
 use crate::config::{self, Pool};
 use crate::context::RunContext;
 use crate::limits::Limits;
-use crate::outgoing::{HttpClient, Outgoing};
+use crate::outgoing::{Exchange, HttpClient, Outgoing, Responder};
 use crate::queue::Child;
 use crate::state::{Parts, RunState};
 
@@ -28,9 +28,9 @@ const HOSTCALL_BYTES_MAX: usize = 32 << 20;
 /// wasmtime's engine, our linker and the HTTP client. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
-    wasmtime: wasmtime::Engine,
+    pub(crate) wasmtime: wasmtime::Engine,
     linker: Arc<Linker<RunState>>,
-    http: HttpClient,
+    http: Exchange,
     limits: Arc<Limits>,
 }
 
@@ -44,6 +44,9 @@ pub enum LoadError {
     /// Its machine code cannot be read: truncated, damaged, or made for another engine.
     #[error("load the artifact: {0}")]
     Artifact(String),
+    /// It does not begin as a component does; the text says what it is.
+    #[error("{0}")]
+    NoComponent(String),
     /// It is no valid component.
     #[error("not a valid component: {0}")]
     Component(String),
@@ -104,22 +107,22 @@ impl Engine {
         Self::with(wasmtime::Engine::new(&config::config(Some(pool))?)?, Limits::default())
     }
 
+    /// The same engine, whose tasks reach nobody but this responder.
+    pub fn answered_by(self, responder: Arc<dyn Responder>) -> Self {
+        Self { http: Exchange::Responder(responder), ..self }
+    }
+
     fn with(wasmtime: wasmtime::Engine, limits: Limits) -> wasmtime::Result<Self> {
         let mut linker = Linker::new(&wasmtime);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
         Task::add_to_linker::<_, HasSelf<RunState>>(&mut linker, |state| state)?;
-        Ok(Self { wasmtime, linker: Arc::new(linker), http: HttpClient::new(), limits: Arc::new(limits) })
-    }
-
-    /// Compiles a component and checks that it fits the world. Returns its artifact: machine code that
-    /// [`Engine::load`] of the same [`fingerprint`](crate::fingerprint) can map.
-    #[cfg(feature = "compiler")]
-    pub fn compile(&self, wasm: &[u8]) -> Result<Vec<u8>, LoadError> {
-        let component = Component::from_binary(&self.wasmtime, wasm)
-            .map_err(|e| LoadError::Component(format!("{e:#}")))?;
-        self.link(&component)?;
-        component.serialize().map_err(|e| LoadError::Artifact(format!("{e:#}")))
+        Ok(Self {
+            wasmtime,
+            linker: Arc::new(linker),
+            http: Exchange::Network(Arc::new(HttpClient::new())),
+            limits: Arc::new(limits),
+        })
     }
 
     /// Maps an artifact and links it.
@@ -147,7 +150,7 @@ impl Engine {
         self.link(&component)
     }
 
-    fn link(&self, component: &Component) -> Result<Module, LoadError> {
+    pub(crate) fn link(&self, component: &Component) -> Result<Module, LoadError> {
         self.linker
             .instantiate_pre(component)
             .and_then(TaskPre::new)
@@ -163,7 +166,7 @@ impl Engine {
             context,
             limits: self.limits.clone(),
             memory_bytes_max: settings.memory.0,
-            outgoing: Outgoing { client: self.http.clone(), allow: settings.allow_hosts.as_slice().into() },
+            outgoing: Outgoing { exchange: self.http.clone(), allow: settings.allow_hosts.as_slice().into() },
             env: &settings.env,
         });
         let mut store = Store::new(&self.wasmtime, state);

@@ -2,6 +2,8 @@
 
 mod bindings;
 mod capture;
+#[cfg(feature = "compiler")]
+mod compile;
 mod config;
 mod context;
 mod engine;
@@ -18,4 +20,5 @@ pub use config::{Pool, WASMTIME_VERSION, fingerprint};
 pub use context::RunContext;
 pub use engine::{Engine, LoadError, Module, Report, Run};
 pub use limits::Limits;
+pub use outgoing::{Responder, Responding};
 pub use queue::Child;

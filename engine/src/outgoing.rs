@@ -2,10 +2,12 @@
 //!
 //! `wasq:task/http` (see `http.rs`) and `wasi:http` both end in [`Outgoing::send`].
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::BodyExt;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{HeaderValue, USER_AGENT};
 use hyper::{Request, Response, Uri};
@@ -16,9 +18,24 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 use wasq_protocol::AllowedHost;
 
-/// The client of the whole process; clones share connections and TLS sessions.
-#[derive(Clone)]
+/// The client of the whole process, with its connections and TLS sessions.
 pub(crate) struct HttpClient(Client<HttpsConnector<HttpConnector>, WasiBody>);
+
+/// Answers requests in the network's stead, so that a task can be tested without one. The policy is asked first, as ever.
+pub trait Responder: Send + Sync {
+    /// Answers a request, or says why there is no answer, as a failed connection would.
+    fn respond(&self, request: Request<Bytes>) -> Responding;
+}
+
+/// An answer that is under way.
+pub type Responding = Pin<Box<dyn Future<Output = Result<Response<Bytes>, String>> + Send>>;
+
+/// Where requests go.
+#[derive(Clone)]
+pub(crate) enum Exchange {
+    Network(Arc<HttpClient>),
+    Responder(Arc<dyn Responder>),
+}
 
 /// Idle connections per host that are kept.
 const IDLE_PER_HOST: usize = 8;
@@ -49,7 +66,7 @@ impl HttpClient {
 /// Outgoing HTTP as one run may use it.
 #[derive(Clone)]
 pub(crate) struct Outgoing {
-    pub(crate) client: HttpClient,
+    pub(crate) exchange: Exchange,
     pub(crate) allow: Arc<[AllowedHost]>,
 }
 
@@ -64,13 +81,25 @@ pub(crate) enum SendError {
 impl Outgoing {
     /// Sends a request if the policy allows its address. Redirects are not followed: the task sees them, and a new
     /// request passes the policy again.
-    pub(crate) async fn send(&self, mut request: Request<WasiBody>) -> Result<Response<Incoming>, SendError> {
+    pub(crate) async fn send(&self, mut request: Request<WasiBody>) -> Result<Response<WasiBody>, SendError> {
         self.check(request.uri())?;
         request
             .headers_mut()
             .entry(USER_AGENT)
             .or_insert(HeaderValue::from_static(concat!("wasq/", env!("CARGO_PKG_VERSION"))));
-        self.client.0.request(request).await.map_err(|e| SendError::Failed(chain(&e)))
+        match &self.exchange {
+            Exchange::Network(client) => {
+                let response = client.0.request(request).await.map_err(|e| SendError::Failed(chain(&e)))?;
+                Ok(response.map(|body: Incoming| body.map_err(Error::from).boxed_unsync()))
+            }
+            Exchange::Responder(responder) => {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await.map_err(|e| SendError::Failed(format!("{e:?}")))?;
+                let request = Request::from_parts(head, body.to_bytes());
+                let response = responder.respond(request).await.map_err(SendError::Failed)?;
+                Ok(response.map(|body| Full::new(body).map_err(|never| match never {}).boxed_unsync()))
+            }
+        }
     }
 
     fn check(&self, uri: &Uri) -> Result<(), SendError> {
@@ -133,9 +162,8 @@ impl WasiHttpHooks for Outgoing {
                 }
                 SendError::Failed(why) => Error::InternalError(Some(why)),
             })?;
-            let body = |incoming: Incoming| incoming.map_err(Error::from).boxed_unsync();
             let done: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(async { Ok(()) });
-            Ok((response.map(body), done))
+            Ok((response, done))
         })
     }
 }

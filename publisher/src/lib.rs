@@ -7,7 +7,7 @@ mod ports;
 mod publish;
 
 pub use aws::{Config, Function};
-pub use compile::{Wasm, compile};
+pub use compile::Wasm;
 pub use event::PublisherEvent;
 pub use ports::{Bucket, Compiled, Compiler, Condition, Object, Put};
 pub use publish::{Published, Publisher};

@@ -59,6 +59,8 @@ fn load(engine: &Engine, path: &Path, expected: Digest) -> Result<Module, Artifa
     unsafe { engine.load(path) }.map_err(|e| match e {
         LoadError::Artifact(_) => ArtifactError::Missing(e.to_string()),
         // Compiling it again would not help.
-        LoadError::Component(_) | LoadError::World(_) => ArtifactError::Unavailable(e.into()),
+        LoadError::NoComponent(_) | LoadError::Component(_) | LoadError::World(_) => {
+            ArtifactError::Unavailable(e.into())
+        }
     })
 }

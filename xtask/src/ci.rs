@@ -26,10 +26,11 @@ pub(crate) fn ci() -> Result<()> {
 }
 
 /// What must be absent from a part, by its dependency tree.
-const ABSENT: [(&str, &str, &str); 4] = [
+const ABSENT: [(&str, &str, &str); 5] = [
     ("wasq-consumer", "wasmtime", "the consumer never links wasmtime"),
     ("wasq-runtime", "cranelift-codegen", "the worker must not have a compiler"),
     ("wasq-cli", "aws-lc-sys", "TLS is rustls on ring"),
+    ("wasq-toolkit", "aws-config", "who writes a task needs no AWS"),
     ("wasq-protocol", "tokio", "the protocol has no I/O"),
 ];
 

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::setup::{binaries, binary, guest, guests, root, target};
+use crate::setup::{binaries, binary, guest, root, rust_guests, target};
 
 const TASKS: [&str; 2] = ["github_repositories", "github_users"];
 
 pub(crate) fn demo() -> Result<()> {
     let mut steps = Steps::new();
-    guests()?;
+    rust_guests()?;
     steps.done("build the example tasks");
     binaries()?;
     steps.done("build wasq");
@@ -122,7 +122,7 @@ impl GitHub {
     /// Writes a task's settings into the tasks folder, pointing at this GitHub.
     fn settings(&self, task: &str, tasks: &Path) -> Result<()> {
         let name = format!("{task}.toml");
-        let settings = std::fs::read_to_string(root().join("example-tasks").join(task).join(&name))?;
+        let settings = std::fs::read_to_string(root().join("example-tasks/rust").join(task).join(&name))?;
         let settings = match self {
             Self::Real => settings,
             Self::StandIn { url, .. } => settings.replace("https://api.github.com", url),
@@ -146,7 +146,7 @@ fn real_answers() -> bool {
     };
     let connects =
         addresses.any(|address| TcpStream::connect_timeout(&address, Duration::from_secs(2)).is_ok());
-    let settings = root().join("example-tasks/github_repositories/github_repositories.toml");
+    let settings = root().join("example-tasks/rust/github_repositories/github_repositories.toml");
     connects
         && Command::new(binary("wasq"))
             .arg("run")

@@ -5,6 +5,7 @@
 mod ci;
 mod demo;
 mod dist;
+mod guests;
 mod proof;
 mod setup;
 mod sim;
@@ -18,7 +19,7 @@ Usage: cargo xtask COMMAND
   demo      set everything up and run the main job, end to end
   test      set everything up and run every test; words after it select Python tests (pytest -k)
   ci        what CI runs: format, lints, docs, rules, then the tests
-  guests    build the example tasks for WebAssembly
+  guests    build the example task in every language, and measure: sizes, times, memory; --build only builds those in Rust
   sim       the delivery code in simulated worlds: --tasks N --crashes N, or --seed N for one world again
   dist      what is released: Lambda zips and archives, for arm64 and x86_64; --arch for one
   chaos     kill -9 everything, again and again: --messages N --kills N --only one-process|own-queue|ministack
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
         "demo" => demo::demo(),
         "test" => test::test(&rest),
         "ci" => ci::ci(),
-        "guests" => setup::guests(),
+        "guests" => guests::guests(&rest),
         "sim" => sim::sim(&rest),
         "cost" => sim::cost(&rest),
         "dist" => dist::dist(&rest),

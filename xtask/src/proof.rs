@@ -4,11 +4,11 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::setup::{binaries, cargo, guests, python, root, run};
+use crate::setup::{binaries, cargo, python, root, run, rust_guests};
 
 /// Kills everything, again and again, and counts what is lost.
 pub(crate) fn chaos(args: &[String]) -> Result<()> {
-    guests()?;
+    rust_guests()?;
     binaries()?;
     script("chaos.py", args)
 }

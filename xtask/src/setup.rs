@@ -23,7 +23,7 @@ pub(crate) fn binary(name: &str) -> PathBuf {
     target().join("debug").join(name)
 }
 
-/// A guest, as [`guests`] builds it.
+/// A guest, as [`rust_guests`] builds it.
 pub(crate) fn guest(name: &str) -> PathBuf {
     target().join("guests").join(GUEST_TARGET).join("release").join(format!("{name}.wasm"))
 }
@@ -67,11 +67,11 @@ pub(crate) fn cargo() -> Command {
 }
 
 /// Manifests of workspaces of their own.
-pub(crate) const EXAMPLE_TASKS: &str = "example-tasks/Cargo.toml";
+pub(crate) const EXAMPLE_TASKS: &str = "example-tasks/rust/Cargo.toml";
 pub(crate) const SDK: &str = "sdk/rust/Cargo.toml";
 
-/// Adds the guest target if it is missing, and builds the example tasks.
-pub(crate) fn guests() -> Result<()> {
+/// Adds the guest target if it is missing, and builds the example tasks in Rust.
+pub(crate) fn rust_guests() -> Result<()> {
     add_target(GUEST_TARGET)?;
     run(cargo()
         .args(["build", "--locked", "--release", "--target", GUEST_TARGET])

@@ -4,10 +4,12 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::setup::{EXAMPLE_TASKS, SDK, binaries, cargo, guests, python, root, run, target};
+use crate::guests::toolchains;
+use crate::setup::{EXAMPLE_TASKS, SDK, binaries, cargo, python, root, run, rust_guests, target};
 
 pub(crate) fn test(select: &[String]) -> Result<()> {
-    guests()?;
+    rust_guests()?;
+    toolchains()?;
     binaries()?;
     let programs = python()?;
     if select.is_empty() {

@@ -1,5 +1,6 @@
-//! The sandbox, tried with a real guest: `example-tasks/verbs`, built by `cargo xtask guests`.
+//! The sandbox, tried with a real guest: `example-tasks/rust/verbs`, built by `cargo xtask guests`.
 
+mod compile;
 mod http;
 mod limits;
 mod runs;

@@ -1,4 +1,3 @@
 //! Publishing over a real folder-like bucket in memory: what goes live, and what does not.
 
-mod compile;
 mod publish;

@@ -1,0 +1,68 @@
+//! A component in a file, for the commands that need no queue.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use wasq_engine::{Engine, Limits, Module, Pool};
+use wasq_protocol::{Caps, Settings, TaskName};
+
+use crate::output::Progress;
+
+/// A component in a file, with its settings.
+pub(crate) struct Component {
+    file: PathBuf,
+    /// The file's name is the task's.
+    pub(crate) task: TaskName,
+    pub(crate) wasm: Vec<u8>,
+    /// The settings as they stand in their file; empty if there is none.
+    pub(crate) settings_text: String,
+    pub(crate) settings: Settings,
+}
+
+impl Component {
+    /// Reads `FILE.wasm`, and its settings: the given file, or else `FILE.toml` beside it if that is there.
+    pub(crate) fn read(file: &Path, settings: Option<&Path>) -> Result<Self> {
+        let wasm = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
+        let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let task =
+            stem.parse().with_context(|| format!("{}: the file's name is the task's", file.display()))?;
+        let beside = file.with_extension("toml");
+        let path = match settings {
+            Some(path) => Some(path),
+            None if beside.exists() => {
+                tracing::info!("settings from {}", beside.display());
+                Some(beside.as_path())
+            }
+            None => None,
+        };
+        let (settings_text, settings) = match path {
+            Some(path) => {
+                let reading = || format!("read {}", path.display());
+                let text = std::fs::read_to_string(path).with_context(reading)?;
+                let settings = Settings::from_toml(&text).with_context(reading)?;
+                (text, settings)
+            }
+            None => (String::new(), Settings::default()),
+        };
+        Ok(Self { file: file.to_owned(), task, wasm, settings_text, settings })
+    }
+
+    /// Compiles and loads it, with an engine for one run at a time.
+    pub(crate) async fn load(self) -> Result<(Engine, Module)> {
+        let engine = engine()?;
+        let compiling = Progress::start(format!("compiling {}", self.file.display()));
+        let compiler = engine.clone();
+        let compiled = tokio::task::spawn_blocking(move || compiler.compile(&self.wasm)).await?;
+        drop(compiling);
+        let artifact = compiled.with_context(|| self.file.display().to_string())?;
+        // Safety: compiled by ourselves, a moment ago, and nobody else has it.
+        let module = unsafe { engine.load_bytes(&artifact) }?;
+        Ok((engine, module))
+    }
+}
+
+/// An engine for one run at a time.
+pub(crate) fn engine() -> Result<Engine> {
+    let pool = Pool { concurrency: 1, memory: Caps::default().memory };
+    Engine::new(pool, Limits::default()).map_err(|e| anyhow!("start the engine: {e:#}"))
+}

@@ -1,0 +1,8 @@
+module github_repositories
+
+go 1.24
+
+require wasq/task v0.0.0
+
+// `wasq build` puts it there.
+replace wasq/task => ./build/sdk/go

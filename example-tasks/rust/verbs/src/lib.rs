@@ -1,0 +1,236 @@
+//! The test guest: does what its params say. Every verb is used by a test of the host.
+
+wit_bindgen::generate!({ path: "../../../tasks-wit/wit", world: "task" });
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use wasip2::http::outgoing_handler::{self, OutgoingRequest};
+use wasip2::http::types::{ErrorCode, Fields, Scheme};
+use wasq::task::context;
+use wasq::task::http::{self, Header, Request};
+use wasq::task::log::{self, Level};
+use wasq::task::outcome::RetryAfter;
+use wasq::task::queue::{self, EnqueueOptions};
+
+#[derive(Deserialize)]
+#[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
+enum Verb {
+    /// Returns `value`.
+    Echo {
+        value: Value,
+    },
+    /// Returns `text` as it is, JSON or not.
+    Raw {
+        text: String,
+    },
+    /// Returns a string of `bytes` bytes.
+    Output {
+        bytes: usize,
+    },
+    /// Returns what the context says.
+    Context,
+    /// Returns the environment.
+    Env,
+    /// Takes `mib` MiB of memory and touches it.
+    Alloc {
+        mib: usize,
+    },
+    /// Computes for ever.
+    Spin,
+    /// Sleeps, and says so when it is over.
+    Sleep {
+        ms: u64,
+    },
+    /// Panics with `message`.
+    Panic {
+        message: String,
+    },
+    /// Writes `count` lines by `log`, and one each to stdout and stderr.
+    Log {
+        count: usize,
+    },
+    /// Sends a GET through `wasq:task/http`.
+    Fetch {
+        url: String,
+    },
+    /// Sends a GET through `wasi:http`.
+    WasiFetch {
+        authority: String,
+        path: String,
+    },
+    /// Enqueues `children` children that visit `url` with their number behind it, and then sends a GET to `url`, and one to
+    /// `url/done` at its end: work whose every run can be counted. Whatever is no success is tried again.
+    Visit {
+        url: String,
+        #[serde(default)]
+        children: u32,
+    },
+    /// Enqueues `count` children of the task `task`, then succeeds or fails.
+    Enqueue {
+        task: String,
+        count: u32,
+        fail: bool,
+    },
+    Retry {
+        reason: String,
+    },
+    RetryAfter {
+        seconds: u32,
+        reason: String,
+    },
+    Reject {
+        reason: String,
+    },
+    /// Fails with `retry` in attempts before `succeeds_in`.
+    Flaky {
+        succeeds_in: u32,
+    },
+    /// Tries to read a file and to open a socket.
+    Escape,
+}
+
+struct Verbs;
+export!(Verbs);
+
+impl Guest for Verbs {
+    fn run(params: String) -> Result<String, Failure> {
+        let verb = serde_json::from_str(&params).map_err(|e| Failure::Reject(format!("params: {e}")))?;
+        let value = match verb {
+            Verb::Raw { text } => return Ok(text),
+            Verb::Echo { value } => value,
+            Verb::Output { bytes } => Value::String("x".repeat(bytes)),
+            Verb::Context => json!({
+                "id": context::id(),
+                "task": context::task(),
+                "attempt": context::attempt(),
+                "max_attempts": context::max_attempts(),
+                "deadline": context::deadline(),
+                "parent": context::parent(),
+                "root": context::root(),
+                "depth": context::depth(),
+                "traceparent": context::traceparent(),
+            }),
+            Verb::Env => {
+                std::env::vars().collect::<Vec<_>>().into_iter().map(|(k, v)| (k, json!(v))).collect()
+            }
+            Verb::Alloc { mib } => {
+                let memory = vec![1u8; mib << 20];
+                json!(memory.iter().map(|&b| usize::from(b)).sum::<usize>())
+            }
+            Verb::Spin => loop {
+                std::hint::black_box(());
+            },
+            Verb::Sleep { ms } => {
+                std::thread::sleep(std::time::Duration::from_millis(ms));
+                println!("slept");
+                json!(ms)
+            }
+            Verb::Panic { message } => panic!("{message}"),
+            Verb::Log { count } => {
+                for i in 0..count {
+                    log::log(Level::Debug, &format!("line {i}"));
+                }
+                println!("to stdout");
+                eprint!("to stderr, without an end");
+                json!(count)
+            }
+            Verb::Fetch { url } => fetch(url)?,
+            Verb::WasiFetch { authority, path } => match wasi_fetch(&authority, &path) {
+                Ok((status, body)) => json!({ "status": status, "body": body }),
+                Err(error) => json!({ "error": format!("{error:?}") }),
+            },
+            Verb::Visit { url, children } => visit(&url, children)?,
+            Verb::Enqueue { task, count, fail } => {
+                let mut ids = Vec::new();
+                for i in 0..count {
+                    let options = EnqueueOptions { delay_seconds: None, id: None };
+                    let params = json!({ "verb": "echo", "value": i }).to_string();
+                    let id = queue::enqueue(&task, &params, &options)
+                        .map_err(|e| Failure::Reject(format!("{e:?}")))?;
+                    ids.push(id);
+                }
+                if fail {
+                    return Err(Failure::Retry("as asked, after enqueueing".to_owned()));
+                }
+                json!(ids)
+            }
+            Verb::Retry { reason } => return Err(Failure::Retry(reason)),
+            Verb::RetryAfter { seconds, reason } => {
+                return Err(Failure::RetryAfter(RetryAfter { seconds, reason }));
+            }
+            Verb::Reject { reason } => return Err(Failure::Reject(reason)),
+            Verb::Flaky { succeeds_in } => {
+                let attempt = context::attempt();
+                if attempt < succeeds_in {
+                    return Err(Failure::Retry(format!("attempt {attempt} fails")));
+                }
+                json!(attempt)
+            }
+            Verb::Escape => json!({
+                "file": std::fs::read_to_string("/etc/passwd").map_err(|e| e.to_string()).err(),
+                "socket": std::net::TcpStream::connect("127.0.0.1:9").map_err(|e| e.kind().to_string()).err(),
+            }),
+        };
+        Ok(value.to_string())
+    }
+}
+
+fn fetch(url: String) -> Result<Value, Failure> {
+    let request = Request {
+        method: "GET".to_owned(),
+        url,
+        headers: vec![Header { name: "x-verb".to_owned(), value: "fetch".to_owned() }],
+        body: None,
+        timeout_ms: Some(1000),
+    };
+    match http::send(&request) {
+        Ok(response) => Ok(json!({
+            "status": response.status,
+            "body": String::from_utf8_lossy(&response.body),
+        })),
+        Err(error) => Ok(json!({ "error": format!("{error:?}") })),
+    }
+}
+
+fn visit(url: &str, children: u32) -> Result<Value, Failure> {
+    for i in 0..children {
+        let params = json!({ "verb": "visit", "url": format!("{url}.{i}") }).to_string();
+        let options = EnqueueOptions { delay_seconds: None, id: None };
+        queue::enqueue(&context::task(), &params, &options).map_err(|e| Failure::Reject(format!("{e:?}")))?;
+    }
+    get(url)?;
+    get(&format!("{url}/done"))?;
+    Ok(Value::Null)
+}
+
+fn get(url: &str) -> Result<(), Failure> {
+    let request = Request {
+        method: "GET".to_owned(),
+        url: url.to_owned(),
+        headers: Vec::new(),
+        body: None,
+        timeout_ms: Some(10_000),
+    };
+    match http::send(&request) {
+        Ok(response) if response.status == 200 => Ok(()),
+        Ok(response) => Err(Failure::Retry(format!("{url}: status {}", response.status))),
+        Err(error) => Err(Failure::Retry(format!("{url}: {error:?}"))),
+    }
+}
+
+fn wasi_fetch(authority: &str, path: &str) -> Result<(u16, String), ErrorCode> {
+    let request = OutgoingRequest::new(Fields::new());
+    request.set_scheme(Some(&Scheme::Http)).expect("a scheme");
+    request.set_authority(Some(authority)).expect("an authority");
+    request.set_path_with_query(Some(path)).expect("a path");
+    let pending = outgoing_handler::handle(request, None)?;
+    pending.subscribe().block();
+    let response = pending.get().expect("it is ready").expect("it is asked for once")?;
+    let body = response.consume().expect("it is consumed once");
+    let stream = body.stream().expect("it is streamed once");
+    let mut bytes = Vec::new();
+    while let Ok(chunk) = stream.blocking_read(64 << 10) {
+        bytes.extend(chunk);
+    }
+    Ok((response.status(), String::from_utf8_lossy(&bytes).into_owned()))
+}

@@ -1,0 +1,273 @@
+// Write tasks for wasq in C++23: params in, a result out, both JSON.
+//
+//     #include "wasq_task.hpp"
+//
+//     wasq::result run(const wasq::json &params) {
+//         auto name = params["name"].string();
+//         if (!name) return wasq::reject("params.name: expected a string");
+//         return wasq::object({{"hello", *name}});
+//     }
+//
+// `wasq build` compiles it. There are no exceptions in WebAssembly as zig makes it, so errors are values: every function that can
+// fail returns a std::expected, whose error is a wasq::failure that a task can return as it is.
+//
+// Every run has a memory of its own, which is dropped after it.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <expected>
+#include <initializer_list>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "wasq_task.h"
+
+namespace wasq {
+
+// ---- Failures ----
+
+// How a task says that it did not succeed.
+struct failure {
+    enum class kind { retry, retry_after, reject } kind;
+    std::string reason;
+    // retry_after: the shortest time to wait.
+    std::uint32_t seconds = 0;
+};
+
+// A passing error: another attempt by the task's retry policy, until its attempts are used up.
+inline std::unexpected<failure> retry(std::string reason) {
+    return std::unexpected(failure{failure::kind::retry, std::move(reason)});
+}
+
+// A passing error whose end is known, such as a rate limit: another attempt, no sooner than in so many seconds.
+inline std::unexpected<failure> retry_after(std::uint32_t seconds, std::string reason) {
+    return std::unexpected(failure{failure::kind::retry_after, std::move(reason), seconds});
+}
+
+// This message can never succeed: to the dead-letter queue, with this reason.
+inline std::unexpected<failure> reject(std::string reason) {
+    return std::unexpected(failure{failure::kind::reject, std::move(reason)});
+}
+
+// Ends the run at once, as std::abort does, with a reason.
+[[noreturn]] inline void abort(const std::string &reason) {
+    wasq_abort("%s", reason.c_str());
+}
+
+// ---- JSON ----
+
+// A value that was read from a JSON text. What is not there is a value as well: it is of no type, and empty.
+class json {
+public:
+    // Reads a JSON text; nothing if it is none.
+    static std::optional<json> parse(const std::string &text) {
+        const wasq_json *value = wasq_json_parse(text.c_str());
+        return value == nullptr ? std::nullopt : std::optional(json(value));
+    }
+
+    // A member of an object.
+    json operator[](const std::string &key) const { return json(wasq_json_get(value, key.c_str())); }
+    // An element of an array.
+    json operator[](std::size_t index) const { return json(wasq_json_at(value, index)); }
+    // How many members or elements there are.
+    std::size_t size() const { return wasq_json_count(value); }
+    // Whether it is there, null or not.
+    explicit operator bool() const { return value != nullptr; }
+
+    std::optional<std::string> string() const {
+        const char *text = wasq_json_string(value);
+        return text == nullptr ? std::nullopt : std::optional<std::string>(text);
+    }
+    std::optional<std::int64_t> integer() const {
+        std::int64_t number;
+        return wasq_json_integer(value, &number) ? std::optional(number) : std::nullopt;
+    }
+    std::optional<double> number() const {
+        double number;
+        return wasq_json_number(value, &number) ? std::optional(number) : std::nullopt;
+    }
+    std::optional<bool> boolean() const {
+        bool truth;
+        return wasq_json_bool(value, &truth) ? std::optional(truth) : std::nullopt;
+    }
+
+private:
+    explicit json(const wasq_json *value) : value(value) {}
+    const wasq_json *value;
+};
+
+// A string as JSON text, in quotation marks.
+inline std::string quote(const std::string &text) {
+    return wasq_json_quote(text.c_str());
+}
+
+// JSON text that is being put together: of a string, a number, a truth, or of what object() and array() return.
+class text {
+public:
+    text(const std::string &value) : written(quote(value)) {}
+    text(const char *value) : written(quote(value)) {}
+    text(std::int64_t value) : written(std::to_string(value)) {}
+    text(int value) : written(std::to_string(value)) {}
+    text(double value) : written(wasq_format("%.17g", value)) {}
+    text(bool value) : written(value ? "true" : "false") {}
+    text(std::nullptr_t) : written("null") {}
+    // What is JSON text already.
+    static text raw(std::string json) {
+        text made(nullptr);
+        made.written = std::move(json);
+        return made;
+    }
+    const std::string &str() const { return written; }
+
+private:
+    std::string written;
+};
+
+inline text object(std::initializer_list<std::pair<const char *, text>> members) {
+    std::string written = "{";
+    for (const auto &[key, value] : members) {
+        if (written.size() > 1) written += ", ";
+        written += quote(key) + ": " + value.str();
+    }
+    return text::raw(written + "}");
+}
+
+inline text array(std::span<const text> elements) {
+    std::string written = "[";
+    for (const auto &element : elements) {
+        if (written.size() > 1) written += ", ";
+        written += element.str();
+    }
+    return text::raw(written + "]");
+}
+
+// ---- HTTP, to the hosts that the task's allow_hosts names ----
+
+struct request {
+    std::string url;
+    std::string method = "GET";
+    std::vector<std::pair<std::string, std::string>> headers = {};
+    std::optional<std::string> body = std::nullopt;
+    // How long to wait for the whole response; the run's own deadline holds as well.
+    std::optional<std::uint32_t> timeout_ms = std::nullopt;
+};
+
+// A response, whatever its status. Redirects are not followed.
+struct response {
+    std::string url;
+    std::uint16_t status;
+    // Names in lower case, in the order in which they came.
+    std::vector<std::pair<std::string, std::string>> headers;
+    std::string body;
+
+    // The first header of a name, in lower case.
+    std::optional<std::string> header(std::string_view name) const {
+        for (const auto &[found, value] : headers) {
+            if (found == name) return value;
+        }
+        return std::nullopt;
+    }
+
+    // The body of a response whose status is 2xx, read as JSON. A server that is busy (429 or 503) is retry_after what its
+    // retry-after says, or a minute; any other status is retry.
+    std::expected<json, failure> success() const {
+        if (busy > 0) return retry_after(busy, url + ": status " + std::to_string(status));
+        if (status < 200 || status >= 300) {
+            return retry(url + ": status " + std::to_string(status) + ": " + body.substr(0, 200));
+        }
+        auto value = json::parse(body);
+        if (!value) return retry(url + ": the answer is not JSON");
+        return *value;
+    }
+
+    // For how many seconds the server asks to be left alone; 0 if it does not.
+    std::uint32_t busy;
+};
+
+// Sends a request and waits for the whole response. That there is none is retry, with the reason.
+inline std::expected<response, failure> send(const request &request) {
+    std::vector<wasq_header> headers;
+    for (const auto &[name, value] : request.headers) headers.push_back({name.c_str(), value.c_str()});
+    wasq_request sent = {};
+    sent.url = request.url.c_str();
+    sent.method = request.method.c_str();
+    sent.headers = headers.data();
+    sent.header_count = headers.size();
+    sent.body = request.body ? request.body->data() : nullptr;
+    sent.body_len = request.body ? request.body->size() : 0;
+    sent.timeout_ms = request.timeout_ms.value_or(0);
+    wasq_response got = wasq_send(sent);
+    if (got.error != nullptr) return retry(got.error);
+    response response = {request.url, got.status, {}, std::string(got.body, got.body_len), wasq_busy(&got)};
+    for (const auto &header : std::span(got.headers, got.header_count)) {
+        response.headers.emplace_back(header.name, header.value);
+    }
+    return response;
+}
+
+// A GET of a URL.
+inline std::expected<response, failure> get(std::string url) {
+    return send({.url = std::move(url)});
+}
+
+// ---- Child tasks, sent when this run has succeeded ----
+
+struct enqueue_options {
+    // It runs no sooner than this from now; up to 3 days.
+    std::uint32_t delay_seconds = 0;
+    // Without it, one is derived from the parent's, so that a parent that runs twice sends the same.
+    std::optional<std::string> id = std::nullopt;
+};
+
+// Enqueues a message for a task, and returns its id. That it is not accepted is reject, with the reason.
+inline std::expected<std::string, failure> enqueue(const std::string &task, const text &params,
+                                                   const enqueue_options &options = {}) {
+    wasq_enqueued child = wasq_enqueue_with(task.c_str(), params.str().c_str(), options.delay_seconds,
+                                            options.id ? options.id->c_str() : nullptr);
+    if (child.error != nullptr) return reject(child.error);
+    return child.id;
+}
+
+// ---- What is known about this run: wasq_id(), wasq_attempt() and so on, of wasq_task.h ----
+
+// A value of the task's settings, from their table [env].
+inline std::optional<std::string> env(const std::string &name) {
+    const char *value = std::getenv(name.c_str());
+    return value == nullptr ? std::nullopt : std::optional<std::string>(value);
+}
+
+// ---- Log; what is printed arrives as well: stdout as info, stderr as warn ----
+
+inline void log(wasq_level level, const std::string &line) {
+    wasq_log(level, "%s", line.c_str());
+}
+
+// ---- The task ----
+
+using result = std::expected<text, failure>;
+
+} // namespace wasq
+
+// The task itself: yours.
+wasq::result run(const wasq::json &params);
+
+extern "C" inline __attribute__((used)) wasq_outcome wasq_run(const char *params) {
+    auto value = wasq::json::parse(params);
+    if (!value) return wasq_reject("params: not JSON");
+    auto result = run(*value);
+    if (result) return wasq_success("%s", result->str().c_str());
+    const auto &failure = result.error();
+    switch (failure.kind) {
+    case wasq::failure::kind::retry_after:
+        return wasq_retry_after(failure.seconds, "%s", failure.reason.c_str());
+    case wasq::failure::kind::reject:
+        return wasq_reject("%s", failure.reason.c_str());
+    default:
+        return wasq_retry("%s", failure.reason.c_str());
+    }
+}

@@ -1,0 +1,3 @@
+module wasq/task
+
+go 1.24

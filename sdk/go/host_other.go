@@ -1,0 +1,19 @@
+//go:build !wasip1
+
+package task
+
+// Outside of a component there is no host: the task's own functions can be tested, and what they ask for cannot.
+const nobody = "wasq/task: nobody answers outside of a component; `wasq test` runs the task as one"
+
+func hostID() string                            { panic(nobody) }
+func hostTask() string                          { panic(nobody) }
+func hostRoot() string                          { panic(nobody) }
+func hostParent() (string, bool)                { panic(nobody) }
+func hostTraceparent() (string, bool)           { panic(nobody) }
+func hostAttempt() uint32                       { panic(nobody) }
+func hostMaxAttempts() uint32                   { panic(nobody) }
+func hostDepth() uint32                         { panic(nobody) }
+func hostDeadline() uint64                      { panic(nobody) }
+func hostLog(_ int, message string)             { println(message) }
+func hostEnqueue(Child, []byte) (string, error) { panic(nobody) }
+func hostSend(Request) (*Response, error)       { panic(nobody) }

@@ -1,0 +1,214 @@
+package task
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"strings"
+	"time"
+	"unsafe"
+)
+
+// The component model's canonical ABI, written out for this one world.
+
+// What the host hands over lies in memory that is none of Go's: it asks for it before the runtime is awake, and while it asks, nothing
+// may be called that the garbage collector might call. It is never given back: a run has an instance of its own.
+var handedOver struct{ next, end uintptr }
+
+const pageBytes = 64 << 10
+
+//go:linkname sbrk runtime.sbrk
+func sbrk(size uintptr) unsafe.Pointer
+
+//go:wasmexport cabi_realloc
+func cabiRealloc(_, _, _, size uint32) uint32 {
+	start := (handedOver.next + 7) &^ 7
+	if start+uintptr(size) > handedOver.end {
+		pages := (uintptr(size) + pageBytes) / pageBytes
+		memory := sbrk(pages * pageBytes)
+		if memory == nil {
+			panic("out of memory")
+		}
+		start = uintptr(memory)
+		handedOver.end = start + pages*pageBytes
+	}
+	handedOver.next = start + uintptr(size)
+	return uint32(start)
+}
+
+// view is memory that the host has filled.
+func view(address, length uint32) []byte {
+	if length == 0 {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Add(nil, address)), length)
+}
+
+func address[T any](value *T) uint32 { return uint32(uintptr(unsafe.Pointer(value))) }
+
+// answer is what the host writes its answer into; numbers in it are where the canonical ABI puts them.
+type answer [32]byte
+
+func (a *answer) pointer() unsafe.Pointer   { return unsafe.Pointer(a) }
+func (a *answer) number(at int) uint32      { return binary.LittleEndian.Uint32(a[at:]) }
+func (a *answer) bytes(at int) []byte       { return view(a.number(at), a.number(at+4)) }
+func (a *answer) set(at int, number uint32) { binary.LittleEndian.PutUint32(a[at:], number) }
+
+// returned is a result<string, failure>, and text is what it points to.
+var returned struct {
+	answer
+	text string
+}
+
+//go:wasmexport run
+func exportedRun(params, length uint32) uint32 {
+	output, err := call(view(params, length))
+	set := func(at int, text string) {
+		returned.text = strings.ToValidUTF8(text, "\uFFFD")
+		returned.set(at, address(unsafe.StringData(returned.text)))
+		returned.set(at+4, uint32(len(returned.text)))
+	}
+	var rejected *rejection
+	var later *delayed
+	switch {
+	case err == nil:
+		set(4, string(output))
+		return address(&returned.answer)
+	case errors.As(err, &rejected):
+		returned.answer[4] = 2
+		set(8, err.Error())
+	case errors.As(err, &later):
+		returned.answer[4] = 1
+		// Part of a second counts as one: no sooner than asked.
+		seconds := (later.after + time.Second - 1) / time.Second
+		returned.set(8, uint32(min(max(seconds, 0), math.MaxUint32)))
+		set(12, err.Error())
+	default:
+		set(8, err.Error())
+	}
+	returned.answer[0] = 1
+	return address(&returned.answer)
+}
+
+//go:wasmimport wasq:task/context@0.1.0 id
+func importedID(result unsafe.Pointer)
+
+//go:wasmimport wasq:task/context@0.1.0 task
+func importedTask(result unsafe.Pointer)
+
+//go:wasmimport wasq:task/context@0.1.0 root
+func importedRoot(result unsafe.Pointer)
+
+//go:wasmimport wasq:task/context@0.1.0 parent
+func importedParent(result unsafe.Pointer)
+
+//go:wasmimport wasq:task/context@0.1.0 traceparent
+func importedTraceparent(result unsafe.Pointer)
+
+//go:wasmimport wasq:task/context@0.1.0 attempt
+func hostAttempt() uint32
+
+//go:wasmimport wasq:task/context@0.1.0 max-attempts
+func hostMaxAttempts() uint32
+
+//go:wasmimport wasq:task/context@0.1.0 depth
+func hostDepth() uint32
+
+//go:wasmimport wasq:task/context@0.1.0 deadline
+func hostDeadline() uint64
+
+func hostID() string                    { return text(importedID) }
+func hostTask() string                  { return text(importedTask) }
+func hostRoot() string                  { return text(importedRoot) }
+func hostParent() (string, bool)      { return optional(importedParent) }
+func hostTraceparent() (string, bool) { return optional(importedTraceparent) }
+
+func text(imported func(unsafe.Pointer)) string {
+	result := new(answer)
+	imported(result.pointer())
+	return string(result.bytes(0))
+}
+
+func optional(imported func(unsafe.Pointer)) (string, bool) {
+	result := new(answer)
+	imported(result.pointer())
+	if result[0] == 0 {
+		return "", false
+	}
+	return string(result.bytes(4)), true
+}
+
+//go:wasmimport wasq:task/log@0.1.0 log
+func importedLog(level uint32, message string)
+
+func hostLog(level int, message string) {
+	importedLog(uint32(level), strings.ToValidUTF8(message, "\uFFFD"))
+}
+
+//go:wasmimport wasq:task/queue@0.1.0 enqueue
+func importedEnqueue(task, params string, hasDelay bool, delay uint32, hasID bool, id string, result unsafe.Pointer)
+
+func hostEnqueue(child Child, params []byte) (string, error) {
+	// No sooner than asked.
+	delay := uint32(min((child.Delay+time.Second-1)/time.Second, math.MaxUint32))
+	result := new(answer)
+	importedEnqueue(child.Task, string(params), delay > 0, delay, child.ID != "", child.ID, result.pointer())
+	if result[0] == 0 {
+		return string(result.bytes(4)), nil
+	}
+	switch result[4] {
+	case 0:
+		return "", errors.New(string(result.bytes(8)))
+	case 1:
+		return "", fmt.Errorf("this run has sent %d, and may send no more", result.number(8))
+	default:
+		return "", fmt.Errorf("%d parents above it are the most there may be", result.number(8))
+	}
+}
+
+//go:wasmimport wasq:task/http@0.1.0 send
+func importedSend(method, url string, headers unsafe.Pointer, headerCount uint32, hasBody bool, body string, hasTimeout bool, timeoutMS uint32, result unsafe.Pointer)
+
+func hostSend(request Request) (*Response, error) {
+	// An address, a length, an address, a length; and one more, because of nothing there is no address.
+	headers := make([]uint32, len(request.Headers)*4+1)
+	for i, header := range request.Headers {
+		for at, text := range []string{header.Name, header.Value} {
+			headers[i*4+at*2] = address(unsafe.StringData(text))
+			headers[i*4+at*2+1] = uint32(len(text))
+		}
+	}
+	timeout := uint32(min(request.Timeout.Milliseconds(), math.MaxUint32))
+	result := new(answer)
+	importedSend(request.Method, request.URL, unsafe.Pointer(&headers[0]), uint32(len(request.Headers)),
+		request.Body != nil, string(request.Body), timeout > 0, timeout, result.pointer())
+	runtime.KeepAlive(request)
+	if result[0] == 1 {
+		switch result[8] {
+		case 0:
+			return nil, fmt.Errorf("denied: %s", result.bytes(16))
+		case 1:
+			return nil, fmt.Errorf("not a valid request: %s", result.bytes(16))
+		case 2:
+			return nil, errors.New("no answer in time")
+		case 3:
+			return nil, fmt.Errorf("the answer has more than %d bytes", binary.LittleEndian.Uint64(result[16:]))
+		default:
+			return nil, errors.New(string(result.bytes(16)))
+		}
+	}
+	response := &Response{
+		URL:    request.URL,
+		Status: int(binary.LittleEndian.Uint16(result[8:])),
+		Body:   result.bytes(20),
+	}
+	list := view(result.number(12), result.number(16)*16)
+	for at := 0; at < len(list); at += 16 {
+		number := func(i int) uint32 { return binary.LittleEndian.Uint32(list[at+i*4:]) }
+		header := Header{string(view(number(0), number(1))), string(view(number(2), number(3)))}
+		response.Headers = append(response.Headers, header)
+	}
+	return response, nil
+}

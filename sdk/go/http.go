@@ -1,0 +1,92 @@
+package task
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Header is one header line.
+type Header struct{ Name, Value string }
+
+// Request is a request. What is left out is the usual: GET, no headers, no body, the run's own deadline.
+type Request struct {
+	Method  string
+	URL     string
+	Headers []Header
+	Body    []byte
+	// Timeout is how long to wait for the whole response; the run's own deadline holds as well.
+	Timeout time.Duration
+}
+
+// Response is a response, whatever its status. Redirects are not followed.
+type Response struct {
+	URL    string
+	Status int
+	// Headers in the order in which they came, names in lower case.
+	Headers []Header
+	Body    []byte
+}
+
+// Send sends a request, to a host that the task's allow_hosts names, and waits for the whole response.
+func Send(request Request) (*Response, error) {
+	if request.Method == "" {
+		request.Method = "GET"
+	}
+	response, err := hostSend(request)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", request.URL, err)
+	}
+	return response, nil
+}
+
+// Get is a GET of a URL.
+func Get(url string) (*Response, error) { return Send(Request{URL: url}) }
+
+// GetJSON is a GET of a URL whose successful response is read as JSON.
+func GetJSON(url string, value any) error {
+	response, err := Get(url)
+	if err != nil {
+		return err
+	}
+	return response.JSON(value)
+}
+
+// Header is the first header of a name, in any case; "" if there is none.
+func (r *Response) Header(name string) string {
+	for _, header := range r.Headers {
+		if strings.EqualFold(header.Name, name) {
+			return header.Value
+		}
+	}
+	return ""
+}
+
+// Err is nil if the status is 2xx. A server that is busy (429 or 503) is [RetryAfter] what its retry-after says, or a minute; any
+// other status is an error that says so.
+func (r *Response) Err() error {
+	switch {
+	case r.Status >= 200 && r.Status < 300:
+		return nil
+	case r.Status == 429 || r.Status == 503:
+		seconds, err := strconv.ParseUint(r.Header("retry-after"), 10, 32)
+		if err != nil {
+			seconds = 60
+		}
+		return RetryAfter(time.Duration(seconds)*time.Second, "%s: status %d", r.URL, r.Status)
+	}
+	return fmt.Errorf("%s: status %d: %.200s", r.URL, r.Status, strings.ToValidUTF8(string(r.Body), "\uFFFD"))
+}
+
+// JSON reads the body of a successful response as JSON.
+func (r *Response) JSON(value any) error {
+	if err := r.Err(); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(r.Body, value); err != nil {
+		return fmt.Errorf("%s: the answer: %w", r.URL, err)
+	}
+	return nil
+}

@@ -1,0 +1,86 @@
+// Package task is what tasks for wasq are written with in Go: a function with params in and a result out.
+//
+//	package main
+//
+//	import "wasq/task"
+//
+//	type Params struct{ User string }
+//	type Output struct{ Repositories int }
+//
+//	func init() { task.Handle(repositories) }
+//	func main() {}
+//
+//	func repositories(params Params) (Output, error) {
+//		var user struct {
+//			PublicRepos int `json:"public_repos"`
+//		}
+//		err := task.GetJSON("https://api.github.com/users/"+params.User, &user)
+//		return Output{user.PublicRepos}, err
+//	}
+//
+// `wasq build` makes a component of it. Params and result are of any types that encoding/json reads and writes; params that do not
+// fit are rejected, with the path.
+//
+// An error is another attempt by the task's retry policy, with its text as the reason; so is a panic, with its stack. [Reject]
+// moves the message to the dead-letter queue, [RetryAfter] says when to come back. To exit ends the run as a trap.
+//
+// Lines of log/slog, and what is printed, go to the run's log; os.Getenv has the values of the settings' table [env].
+package task
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"strings"
+)
+
+var handler func(params []byte) ([]byte, error)
+
+// Handle makes a function the task. Call it in init: main does not run.
+func Handle[Params, Output any](function func(Params) (Output, error)) {
+	handler = func(text []byte) ([]byte, error) {
+		var params Params
+		decoder := json.NewDecoder(bytes.NewReader(text))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(&params); err != nil {
+			return nil, rejected(err)
+		}
+		if _, err := decoder.Token(); err != io.EOF {
+			return nil, Reject("params: more than one JSON value")
+		}
+		output, err := function(params)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(output)
+	}
+}
+
+// rejected says which of the params does not fit.
+func rejected(err error) error {
+	var mismatch *json.UnmarshalTypeError
+	if errors.As(err, &mismatch) {
+		path := "params"
+		if mismatch.Field != "" {
+			path += "." + mismatch.Field
+		}
+		return Reject("%s: expected %s, found %s", path, mismatch.Type, mismatch.Value)
+	}
+	return Reject("params: %s", strings.TrimPrefix(err.Error(), "json: "))
+}
+
+// call runs the task once; a panic is an error as any other.
+func call(params []byte) (output []byte, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("panic: %v\n%s", cause, debug.Stack())
+		}
+	}()
+	if handler == nil {
+		return nil, errors.New("no task: call task.Handle in init")
+	}
+	return handler(params)
+}

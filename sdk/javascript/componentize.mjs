@@ -1,0 +1,32 @@
+// node componentize.mjs TASK WIT OUT: a component of a task's module. Run by `wasq build` in the project's folder.
+
+import { writeFile } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+
+// What the project, or a folder above it, has installed: this file lies in the project's folder `build`.
+import { componentize, version } from "@bytecodealliance/componentize-js";
+import { build } from "esbuild";
+
+const [task, witPath, out] = process.argv.slice(2);
+const sdk = dirname(fileURLToPath(import.meta.url));
+const bundle = join(dirname(out), "bundle.js");
+
+try {
+  await build({
+    entryPoints: [join(sdk, "component.js")],
+    outfile: bundle,
+    alias: { "wasq-task/the-task": resolve(task), "wasq-task": join(sdk, "index.js") },
+    bundle: true,
+    format: "esm",
+    target: "es2023",
+    external: ["wasq:*", "wasi:*"],
+    logLevel: "warning",
+  });
+} catch {
+  // esbuild has said what is wrong, and where.
+  process.exit(1);
+}
+const { component } = await componentize({ sourcePath: bundle, witPath, worldName: "wasq:javascript/javascript" });
+await writeFile(out, component);
+console.log(`componentize-js ${version}`);

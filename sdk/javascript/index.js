@@ -1,0 +1,160 @@
+// Write tasks for wasq in JavaScript: a function with params in and a result out. index.d.ts says all of it.
+
+import { getEnvironment } from "wasi:cli/environment@0.2.0";
+import * as hostContext from "wasq:task/context@0.1.0";
+import { send } from "wasq:task/http@0.1.0";
+import { log as hostLog } from "wasq:task/log@0.1.0";
+import { enqueue as hostEnqueue } from "wasq:task/queue@0.1.0";
+
+export class Retry extends Error {
+  name = "Retry";
+}
+
+export class RetryAfter extends Error {
+  name = "RetryAfter";
+
+  constructor(seconds, reason) {
+    super(reason);
+    this.seconds = seconds;
+  }
+}
+
+export class Reject extends Error {
+  name = "Reject";
+}
+
+/** Ends the run as a trap: thrown on by the component's own wrapper. */
+export class Abort extends Error {
+  name = "Abort";
+}
+
+export function abort(reason) {
+  throw new Abort(reason);
+}
+
+export class HttpError extends Error {
+  name = "HttpError";
+
+  constructor(kind, message) {
+    super(message);
+    this.kind = kind;
+  }
+}
+
+export class Response {
+  constructor(url, { status, headers, body }) {
+    this.url = url;
+    this.status = status;
+    this.headers = headers.map(({ name, value }) => [name, value]);
+    this.body = body;
+  }
+
+  header(name) {
+    return this.headers.find(([found]) => found === name.toLowerCase())?.[1];
+  }
+
+  text() {
+    return new TextDecoder().decode(this.body);
+  }
+
+  json() {
+    try {
+      return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(this.body));
+    } catch (error) {
+      throw new HttpError("unexpected", `${this.url}: the answer is not JSON: ${error.message}`);
+    }
+  }
+
+  success() {
+    const { url, status } = this;
+    if (status >= 200 && status < 300) return this;
+    if (status === 429 || status === 503) {
+      const after = this.header("retry-after") ?? "";
+      throw new RetryAfter(/^\d+$/.test(after) ? Number(after) : 60, `${url}: status ${status}`);
+    }
+    throw new HttpError("unexpected", `${url}: status ${status}: ${this.text().slice(0, 200)}`);
+  }
+}
+
+export const http = {
+  request(method, url, { headers = {}, body, json, timeoutMs } = {}) {
+    const lines = Object.entries(headers).map(([name, value]) => ({ name, value }));
+    if (json !== undefined) {
+      body = JSON.stringify(json);
+      lines.push({ name: "content-type", value: "application/json" });
+    }
+    if (typeof body === "string") body = new TextEncoder().encode(body);
+    try {
+      return new Response(url, send({ method, url, headers: lines, body, timeoutMs }));
+    } catch (error) {
+      throw httpError(url, error.payload ?? error);
+    }
+  },
+  get: (url, options) => http.request("GET", url, options),
+  post: (url, options) => http.request("POST", url, options),
+};
+
+function httpError(url, { tag, val }) {
+  switch (tag) {
+    case "denied":
+      return new HttpError(tag, `${url}: denied: ${val}`);
+    case "invalid-request":
+      return new HttpError("invalid", `${url}: not a valid request: ${val}`);
+    case "timeout":
+      return new HttpError(tag, `${url}: no answer in time`);
+    case "too-large":
+      return new HttpError(tag, `${url}: the answer has more than ${val} bytes`);
+    default:
+      return new HttpError("failed", `${url}: ${val}`);
+  }
+}
+
+export class EnqueueError extends Error {
+  name = "EnqueueError";
+}
+
+export function enqueue(task, params = {}, { delaySeconds, id } = {}) {
+  try {
+    return hostEnqueue(task, JSON.stringify(params), { delaySeconds, id });
+  } catch (error) {
+    const { tag, val } = error.payload ?? error;
+    throw new EnqueueError(`enqueue a child: ${enqueueReason(tag, val)}`);
+  }
+}
+
+function enqueueReason(tag, val) {
+  switch (tag) {
+    case "invalid":
+      return val;
+    case "too-many":
+      return `this run has sent ${val}, and may send no more`;
+    default:
+      return `${val} parents above it are the most there may be`;
+  }
+}
+
+export const context = {
+  id: () => hostContext.id(),
+  task: () => hostContext.task(),
+  attempt: () => hostContext.attempt(),
+  maxAttempts: () => hostContext.maxAttempts(),
+  deadline: () => new Date(Number(hostContext.deadline())),
+  parent: () => hostContext.parent(),
+  root: () => hostContext.root(),
+  depth: () => hostContext.depth(),
+  traceparent: () => hostContext.traceparent(),
+};
+
+export function env(name) {
+  return getEnvironment().find(([found]) => found === name)?.[1];
+}
+
+const line = (level) => (message) => hostLog(level, String(message));
+
+export const log = {
+  trace: line("trace"),
+  debug: line("debug"),
+  info: line("info"),
+  warn: line("warn"),
+  error: line("error"),
+};

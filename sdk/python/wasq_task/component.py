@@ -1,0 +1,62 @@
+"""The component: what wasq calls, around the task that `task.py` registers."""
+
+import json
+import logging
+import sys
+import traceback
+
+# The task's own module; it must be loaded while the component is made.
+import task as _task_module
+from componentize_py_types import Err
+from wasq_world.imports import log, outcome
+
+# Used at run time, and then too late to be loaded.
+import encodings.idna  # noqa: F401
+
+from .failures import Reject, Retry, RetryAfter
+from .tasks import call, registered
+
+_registered = registered()
+# Reasons are cut by the host; the end of a traceback says more than its beginning.
+_TRACEBACK_CHARS = 3000
+
+
+class _Handler(logging.Handler):
+    """Passes lines on to the run's log."""
+
+    def emit(self, record):
+        levels = ((logging.ERROR, "ERROR"), (logging.WARNING, "WARN"), (logging.INFO, "INFO"), (logging.DEBUG, "DEBUG"))
+        name = next((name for level, name in levels if record.levelno >= level), "TRACE")
+        log.log(getattr(log.Level, name), self.format(record))
+
+
+logging.basicConfig(handlers=[_Handler()], level=logging.NOTSET, format="%(message)s")
+
+
+class WasqWorld:
+    """The world's implementation."""
+
+    def run(self, params: str) -> str:
+        """Runs the task once."""
+        try:
+            result = json.dumps(call(_registered, json.loads(params)), allow_nan=False)
+        except Reject as error:
+            raise Err(outcome.Failure_Reject(_text(error))) from None
+        except RetryAfter as error:
+            # Part of a second counts as one: no sooner than asked.
+            seconds = min(max(-int(-error.seconds // 1), 0), 2**32 - 1)
+            raise Err(outcome.Failure_RetryAfter(outcome.RetryAfter(seconds, _text(error)))) from None
+        except Retry as error:
+            raise Err(outcome.Failure_Retry(_text(error))) from None
+        except Exception as error:
+            lines = traceback.format_exception(error)
+            raise Err(outcome.Failure_Retry(f"{_text(error)}\n{''.join(lines)[-_TRACEBACK_CHARS:]}")) from None
+        finally:
+            sys.stdout.flush()
+        return result
+
+
+def _text(error) -> str:
+    # Half a surrogate pair, as JSON can have it, is no text.
+    text = str(error).encode(errors="replace").decode()
+    return text or type(error).__name__

@@ -1,0 +1,108 @@
+"""HTTP in one call, to the hosts that the task's `allow_hosts` names. The host connects, does TLS and keeps connections."""
+
+import json as _json
+from dataclasses import dataclass
+from typing import Any
+
+from .failures import RetryAfter
+
+try:
+    from componentize_py_types import Err as _Err
+    from wasq_world.imports import http as _host
+except ImportError:  # Not in a component.
+    _host = None
+
+
+class HTTPError(Exception):
+    """There is no response, or not the one that was expected."""
+
+
+class Denied(HTTPError):
+    """The task's `allow_hosts` does not name the address; the text says which entry would."""
+
+
+@dataclass
+class Response:
+    """A response, whatever its status. Redirects are not followed."""
+
+    url: str
+    status: int
+    # Names in lower case, in the order in which they came.
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        """The first header of a name, in any case."""
+        return next((value for found, value in self.headers if found == name.lower()), None)
+
+    @property
+    def text(self) -> str:
+        """The body as text; what is no UTF-8 becomes U+FFFD."""
+        return self.body.decode(errors="replace")
+
+    def json(self) -> Any:
+        """The body, read as JSON."""
+        try:
+            return _json.loads(self.body)
+        except ValueError as error:
+            raise HTTPError(f"{self.url}: the answer is not JSON: {error}") from error
+
+    def success(self) -> "Response":
+        """The response itself if its status is 2xx.
+
+        A server that is busy (429 or 503) is `RetryAfter` what its retry-after says, or a minute. Any other status is an
+        `HTTPError`.
+        """
+        if 200 <= self.status < 300:
+            return self
+        if self.status in (429, 503):
+            after = self.header("retry-after") or ""
+            raise RetryAfter(int(after) if after.isdecimal() else 60, f"{self.url}: status {self.status}")
+        raise HTTPError(f"{self.url}: status {self.status}: {self.text[:200]}")
+
+
+def request(
+    method: str,
+    url: str,
+    *,
+    headers: dict[str, str] | None = None,
+    body: bytes | str | None = None,
+    json: Any = None,
+    timeout: float | None = None,
+) -> Response:
+    """Sends a request and waits for the whole response; `timeout` in seconds, beside the run's own deadline."""
+    headers = dict(headers or {})
+    if json is not None:
+        body = _json.dumps(json)
+        headers.setdefault("content-type", "application/json")
+    if isinstance(body, str):
+        body = body.encode()
+    lines = [_host.Header(name, value) for name, value in headers.items()]
+    timeout_ms = None if timeout is None else round(timeout * 1000)
+    try:
+        got = _host.send(_host.Request(method, url, lines, body, timeout_ms))
+    except _Err as error:
+        raise _error(url, error.value) from None
+    return Response(url, got.status, [(header.name, header.value) for header in got.headers], got.body)
+
+
+def get(url: str, **options) -> Response:
+    """A GET; options as for `request`."""
+    return request("GET", url, **options)
+
+
+def post(url: str, **options) -> Response:
+    """A POST; options as for `request`."""
+    return request("POST", url, **options)
+
+
+def _error(url, error):
+    if isinstance(error, _host.HttpError_Denied):
+        return Denied(f"{url}: denied: {error.value}")
+    if isinstance(error, _host.HttpError_InvalidRequest):
+        return HTTPError(f"{url}: not a valid request: {error.value}")
+    if isinstance(error, _host.HttpError_Timeout):
+        return HTTPError(f"{url}: no answer in time")
+    if isinstance(error, _host.HttpError_TooLarge):
+        return HTTPError(f"{url}: the answer has more than {error.value} bytes")
+    return HTTPError(f"{url}: {error.value}")

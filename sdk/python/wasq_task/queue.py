@@ -1,0 +1,35 @@
+"""Child tasks, sent when this run has succeeded."""
+
+import json
+from typing import Any
+
+try:
+    from componentize_py_types import Err as _Err
+    from wasq_world.imports import queue as _host
+except ImportError:  # Not in a component.
+    _host = None
+
+
+class EnqueueError(Exception):
+    """A child was not accepted; the text says why."""
+
+
+def enqueue(task: str, params: Any = None, *, delay: int | None = None, id: str | None = None) -> str:
+    """Enqueues a message for a task, and returns its id. Children are dropped if this run does not succeed.
+
+    It runs no sooner than `delay` seconds from now (up to 3 days). Without an `id`, one is derived from the parent's, so that a
+    parent that runs twice sends the same.
+    """
+    text = json.dumps({} if params is None else params)
+    try:
+        return _host.enqueue(task, text, _host.EnqueueOptions(delay, id))
+    except _Err as error:
+        raise EnqueueError(f"enqueue a child: {_reason(error.value)}") from None
+
+
+def _reason(error):
+    if isinstance(error, _host.EnqueueError_Invalid):
+        return error.value
+    if isinstance(error, _host.EnqueueError_TooMany):
+        return f"this run has sent {error.value}, and may send no more"
+    return f"{error.value} parents above it are the most there may be"

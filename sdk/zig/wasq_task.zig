@@ -1,0 +1,459 @@
+//! Write tasks for wasq in Zig: a function with params in and a result out.
+//!
+//!     const wasq = @import("wasq_task");
+//!
+//!     comptime {
+//!         wasq.task(repositories);
+//!     }
+//!
+//!     const Params = struct { user: []const u8 };
+//!     const User = struct { public_repos: u64 };
+//!
+//!     fn repositories(params: Params) !User {
+//!         const url = wasq.format("https://api.github.com/users/{s}", .{params.user});
+//!         return (try (try wasq.http.get(url)).success()).json(User);
+//!     }
+//!
+//! `wasq build` makes a component of a `task.zig` with that in it. Params and result are of any type that `std.json` reads and
+//! writes; params that do not fit are rejected, with the field.
+//!
+//! Any error is another attempt by the task's retry policy, with its name as the reason; `return wasq.retry(...)`, `retryAfter` and
+//! `reject` say more. A panic is a trap: another attempt as well.
+//!
+//! Every run has a memory of its own, which is dropped after it: `wasq.allocator` never frees.
+
+const std = @import("std");
+
+/// For everything that lives as long as the run.
+pub const allocator = arena.allocator();
+var arena = std.heap.ArenaAllocator.init(std.heap.page_allocator);
+
+/// As `std.fmt.allocPrint`, into memory of the run.
+pub fn format(comptime text: []const u8, arguments: anytype) []const u8 {
+    return std.fmt.allocPrint(allocator, text, arguments) catch @panic("out of memory");
+}
+
+// ---- The task ----
+
+/// What the functions below return, so that a task can return it.
+pub const Failure = error{ Retry, RetryAfter, Reject };
+
+var failure_reason: []const u8 = "";
+var failure_seconds: u32 = 0;
+
+/// A passing error: another attempt by the task's retry policy, until its attempts are used up.
+pub fn retry(comptime text: []const u8, arguments: anytype) error{Retry} {
+    failure_reason = format(text, arguments);
+    return error.Retry;
+}
+
+/// A passing error whose end is known, such as a rate limit: another attempt, no sooner than in so many seconds.
+pub fn retryAfter(seconds: u32, comptime text: []const u8, arguments: anytype) error{RetryAfter} {
+    failure_reason = format(text, arguments);
+    failure_seconds = seconds;
+    return error.RetryAfter;
+}
+
+/// This message can never succeed: to the dead-letter queue, with this reason.
+pub fn reject(comptime text: []const u8, arguments: anytype) error{Reject} {
+    failure_reason = format(text, arguments);
+    return error.Reject;
+}
+
+/// The reason of the last failure that one of the functions here returned.
+pub fn reason() []const u8 {
+    return failure_reason;
+}
+
+/// Makes a function the task: `fn (params: Params) !Output`.
+pub fn task(comptime function: anytype) void {
+    const Params = @typeInfo(@TypeOf(function)).@"fn".param_types[0].?;
+    const exported = struct {
+        fn run(params: [*]const u8, len: usize) callconv(.c) *const Returned {
+            returned = outcome(params[0..len]);
+            return &returned;
+        }
+
+        fn outcome(text: []const u8) Returned {
+            const output = call(text) catch |e| return switch (@as(anyerror, e)) {
+                error.Reject => .failure(.{ .kind = 2, .payload = .{ .reason = .of(failure_reason) } }),
+                error.RetryAfter => .failure(.{
+                    .kind = 1,
+                    .payload = .{ .after = .{ .seconds = failure_seconds, .reason = .of(failure_reason) } },
+                }),
+                error.Retry => .failure(.{ .kind = 0, .payload = .{ .reason = .of(failure_reason) } }),
+                else => .failure(.{ .kind = 0, .payload = .{ .reason = .of(@errorName(e)) } }),
+            };
+            return .{ .failed = 0, .payload = .{ .output = .of(output) } };
+        }
+
+        fn call(text: []const u8) anyerror![]const u8 {
+            const value = json.parse(Params, text) catch |e| return rejected(Params, text, e);
+            return json.write(try function(value));
+        }
+    };
+    @export(&exported.run, .{ .name = "run" });
+}
+
+/// Says which of the params does not fit: `std.json` itself tells only that something does not.
+fn rejected(comptime Params: type, text: []const u8, problem: anyerror) error{Reject} {
+    const value = json.parse(std.json.Value, text) catch return reject("params: {s}", .{@errorName(problem)});
+    if (@typeInfo(Params) != .@"struct") return reject("params: {s}", .{@errorName(problem)});
+    if (value != .object) return reject("params: expected an object", .{});
+    const fields = @typeInfo(Params).@"struct";
+    inline for (fields.field_names, fields.field_types, fields.field_attrs) |name, Field, attributes| {
+        if (value.object.get(name)) |member| {
+            _ = std.json.parseFromValueLeaky(Field, allocator, member, .{}) catch |e|
+                return reject("params.{s}: {s}", .{ name, @errorName(e) });
+        } else if (attributes.default_value_ptr == null) {
+            return reject("params.{s}: missing", .{name});
+        }
+    }
+    for (value.object.keys()) |key| {
+        for (fields.field_names) |name| {
+            if (std.mem.eql(u8, name, key)) break;
+        } else return reject("params.{s}: unknown", .{key});
+    }
+    return reject("params: {s}", .{@errorName(problem)});
+}
+
+/// JSON in memory of the run.
+pub const json = struct {
+    /// Reads a JSON text as a type; a field that the type does not have is an error.
+    pub fn parse(comptime T: type, text: []const u8) !T {
+        return std.json.parseFromSliceLeaky(T, allocator, text, .{});
+    }
+
+    /// Writes a value as JSON text.
+    pub fn write(value: anytype) []const u8 {
+        return std.json.Stringify.valueAlloc(allocator, value, .{}) catch @panic("out of memory");
+    }
+};
+
+// ---- HTTP ----
+
+/// HTTP in one call, to the hosts that the task's `allow_hosts` names. The host connects, does TLS and keeps connections.
+pub const http = struct {
+    pub const Header = struct { name: []const u8, value: []const u8 };
+
+    pub const Request = struct {
+        url: []const u8,
+        method: []const u8 = "GET",
+        headers: []const Header = &.{},
+        body: ?[]const u8 = null,
+        /// How long to wait for the whole response; the run's own deadline holds as well.
+        timeout_ms: ?u32 = null,
+    };
+
+    /// A response, whatever its status. Redirects are not followed.
+    pub const Response = struct {
+        url: []const u8,
+        status: u16,
+        /// Names in lower case, in the order in which they came.
+        headers: []const Header,
+        body: []const u8,
+
+        /// The first header of a name, in lower case.
+        pub fn header(self: Response, name: []const u8) ?[]const u8 {
+            for (self.headers) |found| {
+                if (std.mem.eql(u8, found.name, name)) return found.value;
+            }
+            return null;
+        }
+
+        /// The response itself if its status is 2xx. A server that is busy (429 or 503) is `retryAfter` what its retry-after says,
+        /// or a minute; any other status is `retry`.
+        pub fn success(self: Response) Failure!Response {
+            switch (self.status) {
+                200...299 => return self,
+                429, 503 => {
+                    const after = std.fmt.parseInt(u32, self.header("retry-after") orelse "", 10) catch 60;
+                    return retryAfter(after, "{s}: status {d}", .{ self.url, self.status });
+                },
+                else => return retry("{s}: status {d}: {s}", .{
+                    self.url,
+                    self.status,
+                    printable(self.body[0..@min(self.body.len, 200)]),
+                }),
+            }
+        }
+
+        /// The body, read as JSON. Fields that the type does not have are passed over.
+        pub fn json(self: Response, comptime T: type) Failure!T {
+            return std.json.parseFromSliceLeaky(T, allocator, self.body, .{ .ignore_unknown_fields = true }) catch |e|
+                return retry("{s}: the answer: {s}", .{ self.url, @errorName(e) });
+        }
+    };
+
+    /// A GET of a URL.
+    pub fn get(url: []const u8) Failure!Response {
+        return send(.{ .url = url });
+    }
+
+    /// Sends a request and waits for the whole response. That there is none is `retry`, with the reason.
+    pub fn send(request: Request) Failure!Response {
+        // One more than there are: of nothing, there is no address.
+        const headers = allocator.alloc(host.Header, request.headers.len + 1) catch @panic("out of memory");
+        for (request.headers, headers[0..request.headers.len]) |from, *to| to.* = .{ .name = .of(from.name), .value = .of(from.value) };
+        const method = host.Span.of(request.method);
+        const url = host.Span.of(request.url);
+        const body = host.Span.of(request.body orelse "");
+        var sent: host.Sent = undefined;
+        host.send(
+            method.data,
+            method.len,
+            url.data,
+            url.len,
+            headers.ptr,
+            request.headers.len,
+            @intFromBool(request.body != null),
+            body.data,
+            body.len,
+            @intFromBool(request.timeout_ms != null),
+            request.timeout_ms orelse 0,
+            &sent,
+        );
+        if (sent.failed != 0) {
+            const problem = sent.payload.problem;
+            return switch (problem.kind) {
+                0 => retry("{s}: denied: {s}", .{ request.url, problem.payload.text.slice() }),
+                1 => retry("{s}: not a valid request: {s}", .{ request.url, problem.payload.text.slice() }),
+                2 => retry("{s}: no answer in time", .{request.url}),
+                3 => retry("{s}: the answer has more than {d} bytes", .{ request.url, problem.payload.limit }),
+                else => retry("{s}: {s}", .{ request.url, problem.payload.text.slice() }),
+            };
+        }
+        const response = sent.payload.response;
+        const received = allocator.alloc(Header, response.header_count) catch @panic("out of memory");
+        for (response.headers[0..response.header_count], received) |from, *to| {
+            to.* = .{ .name = from.name.slice(), .value = from.value.slice() };
+        }
+        return .{ .url = request.url, .status = response.status, .headers = received, .body = response.body.slice() };
+    }
+};
+
+/// Bytes as text for people.
+fn printable(bytes: []const u8) []const u8 {
+    return if (std.unicode.utf8ValidateSlice(bytes)) bytes else "(no text)";
+}
+
+// ---- Child tasks ----
+
+pub const EnqueueOptions = struct {
+    /// It runs no sooner than this from now; up to 3 days.
+    delay_seconds: ?u32 = null,
+    /// Without it, one is derived from the parent's, so that a parent that runs twice sends the same.
+    id: ?[]const u8 = null,
+};
+
+/// Enqueues a message for a task, and returns its id. Children are sent when this run has succeeded, and dropped if it does not.
+/// That one is not accepted is `reject`, with the reason.
+pub fn enqueue(name: []const u8, params: anytype, options: EnqueueOptions) error{Reject}![]const u8 {
+    const child = host.Span.of(name);
+    const body = host.Span.of(json.write(params));
+    const id = host.Span.of(options.id orelse "");
+    var result: host.Enqueued = undefined;
+    host.enqueue(
+        child.data,
+        child.len,
+        body.data,
+        body.len,
+        @intFromBool(options.delay_seconds != null),
+        options.delay_seconds orelse 0,
+        @intFromBool(options.id != null),
+        id.data,
+        id.len,
+        &result,
+    );
+    if (result.failed == 0) return result.payload.id.slice();
+    const problem = result.payload.problem;
+    return switch (problem.kind) {
+        0 => reject("enqueue a child: {s}", .{problem.payload.text.slice()}),
+        1 => reject("enqueue a child: this run has sent {d}, and may send no more", .{problem.payload.limit}),
+        else => reject("enqueue a child: {d} parents above it are the most there may be", .{problem.payload.limit}),
+    };
+}
+
+// ---- What is known about this run ----
+
+pub const context = struct {
+    /// The message's id, the same in every attempt: the key for work that must not be done twice.
+    pub fn id() []const u8 {
+        return required(host.id);
+    }
+    /// The name under which this task was called.
+    pub fn name() []const u8 {
+        return required(host.task);
+    }
+    /// Which attempt this is; the first is 1.
+    pub fn attempt() u32 {
+        return host.attempt();
+    }
+    pub fn maxAttempts() u32 {
+        return host.max_attempts();
+    }
+    /// When the run will be ended, in milliseconds since the Unix epoch.
+    pub fn deadline() u64 {
+        return host.deadline();
+    }
+    /// The id of the message whose task enqueued this one, if one did.
+    pub fn parent() ?[]const u8 {
+        return optional(host.parent);
+    }
+    /// The id at the top of the chain of parents.
+    pub fn root() []const u8 {
+        return required(host.root);
+    }
+    /// How many parents are above.
+    pub fn depth() u32 {
+        return host.depth();
+    }
+    /// The W3C trace context that came with the message, if one did.
+    pub fn traceparent() ?[]const u8 {
+        return optional(host.traceparent);
+    }
+
+    fn required(function: *const fn (*host.Span) callconv(.c) void) []const u8 {
+        var result: host.Span = undefined;
+        function(&result);
+        return result.slice();
+    }
+
+    fn optional(function: *const fn (*host.OptionalSpan) callconv(.c) void) ?[]const u8 {
+        var result: host.OptionalSpan = undefined;
+        function(&result);
+        return if (result.some == 0) null else result.value.slice();
+    }
+};
+
+/// A value of the task's settings, from their table `[env]`.
+pub fn env(name: []const u8) ?[]const u8 {
+    var count: usize = 0;
+    var bytes: usize = 0;
+    if (std.os.wasi.environ_sizes_get(&count, &bytes) != .SUCCESS) return null;
+    const lines = allocator.alloc([*:0]u8, count) catch @panic("out of memory");
+    const buffer = allocator.alloc(u8, bytes) catch @panic("out of memory");
+    if (std.os.wasi.environ_get(lines.ptr, buffer.ptr) != .SUCCESS) return null;
+    for (lines) |line| {
+        const pair = std.mem.span(line);
+        const end = std.mem.indexOfScalar(u8, pair, '=') orelse continue;
+        if (std.mem.eql(u8, pair[0..end], name)) return pair[end + 1 ..];
+    }
+    return null;
+}
+
+// ---- Log; what is printed arrives as well: stdout as info, stderr as warn ----
+
+pub const log = struct {
+    pub fn debug(comptime line: []const u8, arguments: anytype) void {
+        write(1, format(line, arguments));
+    }
+    pub fn info(comptime line: []const u8, arguments: anytype) void {
+        write(2, format(line, arguments));
+    }
+    pub fn warn(comptime line: []const u8, arguments: anytype) void {
+        write(3, format(line, arguments));
+    }
+    pub fn err(comptime line: []const u8, arguments: anytype) void {
+        write(4, format(line, arguments));
+    }
+
+    fn write(level: i32, line: []const u8) void {
+        const message = host.Span.of(line);
+        host.log(level, message.data, message.len);
+    }
+};
+
+// ---- The component model's canonical ABI, written out for this one world ----
+
+/// result<string, failure>
+const Returned = extern struct {
+    failed: u8,
+    payload: extern union {
+        output: host.Span,
+        failure: FailureValue,
+    },
+
+    const FailureValue = extern struct {
+        kind: u8,
+        payload: extern union {
+            reason: host.Span,
+            after: extern struct { seconds: u32, reason: host.Span },
+        },
+    };
+
+    fn failure(value: FailureValue) Returned {
+        return .{ .failed = 1, .payload = .{ .failure = value } };
+    }
+};
+
+var returned: Returned = undefined;
+
+/// The host allocates by this what it hands to the task.
+export fn cabi_realloc(_: ?[*]u8, _: usize, alignment: usize, size: usize) [*]u8 {
+    const most: std.mem.Alignment = .@"8";
+    std.debug.assert(alignment <= most.toByteUnits());
+    // Of nothing, there is no address.
+    const memory = allocator.alignedAlloc(u8, most, @max(size, 1)) catch @panic("out of memory");
+    return memory.ptr;
+}
+
+const host = struct {
+    const Span = extern struct {
+        data: [*]const u8,
+        len: usize,
+
+        fn of(bytes: []const u8) Span {
+            // An empty slice may point anywhere, and the host wants an address within the memory.
+            return .{ .data = if (bytes.len == 0) "" else bytes.ptr, .len = bytes.len };
+        }
+
+        fn slice(self: Span) []const u8 {
+            return if (self.len == 0) "" else self.data[0..self.len];
+        }
+    };
+
+    const OptionalSpan = extern struct { some: u8, value: Span };
+    const Header = extern struct { name: Span, value: Span };
+
+    /// result<response, http-error>
+    const Sent = extern struct {
+        failed: u8,
+        payload: extern union {
+            response: extern struct { status: u16, headers: [*]const host.Header, header_count: usize, body: Span },
+            problem: extern struct { kind: u8, payload: extern union { text: Span, limit: u64 } },
+        },
+    };
+
+    /// result<string, enqueue-error>
+    const Enqueued = extern struct {
+        failed: u8,
+        payload: extern union {
+            id: Span,
+            problem: extern struct { kind: u8, payload: extern union { text: Span, limit: u32 } },
+        },
+    };
+
+    const of_context = "wasq:task/context@0.1.0";
+    const id = @extern(*const fn (*Span) callconv(.c) void, .{ .name = "id", .library_name = of_context });
+    const task = @extern(*const fn (*Span) callconv(.c) void, .{ .name = "task", .library_name = of_context });
+    const attempt = @extern(*const fn () callconv(.c) u32, .{ .name = "attempt", .library_name = of_context });
+    const max_attempts = @extern(*const fn () callconv(.c) u32, .{ .name = "max-attempts", .library_name = of_context });
+    const deadline = @extern(*const fn () callconv(.c) u64, .{ .name = "deadline", .library_name = of_context });
+    const parent = @extern(*const fn (*OptionalSpan) callconv(.c) void, .{ .name = "parent", .library_name = of_context });
+    const root = @extern(*const fn (*Span) callconv(.c) void, .{ .name = "root", .library_name = of_context });
+    const depth = @extern(*const fn () callconv(.c) u32, .{ .name = "depth", .library_name = of_context });
+    const traceparent = @extern(*const fn (*OptionalSpan) callconv(.c) void, .{ .name = "traceparent", .library_name = of_context });
+    const log = @extern(
+        *const fn (i32, [*]const u8, usize) callconv(.c) void,
+        .{ .name = "log", .library_name = "wasq:task/log@0.1.0" },
+    );
+    const enqueue = @extern(
+        *const fn ([*]const u8, usize, [*]const u8, usize, i32, u32, i32, [*]const u8, usize, *Enqueued) callconv(.c) void,
+        .{ .name = "enqueue", .library_name = "wasq:task/queue@0.1.0" },
+    );
+    const send = @extern(
+        *const fn ([*]const u8, usize, [*]const u8, usize, [*]const host.Header, usize, i32, [*]const u8, usize, i32, u32, *Sent) callconv(.c) void,
+        .{ .name = "send", .library_name = "wasq:task/http@0.1.0" },
+    );
+};

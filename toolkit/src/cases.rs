@@ -1,0 +1,371 @@
+//! Tests as a table: params and prepared HTTP answers in, outcome and children out. What is tested is the component, under
+//! production limits, so that the same table fits a task in any language.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
+use hyper::{Request, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use wasq_engine::{Engine, Module, Report, Responder, Responding, Run, RunContext};
+use wasq_protocol::{
+    ByteCount, Caps, Clock, FailureKind, Outcome, Settings, SystemClock, TaskName, parse_duration,
+};
+
+/// A file of tests: `tests.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cases {
+    /// The tests, in the order in which they are made.
+    #[serde(default, rename = "case")]
+    pub cases: Vec<Case>,
+}
+
+/// One test: a run, and what is expected of it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// What it is called, for people.
+    pub name: String,
+    params: Option<Value>,
+    /// For params that TOML cannot say: JSON text.
+    params_json: Option<String>,
+    /// Over what the task's own settings say.
+    #[serde(default)]
+    settings: toml::Table,
+    /// So much memory, beside what the component has at its start: languages differ in that.
+    memory_left: Option<ByteCount>,
+    #[serde(default = "first")]
+    attempt: u32,
+    #[serde(default = "test_id")]
+    id: String,
+    #[serde(default)]
+    answers: Vec<Answer>,
+    expect: Expectation,
+}
+
+fn first() -> u32 {
+    1
+}
+
+fn test_id() -> String {
+    "test".to_owned()
+}
+
+/// What a request to a URL is answered.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Answer {
+    url: String,
+    #[serde(default = "ok")]
+    status: u16,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    /// A body as text.
+    body: Option<String>,
+    /// A body as JSON.
+    json: Option<Value>,
+    /// A body as bytes in hexadecimal digits.
+    hex: Option<String>,
+    /// A body of so many spaces, such as `4MiB`.
+    size: Option<ByteCount>,
+    /// How long it takes.
+    after: Option<String>,
+    /// Why there is none.
+    error: Option<String>,
+}
+
+fn ok() -> u16 {
+    200
+}
+
+/// What is expected of a run.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expectation {
+    success: Option<Value>,
+    /// For results that TOML cannot say: JSON text.
+    success_json: Option<String>,
+    failure: Option<ExpectedFailure>,
+    /// The children that are sent, in their order. None, if left out.
+    #[serde(default)]
+    children: Vec<ExpectedChild>,
+    /// The requests that are made, as `METHOD URL`, in their order. Any, if left out.
+    requests: Option<Vec<String>>,
+    /// Texts that stand in the log.
+    #[serde(default)]
+    log: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExpectedFailure {
+    kind: FailureKind,
+    /// A text that stands in its message.
+    #[serde(default)]
+    message: String,
+    retry_after_seconds: Option<u32>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExpectedChild {
+    task: TaskName,
+    params: Value,
+}
+
+/// What is tested.
+pub struct Subject {
+    /// Runs it.
+    pub engine: Engine,
+    /// The component, loaded.
+    pub module: Module,
+    /// Its name.
+    pub task: TaskName,
+    /// Its own settings, as TOML text.
+    pub settings: String,
+    /// The memory that it has before it does anything, in bytes; see [`crate::initial_memory`].
+    pub initial_memory: u64,
+}
+
+/// What came of a test.
+#[derive(Debug)]
+pub struct Verdict {
+    /// In what the run was not as expected; empty if it was.
+    pub problems: Vec<String>,
+    /// The run.
+    pub report: Report,
+}
+
+impl Cases {
+    /// Reads a file of tests.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        let cases: Self = toml::from_str(&text).with_context(|| format!("read {}", path.display()))?;
+        for case in &cases.cases {
+            case.check().with_context(|| format!("read {}: the case {:?}", path.display(), case.name))?;
+        }
+        ensure!(!cases.cases.is_empty(), "{} has no [[case]]", path.display());
+        Ok(cases)
+    }
+}
+
+impl Case {
+    /// What the file's format cannot say by itself.
+    fn check(&self) -> Result<()> {
+        let Self { params, params_json, answers, expect, .. } = self;
+        ensure!(
+            params.is_none() || params_json.is_none(),
+            "it has params and params_json; one of them will do"
+        );
+        let expected = [expect.success.is_some(), expect.success_json.is_some(), expect.failure.is_some()];
+        ensure!(
+            expected.iter().filter(|given| **given).count() == 1,
+            "expect one of success, success_json and failure"
+        );
+        self.params()?;
+        self.expected_success()?;
+        for answer in answers {
+            answer.body().with_context(|| format!("the answer of {}", answer.url))?;
+            answer.delay().with_context(|| format!("the answer of {}", answer.url))?;
+        }
+        Ok(())
+    }
+
+    /// The message's params as JSON text.
+    fn params(&self) -> Result<String> {
+        match (&self.params, &self.params_json) {
+            (Some(value), _) => Ok(value.to_string()),
+            (_, Some(text)) => {
+                // As SQS would take it: any JSON, whatever is in its strings.
+                let _: &serde_json::value::RawValue =
+                    serde_json::from_str(text).context("params_json is not JSON")?;
+                Ok(text.clone())
+            }
+            _ => Ok("{}".to_owned()),
+        }
+    }
+
+    fn expected_success(&self) -> Result<Option<Value>> {
+        match &self.expect.success_json {
+            Some(text) => Ok(Some(serde_json::from_str(text).context("expect.success_json is not JSON")?)),
+            None => Ok(self.expect.success.clone()),
+        }
+    }
+
+    /// Makes the run.
+    pub async fn run(&self, subject: &Subject) -> Result<Verdict> {
+        let Subject { engine, module, task, settings, initial_memory } = subject;
+        let mut table: toml::Table = toml::from_str(settings).context("read the task's settings")?;
+        table.extend(self.settings.clone());
+        if let Some(left) = self.memory_left {
+            let memory = ByteCount(initial_memory + left.0).to_string();
+            table.insert("memory".to_owned(), memory.into());
+        }
+        let settings = Settings::from_toml(&table.to_string())
+            .with_context(|| format!("the settings of the case {:?}", self.name))?
+            .capped(&Caps::default());
+        let script = Arc::new(Script { left: Mutex::new(self.answers.clone()), asked: Mutex::default() });
+        let engine = engine.clone().answered_by(script.clone());
+        let context = RunContext {
+            task: task.clone(),
+            attempt: self.attempt,
+            max_attempts: settings.max_attempts,
+            deadline: SystemClock.now().plus(settings.timeout),
+            parent: None,
+            root: self.id.clone(),
+            id: self.id.clone(),
+            depth: 0,
+            traceparent: None,
+            trace_header: None,
+        };
+        let deadline = Instant::now() + settings.timeout;
+        let run = Run { context, params: &self.params()?, settings: &settings, deadline };
+        let report = engine.run(module, run).await;
+        let mut problems = Vec::new();
+        self.judge_outcome(&report.outcome, &mut problems)?;
+        self.judge_rest(&report, &script, &mut problems);
+        Ok(Verdict { problems, report })
+    }
+
+    fn judge_outcome(&self, outcome: &Outcome, problems: &mut Vec<String>) -> Result<()> {
+        let success = self.expected_success()?;
+        match (outcome, &success, &self.expect.failure) {
+            (Outcome::Success { output }, Some(expected), _) => {
+                let found: Value = serde_json::from_str(output.get()).context("read the result")?;
+                if found != *expected {
+                    problems.push(format!("expected the result {expected}, found {found}"));
+                }
+            }
+            (Outcome::Failure(failure), _, Some(expected)) => {
+                let ExpectedFailure { kind, message, retry_after_seconds } = expected;
+                if failure.kind != *kind {
+                    problems.push(format!("expected {kind}, found {failure}"));
+                } else if !failure.message.contains(message) {
+                    problems.push(format!("expected a reason with {message:?} in it, found {failure}"));
+                }
+                if retry_after_seconds.is_some() && failure.retry_after_seconds != *retry_after_seconds {
+                    let found = &failure.retry_after_seconds;
+                    problems.push(format!(
+                        "expected retry_after_seconds {retry_after_seconds:?}, found {found:?}"
+                    ));
+                }
+            }
+            (Outcome::Success { output }, _, Some(expected)) => {
+                problems.push(format!("expected {}, found success: {}", expected.kind, output.get()));
+            }
+            (Outcome::Failure(failure), _, None) => {
+                problems.push(format!("expected success, found {failure}"));
+            }
+            (Outcome::Success { .. }, None, None) => bail!("the case {:?} expects nothing", self.name),
+        }
+        Ok(())
+    }
+
+    fn judge_rest(&self, report: &Report, script: &Script, problems: &mut Vec<String>) {
+        let Expectation { children, requests, log, .. } = &self.expect;
+        let params = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
+        let found: Vec<_> = report
+            .children
+            .iter()
+            .map(|child| json!({ "task": child.message.task, "params": params(child.message.params.get()) }))
+            .collect();
+        let expected: Vec<_> =
+            children.iter().map(|child| json!({ "task": child.task, "params": child.params })).collect();
+        if found != expected {
+            problems.push(format!("expected the children {}, found {}", json!(expected), json!(found)));
+        }
+        let asked = script.asked.lock().expect("nobody panics with it");
+        if let Some(expected) = requests
+            && *asked != *expected
+        {
+            problems.push(format!("expected the requests {expected:?}, found {:?}", *asked));
+        }
+        for answer in script.left.lock().expect("nobody panics with it").iter() {
+            problems.push(format!("nobody asked for {}", answer.url));
+        }
+        for text in log {
+            if !report.log.iter().any(|line| line.text.contains(text.as_str())) {
+                problems.push(format!("expected {text:?} in the log"));
+            }
+        }
+    }
+}
+
+/// The prepared answers of a test. Each is given once.
+struct Script {
+    left: Mutex<Vec<Answer>>,
+    asked: Mutex<Vec<String>>,
+}
+
+impl Responder for Script {
+    fn respond(&self, request: Request<Bytes>) -> Responding {
+        let url = request.uri().to_string();
+        let request = format!("{} {url}", request.method());
+        self.asked.lock().expect("nobody panics with it").push(request.clone());
+        let mut left = self.left.lock().expect("nobody panics with it");
+        let answer = left.iter().position(|answer| answer.url == url).map(|at| left.remove(at));
+        Box::pin(async move {
+            let answer = answer.ok_or_else(|| format!("the test has no answer to {request}"))?;
+            answer.give().await
+        })
+    }
+}
+
+impl Answer {
+    async fn give(self) -> Result<Response<Bytes>, String> {
+        // Both were looked at when the file was read.
+        if let Ok(Some(delay)) = self.delay() {
+            tokio::time::sleep(delay).await;
+        }
+        if let Some(why) = self.error {
+            return Err(why);
+        }
+        let mut response = Response::builder().status(self.status);
+        for (name, value) in &self.headers {
+            response = response.header(name, value);
+        }
+        let body = self.body().map_err(|e| format!("{e:#}"))?;
+        response.body(body).map_err(|e| format!("the prepared answer: {e}"))
+    }
+
+    fn delay(&self) -> Result<Option<Duration>> {
+        let after = self.after.as_deref().map(parse_duration).transpose();
+        after.map_err(|e| anyhow::anyhow!("after: {e}"))
+    }
+
+    fn body(&self) -> Result<Bytes> {
+        let Self { body, json, hex, size, .. } = self;
+        Ok(match (body, json, hex, size) {
+            (None, None, None, None) => Bytes::new(),
+            (Some(text), None, None, None) => text.clone().into(),
+            (None, Some(value), None, None) => value.to_string().into(),
+            (None, None, Some(digits), None) => from_hex(digits)?.into(),
+            (None, None, None, Some(size)) => {
+                ensure!(size.0 <= 1 << 30, "size: more than 1GiB");
+                vec![b' '; size.0 as usize].into()
+            }
+            _ => bail!("one of body, json, hex and size will do"),
+        })
+    }
+}
+
+fn from_hex(digits: &str) -> Result<Vec<u8>> {
+    let digits: String = digits.split_whitespace().collect();
+    ensure!(
+        digits.is_ascii() && digits.len().is_multiple_of(2),
+        "hex: expected pairs of digits, such as \"ff fe\""
+    );
+    (0..digits.len())
+        .step_by(2)
+        .map(|at| {
+            u8::from_str_radix(&digits[at..at + 2], 16)
+                .with_context(|| format!("hex: {:?}", &digits[at..at + 2]))
+        })
+        .collect()
+}

@@ -1,0 +1,42 @@
+//! A core module, as C, Zig and Go make it, becomes a component; and what a component says of its making.
+
+use anyhow::{Context, Result};
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+};
+use wasm_encoder::{ComponentSection, ProducersField, ProducersSection};
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+
+use crate::contract;
+use crate::languages::Language;
+
+/// Wraps a core module that imports and exports the functions of our world by the canonical ABI, and WASI 0.1 beside them.
+pub(crate) fn from_module(mut module: Vec<u8>) -> Result<Vec<u8>> {
+    let (resolve, world) = contract::our_world();
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
+        .context("describe the world in the module")?;
+    ComponentEncoder::default()
+        .validate(true)
+        .module(&module)
+        .context("read the module")?
+        .adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)
+        .context("adapt WASI 0.1 to 0.2")?
+        // The adapter takes its memory from the module's own `cabi_realloc`: Go's runtime, for one, believes that all memory
+        // behind its own is its own as well, and would write over what was taken by memory.grow.
+        .encode()
+        .context("make a component of the module")
+}
+
+/// What `wasq` calls itself among the tools that made a component.
+pub(crate) const SIGNATURE: &str = "wasq";
+
+/// Writes into a component what it was made with: most toolchains leave no word of themselves.
+pub(crate) fn sign(component: &mut Vec<u8>, language: Language, toolchain: &str) {
+    let (tool, version) = toolchain.rsplit_once(' ').unwrap_or((toolchain, ""));
+    let (mut languages, mut tools) = (ProducersField::new(), ProducersField::new());
+    languages.value(&language.to_string(), "");
+    tools.value(tool, version).value(SIGNATURE, env!("CARGO_PKG_VERSION"));
+    let mut section = ProducersSection::new();
+    section.field("language", &languages).field("processed-by", &tools);
+    section.append_to_component(component);
+}

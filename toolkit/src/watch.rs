@@ -1,0 +1,143 @@
+//! Builds projects, and builds them again whenever one of their files is saved.
+
+use std::collections::HashMap;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::build::{Built, build, put};
+use crate::project::Project;
+
+/// Editors save in several steps; what has not changed for this long is saved.
+const QUIET: Duration = Duration::from_millis(100);
+/// Folders in a project that tools write to.
+const NOT_SOURCES: [&str; 6] = ["build", "target", "node_modules", "venv", "__pycache__", "zig-out"];
+
+/// Projects whose components go into a folder, until dropped.
+pub struct Projects {
+    projects: Vec<Project>,
+    tasks: PathBuf,
+    changed: mpsc::UnboundedReceiver<PathBuf>,
+    _watchers: Vec<RecommendedWatcher>,
+}
+
+impl Projects {
+    /// Watches projects; what is built goes into the folder `tasks`.
+    pub fn watch(projects: Vec<Project>, tasks: PathBuf) -> Result<Self> {
+        let (sender, changed) = mpsc::unbounded_channel();
+        let mut watchers = Vec::new();
+        for project in &projects {
+            let sender = sender.clone();
+            let shown = project.folder().display().to_string();
+            let watching = || format!("watch {shown}");
+            let mut watcher =
+                notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
+                    Ok(event) if matches!(event.kind, EventKind::Access(_)) => {}
+                    Ok(event) => event.paths.into_iter().for_each(|path| {
+                        // The receiver lives as long as the watcher.
+                        let _ = sender.send(path);
+                    }),
+                    Err(e) => tracing::warn!("watch a project: {e}"),
+                })
+                .with_context(watching)?;
+            watcher.watch(project.folder(), RecursiveMode::Recursive).with_context(watching)?;
+            watchers.push(watcher);
+        }
+        Ok(Self { projects, tasks, changed, _watchers: watchers })
+    }
+
+    /// Builds them all, and then whichever changes, for ever. What is wrong with a project is logged, and the next save is
+    /// another attempt.
+    pub async fn build_changes(&mut self) {
+        for project in self.projects.clone() {
+            self.build(project).await;
+        }
+        let mut quiet_at: HashMap<usize, Instant> = HashMap::new();
+        loop {
+            let next = quiet_at.values().min().copied();
+            tokio::select! {
+                Some(path) = self.changed.recv() => {
+                    let changed = self.projects.iter().position(|project| is_source(project, &path));
+                    if let Some(index) = changed {
+                        quiet_at.insert(index, Instant::now() + QUIET);
+                    }
+                }
+                () = until(next) => {
+                    let now = Instant::now();
+                    let due: Vec<_> = quiet_at.iter().filter(|(_, at)| **at <= now).map(|(index, _)| *index).collect();
+                    for index in due {
+                        quiet_at.remove(&index);
+                        self.build(self.projects[index].clone()).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn build(&self, project: Project) {
+        let task = project.name().clone();
+        let started = Instant::now();
+        tracing::info!(%task, "building");
+        let tasks = self.tasks.clone();
+        let built = tokio::task::spawn_blocking(move || {
+            let built = build(&project)?;
+            hand_over(&project, &built, &tasks).map(|()| built)
+        });
+        match built.await {
+            Ok(Ok(built)) => {
+                let ms = started.elapsed().as_millis();
+                tracing::info!(%task, bytes = built.bytes, "built with {} after {ms} ms", built.toolchain);
+            }
+            Ok(Err(e)) => tracing::error!(%task, "not built, what was live stays: {e:#}"),
+            Err(e) => tracing::error!(%task, "not built: {e}"),
+        }
+    }
+}
+
+/// Into the tasks folder, settings first, so that both are published together.
+fn hand_over(project: &Project, built: &Built, tasks: &Path) -> Result<()> {
+    let copy = |from: &Path, to: &Path| -> Result<()> {
+        let bytes = std::fs::read(from).with_context(|| format!("read {}", from.display()))?;
+        if std::fs::read(to).is_ok_and(|there| there == bytes) {
+            return Ok(());
+        }
+        put(to, &bytes)
+    };
+    let component = tasks.join(format!("{}.wasm", project.name()));
+    let beside = component.with_extension("toml");
+    match &built.settings {
+        Some(settings) => copy(settings, &beside)?,
+        None if beside.exists() => {
+            std::fs::remove_file(&beside).with_context(|| format!("remove {}", beside.display()))?;
+        }
+        None => {}
+    }
+    copy(&built.component, &component)
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether a file is one that a build of the project reads.
+fn is_source(project: &Project, path: &Path) -> bool {
+    let Ok(path) = path.strip_prefix(project.folder()) else { return false };
+    if path == Path::new("tests.toml") {
+        return false;
+    }
+    !path.components().any(|component| match component {
+        Component::Normal(name) => {
+            let name = name.to_string_lossy();
+            // Editors' own files, and folders such as .git and .venv.
+            name.starts_with('.') || name.ends_with('~') || NOT_SOURCES.contains(&name.as_ref())
+        }
+        _ => false,
+    })
+}

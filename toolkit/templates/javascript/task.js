@@ -1,0 +1,9 @@
+// The task TASK_NAME: {"name": "Ada"} -> {"greeting": "Hello, Ada!"}.
+
+import { Reject, log } from "wasq-task";
+
+export default function greet({ name }) {
+  if (typeof name !== "string" || name === "") throw new Reject("params.name: expected a name");
+  log.info(`greeting ${name}`);
+  return { greeting: `Hello, ${name}!` };
+}
