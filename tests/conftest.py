@@ -166,6 +166,81 @@ def dev(new_dev):
     return new_dev.start()
 
 
+LANGUAGES = ["rust", "python", "javascript", "typescript", "go", "c", "cpp", "zig"]
+
+
+class Author:
+    """Somebody who writes tasks: a folder, `wasq`, and the toolchains of `example-tasks`."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.said = ""
+        self.process = None
+        programs = [BINARIES, ROOT / "target" / "toolchains" / "bin", *os.environ["PATH"].split(":")]
+        # Rust's libraries are built once for all.
+        self.environment = os.environ | {
+            "PATH": ":".join(map(str, programs)),
+            "CARGO_TARGET_DIR": str(ROOT / "target" / "guests"),
+        }
+
+    def shell(self, command, code=0):
+        """Types a command; returns what it prints, and keeps what it says beside that."""
+        done = subprocess.run(
+            ["/bin/bash", "-c", command],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        self.said = done.stderr
+        assert done.returncode == code, (command, done.returncode, done.stdout, done.stderr)
+        return done.stdout
+
+    def new(self, name, language):
+        """A project, with what it needs from npm already there."""
+        self.shell(f"wasq new {name} --lang {language}")
+        project = self.folder / name
+        if (project / "package.json").exists():
+            (project / "node_modules").symlink_to(ROOT / "example-tasks" / "node_modules")
+        return project
+
+    def dev(self, project):
+        """Leaves `wasq dev` running on a project, on any free port."""
+        with open(self.folder / "dev.log", "wb") as log:
+            self.process = subprocess.Popen(
+                [BINARIES / "wasq", "dev", project, "--listen", "127.0.0.1:0", "--json"],
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+        assert self.process.stdout.readline(), self.log()
+        wait_for(lambda: self.live(project), f"live {project}", 120)
+
+    def live(self, name):
+        """The live version of a task, or None."""
+        tasks = json.loads(self.shell("wasq tasks --json"))["tasks"]
+        return next((task["live"] for task in tasks if task["live"] and task["live"]["task"] == name), None)
+
+    def log(self):
+        return (self.folder / "dev.log").read_text()
+
+    def stop(self):
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+
+
+@pytest.fixture
+def author(tmp_path):
+    author = Author(tmp_path)
+    yield author
+    author.stop()
+
+
 @pytest.fixture(scope="session")
 def github():
     """The address of a stand-in for GitHub."""
@@ -176,7 +251,7 @@ def github():
 
 
 def github_settings(task, address):
-    settings = (ROOT / "example-tasks" / task / f"{task}.toml").read_text()
+    settings = (ROOT / "example-tasks" / "rust" / task / f"{task}.toml").read_text()
     return settings.replace("https://api.github.com", address)
 
 
