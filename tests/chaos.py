@@ -200,6 +200,7 @@ def strike(scenario, options, victims, recover, sqs, queue_url, dead_letter_url,
 def dev_process(folder, port, binaries=BINARIES):
     command = [binaries / "wasq", "dev", "--listen", f"127.0.0.1:{port}", "--concurrency", "32"]
     command += ["--lease", f"{LEASE_SECONDS}s", "--tasks", folder / "tasks", "--data", folder / "data", "--log", "warn"]
+    command += ["--allow-address", "127.0.0.1"]
     return Process("wasq dev", command, folder / "dev.log", {"PATH": os.environ["PATH"], "HOME": str(folder)})
 
 
@@ -256,6 +257,7 @@ def lambda_binaries(scenario, folder, options, sqs_url, stand_in, also=()):
         "WASQ_LEASE": f"{LEASE_SECONDS}s",
         "WASQ_WORKER_FUNCTION": "wasq-worker",
         "WASQ_REGISTRY_BUCKET": "registry",
+        "WASQ_ALLOW_ADDRESSES": "127.0.0.1",
         "WASQ_IN_FLIGHT_MAX": str(WORKERS * 20),
         "WASQ_MODE": "window",
     }

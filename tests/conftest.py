@@ -96,6 +96,8 @@ class Dev:
             self.process = subprocess.Popen(
                 [BINARIES / "wasq", "dev", "--json", "--listen", "127.0.0.1:0", "--log", "debug", *args],
                 cwd=self.folder,
+                # Where the tests' own servers are.
+                env=os.environ | {"WASQ_ALLOW_ADDRESSES": "127.0.0.1"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -177,10 +179,10 @@ class Author:
         self.said = ""
         self.process = None
         programs = [BINARIES, ROOT / "target" / "toolchains" / "bin", *os.environ["PATH"].split(":")]
-        # Rust's libraries are built once for all.
+        # Rust's libraries are built once for all; apart from the guests, because tasks of the same name would replace them.
         self.environment = os.environ | {
             "PATH": ":".join(map(str, programs)),
-            "CARGO_TARGET_DIR": str(ROOT / "target" / "guests"),
+            "CARGO_TARGET_DIR": str(ROOT / "target" / "authors"),
         }
 
     def shell(self, command, code=0):

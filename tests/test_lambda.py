@@ -54,6 +54,7 @@ class Cloud:
                 "WASQ_REGISTRY_BUCKET": "registry",
                 "WASQ_PUBLISHER_FUNCTION": "publisher",
                 "WASQ_LIVE_TTL": "100ms",
+                "WASQ_ALLOW_ADDRESSES": "127.0.0.1",
                 "WASQ_CACHE_DIR": tempfile.mkdtemp(prefix="wasq-cache-"),
             },
         )

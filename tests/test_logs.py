@@ -45,17 +45,15 @@ def test_only_one_task_and_only_what_is_recent(dev):
 
 def test_following(dev):
     dev.publish("hello")
-    follow = subprocess.Popen(
-        [BINARIES / "wasq", "logs", "--follow", "--task", "hello"], cwd=dev.folder, stdout=subprocess.PIPE, text=True
-    )
+    # Where nothing comes, it ends.
+    command = ["timeout", "60", BINARIES / "wasq", "logs", "--follow", "--task", "hello"]
+    follow = subprocess.Popen(command, cwd=dev.folder, stdout=subprocess.PIPE, text=True)
     try:
         for number in range(3):
             dev.send({"task": "hello", "id": f"f-{number}"})
-            for line in follow.stdout:
-                if f"f-{number} #1  done" in line:
-                    break
+            assert any(f"f-{number} #1  done" in line for line in follow.stdout), number
     finally:
-        follow.kill()
+        follow.terminate()
         follow.wait()
 
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use wasq_protocol::{FailureKind, TaskName, parse_duration};
+use wasq_protocol::{AddressRange, FailureKind, TaskName, parse_duration};
 use wasq_toolkit::Language;
 
 use crate::cloud::ARCHITECTURES;
@@ -158,6 +158,17 @@ pub(crate) struct Dev {
     /// At the end, how long running tasks may go on before they are given back
     #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) grace: Duration,
+    #[command(flatten)]
+    pub(crate) addresses: AddressArgs,
+}
+
+/// Where tasks may go on the network, beside what their own settings say.
+#[derive(Debug, clap::Args)]
+pub(crate) struct AddressArgs {
+    /// Let tasks reach these addresses beside the public internet, such as 127.0.0.0/8; several may be given, with commas. What a task
+    /// may reach stands in its allow_hosts as well
+    #[arg(long, value_name = "RANGE", env = "WASQ_ALLOW_ADDRESSES", value_delimiter = ',')]
+    pub(crate) allow_address: Vec<AddressRange>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -171,6 +182,8 @@ pub(crate) struct Run {
     /// The task's settings; without this, FILE.toml beside FILE.wasm if it is there
     #[arg(long, value_name = "FILE.toml")]
     pub(crate) settings: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) addresses: AddressArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -377,6 +390,9 @@ pub(crate) struct StackOptions {
     /// The most memory that a task may be allowed, such as 512MiB [default: 512MiB]
     #[arg(long, value_name = "SIZE")]
     largest_task: Option<String>,
+    /// Addresses that tasks may reach beside the public internet, such as 10.0.0.0/8, with commas; "" for none [default: none]
+    #[arg(long, value_name = "RANGES")]
+    allow_addresses: Option<String>,
     /// Which CloudWatch metrics are made of the log: none, of all tasks together, or of each task as well (each metric is
     /// billed) [default: function]
     #[arg(long, value_parser = ["off", "function", "task"])]
@@ -400,6 +416,7 @@ impl StackOptions {
             tasks_per_worker,
             worker_memory,
             largest_task,
+            allow_addresses,
             metrics,
             log_retention,
             alarm_topic,
@@ -413,6 +430,7 @@ impl StackOptions {
             ("TasksPerWorker", number(tasks_per_worker)),
             ("WorkerMemory", number(worker_memory)),
             ("LargestTask", largest_task),
+            ("AllowAddresses", allow_addresses),
             ("Metrics", metrics),
             ("LogRetention", number(log_retention)),
             ("AlarmTopic", alarm_topic),

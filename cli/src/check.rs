@@ -12,7 +12,7 @@ use crate::output::{self, Ended, Progress};
 pub(crate) async fn check(args: Check, json: bool) -> Result<Ended> {
     let Check { file, settings } = args;
     let component = Component::read(&file, settings.as_deref())?;
-    let engine = engine()?;
+    let engine = engine(Vec::new())?;
     let compiling = Progress::start(format!("compiling {}", file.display()));
     let checked = tokio::task::spawn_blocking(move || {
         wasq_toolkit::check(&engine, &component.wasm, &component.settings)

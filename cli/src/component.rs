@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use wasq_engine::{Engine, Limits, Module, Pool};
-use wasq_protocol::{Caps, Settings, TaskName};
+use wasq_engine::{Addresses, Engine, Limits, Module, Pool};
+use wasq_protocol::{AddressRange, Caps, Settings, TaskName};
 
 use crate::output::Progress;
 
@@ -47,9 +47,9 @@ impl Component {
         Ok(Self { file: file.to_owned(), task, wasm, settings_text, settings })
     }
 
-    /// Compiles and loads it, with an engine for one run at a time.
-    pub(crate) async fn load(self) -> Result<(Engine, Module)> {
-        let engine = engine()?;
+    /// Compiles and loads it, with an engine for one run at a time whose tasks may reach these addresses.
+    pub(crate) async fn load(self, allow: Vec<AddressRange>) -> Result<(Engine, Module)> {
+        let engine = engine(allow)?;
         let compiling = Progress::start(format!("compiling {}", self.file.display()));
         let compiler = engine.clone();
         let compiled = tokio::task::spawn_blocking(move || compiler.compile(&self.wasm)).await?;
@@ -61,8 +61,9 @@ impl Component {
     }
 }
 
-/// An engine for one run at a time.
-pub(crate) fn engine() -> Result<Engine> {
+/// An engine for one run at a time, whose tasks may reach these addresses.
+pub(crate) fn engine(allow: Vec<AddressRange>) -> Result<Engine> {
     let pool = Pool { concurrency: 1, memory: Caps::default().memory };
-    Engine::new(pool, Limits::default()).map_err(|e| anyhow!("start the engine: {e:#}"))
+    let limits = Limits { addresses: Addresses { allow, never: Vec::new() }, ..Limits::default() };
+    Engine::new(pool, limits).map_err(|e| anyhow!("start the engine: {e:#}"))
 }

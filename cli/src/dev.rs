@@ -10,7 +10,7 @@ use crate::args::Dev;
 use crate::output::{self, Ended};
 
 pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
-    let Dev { projects, tasks, data, listen, concurrency, lease, grace } = args;
+    let Dev { projects, tasks, data, listen, concurrency, lease, grace, addresses } = args;
     let projects = projects.iter().map(|folder| Project::open(folder)).collect::<Result<Vec<_>>>()?;
     let log = Log::open(&data)?;
     output::start_logging(filter, Some(log.clone()));
@@ -22,7 +22,15 @@ pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
     // Before anything else, so that a signal during the start ends it in order as well.
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for ctrl-c")?;
-    let config = StackConfig { tasks: tasks.clone(), data: data.clone(), listen, concurrency, lease, log };
+    let config = StackConfig {
+        tasks: tasks.clone(),
+        data: data.clone(),
+        listen,
+        concurrency,
+        lease,
+        allow_addresses: addresses.allow_address,
+        log,
+    };
     let stack = Stack::start(config).await?;
     let building = if projects.is_empty() {
         None

@@ -14,12 +14,12 @@ use crate::component::Component;
 use crate::output::{self, Ended, Progress};
 
 pub(crate) async fn run(args: Run, json: bool) -> Result<Ended> {
-    let Run { file, params, settings } = args;
+    let Run { file, params, settings, addresses } = args;
     let _: &RawValue =
         serde_json::from_str(&params).with_context(|| format!("--params {params:?} is not JSON"))?;
     let component = Component::read(&file, settings.as_deref())?;
     let (task, settings) = (component.task.clone(), component.settings.clone().capped(&Caps::default()));
-    let (engine, module) = component.load().await?;
+    let (engine, module) = component.load(addresses.allow_address).await?;
 
     let running = Progress::start(format!("running {task}"));
     let report = engine
@@ -58,7 +58,7 @@ fn context(task: TaskName, settings: &Settings) -> RunContext {
 }
 
 fn print(report: &Report, json: bool) {
-    let Report { outcome, children, log, log_dropped, duration, peak_memory } = report;
+    let Report { outcome, children, log, log_dropped, duration, peak_memory, denied } = report;
     if json {
         let log: Vec<_> = log.iter().map(|line| json!({ "level": level(line), "text": line.text })).collect();
         let children: Vec<_> = children.iter().map(|child| json!(child.message)).collect();
@@ -68,6 +68,7 @@ fn print(report: &Report, json: bool) {
         value["children"] = children.into();
         value["duration_ms"] = json!(ms(*duration));
         value["peak_memory_bytes"] = json!(peak_memory);
+        value["denied_requests"] = json!(denied);
         return output::value(&value);
     }
     let (word, detail): (&str, Value) = match outcome {

@@ -25,7 +25,7 @@ pub(crate) async fn test(args: Test, json: bool) -> Result<Ended> {
     let component = Component::read(&component, settings.as_deref())?;
     let (task, settings) = (component.task.clone(), component.settings_text.clone());
     let initial_memory = initial_memory(&component.wasm).unwrap_or_default();
-    let (engine, module) = component.load().await?;
+    let (engine, module) = component.load(Vec::new()).await?;
     let subject = Subject { engine, module, task, settings, initial_memory };
     let (mut made, mut failed): (Vec<Value>, usize) = (Vec::new(), 0);
     for case in &cases.cases {

@@ -13,6 +13,7 @@ use crate::bindings::wasq::task::outcome::Failure as TaskFailure;
 use crate::bindings::{Task, TaskPre};
 use crate::capture::LogLine;
 use crate::config::{self, Pool};
+use crate::connect::{Resolver, System};
 use crate::context::RunContext;
 use crate::limits::Limits;
 use crate::outgoing::{Exchange, HttpClient, Outgoing, Responder};
@@ -82,6 +83,8 @@ pub struct Report {
     pub duration: Duration,
     /// The most memory that the task had at once, in bytes, over all memories and tables.
     pub peak_memory: u64,
+    /// HTTP requests that the policy denied.
+    pub denied: u32,
 }
 
 impl Engine {
@@ -112,17 +115,18 @@ impl Engine {
         Self { http: Exchange::Responder(responder), ..self }
     }
 
+    /// The same engine with another resolver, and so with connections of its own.
+    pub fn resolved_by(self, resolver: Arc<dyn Resolver>) -> Self {
+        Self { http: Exchange::Network(Arc::new(HttpClient::new(&self.limits, resolver))), ..self }
+    }
+
     fn with(wasmtime: wasmtime::Engine, limits: Limits) -> wasmtime::Result<Self> {
         let mut linker = Linker::new(&wasmtime);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
         Task::add_to_linker::<_, HasSelf<RunState>>(&mut linker, |state| state)?;
-        Ok(Self {
-            wasmtime,
-            linker: Arc::new(linker),
-            http: Exchange::Network(Arc::new(HttpClient::new())),
-            limits: Arc::new(limits),
-        })
+        let http = Exchange::Network(Arc::new(HttpClient::new(&limits, Arc::new(System))));
+        Ok(Self { wasmtime, linker: Arc::new(linker), http, limits: Arc::new(limits) })
     }
 
     /// Maps an artifact and links it.
@@ -166,7 +170,7 @@ impl Engine {
             context,
             limits: self.limits.clone(),
             memory_bytes_max: settings.memory.0,
-            outgoing: Outgoing { exchange: self.http.clone(), allow: settings.allow_hosts.as_slice().into() },
+            outgoing: Outgoing::new(self.http.clone(), &settings.allow_hosts, self.limits.clone()),
             env: &settings.env,
         });
         let mut store = Store::new(&self.wasmtime, state);
@@ -198,7 +202,15 @@ impl Engine {
             Outcome::Failure(_) => Vec::new(),
         };
         let (log, log_dropped) = state.log.take();
-        Report { outcome, children, log, log_dropped, duration, peak_memory: state.memory.peak }
+        Report {
+            outcome,
+            children,
+            log,
+            log_dropped,
+            duration,
+            peak_memory: state.memory.peak,
+            denied: state.outgoing.denied(),
+        }
     }
 
     fn output(&self, output: String) -> Outcome {

@@ -62,6 +62,7 @@ async fn exchange(
 ) -> Result<Response, HttpError> {
     let response = outgoing.send(request).await.map_err(|e| match e {
         SendError::Denied(why) => HttpError::Denied(why),
+        SendError::Invalid(why) => HttpError::InvalidRequest(why),
         SendError::Failed(why) => HttpError::Failed(why),
     })?;
     let (head, body) = response.into_parts();

@@ -1,6 +1,10 @@
 //! What one run may use. Every limit that a task's settings do not name stands here.
 
+use std::time::Duration;
+
 use wasmtime::{ResourceLimiter, Result};
+
+use crate::addresses::Addresses;
 
 /// Limits that hold for every run of this process, whatever the task's settings say.
 #[derive(Clone, Debug)]
@@ -21,6 +25,20 @@ pub struct Limits {
     pub http_request_bytes_max: usize,
     /// The size of an HTTP response's body through `wasq:task/http`, in bytes.
     pub http_response_bytes_max: usize,
+    /// HTTP requests that one run may make.
+    pub http_requests_max: u32,
+    /// HTTP requests of one run that may be under way at once; one is until its response is read or dropped.
+    pub http_open_max: u32,
+    /// The headers of a request, or of a response.
+    pub http_headers_max: usize,
+    /// The headers of a request together, in bytes; those of a response may be twice that.
+    pub http_header_bytes_max: usize,
+    /// How long a server may take until its response begins.
+    pub http_first_byte_max: Duration,
+    /// All HTTP responses of one run together, in bytes.
+    pub http_received_bytes_max: u64,
+    /// Which addresses tasks may reach, whatever their `allow_hosts` say.
+    pub addresses: Addresses,
     /// Core instances that one component may make.
     pub instances_max: usize,
 }
@@ -36,6 +54,13 @@ impl Default for Limits {
             depth_max: 16,
             http_request_bytes_max: 8 << 20,
             http_response_bytes_max: 8 << 20,
+            http_requests_max: 1000,
+            http_open_max: 32,
+            http_headers_max: 100,
+            http_header_bytes_max: 64 << 10,
+            http_first_byte_max: Duration::from_secs(60),
+            http_received_bytes_max: 256 << 20,
+            addresses: Addresses::default(),
             instances_max: 200,
         }
     }

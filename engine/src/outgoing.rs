@@ -4,22 +4,29 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{HeaderValue, USER_AGENT};
-use hyper::{Request, Response, Uri};
+use hyper::{HeaderMap, Request, Response, Uri};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 use wasq_protocol::AllowedHost;
 
-/// The client of the whole process, with its connections and TLS sessions.
-pub(crate) struct HttpClient(Client<HttpsConnector<HttpConnector>, WasiBody>);
+use crate::addresses::Refused;
+use crate::connect::{Connector, Resolver};
+use crate::limits::Limits;
+
+/// The client of the whole process, with its connections and TLS sessions. What a connection may lead to is the operator's policy,
+/// the same for all tasks; so any task may use one that is there, if its own policy names the host.
+pub(crate) struct HttpClient(Client<HttpsConnector<Connector>, WasiBody>);
 
 /// Answers requests in the network's stead, so that a task can be tested without one. The policy is asked first, as ever.
 pub trait Responder: Send + Sync {
@@ -41,14 +48,10 @@ pub(crate) enum Exchange {
 const IDLE_PER_HOST: usize = 8;
 /// An idle connection is closed after this; servers commonly close theirs after 60 s.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl HttpClient {
-    pub(crate) fn new() -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        tcp.set_nodelay(true);
+    pub(crate) fn new(limits: &Limits, resolver: Arc<dyn Resolver>) -> Self {
+        let tcp = Connector { addresses: Arc::new(limits.addresses.clone()), resolver };
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
             .with_webpki_roots()
             .https_or_http()
@@ -58,38 +61,97 @@ impl HttpClient {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(IDLE_PER_HOST)
+            .http1_max_headers(limits.http_headers_max)
+            .http1_max_buf_size(2 * limits.http_header_bytes_max)
             .build(connector);
         Self(client)
     }
 }
 
-/// Outgoing HTTP as one run may use it.
+/// Outgoing HTTP as one run may use it. Clones share what is spent.
 #[derive(Clone)]
 pub(crate) struct Outgoing {
-    pub(crate) exchange: Exchange,
-    pub(crate) allow: Arc<[AllowedHost]>,
+    exchange: Exchange,
+    allow: Arc<[AllowedHost]>,
+    limits: Arc<Limits>,
+    spent: Arc<Spent>,
+}
+
+/// What one run has used so far.
+struct Spent {
+    requests: AtomicU32,
+    denied: AtomicU32,
+    received: AtomicU64,
+    open: Arc<Semaphore>,
 }
 
 /// Why there is no response.
 pub(crate) enum SendError {
     /// The policy forbids it.
     Denied(String),
-    /// It was tried.
+    /// The request has too much of something.
+    Invalid(String),
+    /// It was tried, or the run has used up what it may.
     Failed(String),
 }
 
 impl Outgoing {
+    pub(crate) fn new(exchange: Exchange, allow: &[AllowedHost], limits: Arc<Limits>) -> Self {
+        let spent = Spent {
+            requests: AtomicU32::new(0),
+            denied: AtomicU32::new(0),
+            received: AtomicU64::new(0),
+            open: Arc::new(Semaphore::new(limits.http_open_max as usize)),
+        };
+        Self { exchange, allow: allow.into(), limits, spent: Arc::new(spent) }
+    }
+
+    /// Requests that the policy has denied so far.
+    pub(crate) fn denied(&self) -> u32 {
+        self.spent.denied.load(Ordering::Relaxed)
+    }
+
     /// Sends a request if the policy allows its address. Redirects are not followed: the task sees them, and a new
     /// request passes the policy again.
-    pub(crate) async fn send(&self, mut request: Request<WasiBody>) -> Result<Response<WasiBody>, SendError> {
+    pub(crate) async fn send(&self, request: Request<WasiBody>) -> Result<Response<WasiBody>, SendError> {
+        let sent = self.send_allowed(request).await;
+        if let Err(SendError::Denied(_)) = sent {
+            self.spent.denied.fetch_add(1, Ordering::Relaxed);
+        }
+        sent
+    }
+
+    async fn send_allowed(&self, mut request: Request<WasiBody>) -> Result<Response<WasiBody>, SendError> {
         self.check(request.uri())?;
+        self.check_headers(request.headers())?;
+        let Limits { http_requests_max, http_open_max, http_first_byte_max, .. } = &*self.limits;
+        if self.spent.requests.fetch_add(1, Ordering::Relaxed) >= *http_requests_max {
+            let problem = format!("this run has made {http_requests_max} requests, and may make no more");
+            return Err(SendError::Failed(problem));
+        }
+        let Ok(place) = self.spent.open.clone().try_acquire_owned() else {
+            let problem = format!("this run has {http_open_max} requests under way, and may have no more");
+            return Err(SendError::Failed(problem));
+        };
         request
             .headers_mut()
             .entry(USER_AGENT)
             .or_insert(HeaderValue::from_static(concat!("wasq/", env!("CARGO_PKG_VERSION"))));
+        let response = tokio::time::timeout(*http_first_byte_max, self.exchange(request)).await;
+        let response = response.map_err(|_| {
+            SendError::Failed(format!("no response within {} s", http_first_byte_max.as_secs()))
+        })??;
+        let (spent, bytes_max) = (self.spent.clone(), self.limits.http_received_bytes_max);
+        Ok(response.map(|body| Metered { body, spent, bytes_max, _place: place }.boxed_unsync()))
+    }
+
+    async fn exchange(&self, request: Request<WasiBody>) -> Result<Response<WasiBody>, SendError> {
         match &self.exchange {
             Exchange::Network(client) => {
-                let response = client.0.request(request).await.map_err(|e| SendError::Failed(chain(&e)))?;
+                let response = client.0.request(request).await.map_err(|e| match refused(&e) {
+                    Some(refused) => SendError::Denied(refused.to_string()),
+                    None => SendError::Failed(chain(&e)),
+                })?;
                 Ok(response.map(|body: Incoming| body.map_err(Error::from).boxed_unsync()))
             }
             Exchange::Responder(responder) => {
@@ -123,6 +185,69 @@ impl Outgoing {
             "{scheme}://{authority} is not in the task's allow_hosts; to allow it, add \"{scheme}://{authority}\" there"
         )))
     }
+
+    fn check_headers(&self, headers: &HeaderMap) -> Result<(), SendError> {
+        let Limits { http_headers_max, http_header_bytes_max, .. } = &*self.limits;
+        let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let problem = if headers.len() > *http_headers_max {
+            format!("headers: {}; the most is {http_headers_max}", headers.len())
+        } else if bytes > *http_header_bytes_max {
+            format!("headers: {bytes} bytes; the most is {http_header_bytes_max}")
+        } else {
+            return Ok(());
+        };
+        Err(SendError::Invalid(problem))
+    }
+}
+
+/// The body of a response, counted; while it lives, its request is under way.
+struct Metered {
+    body: WasiBody,
+    spent: Arc<Spent>,
+    bytes_max: u64,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Body for Metered {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            let bytes = data.len() as u64;
+            if self.spent.received.fetch_add(bytes, Ordering::Relaxed) + bytes > self.bytes_max {
+                let problem = format!("the responses of this run have more than {} bytes", self.bytes_max);
+                return Poll::Ready(Some(Err(Error::InternalError(Some(problem)))));
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The refusal among the causes of an error, if it is one.
+fn refused<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Refused> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(refused) = error.downcast_ref() {
+            return Some(refused);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// An error with its causes: hyper's own text alone is only "client error (Connect)".
@@ -160,7 +285,7 @@ impl WasiHttpHooks for Outgoing {
                     tracing::warn!(target: "task", "request denied: {why}");
                     Error::HttpRequestDenied
                 }
-                SendError::Failed(why) => Error::InternalError(Some(why)),
+                SendError::Invalid(why) | SendError::Failed(why) => Error::InternalError(Some(why)),
             })?;
             let done: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(async { Ok(()) });
             Ok((response, done))

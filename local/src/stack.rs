@@ -13,7 +13,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 use wasq_consumer::{DrainSettings, Mode, drain};
-use wasq_protocol::{Caps, Clock, LiveRecord, Rejection, SystemClock, Timestamp};
+use wasq_engine::Addresses;
+use wasq_protocol::{AddressRange, Caps, Clock, LiveRecord, Rejection, SystemClock, Timestamp};
 use wasq_publisher::{Publisher, Wasm as Compiler};
 use wasq_runtime::{Parts, Wasm, Worker, WorkerSettings};
 
@@ -45,6 +46,8 @@ pub struct StackConfig {
     pub concurrency: u32,
     /// How long a message is leased; extended while its task runs.
     pub lease: Duration,
+    /// Ranges of addresses that tasks may reach beside the public internet.
+    pub allow_addresses: Vec<AddressRange>,
     /// Where is written what was run.
     pub log: Log,
 }
@@ -77,7 +80,7 @@ const MODULES_MAX: usize = 256;
 impl Stack {
     /// Starts a stack; returns when it accepts messages.
     pub async fn start(config: StackConfig) -> Result<Self> {
-        let StackConfig { tasks, data, listen, concurrency, lease, log } = config;
+        let StackConfig { tasks, data, listen, concurrency, lease, allow_addresses, log } = config;
         let lock = lock(&data)?;
         let listener = endpoint::listen(listen).await?;
         let address = listener.local_addr()?;
@@ -118,7 +121,7 @@ impl Stack {
         };
         let registry =
             FolderRegistry { folder: registry, publisher: publisher.clone(), compiling: Arc::default() };
-        let runner = Wasm::new(&settings)?;
+        let runner = Wasm::new(&settings, Addresses { allow: allow_addresses, never: Vec::new() })?;
         let parts =
             Parts { queue: queue.clone(), registry, runner, observer: results.clone(), clock: SystemClock };
         let worker = Worker::new(parts, settings);

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod address;
 mod dead_letter;
 mod delivery;
 mod digest;
@@ -16,6 +17,7 @@ mod trace;
 mod units;
 mod vars;
 
+pub use address::{AddressRange, AddressRanges};
 pub use dead_letter::{DeadLetter, DeadLetterAttributes, EarlierEnd, TextAttribute};
 pub use delivery::{Attribute, Batch, Delivery};
 pub use digest::{Digest, DigestError};

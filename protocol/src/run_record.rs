@@ -44,6 +44,9 @@ pub struct RunRecord {
     pub acknowledge_ms: f64,
     /// The most memory that the run had, over all memories and tables.
     pub peak_memory_bytes: u64,
+    /// HTTP requests of the run that the policy denied.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub denied_requests: u32,
     /// The module that ran; none if there was no run.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub digest: Option<Digest>,
@@ -53,6 +56,10 @@ pub struct RunRecord {
     /// The trace that the message belongs to (W3C).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub traceparent: Option<String>,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// How much a line of the log matters.

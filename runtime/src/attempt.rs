@@ -41,6 +41,8 @@ pub(crate) struct Spent {
     pub(crate) run: Duration,
     /// The most memory that the run had, in bytes.
     pub(crate) peak_memory: u64,
+    /// HTTP requests that the policy denied.
+    pub(crate) denied: u32,
 }
 
 impl Attempt {
@@ -247,12 +249,12 @@ pub(crate) async fn run<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
         settings: &settings,
         deadline: Instant::now() + timeout,
     };
-    let Report { mut outcome, children, duration, peak_memory, log: _, log_dropped } = tokio::select! {
+    let Report { mut outcome, children, duration, peak_memory, denied, log: _, log_dropped } = tokio::select! {
         biased;
         () = worker.stopped() => return Ran::not(stopping(), attempt, spent),
         report = worker.ports.runner.run(&module, run) => report,
     };
-    (spent.run, spent.peak_memory) = (duration, peak_memory);
+    (spent.run, spent.peak_memory, spent.denied) = (duration, peak_memory, denied);
     let now = worker.ports.clock.now();
     let children = children.into_iter().map(|child| by_not_before(child, now)).collect();
     if log_dropped > 0 {

@@ -11,10 +11,10 @@ use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::get_object::GetObjectError;
 use serde_json::value::RawValue;
 use wasq_aws::{Outbound, QueueEndpoint, explain};
-use wasq_engine::Child;
+use wasq_engine::{Addresses, Child};
 use wasq_protocol::{
-    Artifact, Caps, DeadLetter, Delivery, Digest, Fingerprint, Invoke, LEASE_BY_DEFAULT, LiveRecord, Metrics,
-    PublishRequest, RETENTION_BY_DEFAULT, SystemClock, TaskName, VarError, Vars,
+    AddressRanges, Artifact, Caps, DeadLetter, Delivery, Digest, Fingerprint, Invoke, LEASE_BY_DEFAULT,
+    LiveRecord, Metrics, PublishRequest, RETENTION_BY_DEFAULT, SystemClock, TaskName, VarError, Vars,
 };
 
 use crate::ports::{ArtifactError, Finished, Observer, Parts, Ports, Queue, Registry, Visibility};
@@ -34,6 +34,9 @@ pub struct Config {
     pub publisher_function: Option<String>,
     /// `WASQ_CACHE_DIR`: where artifacts are kept; default `/tmp/wasq`.
     pub cache_dir: PathBuf,
+    /// `WASQ_ALLOW_ADDRESSES`: ranges that tasks may reach beside the public internet, such as `10.0.0.0/8,fd00::/8`; and never
+    /// `AWS_LAMBDA_RUNTIME_API`, which Lambda sets.
+    pub addresses: Addresses,
     /// `WASQ_METRICS`: which metrics CloudWatch makes of the log: `off`, `function` (default) or `task`.
     pub metrics: Metrics,
     /// `AWS_LAMBDA_FUNCTION_NAME`, which Lambda sets.
@@ -54,6 +57,14 @@ impl Config {
             registry_bucket: vars.required("WASQ_REGISTRY_BUCKET", "the bucket that the publisher writes")?,
             publisher_function: vars.text("WASQ_PUBLISHER_FUNCTION"),
             cache_dir: vars.parse_or("WASQ_CACHE_DIR", PathBuf::from("/tmp/wasq"))?,
+            addresses: Addresses {
+                allow: vars.parse_or("WASQ_ALLOW_ADDRESSES", AddressRanges::default())?.0,
+                never: vars
+                    .text("AWS_LAMBDA_RUNTIME_API")
+                    .and_then(|api| api.parse().ok())
+                    .into_iter()
+                    .collect(),
+            },
             metrics: vars.parse_or("WASQ_METRICS", Metrics::Function)?,
             function: vars.parse_or("AWS_LAMBDA_FUNCTION_NAME", "wasq-worker".to_owned())?,
             worker: Settings {
@@ -95,6 +106,7 @@ impl Function {
             registry_bucket,
             publisher_function,
             cache_dir,
+            addresses,
             metrics,
             function,
             worker,
@@ -113,7 +125,7 @@ impl Function {
             publisher_function,
             cache_dir,
         };
-        let runner = Wasm::new(&worker)?;
+        let runner = Wasm::new(&worker, addresses)?;
         let observer = Log { metrics, function };
         let parts = Parts { queue, registry, runner, observer, clock: SystemClock };
         Ok(Self(Worker::new(parts, worker)))

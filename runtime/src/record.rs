@@ -30,7 +30,7 @@ pub(crate) fn finished<P: Ports>(
         traceparent,
         ended,
     } = attempt;
-    let Spent { placed, place, load, run, peak_memory } = spent;
+    let Spent { placed, place, load, run, peak_memory, denied } = spent;
     let (level, outcome_word, message, kind) = match outcome {
         Outcome::Success { .. } => (RecordLevel::Info, RunOutcome::Success, "done".to_owned(), None),
         Outcome::Failure(failure) => {
@@ -66,6 +66,7 @@ pub(crate) fn finished<P: Ports>(
         run_ms: ms(*run),
         acknowledge_ms: ms(ended.elapsed()),
         peak_memory_bytes: *peak_memory,
+        denied_requests: *denied,
         digest: *digest,
         request_id: invoke.request_id.clone(),
         traceparent: traceparent.clone(),

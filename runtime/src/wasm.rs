@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use wasq_engine::{Engine, Limits, LoadError, Module, Pool, Report, Run, fingerprint};
+use wasq_engine::{Addresses, Engine, Limits, LoadError, Module, Pool, Report, Run, fingerprint};
 use wasq_protocol::{Digest, Fingerprint};
 
 use crate::ports::{ArtifactError, Runner};
@@ -15,11 +15,11 @@ pub struct Wasm {
 }
 
 impl Wasm {
-    /// Starts an engine with room for as much as the settings allow at once.
-    pub fn new(settings: &Settings) -> anyhow::Result<Self> {
+    /// Starts an engine with room for as much as the settings allow at once, whose tasks reach these addresses.
+    pub fn new(settings: &Settings, addresses: Addresses) -> anyhow::Result<Self> {
         let pool = Pool { concurrency: settings.concurrency, memory: settings.caps.memory };
-        let engine =
-            Engine::new(pool, Limits::default()).map_err(|e| anyhow::anyhow!("start the engine: {e:#}"))?;
+        let limits = Limits { addresses, ..Limits::default() };
+        let engine = Engine::new(pool, limits).map_err(|e| anyhow::anyhow!("start the engine: {e:#}"))?;
         Ok(Self { engine, fingerprint: fingerprint() })
     }
 }

@@ -167,6 +167,9 @@ fn start_stack(tasks: &Path, data: &Path) -> Result<(Process, Value)> {
                 "127.0.0.1:0",
                 "--log",
                 "info,wasq_consumer=debug",
+                // Where the stand-in for GitHub is.
+                "--allow-address",
+                "127.0.0.1",
                 "--tasks",
             ])
             .arg(tasks)

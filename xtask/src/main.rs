@@ -20,6 +20,7 @@ Usage: cargo xtask COMMAND
   test      set everything up and run every test; words after it select Python tests (pytest -k)
   ci        what CI runs: format, lints, docs, rules, then the tests
   guests    build the example task in every language, and measure: sizes, times, memory; --build only builds those in Rust
+  hostile   tasks that mean harm, each beside an honest one, round after round; --rounds N
   sim       the delivery code in simulated worlds: --tasks N --crashes N, or --seed N for one world again
   dist      what is released: Lambda zips and archives, for arm64 and x86_64; --arch for one
   chaos     kill -9 everything, again and again: --messages N --kills N --only one-process|own-queue|ministack
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         "test" => test::test(&rest),
         "ci" => ci::ci(),
         "guests" => guests::guests(&rest),
+        "hostile" => proof::hostile(&rest),
         "sim" => sim::sim(&rest),
         "cost" => sim::cost(&rest),
         "dist" => dist::dist(&rest),

@@ -10,12 +10,14 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use wasq_engine::{Addresses, Limits};
 use wasq_protocol::Settings;
 
-use crate::{output, run};
+use crate::{output, run, run_with, verbs_with};
 
-/// A server on loopback: `/echo` says what came, `/large` sends 9 MiB, `/moved` redirects, `/never` does not answer.
-async fn server() -> SocketAddr {
+/// A server on loopback: `/echo` says what came, `/large` sends 9 MiB, `/moved` redirects, `/headers` sends 200 of them, `/header` one
+/// of 200 KiB, `/never` does not answer.
+pub(crate) async fn server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move {
@@ -36,10 +38,20 @@ async fn respond(request: Request<hyper::body::Incoming>) -> Result<Response<Ful
         "/echo" => (format!("{} {} {}", request.method(), header("user-agent"), header("x-verb")), 200),
         "/large" => ("x".repeat(9 << 20), 200),
         "/moved" => (String::new(), 302),
+        "/headers" | "/header" => (String::new(), 200),
         _ => std::future::pending().await,
     };
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = hyper::StatusCode::from_u16(status).expect("a status");
+    let (count, bytes) = match request.uri().path() {
+        "/headers" => (200, 1),
+        "/header" => (1, 200 << 10),
+        _ => (0, 0),
+    };
+    for i in 0..count {
+        let name: hyper::header::HeaderName = format!("x-{i}").parse().expect("a name");
+        response.headers_mut().insert(name, "v".repeat(bytes).parse().expect("a value"));
+    }
     response.headers_mut().insert("location", "http://169.254.169.254/".parse().expect("a value"));
     Ok(response)
 }
@@ -116,4 +128,97 @@ async fn wasi_http_to_an_allowed_host() {
 async fn wasi_http_to_any_other() {
     let got = wasi_fetch(server().await, "/echo", "https://api.github.com").await;
     assert_eq!(got["error"], "ErrorCode::HttpRequestDenied");
+}
+
+fn settings(address: SocketAddr) -> Settings {
+    let allow_hosts = vec![format!("http://{address}").parse().expect("a valid entry")];
+    Settings { allow_hosts, ..Settings::default() }
+}
+
+/// What a run gets that asks this of the tests' server, with these limits.
+async fn within(limits: Limits, address: SocketAddr, params: Value) -> Value {
+    let addresses = Addresses { allow: vec!["127.0.0.1".parse().expect("a range")], never: Vec::new() };
+    let verbs = verbs_with(Limits { addresses, ..limits });
+    output(&run_with(&verbs, params, &settings(address)).await)
+}
+
+#[tokio::test]
+async fn requests_of_a_run() {
+    let address = server().await;
+    let limits = Limits { http_requests_max: 3, ..Limits::default() };
+    let fetch =
+        |count| json!({"verb": "fetch-many", "url": format!("http://{address}/echo"), "count": count});
+    assert_eq!(within(limits.clone(), address, fetch(3)).await, json!({"answered": 3, "error": null}));
+    let violated = within(limits, address, fetch(4)).await;
+    assert_eq!(violated["answered"], 3);
+    assert!(violated["error"].to_string().contains("has made 3 requests"), "{violated}");
+}
+
+#[tokio::test]
+async fn requests_under_way_at_once() {
+    let address = server().await;
+    let limits = Limits { http_open_max: 3, ..Limits::default() };
+    let open = |count| {
+        let authority = address.to_string();
+        json!({"verb": "wasi-open", "authority": authority, "path": "/echo", "count": count})
+    };
+    assert_eq!(within(limits.clone(), address, open(3)).await, json!({"answered": 3, "error": null}));
+    let violated = within(limits.clone(), address, open(4)).await;
+    assert_eq!(violated["answered"], 3);
+    assert!(violated["error"].to_string().contains("has 3 requests under way"), "{violated}");
+    // One after the other, they are never under way together.
+    let fetch = json!({"verb": "fetch-many", "url": format!("http://{address}/echo"), "count": 10});
+    assert_eq!(within(limits, address, fetch).await["answered"], 10);
+}
+
+#[tokio::test]
+async fn headers_of_a_request() {
+    let address = server().await;
+    let url = format!("http://{address}/echo");
+    let send = |count, bytes| {
+        let params = json!({"verb": "fetch-headers", "url": url, "count": count, "bytes": bytes});
+        async { output(&run(params, &settings(address)).await) }
+    };
+    assert_eq!(send(90, 100).await["status"], 200);
+    assert!(send(101, 1).await["error"].to_string().contains("headers: 101; the most is 100"));
+    assert_eq!(send(10, 6000).await["status"], 200);
+    let violated = send(10, 7000).await;
+    assert!(violated["error"].to_string().contains("headers: 70030 bytes; the most is 65536"), "{violated}");
+}
+
+#[tokio::test]
+async fn headers_of_a_response() {
+    let allowed = format!("http://{}", server().await);
+    for path in ["/headers", "/header"] {
+        let error = fetch(format!("{allowed}{path}"), &allowed).await["error"].to_string();
+        assert!(error.contains("Failed") && error.contains("too large"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_does_not_begin() {
+    let address = server().await;
+    let limits = Limits { http_first_byte_max: std::time::Duration::from_millis(300), ..Limits::default() };
+    let params = json!({"verb": "wasi-fetch", "authority": address.to_string(), "path": "/never"});
+    let got = within(limits, address, params).await;
+    assert!(got["error"].to_string().contains("no response within"), "{got}");
+}
+
+#[tokio::test]
+async fn all_responses_of_a_run_together() {
+    let address = server().await;
+    let limits = Limits { http_received_bytes_max: 512 << 10, ..Limits::default() };
+    let fetch = |path| json!({"verb": "wasi-fetch", "authority": address.to_string(), "path": path});
+    assert_eq!(within(limits.clone(), address, fetch("/echo")).await["body"], "GET wasq/0.1.0 -");
+    let violated = within(limits.clone(), address, fetch("/large")).await;
+    assert!(violated["body"].as_str().is_some_and(|body| body.len() <= 512 << 10), "cut off");
+    // What one run has received is not counted against the next.
+    assert_eq!(within(limits, address, fetch("/echo")).await["status"], 200);
+}
+
+#[tokio::test]
+async fn denied_requests_are_counted() {
+    let url = "https://elsewhere.test/";
+    let report = run(json!({"verb": "fetch-many", "url": url, "count": 3}), &Settings::default()).await;
+    assert_eq!(report.denied, 3);
 }

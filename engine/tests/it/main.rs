@@ -1,5 +1,6 @@
 //! The sandbox, tried with a real guest: `example-tasks/rust/verbs`, built by `cargo xtask guests`.
 
+mod addresses;
 mod compile;
 mod http;
 mod limits;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::Instant;
-use wasq_engine::{Engine, Limits, Module, Pool, Report, Run, RunContext};
+use wasq_engine::{Addresses, Engine, Limits, Module, Pool, Report, Run, RunContext};
 use wasq_protocol::{ByteCount, Failure, Outcome, Settings, Timestamp};
 
 /// A guest as the tests' build step leaves it.
@@ -27,7 +28,10 @@ fn verbs() -> &'static (Engine, Module) {
     static VERBS: OnceLock<(Engine, Module)> = OnceLock::new();
     VERBS.get_or_init(|| {
         let pool = Pool { concurrency: 16, memory: ByteCount::mib(512) };
-        let engine = Engine::new(pool, Limits::default()).expect("the engine starts");
+        // The tests' own servers are on loopback.
+        let addresses = Addresses { allow: vec!["127.0.0.0/8".parse().expect("a range")], never: Vec::new() };
+        let limits = Limits { addresses, http_first_byte_max: Duration::from_secs(3), ..Limits::default() };
+        let engine = Engine::new(pool, limits).expect("the engine starts");
         let artifact = engine.compile(&guest("verbs")).expect("the guest fits the world");
         // Safety: compiled by this very engine.
         let module = unsafe { engine.load_bytes(&artifact) }.expect("it loads");
@@ -48,6 +52,21 @@ fn context() -> RunContext {
         traceparent: None,
         trace_header: None,
     }
+}
+
+/// The guest on an engine of its own, with other limits.
+fn verbs_with(limits: Limits) -> (Engine, Module) {
+    let pool = Pool { concurrency: 4, memory: ByteCount::mib(512) };
+    let engine = Engine::new(pool, limits).expect("the engine starts");
+    let artifact = verbs().0.compile(&guest("verbs")).expect("the guest fits the world");
+    // Safety: compiled by an engine of the same configuration.
+    let module = unsafe { engine.load_bytes(&artifact) }.expect("it loads");
+    (engine, module)
+}
+
+async fn run_with((engine, module): &(Engine, Module), params: Value, settings: &Settings) -> Report {
+    let deadline = Instant::now() + settings.timeout;
+    engine.run(module, Run { context: context(), params: &params.to_string(), settings, deadline }).await
 }
 
 async fn run_as(context: RunContext, params: Value, settings: &Settings) -> Report {

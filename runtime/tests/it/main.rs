@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use serde_json::{Value, json};
-use wasq_engine::{Child, Engine, fingerprint};
+use wasq_engine::{Addresses, Child, Engine, fingerprint};
 use wasq_protocol::{
     Artifact, Batch, Caps, Clock, DeadLetter, Delivery, Digest, Fingerprint, Invoke, LiveRecord, RunRecord,
     Settings, SystemClock, TaskName, Timestamp, Version, WORLD,
@@ -163,7 +163,7 @@ fn worker(settings: Settings) -> (TestWorker, Recorder, tempfile::TempDir) {
         retention: Duration::from_secs(96 * 3600),
         caps: Caps::default(),
     };
-    let runner = Wasm::new(&settings).expect("it starts");
+    let runner = Wasm::new(&settings, Addresses::default()).expect("it starts");
     let registry = OneTask { record, artifact };
     let (queue_port, observer) = (queue.clone(), queue.clone());
     let parts = Parts { queue: queue_port, registry, runner, observer, clock: SystemClock };

@@ -5,7 +5,7 @@ wit_bindgen::generate!({ path: "../../../tasks-wit/wit", world: "task" });
 use serde::Deserialize;
 use serde_json::{Value, json};
 use wasip2::http::outgoing_handler::{self, OutgoingRequest};
-use wasip2::http::types::{ErrorCode, Fields, Scheme};
+use wasip2::http::types::{ErrorCode, Fields, IncomingResponse, Scheme};
 use wasq::task::context;
 use wasq::task::http::{self, Header, Request};
 use wasq::task::log::{self, Level};
@@ -41,6 +41,28 @@ enum Verb {
     Sleep {
         ms: u64,
     },
+    /// Calls the host for ever.
+    HostCalls,
+    /// Calls itself for ever.
+    Recurse,
+    /// Asks for so many random bytes at once.
+    Random {
+        bytes: u64,
+    },
+    /// Takes resources of the host and gives none back.
+    Resources,
+    /// Prints so many bytes, without an end of a line.
+    Flood {
+        bytes: usize,
+    },
+    /// Enqueues children of this size until it may not.
+    EnqueueLarge {
+        bytes: usize,
+    },
+    /// Panics while it holds streams of the host.
+    PanicWithStreams,
+    /// Ends the process.
+    Exit,
     /// Panics with `message`.
     Panic {
         message: String,
@@ -52,6 +74,23 @@ enum Verb {
     /// Sends a GET through `wasq:task/http`.
     Fetch {
         url: String,
+    },
+    /// Sends `count` GETs through `wasq:task/http`, one after the other; returns how many were answered, and the first error.
+    FetchMany {
+        url: String,
+        count: u32,
+    },
+    /// Sends a GET with `count` headers of `bytes` bytes each.
+    FetchHeaders {
+        url: String,
+        count: usize,
+        bytes: usize,
+    },
+    /// Sends `count` GETs through `wasi:http` and reads no answer; returns how many have one, and the first error.
+    WasiOpen {
+        authority: String,
+        path: String,
+        count: u32,
     },
     /// Sends a GET through `wasi:http`.
     WasiFetch {
@@ -125,6 +164,37 @@ impl Guest for Verbs {
                 println!("slept");
                 json!(ms)
             }
+            Verb::HostCalls => loop {
+                std::hint::black_box(context::attempt());
+            },
+            Verb::Recurse => json!(recurse(0)),
+            Verb::Random { bytes } => json!(wasip2::random::random::get_random_bytes(bytes).len()),
+            Verb::Resources => {
+                let mut held = Vec::new();
+                loop {
+                    held.push(Fields::new());
+                }
+            }
+            Verb::Flood { bytes } => {
+                let chunk = "x".repeat(64 << 10);
+                for _ in 0..bytes / chunk.len() {
+                    print!("{chunk}");
+                }
+                json!(bytes)
+            }
+            Verb::EnqueueLarge { bytes } => {
+                let params = json!("x".repeat(bytes)).to_string();
+                let options = EnqueueOptions { delay_seconds: None, id: None };
+                loop {
+                    queue::enqueue("hello", &params, &options)
+                        .map_err(|e| Failure::Reject(format!("{e:?}")))?;
+                }
+            }
+            Verb::PanicWithStreams => {
+                let _held = (wasip2::cli::stdout::get_stdout(), wasip2::cli::stderr::get_stderr());
+                panic!("while holding streams")
+            }
+            Verb::Exit => std::process::exit(7),
             Verb::Panic { message } => panic!("{message}"),
             Verb::Log { count } => {
                 for i in 0..count {
@@ -135,6 +205,25 @@ impl Guest for Verbs {
                 json!(count)
             }
             Verb::Fetch { url } => fetch(url)?,
+            Verb::FetchMany { url, count } => {
+                let answers: Vec<_> = (0..count).map(|_| http::send(&request(&url, Vec::new()))).collect();
+                let error = answers.iter().find_map(|answer| answer.as_ref().err());
+                let answered = answers.iter().filter(|answer| answer.is_ok()).count();
+                json!({ "answered": answered, "error": error.map(|e| format!("{e:?}")) })
+            }
+            Verb::FetchHeaders { url, count, bytes } => {
+                let header = |i| Header { name: format!("x-{i}"), value: "v".repeat(bytes) };
+                match http::send(&request(&url, (0..count).map(header).collect())) {
+                    Ok(response) => json!({ "status": response.status }),
+                    Err(error) => json!({ "error": format!("{error:?}") }),
+                }
+            }
+            Verb::WasiOpen { authority, path, count } => {
+                let answers: Vec<_> = (0..count).map(|_| wasi_answer(&authority, &path)).collect();
+                let error = answers.iter().find_map(|answer| answer.as_ref().err());
+                let answered = answers.iter().filter(|answer| answer.is_ok()).count();
+                json!({ "answered": answered, "error": error.map(|e| format!("{e:?}")) })
+            }
             Verb::WasiFetch { authority, path } => match wasi_fetch(&authority, &path) {
                 Ok((status, body)) => json!({ "status": status, "body": body }),
                 Err(error) => json!({ "error": format!("{error:?}") }),
@@ -175,15 +264,19 @@ impl Guest for Verbs {
     }
 }
 
+#[allow(unconditional_recursion, reason = "what it is for")]
+fn recurse(depth: u64) -> u64 {
+    let deeper = [depth; 16];
+    recurse(std::hint::black_box(&deeper)[7] + 1) + deeper[3]
+}
+
+fn request(url: &str, headers: Vec<Header>) -> Request {
+    Request { method: "GET".to_owned(), url: url.to_owned(), headers, body: None, timeout_ms: Some(1000) }
+}
+
 fn fetch(url: String) -> Result<Value, Failure> {
-    let request = Request {
-        method: "GET".to_owned(),
-        url,
-        headers: vec![Header { name: "x-verb".to_owned(), value: "fetch".to_owned() }],
-        body: None,
-        timeout_ms: Some(1000),
-    };
-    match http::send(&request) {
+    let header = Header { name: "x-verb".to_owned(), value: "fetch".to_owned() };
+    match http::send(&request(&url, vec![header])) {
         Ok(response) => Ok(json!({
             "status": response.status,
             "body": String::from_utf8_lossy(&response.body),
@@ -218,14 +311,18 @@ fn get(url: &str) -> Result<(), Failure> {
     }
 }
 
-fn wasi_fetch(authority: &str, path: &str) -> Result<(u16, String), ErrorCode> {
+fn wasi_answer(authority: &str, path: &str) -> Result<IncomingResponse, ErrorCode> {
     let request = OutgoingRequest::new(Fields::new());
     request.set_scheme(Some(&Scheme::Http)).expect("a scheme");
     request.set_authority(Some(authority)).expect("an authority");
     request.set_path_with_query(Some(path)).expect("a path");
     let pending = outgoing_handler::handle(request, None)?;
     pending.subscribe().block();
-    let response = pending.get().expect("it is ready").expect("it is asked for once")?;
+    pending.get().expect("it is ready").expect("it is asked for once")
+}
+
+fn wasi_fetch(authority: &str, path: &str) -> Result<(u16, String), ErrorCode> {
+    let response = wasi_answer(authority, path)?;
     let body = response.consume().expect("it is consumed once");
     let stream = body.stream().expect("it is streamed once");
     let mut bytes = Vec::new();
