@@ -92,7 +92,7 @@ fn verb(params: Value) -> Code {
 
 /// What never ends.
 fn loops() -> Vec<Guest> {
-    let ended = "not done after 1s";
+    let ended = "not done after";
     vec![
         fails("computes for ever", module("", "(loop (br 0)) unreachable"), OutOfTime, ended),
         fails(
@@ -492,13 +492,13 @@ fn requests() -> Vec<Guest> {
             "waits for an answer that does not come",
             verb(json!({"verb": "wasi-fetch", "authority": "SERVER", "path": "/silent"})),
             OutOfTime,
-            "not done after 1s",
+            "not done after",
         ),
         fails(
             "waits for an answer that comes in drops",
             verb(json!({"verb": "wasi-fetch", "authority": "SERVER", "path": "/slow"})),
             OutOfTime,
-            "not done after 1s",
+            "not done after",
         ),
         fails(
             "reads an answer without an end, through WASI",

@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use wasq_hostile::{Host, corpus};
 
 /// After the first rounds, everything that is made once is there.
-const WARM_UP: usize = 2;
+const WARM_UP: usize = 4;
 /// More than the allocator and the pool keep back and forth.
-const GROWTH_KB_MAX: i64 = 16 << 10;
+const GROWTH_KB_MAX: i64 = 32 << 10;
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
@@ -24,6 +24,7 @@ async fn main() -> Result<ExitCode> {
         if round == WARM_UP {
             before = Process::now()?;
         }
+        eprintln!("round {}: {} kB", round + 1, Process::now()?.memory_kb);
         for guest in &guests {
             let seen = host.run(guest).await?;
             failed += seen.problems.len();

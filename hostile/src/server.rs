@@ -62,7 +62,10 @@ async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
                 )
                 .await
         }
-        // "/silent"
-        _ => std::future::pending().await,
+        // "/silent": until the client has had enough.
+        _ => {
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).await.map(drop)
+        }
     }
 }

@@ -81,15 +81,18 @@ func exportedRun(params, length uint32) uint32 {
 		set(8, err.Error())
 	case errors.As(err, &later):
 		returned.answer[4] = 1
-		// Part of a second counts as one: no sooner than asked.
-		seconds := (later.after + time.Second - 1) / time.Second
-		returned.set(8, uint32(min(max(seconds, 0), math.MaxUint32)))
+		returned.set(8, wholeSeconds(later.after))
 		set(12, err.Error())
 	default:
 		set(8, err.Error())
 	}
 	returned.answer[0] = 1
 	return address(&returned.answer)
+}
+
+// wholeSeconds counts part of a second as one: no sooner than asked.
+func wholeSeconds(duration time.Duration) uint32 {
+	return uint32(min(max(math.Ceil(duration.Seconds()), 0), math.MaxUint32))
 }
 
 //go:wasmimport wasq:task/context@0.1.0 id
@@ -151,8 +154,7 @@ func hostLog(level int, message string) {
 func importedEnqueue(task, params string, hasDelay bool, delay uint32, hasID bool, id string, result unsafe.Pointer)
 
 func hostEnqueue(child Child, params []byte) (string, error) {
-	// No sooner than asked.
-	delay := uint32(min((child.Delay+time.Second-1)/time.Second, math.MaxUint32))
+	delay := wholeSeconds(child.Delay)
 	result := new(answer)
 	importedEnqueue(child.Task, string(params), delay > 0, delay, child.ID != "", child.ID, result.pointer())
 	if result[0] == 0 {
@@ -180,7 +182,7 @@ func hostSend(request Request) (*Response, error) {
 			headers[i*4+at*2+1] = uint32(len(text))
 		}
 	}
-	timeout := uint32(min(request.Timeout.Milliseconds(), math.MaxUint32))
+	timeout := uint32(min(max(request.Timeout.Milliseconds(), 0), math.MaxUint32))
 	result := new(answer)
 	importedSend(request.Method, request.URL, unsafe.Pointer(&headers[0]), uint32(len(request.Headers)),
 		request.Body != nil, string(request.Body), timeout > 0, timeout, result.pointer())

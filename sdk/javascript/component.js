@@ -8,8 +8,8 @@ const U32_MAX = 2 ** 32 - 1;
 export async function run(params) {
   try {
     const result = await task(JSON.parse(params));
-    // JSON has no undefined: a task that returns nothing has no result.
-    return JSON.stringify(result ?? null);
+    // JSON has neither undefined nor functions: a task that returns such has no result.
+    return JSON.stringify(result) ?? "null";
   } catch (error) {
     if (error instanceof Abort) throw error;
     throw failure(error);

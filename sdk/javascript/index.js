@@ -149,7 +149,7 @@ export function env(name) {
   return getEnvironment().find(([found]) => found === name)?.[1];
 }
 
-const line = (level) => (message) => hostLog(level, String(message));
+const line = (level) => (message) => hostLog(level, String(message).toWellFormed());
 
 export const log = {
   trace: line("trace"),

@@ -22,32 +22,41 @@ pub struct Projects {
     projects: Vec<Project>,
     tasks: PathBuf,
     changed: mpsc::UnboundedReceiver<PathBuf>,
-    _watchers: Vec<RecommendedWatcher>,
+    watcher: RecommendedWatcher,
 }
 
 impl Projects {
     /// Watches projects; what is built goes into the folder `tasks`.
     pub fn watch(projects: Vec<Project>, tasks: PathBuf) -> Result<Self> {
         let (sender, changed) = mpsc::unbounded_channel();
-        let mut watchers = Vec::new();
-        for project in &projects {
-            let sender = sender.clone();
-            let shown = project.folder().display().to_string();
-            let watching = || format!("watch {shown}");
-            let mut watcher =
-                notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
-                    Ok(event) if matches!(event.kind, EventKind::Access(_)) => {}
-                    Ok(event) => event.paths.into_iter().for_each(|path| {
-                        // The receiver lives as long as the watcher.
-                        let _ = sender.send(path);
-                    }),
-                    Err(e) => tracing::warn!("watch a project: {e}"),
-                })
-                .with_context(watching)?;
-            watcher.watch(project.folder(), RecursiveMode::Recursive).with_context(watching)?;
-            watchers.push(watcher);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
+            Ok(event) if matches!(event.kind, EventKind::Access(_)) => {}
+            Ok(event) => event.paths.into_iter().for_each(|path| {
+                // The receiver lives as long as the watcher.
+                let _ = sender.send(path);
+            }),
+            Err(e) => tracing::warn!("watch a project: {e}"),
+        })
+        .context("watch the projects")?;
+        let mut watched = Self { projects, tasks, changed, watcher };
+        for project in watched.projects.clone() {
+            watched.watch_folder(&project, project.folder())?;
         }
-        Ok(Self { projects, tasks, changed, _watchers: watchers })
+        Ok(watched)
+    }
+
+    /// Watches a folder of a project and those within, but none that tools write to: there may be thousands.
+    fn watch_folder(&mut self, project: &Project, folder: &Path) -> Result<()> {
+        let watching = || format!("watch {}", folder.display());
+        self.watcher.watch(folder, RecursiveMode::NonRecursive).with_context(watching)?;
+        for entry in std::fs::read_dir(folder).with_context(watching)? {
+            let entry = entry.with_context(watching)?;
+            // A link is not followed: it may lead back.
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) && is_source(project, &entry.path()) {
+                self.watch_folder(project, &entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// Builds them all, and then whichever changes, for ever. What is wrong with a project is logged, and the next save is
@@ -64,6 +73,12 @@ impl Projects {
                     let changed = self.projects.iter().position(|project| is_source(project, &path));
                     if let Some(index) = changed {
                         quiet_at.insert(index, Instant::now() + QUIET);
+                        if path.is_dir() {
+                            let project = self.projects[index].clone();
+                            if let Err(e) = self.watch_folder(&project, &path) {
+                                tracing::warn!(task = %project.name(), "{e:#}");
+                            }
+                        }
                     }
                 }
                 () = until(next) => {

@@ -27,7 +27,7 @@ class _Handler(logging.Handler):
     def emit(self, record):
         levels = ((logging.ERROR, "ERROR"), (logging.WARNING, "WARN"), (logging.INFO, "INFO"), (logging.DEBUG, "DEBUG"))
         name = next((name for level, name in levels if record.levelno >= level), "TRACE")
-        log.log(getattr(log.Level, name), self.format(record))
+        log.log(getattr(log.Level, name), _text(self.format(record)))
 
 
 logging.basicConfig(handlers=[_Handler()], level=logging.NOTSET, format="%(message)s")
@@ -41,22 +41,25 @@ class WasqWorld:
         try:
             result = json.dumps(call(_registered, json.loads(params)), allow_nan=False)
         except Reject as error:
-            raise Err(outcome.Failure_Reject(_text(error))) from None
+            raise Err(outcome.Failure_Reject(_reason(error))) from None
         except RetryAfter as error:
             # Part of a second counts as one: no sooner than asked.
             seconds = min(max(-int(-error.seconds // 1), 0), 2**32 - 1)
-            raise Err(outcome.Failure_RetryAfter(outcome.RetryAfter(seconds, _text(error)))) from None
+            raise Err(outcome.Failure_RetryAfter(outcome.RetryAfter(seconds, _reason(error)))) from None
         except Retry as error:
-            raise Err(outcome.Failure_Retry(_text(error))) from None
+            raise Err(outcome.Failure_Retry(_reason(error))) from None
         except Exception as error:
-            lines = traceback.format_exception(error)
-            raise Err(outcome.Failure_Retry(f"{_text(error)}\n{''.join(lines)[-_TRACEBACK_CHARS:]}")) from None
+            lines = "".join(traceback.format_exception(error))[-_TRACEBACK_CHARS:]
+            raise Err(outcome.Failure_Retry(f"{_reason(error)}\n{_text(lines)}")) from None
         finally:
             sys.stdout.flush()
         return result
 
 
-def _text(error) -> str:
+def _reason(error: Exception) -> str:
+    return _text(str(error)) or type(error).__name__
+
+
+def _text(text: str) -> str:
     # Half a surrogate pair, as JSON can have it, is no text.
-    text = str(error).encode(errors="replace").decode()
-    return text or type(error).__name__
+    return text.encode(errors="replace").decode()
