@@ -2,14 +2,16 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use wasq_hostile::{Host, corpus};
+use wasq_hostile::{Host, Seen, corpus};
 
+const SETTLE: Duration = Duration::from_millis(500);
 /// After the first rounds, everything that is made once is there.
 const WARM_UP: usize = 4;
-/// More than the allocator and the pool keep back and forth.
-const GROWTH_KB_MAX: i64 = 32 << 10;
+/// What the most of the later rounds may be above the most of the earlier ones: less than a megabyte for each round.
+const GROWTH_KB_MAX: i64 = 8 << 10;
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
@@ -19,56 +21,60 @@ async fn main() -> Result<ExitCode> {
     let host = Host::start(Path::new(verbs)).await?;
     let guests = corpus();
     let mut failed = 0;
-    let mut before = Process::now()?;
+    let mut held = Vec::new();
     for round in 0..rounds + WARM_UP {
-        if round == WARM_UP {
-            before = Process::now()?;
-        }
-        eprintln!("round {}: {} kB", round + 1, Process::now()?.memory_kb);
         for guest in &guests {
             let seen = host.run(guest).await?;
             failed += seen.problems.len();
             if round == 0 {
-                let ms = |time: std::time::Duration| time.as_secs_f64() * 1000.0;
-                let message = seen.message.replace('\n', " ");
-                let message: String = message.chars().take(90).collect();
-                println!(
-                    "{:<52} {:<16} {:>7.1} ms  beside it {:>5.1} ms  {message}",
-                    guest.name,
-                    seen.end,
-                    ms(seen.took),
-                    ms(seen.neighbour)
-                );
+                print(guest.name, &seen);
             }
             for problem in &seen.problems {
                 println!("  PROBLEM in round {}: {}: {problem}", round + 1, guest.name);
             }
         }
+        // What was cut off has time to end.
+        tokio::time::sleep(SETTLE).await;
+        let now = Process::now()?;
+        let Process { memory_kb, threads, descriptors } = now;
+        eprintln!(
+            "round {:>2}: memory {memory_kb} kB, threads {threads}, file descriptors {descriptors}",
+            round + 1
+        );
+        if round >= WARM_UP {
+            held.push(now);
+        }
     }
-    // What was cut off has time to end.
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-    let after = Process::now()?;
+    println!("\n{} guests, {rounds} rounds after {WARM_UP} to warm up, {failed} problems.", guests.len());
+    let (earlier, later) = held.split_at(held.len() / 2);
+    let (earlier, later) = (Process::most(earlier), Process::most(later));
     println!(
-        "\n{} guests, {rounds} rounds after {WARM_UP} to warm up, {failed} problems.\nThe process before and after: memory {} -> {} kB, threads {} -> {}, \
-         file descriptors {} -> {}",
-        guests.len(),
-        before.memory_kb,
-        after.memory_kb,
-        before.threads,
-        after.threads,
-        before.descriptors,
-        after.descriptors
+        "The most that the process held, in earlier and in later rounds: memory {} and {} kB, threads {} and {}, file descriptors {} and {}",
+        earlier.memory_kb,
+        later.memory_kb,
+        earlier.threads,
+        later.threads,
+        earlier.descriptors,
+        later.descriptors
     );
-    let grew = after.memory_kb - before.memory_kb > GROWTH_KB_MAX
-        || after.threads > before.threads
-        || after.descriptors > before.descriptors;
+    let grew = later.memory_kb - earlier.memory_kb > GROWTH_KB_MAX
+        || later.threads > earlier.threads
+        || later.descriptors > earlier.descriptors;
     if grew {
         println!("PROBLEM: it has grown");
     }
     Ok(if failed == 0 && !grew { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+fn print(name: &str, seen: &Seen) {
+    let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+    let message: String = seen.message.replace('\n', " ").chars().take(90).collect();
+    let (took, neighbour) = (ms(seen.took), ms(seen.neighbour));
+    println!("{name:<58} {:<16} {took:>7.1} ms  beside it {neighbour:>5.1} ms  {message}", seen.end);
+}
+
 /// What the process holds; from Linux's /proc.
+#[derive(Default)]
 struct Process {
     memory_kb: i64,
     threads: usize,
@@ -76,6 +82,15 @@ struct Process {
 }
 
 impl Process {
+    /// The most of each.
+    fn most(held: &[Self]) -> Self {
+        held.iter().fold(Self::default(), |most, held| Self {
+            memory_kb: most.memory_kb.max(held.memory_kb),
+            threads: most.threads.max(held.threads),
+            descriptors: most.descriptors.max(held.descriptors),
+        })
+    }
+
     fn now() -> Result<Self> {
         let status = std::fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
         let memory =

@@ -31,6 +31,8 @@ pub(crate) fn hostile(args: &[String]) -> Result<()> {
     rust_guests()?;
     let mut hostile = cargo();
     hostile.args(["run", "--locked", "--profile", "measure", "--package", "wasq-hostile", "--"]);
+    // One arena: what the allocator keeps for later would otherwise depend on which threads compiled.
+    hostile.env("MALLOC_ARENA_MAX", "1");
     run(hostile.arg(guest("verbs")).arg(rounds))
 }
 

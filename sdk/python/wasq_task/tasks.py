@@ -13,6 +13,8 @@ _registered: list[Callable] = []
 
 def task(function: Callable) -> Callable:
     """Makes a function the task of its module. It stays an ordinary function, for tests and for others to call."""
+    if inspect.iscoroutinefunction(function):
+        raise TypeError(f"{function.__name__}: a task is an ordinary function, not an async one")
     _registered.append(function)
     return function
 
@@ -45,7 +47,7 @@ def call(function: Callable, params: Any) -> Any:
             if name in hints and not _is(params[name], hints[name]):
                 wanted = inspect.formatannotation(hints[name])
                 raise Reject(f"params.{name}: expected {wanted}, found {_json_name(params[name])}")
-        elif parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+        elif parameter.default is parameter.empty and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise Reject(f"params.{name}: missing")
     return function(**params)
 
