@@ -208,8 +208,8 @@ class Author:
             (project / "node_modules").symlink_to(ROOT / "example-tasks" / "node_modules")
         return project
 
-    def dev(self, project):
-        """Leaves `wasq dev` running on a project, on any free port."""
+    def dev(self, project, name=None):
+        """Leaves `wasq dev` running on a project, on any free port, and waits for its task."""
         with open(self.folder / "dev.log", "wb") as log:
             self.process = subprocess.Popen(
                 [BINARIES / "wasq", "dev", project, "--listen", "127.0.0.1:0", "--json"],
@@ -220,7 +220,7 @@ class Author:
                 stderr=log,
             )
         assert self.process.stdout.readline(), self.log()
-        wait_for(lambda: self.live(project), f"live {project}", 120)
+        wait_for(lambda: self.live(name or project), f"live {project}", 120)
 
     def live(self, name):
         """The live version of a task, or None."""

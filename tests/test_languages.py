@@ -46,6 +46,43 @@ def test_what_crashes_says_why(author, language):
         assert text in outcome["message"], outcome["message"]
 
 
+# Reasons that are no text, and arguments that are none of the host's: what becomes of them in the first run.
+ODDITIES = {
+    "python": ("    logging.info", '    raise Reject("bad \\udcff")\n    logging.info', "reject", "bad "),
+    "python-headers": (
+        "    logging.info",
+        '    from wasq_task import http\n    http.get("https://x.test/", headers={"x": 1})\n    logging.info',
+        "retry",
+        "x: expected a str, found 1",
+    ),
+    "javascript": ("log.info", 'throw new Reject("bad \\ud800"); log.info', "reject", "bad "),
+    "go": ("slog.Info", 'return Output{}, task.Reject("bad \\xff"); slog.Info', "reject", "bad \ufffd"),
+    "c": ("wasq_log", 'return wasq_reject("bad \\xff"); wasq_log', "reject", "bad \ufffd"),
+    "cpp": ("wasq::log", 'return wasq::reject("bad \\xff"); wasq::log', "reject", "bad \ufffd"),
+    "zig": ("wasq.log", 'if (params.name.len > 0) return wasq.reject("bad \\xff", .{}); wasq.log', "reject", "bad \ufffd"),
+}
+
+
+@pytest.mark.parametrize("case", ODDITIES)
+def test_what_is_no_text_changes_no_outcome(author, case):
+    line, odd, kind, told = ODDITIES[case]
+    project = author.new("odd", case.split("-")[0])
+    (source,) = project.glob("task.*")
+    source.write_text(source.read_text().replace(line, odd, 1))
+    shown = json.loads(author.shell("wasq test odd --json", code=1))
+    outcome = shown["cases"][0]["outcome"]
+    assert outcome["kind"] == kind and told in outcome["message"], outcome
+
+
+def test_the_tasks_folder_may_lie_in_the_project(author):
+    project = author.new("hello", "c")
+    author.folder = project
+    author.dev(".", "hello")
+    shutil.copy(GUESTS / "verbs.wasm", project / "tasks" / "verbs.wasm")
+    wait_for(lambda: author.live("verbs"), "the other task")
+    assert author.log().count("building") == 1, "what is published is no source"
+
+
 def test_dev_builds_on_save_and_keeps_what_was_live(author):
     project = author.new("hello", "c")
     author.dev("hello")
@@ -141,6 +178,13 @@ def test_what_is_no_project(author, tmp_path):
     assert "both is there already" in author.said
     author.shell("wasq new 'a b' --lang zig", code=2)
     assert "the folder's name is the task's" in author.said
+    author.shell("wasq new tests --lang zig", code=2)
+    assert "cannot be called tests" in author.said
+    (tmp_path / "deeper" / "both").mkdir(parents=True)
+    (tmp_path / "both" / "task.py").unlink()
+    author.shell("cd deeper/both && wasq new . --lang c")
+    author.shell("wasq dev both deeper/both --listen 127.0.0.1:0", code=2)
+    assert "are both the task both" in author.said
     author.shell("wasq new other --lang cobol", code=2)
     assert "one of rust, python" in author.said and not (tmp_path / "other").exists()
 
@@ -156,6 +200,8 @@ def test_a_mistake_in_the_settings_or_the_tests(author, tmp_path):
         ("[[case]]\nname = 'a'\n[case.expect]\n", 'the case "a": expect one of success, success_json and failure'),
         ("[[case]]\nname = 'a'\nparams_json = '{'\nexpect.success = 1\n", "params_json is not JSON"),
         ("[[case]]\nname = 'a'\nexpect.success = 1\nanswers = [{ url = 'x', hex = 'f' }]\n", "expected pairs of digits"),
+        ("[[case]]\nname = 'a'\nparams = { at = 2026-01-01 }\nexpect.success = 1\n", "there is a date in it"),
+        ("[[case]]\nname = 'a'\nexpect.success = 1\nanswers = [{ url = 'https://x.test' }]\n", "write it like that"),
         ("", "has no [[case]]"),
     ]:
         (project / "tests.toml").write_text(tests)
@@ -166,7 +212,7 @@ def test_a_mistake_in_the_settings_or_the_tests(author, tmp_path):
     assert "no tests: " in author.said
     (project / "tests.toml").write_text("[[case]]\nname = 'a'\nparams = { name = 'Ada' }\nexpect.success = 1\n")
     printed = author.shell("wasq test hello", code=1)
-    assert 'FAIL  a\n      expected the result 1, found {"greeting":"Hello, Ada!"}\n' in printed
+    assert 'FAIL  a\n      expected the result 1, found {"greeting": "Hello, Ada!"}\n' in printed
     assert "log: greeting Ada" in printed
 
 

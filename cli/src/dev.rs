@@ -35,7 +35,7 @@ pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
     let building = if projects.is_empty() {
         None
     } else {
-        let mut projects = Projects::watch(projects, tasks.clone())?;
+        let mut projects = Projects::watch(projects, tasks.clone(), &data)?;
         Some(tokio::spawn(async move { projects.build_changes().await }))
     };
 

@@ -88,6 +88,11 @@ static const char *as_utf8(const char *text) {
     return made;
 }
 
+static span span_of(const char *text) {
+    text = as_utf8(text);
+    return (span){(char *)text, strlen(text)};
+}
+
 static const char *format_list(const char *format, va_list arguments) {
     va_list again;
     va_copy(again, arguments);
@@ -232,13 +237,14 @@ static const char *http_error(const char *url, const sent *result) {
 }
 
 wasq_response wasq_send(wasq_request request) {
-    const char *method = request.method == NULL ? "GET" : request.method;
+    const char *method = request.method == NULL ? "GET" : as_utf8(request.method);
+    request.url = as_utf8(request.url);
     header *headers = wasq_allocate(request.header_count * sizeof(header) + 1);
     for (size_t i = 0; i < request.header_count; i++) {
         const wasq_header *given = &request.headers[i];
         headers[i] = (header){
-            .name = {(char *)given->name, strlen(given->name)},
-            .value = {(char *)given->value, strlen(given->value)},
+            .name = span_of(given->name),
+            .value = span_of(given->value),
         };
     }
     sent result;
@@ -309,6 +315,9 @@ wasq_enqueued wasq_enqueue(const char *task, const char *params) {
 
 wasq_enqueued wasq_enqueue_with(const char *task, const char *params, uint32_t delay_seconds, const char *id) {
     enqueued result;
+    task = as_utf8(task);
+    params = as_utf8(params);
+    if (id != NULL) id = as_utf8(id);
     host_enqueue(task, strlen(task), params, strlen(params), delay_seconds != 0, delay_seconds, id != NULL, id,
                  id == NULL ? 0 : strlen(id), &result);
     if (!result.failed) return (wasq_enqueued){.id = text_of(result.id)};

@@ -159,7 +159,8 @@ bool wasq_json_null(const wasq_json *value);
 
 /* A string as JSON text, in quotation marks. */
 const char *wasq_json_quote(const char *text);
-/* As sprintf, into memory of its own. Here, and in every other text that is put together, bytes that are no UTF-8 become U+FFFD. */
+/* As sprintf, into memory of its own. Here, and in every text that is handed to wasq, bytes that are no UTF-8 become
+ * U+FFFD. */
 const char *wasq_format(const char *format, ...) WASQ_PRINTF(1, 2);
 
 #ifdef __cplusplus

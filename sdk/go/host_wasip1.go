@@ -66,7 +66,7 @@ var returned struct {
 func exportedRun(params, length uint32) uint32 {
 	output, err := call(view(params, length))
 	set := func(at int, text string) {
-		returned.text = strings.ToValidUTF8(text, "\uFFFD")
+		returned.text = valid(text)
 		returned.set(at, address(unsafe.StringData(returned.text)))
 		returned.set(at+4, uint32(len(returned.text)))
 	}
@@ -89,6 +89,9 @@ func exportedRun(params, length uint32) uint32 {
 	returned.answer[0] = 1
 	return address(&returned.answer)
 }
+
+// valid is text with U+FFFD for what is no UTF-8: the host takes nothing else.
+func valid(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
 
 // wholeSeconds counts part of a second as one: no sooner than asked.
 func wholeSeconds(duration time.Duration) uint32 {
@@ -147,7 +150,7 @@ func optional(imported func(unsafe.Pointer)) (string, bool) {
 func importedLog(level uint32, message string)
 
 func hostLog(level int, message string) {
-	importedLog(uint32(level), strings.ToValidUTF8(message, "\uFFFD"))
+	importedLog(uint32(level), valid(message))
 }
 
 //go:wasmimport wasq:task/queue@0.1.0 enqueue
@@ -156,7 +159,8 @@ func importedEnqueue(task, params string, hasDelay bool, delay uint32, hasID boo
 func hostEnqueue(child Child, params []byte) (string, error) {
 	delay := wholeSeconds(child.Delay)
 	result := new(answer)
-	importedEnqueue(child.Task, string(params), delay > 0, delay, child.ID != "", child.ID, result.pointer())
+	task, id := valid(child.Task), valid(child.ID)
+	importedEnqueue(task, string(params), delay > 0, delay, id != "", id, result.pointer())
 	if result[0] == 0 {
 		return string(result.bytes(4)), nil
 	}
@@ -176,17 +180,19 @@ func importedSend(method, url string, headers unsafe.Pointer, headerCount uint32
 func hostSend(request Request) (*Response, error) {
 	// An address, a length, an address, a length; and one more, because of nothing there is no address.
 	headers := make([]uint32, len(request.Headers)*4+1)
+	kept := make([]string, 0, len(request.Headers)*2)
 	for i, header := range request.Headers {
-		for at, text := range []string{header.Name, header.Value} {
+		for at, text := range []string{valid(header.Name), valid(header.Value)} {
+			kept = append(kept, text)
 			headers[i*4+at*2] = address(unsafe.StringData(text))
 			headers[i*4+at*2+1] = uint32(len(text))
 		}
 	}
 	timeout := uint32(min(max(request.Timeout.Milliseconds(), 0), math.MaxUint32))
 	result := new(answer)
-	importedSend(request.Method, request.URL, unsafe.Pointer(&headers[0]), uint32(len(request.Headers)),
+	importedSend(valid(request.Method), valid(request.URL), unsafe.Pointer(&headers[0]), uint32(len(request.Headers)),
 		request.Body != nil, string(request.Body), timeout > 0, timeout, result.pointer())
-	runtime.KeepAlive(request)
+	runtime.KeepAlive(kept)
 	if result[0] == 1 {
 		switch result[8] {
 		case 0:

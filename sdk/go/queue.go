@@ -8,7 +8,8 @@ import (
 
 // Child is a message that is to be sent.
 type Child struct {
-	Task   string
+	Task string
+	// Params are those of the message; {} if they are left out.
 	Params any
 	// Delay lets it run no sooner than this from now; up to 3 days.
 	Delay time.Duration
@@ -19,6 +20,9 @@ type Child struct {
 // Enqueue enqueues a message for a task, and returns its id. Children are sent when this run has succeeded, and dropped if it does
 // not.
 func Enqueue(child Child) (string, error) {
+	if child.Params == nil {
+		child.Params = struct{}{}
+	}
 	params, err := json.Marshal(child.Params)
 	if err != nil {
 		return "", fmt.Errorf("enqueue a child: params: %w", err)

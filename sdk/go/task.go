@@ -82,5 +82,10 @@ func call(params []byte) (output []byte, err error) {
 	if handler == nil {
 		return nil, errors.New("no task: call task.Handle in init")
 	}
-	return handler(params)
+	output, err = handler(params)
+	if err != nil {
+		// Here, where a panic of it is caught: an error may be a nil of its type.
+		_ = err.Error()
+	}
+	return output, err
 }

@@ -23,8 +23,23 @@ function failure(error) {
     return { tag: "retry-after", val: { seconds, reason: text(error.message) } };
   }
   if (error instanceof Retry) return { tag: "retry", val: text(error.message) };
-  if (error instanceof Error) return { tag: "retry", val: text(`${error.name}: ${error.message}\n${error.stack}`) };
-  return { tag: "retry", val: text(`thrown: ${String(error)}`) };
+  return { tag: "retry", val: text(told(error)) };
+}
+
+// All that an error tells, its causes included; anything can be thrown.
+function told(error, depth = 0) {
+  if (!(error instanceof Error)) return `thrown: ${shown(error)}`;
+  const causes = [error.cause, ...(error.errors ?? [])].filter((cause) => cause !== undefined && depth < 5);
+  const rest = causes.map((cause) => `\ncaused by ${told(cause, depth + 1)}`);
+  return `${error.name}: ${error.message}\n${error.stack}${rest.join("")}`;
+}
+
+function shown(value) {
+  try {
+    return (typeof value === "object" && JSON.stringify(value)) || String(value);
+  } catch {
+    return "something that cannot be shown";
+  }
 }
 
 // Half a surrogate pair, as JSON can have it, is no text.

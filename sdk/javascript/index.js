@@ -78,21 +78,38 @@ export class Response {
 
 export const http = {
   request(method, url, { headers = {}, body, json, timeoutMs } = {}) {
-    const lines = Object.entries(headers).map(([name, value]) => ({ name, value }));
+    const lines = Object.entries(headers).map(([name, value]) => ({ name, value: String(value).toWellFormed() }));
     if (json !== undefined) {
       body = JSON.stringify(json);
-      lines.push({ name: "content-type", value: "application/json" });
+      if (!lines.some(({ name }) => name.toLowerCase() === "content-type")) {
+        lines.push({ name: "content-type", value: "application/json" });
+      }
     }
     if (typeof body === "string") body = new TextEncoder().encode(body);
+    if (body !== undefined && !(body instanceof Uint8Array)) {
+      throw new TypeError("body: expected a string or a Uint8Array; for a value as JSON there is `json`");
+    }
+    url = String(url).toWellFormed();
+    const request = { method, url, headers: lines, body, timeoutMs: whole("timeoutMs", timeoutMs) };
     try {
-      return new Response(url, send({ method, url, headers: lines, body, timeoutMs }));
+      return new Response(url, send(request));
     } catch (error) {
-      throw httpError(url, error.payload ?? error);
+      // Anything else is no answer of the host's.
+      if (error?.payload?.tag === undefined) throw error;
+      throw httpError(url, error.payload);
     }
   },
   get: (url, options) => http.request("GET", url, options),
   post: (url, options) => http.request("POST", url, options),
 };
+
+// As the contract counts: whole, from 0 to 2^32 - 1. Part of one counts as one: no sooner than asked.
+function whole(what, number) {
+  if (number === undefined) return undefined;
+  const rounded = Math.ceil(number);
+  if (!(rounded >= 0 && rounded < 2 ** 32)) throw new RangeError(`${what}: ${number} is no time to wait`);
+  return rounded;
+}
 
 function httpError(url, { tag, val }) {
   switch (tag) {
@@ -114,15 +131,19 @@ export class EnqueueError extends Error {
 }
 
 export function enqueue(task, params = {}, { delaySeconds, id } = {}) {
+  const text = JSON.stringify(params);
+  if (text === undefined) throw new TypeError("params: expected a value that JSON can write");
+  const options = { delaySeconds: whole("delaySeconds", delaySeconds), id };
   try {
-    return hostEnqueue(task, JSON.stringify(params), { delaySeconds, id });
+    return hostEnqueue(String(task).toWellFormed(), text, options);
   } catch (error) {
-    const { tag, val } = error.payload ?? error;
-    throw new EnqueueError(`enqueue a child: ${enqueueReason(tag, val)}`);
+    // Anything else is no answer of the host's.
+    if (error?.payload?.tag === undefined) throw error;
+    throw new EnqueueError(`enqueue a child: ${enqueueReason(error.payload)}`);
   }
 }
 
-function enqueueReason(tag, val) {
+function enqueueReason({ tag, val }) {
   switch (tag) {
     case "invalid":
       return val;

@@ -28,9 +28,30 @@ const std = @import("std");
 pub const allocator = arena.allocator();
 var arena = std.heap.ArenaAllocator.init(std.heap.page_allocator);
 
-/// As `std.fmt.allocPrint`, into memory of the run.
+/// As `std.fmt.allocPrint`, into memory of the run. Bytes that are no UTF-8 become U+FFFD: the host takes nothing else.
 pub fn format(comptime text: []const u8, arguments: anytype) []const u8 {
-    return std.fmt.allocPrint(allocator, text, arguments) catch @panic("out of memory");
+    return printable(std.fmt.allocPrint(allocator, text, arguments) catch @panic("out of memory"));
+}
+
+fn printable(bytes: []const u8) []const u8 {
+    if (std.unicode.utf8ValidateSlice(bytes)) return bytes;
+    const made = allocator.alloc(u8, bytes.len * 3) catch @panic("out of memory");
+    var len: usize = 0;
+    var at: usize = 0;
+    while (at < bytes.len) {
+        const size = std.unicode.utf8ByteSequenceLength(bytes[at]) catch 1;
+        const end = @min(at + size, bytes.len);
+        if (std.unicode.utf8ValidateSlice(bytes[at..end])) {
+            @memcpy(made[len..][0 .. end - at], bytes[at..end]);
+            len += end - at;
+            at = end;
+        } else {
+            @memcpy(made[len..][0..3], "\u{FFFD}");
+            len += 3;
+            at += 1;
+        }
+    }
+    return made[0..len];
 }
 
 // ---- The task ----
@@ -173,7 +194,7 @@ pub const http = struct {
                 else => return retry("{s}: status {d}: {s}", .{
                     self.url,
                     self.status,
-                    printable(self.body[0..@min(self.body.len, 200)]),
+                    self.body[0..@min(self.body.len, 200)],
                 }),
             }
         }
@@ -194,9 +215,11 @@ pub const http = struct {
     pub fn send(request: Request) Failure!Response {
         // One more than there are: of nothing, there is no address.
         const headers = allocator.alloc(host.Header, request.headers.len + 1) catch @panic("out of memory");
-        for (request.headers, headers[0..request.headers.len]) |from, *to| to.* = .{ .name = .of(from.name), .value = .of(from.value) };
-        const method = host.Span.of(request.method);
-        const url = host.Span.of(request.url);
+        for (request.headers, headers[0..request.headers.len]) |from, *to| {
+            to.* = .{ .name = .of(printable(from.name)), .value = .of(printable(from.value)) };
+        }
+        const method = host.Span.of(printable(request.method));
+        const url = host.Span.of(printable(request.url));
         const body = host.Span.of(request.body orelse "");
         var sent: host.Sent = undefined;
         host.send(
@@ -232,11 +255,6 @@ pub const http = struct {
     }
 };
 
-/// Bytes as text for people.
-fn printable(bytes: []const u8) []const u8 {
-    return if (std.unicode.utf8ValidateSlice(bytes)) bytes else "(no text)";
-}
-
 // ---- Child tasks ----
 
 pub const EnqueueOptions = struct {
@@ -249,9 +267,9 @@ pub const EnqueueOptions = struct {
 /// Enqueues a message for a task, and returns its id. Children are sent when this run has succeeded, and dropped if it does not.
 /// That one is not accepted is `reject`, with the reason.
 pub fn enqueue(name: []const u8, params: anytype, options: EnqueueOptions) error{Reject}![]const u8 {
-    const child = host.Span.of(name);
-    const body = host.Span.of(json.write(params));
-    const id = host.Span.of(options.id orelse "");
+    const child = host.Span.of(printable(name));
+    const body = host.Span.of(printable(json.write(params)));
+    const id = host.Span.of(printable(options.id orelse ""));
     var result: host.Enqueued = undefined;
     host.enqueue(
         child.data,

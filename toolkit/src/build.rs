@@ -36,11 +36,13 @@ pub fn build(project: &Project) -> Result<Built> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
         Err(e) => return Err(e).with_context(|| format!("read {}", settings.display())),
     };
-    sdk::write(project)?;
     // `wasq dev` and `wasq test` may build the same project at once; the second waits.
-    let lock = project.build_folder().join("lock");
+    let folder = project.build_folder();
+    std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    let lock = folder.join("lock");
     let lock = File::create(&lock).with_context(|| format!("create {}", lock.display()))?;
     lock.lock().context("wait for another build of the project")?;
+    sdk::write(project)?;
     let language = project.language();
     let Output { made, toolchain } = language
         .make(project)

@@ -77,13 +77,23 @@ fn import_problems(
     interface: InterfaceId,
     name: &str,
 ) -> Vec<String> {
-    let Some(package) = theirs.interfaces[interface].package else { return Vec::new() };
+    // Where there is nothing but types, there is nothing to link.
+    let has_resources = |interface: &wit_parser::Interface| {
+        interface.types.values().any(|id| matches!(theirs.types[*id].kind, TypeDefKind::Resource))
+    };
+    let imported = &theirs.interfaces[interface];
+    if imported.functions.is_empty() && !has_resources(imported) {
+        return Vec::new();
+    }
+    let Some(package) = imported.package else { return Vec::new() };
     let package = &theirs.packages[package].name;
     if package.namespace == "wasi" {
         let known = ["cli", "clocks", "filesystem", "http", "io", "random", "sockets"]
             .contains(&package.name.as_str());
-        let version_fits =
-            package.version.as_ref().is_some_and(|version| version.major == 0 && version.minor == 2);
+        let version_fits = package
+            .version
+            .as_ref()
+            .is_some_and(|version| version.major == 0 && version.minor == 2 && version.pre.is_empty());
         if !known {
             return vec![format!("it imports {name}, which wasq does not offer")];
         }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use wasq_protocol::TaskName;
 
 use crate::languages::Language;
-use crate::project::Project;
+use crate::project::{Project, free_name};
 use crate::sdk;
 
 /// The tests are the same in every language.
@@ -17,8 +17,11 @@ const GITIGNORE: &str = "/build\n/target\n/node_modules\n/.venv\n__pycache__/\n"
 /// Makes a project in a new folder, or in one that is empty.
 pub fn create(folder: &Path, language: Language) -> Result<Project> {
     let shown = folder.display();
-    let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    // `.` has a name as well.
+    let absolute = std::path::absolute(folder).with_context(|| format!("find {shown}"))?;
+    let name = absolute.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let name: TaskName = name.parse().with_context(|| format!("{shown}: the folder's name is the task's"))?;
+    free_name(&name)?;
     match std::fs::read_dir(folder) {
         Ok(mut entries) => {
             if entries.next().is_some() {

@@ -15,6 +15,16 @@ pub struct Project {
     language: Language,
 }
 
+/// A task's settings are `NAME.toml`, and must not be another file of the project.
+pub(crate) fn free_name(name: &TaskName) -> Result<()> {
+    match name.as_str() {
+        "tests" | "Cargo" => {
+            bail!("a project cannot be called {name}, because of its file {name}.toml; take another name")
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Project {
     /// Looks at a folder: its name is the task's, and a file in it tells the language.
     pub fn open(folder: &Path) -> Result<Self> {
@@ -48,6 +58,7 @@ impl Project {
         };
         let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let name = name.parse().with_context(|| format!("{shown}: the folder's name is the task's"))?;
+        free_name(&name)?;
         Ok(Self { folder, name, language })
     }
 

@@ -1,5 +1,6 @@
 //! The SDKs and templates, which `wasq` has in it, so that they always fit it and nothing needs to be downloaded.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -82,8 +83,20 @@ fn files(language: Language) -> &'static [&'static [File]] {
 /// built anew for it.
 pub(crate) fn write(project: &Project) -> Result<()> {
     let folder = project.build_folder();
-    for (path, text) in files(project.language()).iter().copied().flatten() {
+    let files: Vec<_> = files(project.language()).iter().copied().flatten().collect();
+    for (path, text) in &files {
         write_file(&folder.join(path), text)?;
+    }
+    // What an earlier version of wasq had, some compilers would take along.
+    let known: HashSet<_> = files.iter().map(|(path, _)| folder.join(path)).collect();
+    for within in known.iter().filter_map(|path| path.parent()).collect::<HashSet<_>>() {
+        let reading = || format!("read {}", within.display());
+        for entry in std::fs::read_dir(within).with_context(reading)? {
+            let path = entry.with_context(reading)?.path();
+            if path.is_file() && !known.contains(&path) && path.file_name() != Some("Cargo.lock".as_ref()) {
+                std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+            }
+        }
     }
     // What is built is not for git, whatever the project's own rules say.
     write_file(&folder.join(".gitignore"), "*\n")

@@ -1,10 +1,10 @@
 //! Builds projects, and builds them again whenever one of their files is saved.
 
 use std::collections::HashMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -14,20 +14,32 @@ use crate::project::Project;
 
 /// Editors save in several steps; what has not changed for this long is saved.
 const QUIET: Duration = Duration::from_millis(100);
-/// Folders in a project that tools write to.
-const NOT_SOURCES: [&str; 6] = ["build", "target", "node_modules", "venv", "__pycache__", "zig-out"];
+/// Folders of a project that tools write to, beside those that begin with a dot.
+const OUTPUTS: [&str; 4] = ["build", "target", "venv", "zig-out"];
+/// The same, wherever they lie.
+const OUTPUTS_WITHIN: [&str; 2] = ["node_modules", "__pycache__"];
 
 /// Projects whose components go into a folder, until dropped.
 pub struct Projects {
     projects: Vec<Project>,
     tasks: PathBuf,
+    /// Folders that may lie in a project, and are written to by others.
+    outputs: Vec<PathBuf>,
     changed: mpsc::UnboundedReceiver<PathBuf>,
     watcher: RecommendedWatcher,
 }
 
 impl Projects {
-    /// Watches projects; what is built goes into the folder `tasks`.
-    pub fn watch(projects: Vec<Project>, tasks: PathBuf) -> Result<Self> {
+    /// Watches projects; what is built goes into the folder `tasks`. Neither in there nor in `data` are sources.
+    pub fn watch(projects: Vec<Project>, tasks: PathBuf, data: &Path) -> Result<Self> {
+        for (i, project) in projects.iter().enumerate() {
+            if let Some(same) = projects[..i].iter().find(|earlier| earlier.name() == project.name()) {
+                let (one, other) = (same.folder().display(), project.folder().display());
+                bail!("{one} and {other} are both the task {}; build one of them", project.name());
+            }
+        }
+        let absolute = |path: &Path| path.canonicalize().with_context(|| format!("find {}", path.display()));
+        let outputs = vec![absolute(&tasks)?, absolute(data)?];
         let (sender, changed) = mpsc::unbounded_channel();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
             Ok(event) if matches!(event.kind, EventKind::Access(_)) => {}
@@ -38,7 +50,7 @@ impl Projects {
             Err(e) => tracing::warn!("watch a project: {e}"),
         })
         .context("watch the projects")?;
-        let mut watched = Self { projects, tasks, changed, watcher };
+        let mut watched = Self { projects, tasks, outputs, changed, watcher };
         for project in watched.projects.clone() {
             watched.watch_folder(&project, project.folder())?;
         }
@@ -52,11 +64,31 @@ impl Projects {
         for entry in std::fs::read_dir(folder).with_context(watching)? {
             let entry = entry.with_context(watching)?;
             // A link is not followed: it may lead back.
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) && is_source(project, &entry.path()) {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) && self.is_source(project, &entry.path()) {
                 self.watch_folder(project, &entry.path())?;
             }
         }
         Ok(())
+    }
+
+    /// Whether a file is one that a build of the project reads.
+    fn is_source(&self, project: &Project, path: &Path) -> bool {
+        let Ok(within) = path.strip_prefix(project.folder()) else { return false };
+        if within == Path::new("tests.toml") || self.outputs.iter().any(|output| path.starts_with(output)) {
+            return false;
+        }
+        let mut names = within.iter().map(|name| name.to_string_lossy());
+        let is_output = |name: &str| OUTPUTS.contains(&name);
+        if within.iter().next().is_some_and(|name| is_output(&name.to_string_lossy())) {
+            return false;
+        }
+        // Editors' own files, folders such as .git and .venv, and what `wasq dev` itself may be told to write to.
+        !names.any(|name| {
+            name.starts_with('.')
+                || name.ends_with('~')
+                || name.ends_with(".log")
+                || OUTPUTS_WITHIN.contains(&&*name)
+        })
     }
 
     /// Builds them all, and then whichever changes, for ever. What is wrong with a project is logged, and the next save is
@@ -70,14 +102,15 @@ impl Projects {
             let next = quiet_at.values().min().copied();
             tokio::select! {
                 Some(path) = self.changed.recv() => {
-                    let changed = self.projects.iter().position(|project| is_source(project, &path));
-                    if let Some(index) = changed {
+                    for (index, project) in self.projects.clone().iter().enumerate() {
+                        if !self.is_source(project, &path) {
+                            continue;
+                        }
                         quiet_at.insert(index, Instant::now() + QUIET);
-                        if path.is_dir() {
-                            let project = self.projects[index].clone();
-                            if let Err(e) = self.watch_folder(&project, &path) {
-                                tracing::warn!(task = %project.name(), "{e:#}");
-                            }
+                        if path.is_dir()
+                            && let Err(e) = self.watch_folder(project, &path)
+                        {
+                            tracing::warn!(task = %project.name(), "{e:#}");
                         }
                     }
                 }
@@ -126,8 +159,12 @@ fn hand_over(project: &Project, built: &Built, tasks: &Path) -> Result<()> {
     let beside = component.with_extension("toml");
     match &built.settings {
         Some(settings) => copy(settings, &beside)?,
+        // It may be somebody's own.
         None if beside.exists() => {
-            std::fs::remove_file(&beside).with_context(|| format!("remove {}", beside.display()))?;
+            tracing::warn!(
+                "{} is there, and holds: the project has no settings of its own",
+                beside.display()
+            );
         }
         None => {}
     }
@@ -139,20 +176,4 @@ async fn until(instant: Option<Instant>) {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
     }
-}
-
-/// Whether a file is one that a build of the project reads.
-fn is_source(project: &Project, path: &Path) -> bool {
-    let Ok(path) = path.strip_prefix(project.folder()) else { return false };
-    if path == Path::new("tests.toml") {
-        return false;
-    }
-    !path.components().any(|component| match component {
-        Component::Normal(name) => {
-            let name = name.to_string_lossy();
-            // Editors' own files, and folders such as .git and .venv.
-            name.starts_with('.') || name.ends_with('~') || NOT_SOURCES.contains(&name.as_ref())
-        }
-        _ => false,
-    })
 }

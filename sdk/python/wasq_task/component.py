@@ -43,9 +43,7 @@ class WasqWorld:
         except Reject as error:
             raise Err(outcome.Failure_Reject(_reason(error))) from None
         except RetryAfter as error:
-            # Part of a second counts as one: no sooner than asked.
-            seconds = min(max(-int(-error.seconds // 1), 0), 2**32 - 1)
-            raise Err(outcome.Failure_RetryAfter(outcome.RetryAfter(seconds, _reason(error)))) from None
+            raise Err(outcome.Failure_RetryAfter(outcome.RetryAfter(error.seconds, _reason(error)))) from None
         except Retry as error:
             raise Err(outcome.Failure_Retry(_reason(error))) from None
         except Exception as error:

@@ -1,6 +1,7 @@
 """HTTP in one call, to the hosts that the task's `allow_hosts` names. The host connects, does TLS and keeps connections."""
 
 import json as _json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,13 +75,18 @@ def request(
     headers = dict(headers or {})
     if json is not None:
         body = _json.dumps(json)
-        headers.setdefault("content-type", "application/json")
+        if "content-type" not in map(str.lower, headers):
+            headers["content-type"] = "application/json"
     if isinstance(body, str):
         body = body.encode()
-    lines = [_host.Header(name, value) for name, value in headers.items()]
-    timeout_ms = None if timeout is None else round(timeout * 1000)
+    # What is of another type than the host takes would end the run before anything could catch it.
+    lines = [_host.Header(_text("a header's name", name), _text(name, value)) for name, value in headers.items()]
+    method, url = _text("method", method), _text("url", url)
+    if body is not None and not isinstance(body, (bytes, bytearray, memoryview)):
+        raise TypeError(f"body: expected bytes or a str, found {body!r}; for a value as JSON there is json=")
+    body = None if body is None else bytes(body)
     try:
-        got = _host.send(_host.Request(method, url, lines, body, timeout_ms))
+        got = _host.send(_host.Request(method, url, lines, body, _milliseconds(timeout)))
     except _Err as error:
         raise _error(url, error.value) from None
     return Response(url, got.status, [(header.name, header.value) for header in got.headers], got.body)
@@ -94,6 +100,25 @@ def get(url: str, **options) -> Response:
 def post(url: str, **options) -> Response:
     """A POST; options as for `request`."""
     return request("POST", url, **options)
+
+
+def _text(what, value):
+    if not isinstance(value, str):
+        raise TypeError(f"{what}: expected a str, found {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise HTTPError(f"{what}: {value!r} is no text: {error.reason}") from error
+    return value
+
+
+def _milliseconds(timeout):
+    if timeout is None:
+        return None
+    milliseconds = timeout * 1000
+    if not 0 <= milliseconds < 2**32:
+        raise ValueError(f"timeout: {timeout} is no time to wait, in seconds")
+    return math.ceil(milliseconds)
 
 
 def _error(url, error):

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from .failures import whole_seconds
+
 try:
     from componentize_py_types import Err as _Err
     from wasq_world.imports import queue as _host
@@ -14,13 +16,19 @@ class EnqueueError(Exception):
     """A child was not accepted; the text says why."""
 
 
-def enqueue(task: str, params: Any = None, *, delay: int | None = None, id: str | None = None) -> str:
+def enqueue(task: str, params: Any = None, *, delay: float | None = None, id: str | None = None) -> str:
     """Enqueues a message for a task, and returns its id. Children are dropped if this run does not succeed.
 
     It runs no sooner than `delay` seconds from now (up to 3 days). Without an `id`, one is derived from the parent's, so that a
     parent that runs twice sends the same.
     """
     text = json.dumps({} if params is None else params)
+    for what, value in (("task", task), ("id", id)):
+        if value is not None and not isinstance(value, str):
+            raise TypeError(f"{what}: expected a str, found {value!r}")
+    delay = None if delay is None else whole_seconds(delay)
+    # Half a surrogate pair, as JSON can have it, is no text; and so no name of a task.
+    task, id = (value and value.encode(errors="replace").decode() for value in (task, id))
     try:
         return _host.enqueue(task, text, _host.EnqueueOptions(delay, id))
     except _Err as error:

@@ -39,7 +39,7 @@ struct Line {
 
 pub(super) fn make(project: &Project) -> Result<Output> {
     let (cargo, rustc) = (CARGO.find(&[])?, RUSTC.find(&[])?);
-    target_is_there(&rustc)?;
+    target_is_there(&rustc, project)?;
     let manifest = project.folder().join("Cargo.toml");
     let output = cargo.run(
         cargo
@@ -67,8 +67,10 @@ fn component_of(line: &str, manifest: &Path) -> Option<PathBuf> {
     line.filenames.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "wasm"))
 }
 
-fn target_is_there(rustc: &Found) -> Result<()> {
-    let output = rustc.run(rustc.command().args(["--print", "target-libdir", "--target", TARGET]))?;
+fn target_is_there(rustc: &Found, project: &Project) -> Result<()> {
+    let output = rustc.run(
+        rustc.command().args(["--print", "target-libdir", "--target", TARGET]).current_dir(project.folder()),
+    )?;
     let folder = String::from_utf8_lossy(&output.stdout);
     ensure!(
         Path::new(folder.trim()).is_dir(),

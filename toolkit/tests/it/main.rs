@@ -61,7 +61,15 @@ fn what_fits_has_no_problems() {
     check(&component(&log("0.1.0", LEVELS), RUN), &[]);
     // A later version of the same world that asks for nothing new.
     check(&component(&log("0.1.7", LEVELS), RUN), &[]);
-    check(&component(r#"(import "wasi:random/random@0.2.3" (instance))"#, RUN), &[]);
+    check(
+        &component(
+            r#"(import "wasi:random/random@0.2.3" (instance (export "get-random-u64" (func (result u64)))))"#,
+            RUN,
+        ),
+        &[],
+    );
+    // Of nothing but types, there is nothing to link.
+    check(&component(r#"(import "acme:queue/kinds@1.0.0" (instance))"#, RUN), &[]);
 }
 
 #[test]
@@ -90,9 +98,18 @@ fn a_function_of_another_type_is_named() {
 
 #[test]
 fn what_nobody_offers_is_named() {
-    check(&component(r#"(import "wasi:keyvalue/store@0.2.0-draft" (instance))"#, RUN), &["does not offer"]);
-    check(&component(r#"(import "wasi:clocks/wall-clock@0.3.0" (instance))"#, RUN), &["WASI 0.2"]);
-    check(&component(r#"(import "acme:queue/send@1.0.0" (instance))"#, RUN), &["acme:queue/send@1.0.0"]);
+    check(
+        &component(r#"(import "wasi:keyvalue/store@0.2.0-draft" (instance (export "open" (func))))"#, RUN),
+        &["does not offer"],
+    );
+    check(
+        &component(r#"(import "wasi:clocks/wall-clock@0.3.0" (instance (export "now" (func))))"#, RUN),
+        &["WASI 0.2"],
+    );
+    check(
+        &component(r#"(import "acme:queue/send@1.0.0" (instance (export "send" (func))))"#, RUN),
+        &["acme:queue/send@1.0.0"],
+    );
     check(&component(r#"(import "sleep" (func (param "ms" u32)))"#, RUN), &[r#"it imports "sleep""#]);
 }
 
