@@ -35,6 +35,8 @@ pub struct Case {
     params: Option<Value>,
     /// For params that TOML cannot say: JSON text.
     params_json: Option<String>,
+    /// Spaces behind the params, until they have this size, such as `900KiB`.
+    params_size: Option<ByteCount>,
     /// Over what the task's own settings say.
     #[serde(default)]
     settings: toml::Table,
@@ -199,16 +201,22 @@ impl Case {
 
     /// The message's params as JSON text.
     fn params(&self) -> Result<String> {
-        match (&self.params, &self.params_json) {
-            (Some(value), _) => Ok(value.to_string()),
+        let mut text = match (&self.params, &self.params_json) {
+            (Some(value), _) => value.to_string(),
             (_, Some(text)) => {
                 // As SQS would take it: any JSON, whatever is in its strings.
                 let _: &serde_json::value::RawValue =
                     serde_json::from_str(text).context("params_json is not JSON")?;
-                Ok(text.clone())
+                text.clone()
             }
-            _ => Ok("{}".to_owned()),
+            _ => "{}".to_owned(),
+        };
+        if let Some(size) = self.params_size {
+            ensure!(size.0 <= 1 << 30, "params_size: more than 1GiB");
+            let spaces = (size.0 as usize).saturating_sub(text.len());
+            text.push_str(&" ".repeat(spaces));
         }
+        Ok(text)
     }
 
     fn expected_success(&self) -> Result<Option<Value>> {
