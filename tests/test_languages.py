@@ -74,6 +74,33 @@ def test_what_is_no_text_changes_no_outcome(author, case):
     assert outcome["kind"] == kind and told in outcome["message"], outcome
 
 
+def test_what_the_guide_of_javascript_promises(author):
+    project = author.new("web", "javascript")
+    (project / "task.js").write_text(
+        """
+        export default async function ({ name }) {
+          console.log("greeting", name);
+          const answer = await (await fetch("https://x.test/a")).json();
+          const denied = await fetch("https://elsewhere.test/").then(() => false, () => true);
+          const random = crypto.getRandomValues(new Uint8Array(4)).length;
+          return { n: answer.n, denied, random, host: new URL("https://u.test/x").host };
+        }
+        """
+    )
+    (project / "web.toml").write_text('allow_hosts = ["https://x.test"]')
+    (project / "tests.toml").write_text(
+        """
+        [[case]]
+        name = "what browsers have"
+        params = { name = "Ada" }
+        answers = [{ url = "https://x.test/a", json = { n = 3 } }]
+        expect.success = { n = 3, denied = true, random = 4, host = "u.test" }
+        expect.log = ["greeting Ada"]
+        """
+    )
+    author.shell("wasq test web")
+
+
 def test_the_tasks_folder_may_lie_in_the_project(author):
     project = author.new("hello", "c")
     author.folder = project

@@ -18,7 +18,7 @@ use crate::target::{QueueArgs, TargetArgs, stack_name};
 #[command(
     name = "wasq",
     version,
-    after_help = "Start here:\n  wasq dev                                   the whole system on this machine\n  cp hello.wasm tasks/                       publish a task\n  wasq enqueue hello --params '{}' --wait    run it, and see its result\n\nOn AWS:\n  wasq deploy                                the same, as a stack of your account\n  wasq status --stack wasq                   every command but dev and run works on it by --stack"
+    after_help = "Start here:\n  wasq new hello --lang python    a task in a folder; see also --lang rust, javascript, go ...\n  wasq dev hello                  the whole system on this machine, built on every save\n  wasq enqueue hello --params '{\"name\": \"Ada\"}' --wait\n                                  run it, and see its result\n\nOn AWS:\n  wasq deploy                     the same, as a stack of your account\n  wasq status --stack wasq        on a deployment, as enqueue, tasks, dlq, logs\n                                  and doctor"
 )]
 pub(crate) struct Args {
     /// Answer with one JSON value on stdout

@@ -16,7 +16,6 @@ use hyper::{HeaderMap, Request, Response, Uri};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 use wasq_protocol::AllowedHost;
 
@@ -82,7 +81,24 @@ struct Spent {
     requests: AtomicU32,
     denied: AtomicU32,
     received: AtomicU64,
-    open: Arc<Semaphore>,
+    open: AtomicU32,
+}
+
+/// One request that is under way, until dropped.
+struct Place(Arc<Spent>);
+
+impl Place {
+    fn take(spent: &Arc<Spent>, most: u32) -> Option<Self> {
+        // Counted before it is looked at, and given back where there was none.
+        let place = Self(spent.clone());
+        (spent.open.fetch_add(1, Ordering::Relaxed) < most).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Why there is no response.
@@ -101,7 +117,7 @@ impl Outgoing {
             requests: AtomicU32::new(0),
             denied: AtomicU32::new(0),
             received: AtomicU64::new(0),
-            open: Arc::new(Semaphore::new(limits.http_open_max as usize)),
+            open: AtomicU32::new(0),
         };
         Self { exchange, allow: allow.into(), limits, spent: Arc::new(spent) }
     }
@@ -129,7 +145,7 @@ impl Outgoing {
             let problem = format!("this run has made {http_requests_max} requests, and may make no more");
             return Err(SendError::Failed(problem));
         }
-        let Ok(place) = self.spent.open.clone().try_acquire_owned() else {
+        let Some(place) = Place::take(&self.spent, *http_open_max) else {
             let problem = format!("this run has {http_open_max} requests under way, and may have no more");
             return Err(SendError::Failed(problem));
         };
@@ -141,8 +157,8 @@ impl Outgoing {
         let response = response.map_err(|_| {
             SendError::Failed(format!("no response within {} s", http_first_byte_max.as_secs()))
         })??;
-        let (spent, bytes_max) = (self.spent.clone(), self.limits.http_received_bytes_max);
-        Ok(response.map(|body| Metered { body, spent, bytes_max, _place: place }.boxed_unsync()))
+        let bytes_max = self.limits.http_received_bytes_max;
+        Ok(response.map(|body| Metered { body, place, bytes_max }.boxed_unsync()))
     }
 
     async fn exchange(&self, request: Request<WasiBody>) -> Result<Response<WasiBody>, SendError> {
@@ -203,9 +219,8 @@ impl Outgoing {
 /// The body of a response, counted; while it lives, its request is under way.
 struct Metered {
     body: WasiBody,
-    spent: Arc<Spent>,
+    place: Place,
     bytes_max: u64,
-    _place: OwnedSemaphorePermit,
 }
 
 impl Body for Metered {
@@ -221,7 +236,7 @@ impl Body for Metered {
             && let Some(data) = frame.data_ref()
         {
             let bytes = data.len() as u64;
-            if self.spent.received.fetch_add(bytes, Ordering::Relaxed) + bytes > self.bytes_max {
+            if self.place.0.received.fetch_add(bytes, Ordering::Relaxed) + bytes > self.bytes_max {
                 let problem = format!("the responses of this run have more than {} bytes", self.bytes_max);
                 return Poll::Ready(Some(Err(Error::InternalError(Some(problem)))));
             }

@@ -77,17 +77,14 @@ impl Projects {
         if within == Path::new("tests.toml") || self.outputs.iter().any(|output| path.starts_with(output)) {
             return false;
         }
-        let mut names = within.iter().map(|name| name.to_string_lossy());
-        let is_output = |name: &str| OUTPUTS.contains(&name);
-        if within.iter().next().is_some_and(|name| is_output(&name.to_string_lossy())) {
-            return false;
-        }
-        // Editors' own files, folders such as .git and .venv, and what `wasq dev` itself may be told to write to.
-        !names.any(|name| {
+        !within.iter().enumerate().any(|(depth, name)| {
+            let name = name.to_string_lossy();
+            // Editors' own files, folders such as .git and .venv, and what `wasq dev` itself may be told to write to.
             name.starts_with('.')
                 || name.ends_with('~')
                 || name.ends_with(".log")
                 || OUTPUTS_WITHIN.contains(&&*name)
+                || depth == 0 && OUTPUTS.contains(&&*name)
         })
     }
 

@@ -1,4 +1,4 @@
-//! The sandbox, tried with a real guest: `example-tasks/rust/verbs`, built by `cargo xtask guests`.
+//! The sandbox, tried with a real guest: `example-tasks/rust/verbs`, built by `cargo xtask guests --build`.
 
 mod addresses;
 mod compile;
@@ -20,7 +20,8 @@ use wasq_protocol::{ByteCount, Failure, Outcome, Settings, Timestamp};
 fn guest(name: &str) -> Vec<u8> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the engine lies in the root");
     let path: PathBuf = root.join("target/guests/wasm32-wasip2/release").join(format!("{name}.wasm"));
-    std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}; run `cargo xtask guests` first", path.display()))
+    std::fs::read(&path)
+        .unwrap_or_else(|e| panic!("{}: {e}; run `cargo xtask guests --build` first", path.display()))
 }
 
 /// One engine and one module for all tests, as in a worker.

@@ -63,7 +63,8 @@ impl Bucket for Memory {
 fn guest(name: &str) -> Vec<u8> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the publisher lies in the root");
     let path = root.join("target/guests/wasm32-wasip2/release").join(format!("{name}.wasm"));
-    std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}; run `cargo xtask guests` first", path.display()))
+    std::fs::read(&path)
+        .unwrap_or_else(|e| panic!("{}: {e}; run `cargo xtask guests --build` first", path.display()))
 }
 
 fn set_up() -> (Memory, Memory, Publisher<Memory, Memory, Wasm, SystemClock>, TaskName) {

@@ -132,8 +132,8 @@ type TestWorker = Worker<Test>;
 fn worker(settings: Settings) -> (TestWorker, Recorder, tempfile::TempDir) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the runtime lies in the root");
     let path = root.join("target/guests/wasm32-wasip2/release/verbs.wasm");
-    let wasm =
-        std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}; run `cargo xtask guests`", path.display()));
+    let wasm = std::fs::read(&path)
+        .unwrap_or_else(|e| panic!("{}: {e}; run `cargo xtask guests --build`", path.display()));
     let machine_code = Engine::compiler().and_then(|engine| Ok(engine.compile(&wasm)?)).expect("it compiles");
     let folder = tempfile::tempdir().expect("a folder");
     let artifact = folder.path().join("verbs.cwasm");

@@ -15,9 +15,13 @@ const NODE: Tool = Tool {
     install: "get it from https://nodejs.org (20 or later)",
 };
 
+/// componentize-js uses the shim without naming it among its own packages, so where npm puts it is a matter of luck.
+const PACKAGES: [&str; 3] =
+    ["@bytecodealliance/componentize-js", "@bytecodealliance/preview2-shim", "esbuild"];
+
 pub(super) fn make(project: &Project) -> Result<Output> {
     let node = NODE.find(&[])?;
-    for package in ["@bytecodealliance/componentize-js", "esbuild"] {
+    for package in PACKAGES {
         let mut folders = project.folder().ancestors();
         if !folders.any(|folder| folder.join("node_modules").join(package).is_dir()) {
             bail!(
