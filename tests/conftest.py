@@ -1,6 +1,7 @@
 """What the tests share: our binaries, a running `wasq dev`, and clients of AWS's own making."""
 
 import contextlib
+import http.server
 import io
 import json
 import os
@@ -249,6 +250,29 @@ def github():
     server = github_stand_in.server()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield github_stand_in.address(server)
+    server.shutdown()
+
+
+@pytest.fixture
+def echo():
+    """A server that answers with the header `authorization` that it got; `echo.got` has all of them."""
+
+    class Echo(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            header = self.headers.get("authorization", "")
+            self.server.got.append(header)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(header)))
+            self.end_headers()
+            self.wfile.write(header.encode())
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    server.got, server.authority = [], f"127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
     server.shutdown()
 
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,7 @@ class Cloud:
                 "WASQ_REGISTRY_BUCKET": "registry",
                 "WASQ_PUBLISHER_FUNCTION": "publisher",
                 "WASQ_LIVE_TTL": "100ms",
+                "WASQ_SECRET_TTL": "200ms",
                 "WASQ_ALLOW_ADDRESSES": "127.0.0.1",
                 "WASQ_CACHE_DIR": tempfile.mkdtemp(prefix="wasq-cache-"),
             },
@@ -232,6 +234,60 @@ def test_a_direct_invoke_answers_with_the_outcome(cloud):
     assert invoke(reject) == (None, {"outcome": "failure", "kind": "reject", "message": "no"})
     error, answer = invoke({"tsak": "verbs"})
     assert error and 'its keys are [\\"tsak\\"]' in json.dumps(answer)
+
+
+def test_secrets(cloud, echo):
+    ssm, manager = aws_client("ssm", cloud.url), aws_client("secretsmanager", cloud.url)
+    ssm.put_parameter(Name="/wasq/token", Type="SecureString", Value="the-first-token")
+    manager.create_secret(Name="wasq/api", SecretString=json.dumps({"user": "of-the-api", "key": "the-key-of-the-api"}))
+    settings = f"""
+max_attempts = 1
+allow_hosts = ["http://{echo.authority}"]
+[secrets]
+TOKEN = "ssm:/wasq/token"
+KEY = "secretsmanager:wasq/api#key"
+EXPOSED = {{ from = "secretsmanager:wasq/api#user", expose = true }}
+"""
+    cloud.publish("verbs", "secretive", settings)
+
+    def send(verb, **params):
+        return cloud.send({"task": "secretive", "params": {"verb": verb, **params}})
+
+    def authorize(authorization):
+        return send("authorize", authority=echo.authority, authorization=authorization)
+
+    sent = [authorize("Bearer {TOKEN}"), authorize("{KEY}")]
+    wait_for(lambda: set(sent) <= set(cloud.done()), "end of the requests", 60)
+    assert sorted(echo.got) == ["Bearer the-first-token", "the-key-of-the-api"]
+    # A task that tells what it may see: in its log, and in a dead letter.
+    send("say", text="it is {EXPOSED}", end="retry")
+    [letter] = receive_all(cloud.sqs, cloud.dead_letters, 1, 60)
+    assert reason(letter) == ("retry", "it is [secret EXPOSED]")
+
+    # Uploads that name what is not there, or what is none; what was live goes on.
+    for name, why in [("ssm:/wasq/gone", "ParameterNotFound"), ("secretsmanager:wasq/api#password", "no key password")]:
+        rejected = f'[secrets]\nTOKEN = "{name}"'
+        cloud.s3.put_object(Bucket="tasks", Key="secretive.toml", Body=rejected.encode())
+        refused = lambda: why in cloud.registry("rejected/secretive.json").get("reason", "")  # noqa: B023, E731
+        wait_for(refused, f"refusal of {name}", 60)
+    live = cloud.registry("live/secretive.json")
+    assert live["settings"]["secrets"]["KEY"] == {"from": "secretsmanager:wasq/api#key"}
+
+    # Taken away from a live task: its messages wait for it. The value that the worker remembers is good for 200 ms.
+    ssm.delete_parameter(Name="/wasq/token")
+    time.sleep(0.5)
+    waiting = authorize("Bearer {TOKEN}")
+    unavailable = lambda: [r for r in cloud.log("worker") if r.get("id") == waiting and r.get("kind") == "unavailable"]  # noqa: E731
+    assert "the secret TOKEN (ssm:/wasq/token)" in wait_for(unavailable, "delivery without a secret", 60)[0]["message"]
+    ssm.put_parameter(Name="/wasq/token", Type="SecureString", Value="the-second-token")
+    wait_for(lambda: waiting in cloud.done(), "end of the message", 60)
+    assert echo.got[2:] == ["Bearer the-second-token"]
+
+    logs = json.dumps([cloud.log(name) for name in ("worker", "consumer", "publisher")])
+    registry = cloud.s3.list_objects_v2(Bucket="registry", Prefix="live/")["Contents"]
+    records = json.dumps([cloud.registry(found["Key"]) for found in registry])
+    for value in ("the-first-token", "the-second-token", "the-key-of-the-api", "of-the-api"):
+        assert value not in logs and value not in records, value
 
 
 def test_an_artifact_that_is_gone_is_made_again(cloud):

@@ -264,3 +264,26 @@ def test_what_a_component_is(author, tmp_path):
     assert "was it uploaded whole?" in author.shell("wasq check torn.wasm", code=1)
     (tmp_path / "core.wasm").write_bytes(b"\0asm\1\0\0\0")
     assert "a core WebAssembly module, not a component" in author.shell("wasq check core.wasm", code=1)
+
+
+def test_secrets_and_headers_in_tests(author):
+    """A secret has a value of its own in a test, and a case can say where it must be sent."""
+    (author.folder / "verbs.toml").write_text(
+        'allow_hosts = ["http://api.example.com"]\n[secrets]\nTOKEN = "ssm:/wasq/token"\n'
+    )
+    shutil.copy(GUESTS / "verbs.wasm", author.folder)
+    case = """
+[[case]]
+name = "the token goes along"
+params = { verb = "authorize", authority = "api.example.com", authorization = "Bearer {TOKEN}" }
+expect.success = { status = 200, body = "well" }
+[[case.answers]]
+url = "http://api.example.com/authorization"
+request_headers = { authorization = "Bearer %s" }
+body = "well"
+"""
+    (author.folder / "tests.toml").write_text(case % "value-of-TOKEN")
+    author.shell("wasq test verbs.wasm")
+    (author.folder / "tests.toml").write_text(case % "another")
+    printed = author.shell("wasq test verbs.wasm", code=1)
+    assert "expected the header authorization of http://api.example.com/authorization to be Bearer another" in printed

@@ -252,3 +252,50 @@ def test_settings_with_a_typo(dev):
 def test_two_on_one_data_folder(dev):
     error = dev.wasq("dev", "--json", "--listen", "127.0.0.1:0", code=2)["error"]
     assert "in use by another `wasq dev`" in error
+
+
+def test_secrets_of_one_machine(new_dev, echo, monkeypatch):
+    """A value gets to where its task sends it, and into nothing that is left behind."""
+    file = new_dev.folder / "secrets.toml"
+    file.write_text('FROM_FILE = "the-value-in-the-file"\n')
+    file.chmod(0o600)
+    monkeypatch.setenv("WASQ_SECRET_FROM_ENV", "the-value-in-the-environment")
+    dev = new_dev.start("--secrets", str(file))
+    settings = f"""
+max_attempts = 1
+allow_hosts = ["http://{echo.authority}"]
+[secrets]
+FROM_FILE = "ssm:/wasq/a"
+FROM_ENV = {{ from = "secretsmanager:wasq/b#c", expose = true }}
+"""
+    dev.publish("verbs", settings=settings)
+
+    def verb(verb, code=0, **params):
+        params = json.dumps({"verb": verb, **params})
+        return dev.wasq("enqueue", "verbs", "--params", params, "--wait", "--json", code=code)["result"]
+
+    sent = {"authority": echo.authority, "authorization": "{FROM_FILE} {FROM_ENV}"}
+    assert verb("authorize", **sent)["output"]["body"] == "[secret FROM_FILE] [secret FROM_ENV]"
+    assert echo.got == ["the-value-in-the-file the-value-in-the-environment"]
+    assert verb("say", text="{FROM_ENV}", end="success")["output"]["said"] == "[secret FROM_ENV]"
+    for end in ("retry", "panic"):
+        verb("say", text="{FROM_ENV}", end=end, code=1)
+    letters = receive_all(dev.sqs, dev.dead_letter_url, 2)
+    assert all("[secret FROM_ENV]" in reason(letter)[1] for letter in letters)
+    # A changed value is used at once.
+    file.write_text('FROM_FILE = "another-value-in-the-file"\n')
+    verb("authorize", **sent)
+    assert echo.got[1] == "another-value-in-the-file the-value-in-the-environment"
+    dev.stop()
+    for path in [*new_dev.folder.rglob("*")]:
+        if path.is_file() and path != file:
+            content = path.read_bytes()
+            assert b"value-in-the" not in content, path
+
+
+def test_a_secret_that_is_not_there(dev):
+    dev.publish("verbs")
+    (dev.tasks / "verbs.toml").write_text('[secrets]\nTOKEN = "ssm:/wasq/token"')
+    rejected = wait_for(lambda: dev.listed("verbs")["rejected"], "refusal")
+    assert "the secret TOKEN (ssm:/wasq/token)" in rejected["reason"] and "WASQ_SECRET_TOKEN" in rejected["reason"]
+    assert dev.wasq("enqueue", "verbs", "--params", '{"verb": "echo", "value": 1}', "--wait", "--json")["attempt"] == 1

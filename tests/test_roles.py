@@ -78,6 +78,13 @@ def needed(request, body, status):
     """What IAM asks for a call: pairs of action and resource."""
     if target := request.headers.get("X-Amz-Target"):
         service, operation = target.split(".")
+        if service == "AmazonSSM":
+            name = json.loads(body)["Name"]
+            return {(f"ssm:{operation}", f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter{name}")}
+        if service == "secretsmanager":
+            # AWS appends six characters to a secret's name.
+            secret = json.loads(body)["SecretId"]
+            return {(f"secretsmanager:{operation}", f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{secret}-AbCdEf")}
         assert service == "AmazonSQS", target
         queue = json.loads(body)["QueueUrl"].rsplit("/", 1)[1]
         return {(f"sqs:{operation.removesuffix('Batch')}", f"arn:aws:sqs:{REGION}:{ACCOUNT}:{queue}")}
@@ -178,7 +185,10 @@ def exercise(cloud, outputs, recorders):
     wait_for(lambda: listed("verbs")["rejected"], "refusal")
     s3.put_object(Bucket=tasks, Key="verbs.wasm", Body=(GUESTS / "verbs.wasm").read_bytes())
     wait_for(lambda: listed("verbs")["live"], "live task")
-    s3.put_object(Bucket=tasks, Key="verbs.toml", Body="max_attempts = 2")
+    cloud.client("ssm").put_parameter(Name="/roles/token", Type="SecureString", Value="a value of the parameter")
+    cloud.client("secretsmanager").create_secret(Name="roles/api", SecretString='{"key": "a value of the secret"}')
+    secrets = '[secrets]\nTOKEN = "ssm:/roles/token"\nKEY = "secretsmanager:roles/api#key"\n'
+    s3.put_object(Bucket=tasks, Key="verbs.toml", Body=f"max_attempts = 2\n{secrets}")
     wait_for(lambda: listed("verbs")["live"]["settings"]["max_attempts"] == 2, "new settings")
 
     def verb(verb, **params):

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use wasq_local::Secrets;
 use wasq_protocol::{AddressRange, FailureKind, TaskName, parse_duration};
 use wasq_toolkit::Language;
 
@@ -160,6 +161,25 @@ pub(crate) struct Dev {
     pub(crate) grace: Duration,
     #[command(flatten)]
     pub(crate) addresses: AddressArgs,
+    #[command(flatten)]
+    pub(crate) secrets: SecretArgs,
+}
+
+/// Where the values of tasks' secrets are on this machine.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SecretArgs {
+    /// The values of the secrets that settings name, in lines like NAME = "VALUE"; WASQ_SECRET_NAME in the environment goes before.
+    /// On AWS they are where the settings say
+    #[arg(long, default_value = ".wasq/secrets.toml", value_name = "FILE.toml", env = "WASQ_SECRETS")]
+    pub(crate) secrets: PathBuf,
+}
+
+impl SecretArgs {
+    pub(crate) fn open(self) -> Secrets {
+        #[allow(clippy::disallowed_methods, reason = "names of secrets are known by the settings only")]
+        let env = |name: &str| std::env::var(name).ok();
+        Secrets::new(env, self.secrets)
+    }
 }
 
 /// Where tasks may go on the network, beside what their own settings say.
@@ -184,6 +204,8 @@ pub(crate) struct Run {
     pub(crate) settings: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) addresses: AddressArgs,
+    #[command(flatten)]
+    pub(crate) secrets: SecretArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -393,6 +415,9 @@ pub(crate) struct StackOptions {
     /// Addresses that tasks may reach beside the public internet, such as 10.0.0.0/8, with commas; "" for none [default: none]
     #[arg(long, value_name = "RANGES")]
     allow_addresses: Option<String>,
+    /// The KMS key that secrets of tasks are encrypted with; "" for the account's own [default: the account's own]
+    #[arg(long, value_name = "ARN")]
+    secrets_key: Option<String>,
     /// Which CloudWatch metrics are made of the log: none, of all tasks together, or of each task as well (each metric is
     /// billed) [default: function]
     #[arg(long, value_parser = ["off", "function", "task"])]
@@ -417,6 +442,7 @@ impl StackOptions {
             worker_memory,
             largest_task,
             allow_addresses,
+            secrets_key,
             metrics,
             log_retention,
             alarm_topic,
@@ -431,6 +457,7 @@ impl StackOptions {
             ("WorkerMemory", number(worker_memory)),
             ("LargestTask", largest_task),
             ("AllowAddresses", allow_addresses),
+            ("SecretsKey", secrets_key),
             ("Metrics", metrics),
             ("LogRetention", number(log_retention)),
             ("AlarmTopic", alarm_topic),

@@ -10,7 +10,7 @@ use crate::args::Dev;
 use crate::output::{self, Ended};
 
 pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
-    let Dev { projects, tasks, data, listen, concurrency, lease, grace, addresses } = args;
+    let Dev { projects, tasks, data, listen, concurrency, lease, grace, addresses, secrets } = args;
     let projects = projects.iter().map(|folder| Project::open(folder)).collect::<Result<Vec<_>>>()?;
     let log = Log::open(&data)?;
     output::start_logging(filter, Some(log.clone()));
@@ -29,6 +29,7 @@ pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
         concurrency,
         lease,
         allow_addresses: addresses.allow_address,
+        secrets: secrets.open(),
         log,
     };
     let stack = Stack::start(config).await?;

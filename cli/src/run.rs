@@ -14,11 +14,12 @@ use crate::component::Component;
 use crate::output::{self, Ended, Progress};
 
 pub(crate) async fn run(args: Run, json: bool) -> Result<Ended> {
-    let Run { file, params, settings, addresses } = args;
+    let Run { file, params, settings, addresses, secrets } = args;
     let _: &RawValue =
         serde_json::from_str(&params).with_context(|| format!("--params {params:?} is not JSON"))?;
     let component = Component::read(&file, settings.as_deref())?;
     let (task, settings) = (component.task.clone(), component.settings.clone().capped(&Caps::default()));
+    let secrets = secrets.open().of(&settings)?;
     let (engine, module) = component.load(addresses.allow_address).await?;
 
     let running = Progress::start(format!("running {task}"));
@@ -29,6 +30,7 @@ pub(crate) async fn run(args: Run, json: bool) -> Result<Ended> {
                 context: context(task, &settings),
                 params: &params,
                 settings: &settings,
+                secrets: &secrets,
                 deadline: Instant::now() + settings.timeout,
             },
         )

@@ -11,6 +11,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use crate::bindings::LogLevel;
 use crate::context::RunContext;
 use crate::limits::Limits;
+use crate::secrets::Secrets;
 
 /// One line of a run's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,9 +22,12 @@ pub struct LogLine {
     pub text: String,
 }
 
-/// The log of one run; clones share it.
+/// The log of one run, without the values of its secrets; clones share it.
 #[derive(Clone)]
-pub(crate) struct RunLog(Arc<Mutex<Inner>>);
+pub(crate) struct RunLog {
+    secrets: Secrets,
+    inner: Arc<Mutex<Inner>>,
+}
 
 struct Inner {
     task: String,
@@ -33,7 +37,7 @@ struct Inner {
     lines_max: usize,
     bytes_left: usize,
     dropped: u64,
-    stderr_tail: Vec<u8>,
+    stderr_tail: String,
 }
 
 /// As much of stderr as is kept as a failure's reason: enough for a Python or JavaScript traceback.
@@ -42,8 +46,8 @@ const STDERR_TAIL_BYTES: usize = 2048;
 const LINE_BYTES_MAX: usize = 8 << 10;
 
 impl RunLog {
-    pub(crate) fn new(context: &RunContext, limits: &Limits) -> Self {
-        Self(Arc::new(Mutex::new(Inner {
+    pub(crate) fn new(context: &RunContext, limits: &Limits, secrets: Secrets) -> Self {
+        let inner = Inner {
             task: context.task.to_string(),
             id: context.id.clone(),
             attempt: context.attempt,
@@ -51,12 +55,21 @@ impl RunLog {
             lines_max: limits.log_lines_max,
             bytes_left: limits.log_bytes_max,
             dropped: 0,
-            stderr_tail: Vec::new(),
-        })))
+            stderr_tail: String::new(),
+        };
+        Self { secrets, inner: Arc::new(Mutex::new(inner)) }
     }
 
     pub(crate) fn line(&self, level: LogLevel, text: &str) {
-        self.lock().line(level, text);
+        self.lock().line(level, &self.secrets.redact(text));
+    }
+
+    /// A line that was written to stderr: its end may be a failure's reason.
+    fn stderr(&self, text: &str) {
+        let text = self.secrets.redact(text);
+        let mut inner = self.lock();
+        inner.stderr(&text);
+        inner.line(LogLevel::Warn, &text);
     }
 
     /// The captured lines, and how many more there were.
@@ -67,12 +80,12 @@ impl RunLog {
 
     /// The end of what was written to stderr.
     pub(crate) fn stderr_tail(&self) -> String {
-        String::from_utf8_lossy(&self.lock().stderr_tail).trim().to_owned()
+        self.lock().stderr_tail.trim().to_owned()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         // A panic while the lock is held cannot leave a line half-written.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -96,10 +109,11 @@ impl Inner {
         self.lines.push(LogLine { level, text: text.to_owned() });
     }
 
-    fn stderr(&mut self, bytes: &[u8]) {
-        self.stderr_tail.extend_from_slice(bytes);
+    fn stderr(&mut self, text: &str) {
+        self.stderr_tail.push_str(text);
+        self.stderr_tail.push('\n');
         let excess = self.stderr_tail.len().saturating_sub(STDERR_TAIL_BYTES);
-        self.stderr_tail.drain(..excess);
+        self.stderr_tail.drain(..self.stderr_tail.ceil_char_boundary(excess));
     }
 }
 
@@ -107,34 +121,40 @@ impl Inner {
 #[derive(Clone)]
 pub(crate) struct Lines {
     log: RunLog,
-    level: LogLevel,
+    stderr: bool,
     /// What was written since the last line's end; shared by all streams that the guest opens on it.
     partial: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Lines {
     pub(crate) fn stdout(log: &RunLog) -> Self {
-        Self::new(log, LogLevel::Info)
+        Self::new(log, false)
     }
 
     pub(crate) fn stderr(log: &RunLog) -> Self {
-        Self::new(log, LogLevel::Warn)
+        Self::new(log, true)
     }
 
-    fn new(log: &RunLog, level: LogLevel) -> Self {
-        Self { log: log.clone(), level, partial: Arc::default() }
+    fn new(log: &RunLog, stderr: bool) -> Self {
+        Self { log: log.clone(), stderr, partial: Arc::default() }
     }
 
     fn push(&self, bytes: &[u8]) {
-        if self.level == LogLevel::Warn {
-            self.log.lock().stderr(bytes);
-        }
         let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             for chunk in piece.chunks(LINE_BYTES_MAX) {
                 partial.extend_from_slice(chunk);
-                if partial.ends_with(b"\n") || partial.len() >= LINE_BYTES_MAX {
+                if partial.ends_with(b"\n") {
                     self.emit(&mut partial);
+                } else if partial.len() >= LINE_BYTES_MAX {
+                    // Half a secret would not be recognised: it begins the next piece.
+                    let begun = self.log.secrets.begun_at_end(&partial);
+                    let kept = partial.len() - begun;
+                    let rest = partial.split_off(kept);
+                    if !partial.is_empty() {
+                        self.emit(&mut partial);
+                    }
+                    *partial = rest;
                 }
             }
         }
@@ -150,7 +170,12 @@ impl Lines {
 
     fn emit(&self, partial: &mut Vec<u8>) {
         let line = String::from_utf8_lossy(partial);
-        self.log.line(self.level, line.trim_end_matches(['\n', '\r']));
+        let line = line.trim_end_matches(['\n', '\r']);
+        if self.stderr {
+            self.log.stderr(line)
+        } else {
+            self.log.line(LogLevel::Info, line)
+        }
         partial.clear();
     }
 }

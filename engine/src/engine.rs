@@ -18,6 +18,7 @@ use crate::context::RunContext;
 use crate::limits::Limits;
 use crate::outgoing::{Exchange, HttpClient, Outgoing, Responder};
 use crate::queue::Child;
+use crate::secrets::{SecretValues, Secrets};
 use crate::state::{Parts, RunState};
 
 /// How often the epoch advances: the longest that a computing task keeps its thread from others.
@@ -64,6 +65,8 @@ pub struct Run<'a> {
     pub params: &'a str,
     /// The task's settings, within the operator's caps.
     pub settings: &'a Settings,
+    /// The values of the secrets that the settings name.
+    pub secrets: &'a SecretValues,
     /// When the run is ended: the earlier of the task's timeout and the worker's own end.
     pub deadline: Instant,
 }
@@ -164,13 +167,17 @@ impl Engine {
 
     /// Runs a task once, in a sandbox of its own. Whatever the task does, the answer is a report.
     pub async fn run(&self, module: &Module, run: Run<'_>) -> Report {
-        let Run { context, params, settings, deadline } = run;
+        let Run { context, params, settings, secrets, deadline } = run;
         let started = Instant::now();
+        let secrets = Secrets::new(&settings.secrets, secrets);
+        let outgoing =
+            Outgoing::new(self.http.clone(), &settings.allow_hosts, secrets.clone(), self.limits.clone());
         let state = RunState::new(Parts {
             context,
             limits: self.limits.clone(),
             memory_bytes_max: settings.memory.0,
-            outgoing: Outgoing::new(self.http.clone(), &settings.allow_hosts, self.limits.clone()),
+            outgoing,
+            secrets,
             env: &settings.env,
         });
         let mut store = Store::new(&self.wasmtime, state);
@@ -197,6 +204,8 @@ impl Engine {
                 format!("not done after {}", format_duration(duration)),
             )),
         };
+        // Whole, before anything is cut off: half a secret would not be recognised.
+        let outcome = cut(state.secrets.redact_outcome(outcome));
         let children = match outcome {
             Outcome::Success { .. } => std::mem::take(&mut state.children),
             Outcome::Failure(_) => Vec::new(),
@@ -232,25 +241,27 @@ impl Engine {
 /// What the task itself said.
 fn task_failure(failure: TaskFailure) -> Failure {
     match failure {
-        TaskFailure::Retry(reason) => Failure::new(FailureKind::Retry, cut(reason)),
+        TaskFailure::Retry(reason) => Failure::new(FailureKind::Retry, reason),
         TaskFailure::RetryAfter(after) => Failure {
             kind: FailureKind::Retry,
-            message: cut(after.reason),
+            message: after.reason,
             retry_after_seconds: Some(after.seconds),
         },
-        TaskFailure::Reject(reason) => Failure::new(FailureKind::Reject, cut(reason)),
+        TaskFailure::Reject(reason) => Failure::new(FailureKind::Reject, reason),
     }
 }
 
-/// As much of a task's reason as is kept: it goes into log lines and attributes.
+/// As much of a reason as is kept: it goes into log lines and attributes.
 const REASON_BYTES_MAX: usize = 4 << 10;
 
-fn cut(mut reason: String) -> String {
-    if reason.len() > REASON_BYTES_MAX {
-        reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
-        reason.push_str(" ...");
+fn cut(mut outcome: Outcome) -> Outcome {
+    if let Outcome::Failure(Failure { message, .. }) = &mut outcome
+        && message.len() > REASON_BYTES_MAX
+    {
+        message.truncate(message.floor_char_boundary(REASON_BYTES_MAX));
+        message.push_str(" ...");
     }
-    reason
+    outcome
 }
 
 /// What the platform has to say for a task that could not speak.

@@ -14,6 +14,7 @@ mod limits;
 mod log;
 mod outgoing;
 mod queue;
+mod secrets;
 mod state;
 
 pub use addresses::{Addresses, Refused};
@@ -26,3 +27,4 @@ pub use engine::{Engine, LoadError, Module, Report, Run};
 pub use limits::Limits;
 pub use outgoing::{Responder, Responding};
 pub use queue::Child;
+pub use secrets::SecretValues;

@@ -2,6 +2,7 @@
 //!
 //! `wasq:task/http` (see `http.rs`) and `wasi:http` both end in [`Outgoing::send`].
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -22,6 +23,7 @@ use wasq_protocol::AllowedHost;
 use crate::addresses::Refused;
 use crate::connect::{Connector, Resolver};
 use crate::limits::Limits;
+use crate::secrets::Secrets;
 
 /// The client of the whole process, with its connections and TLS sessions. What a connection may lead to is the operator's policy,
 /// the same for all tasks; so any task may use one that is there, if its own policy names the host.
@@ -72,8 +74,51 @@ impl HttpClient {
 pub(crate) struct Outgoing {
     exchange: Exchange,
     allow: Arc<[AllowedHost]>,
+    secrets: Secrets,
     limits: Arc<Limits>,
     spent: Arc<Spent>,
+}
+
+/// Where a request goes.
+pub(crate) struct Destination<'a> {
+    https: bool,
+    /// Without brackets or port.
+    host: &'a str,
+    port: u16,
+    /// As the task wrote it, for messages.
+    authority: &'a str,
+}
+
+impl<'a> Destination<'a> {
+    fn of(uri: &'a Uri) -> Result<Self, SendError> {
+        let https = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(SendError::Denied(format!("{uri} has no scheme http or https"))),
+        };
+        let host = uri
+            .host()
+            .ok_or_else(|| SendError::Denied(format!("{uri} has no host")))?
+            .trim_start_matches('[')
+            .trim_end_matches(']');
+        let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
+        Ok(Self {
+            https,
+            host,
+            port,
+            authority: uri.authority().map_or(host, |authority| authority.as_str()),
+        })
+    }
+
+    pub(crate) fn is_among(&self, hosts: &[AllowedHost]) -> bool {
+        hosts.iter().any(|entry| entry.allows(self.https, self.host, self.port))
+    }
+}
+
+impl fmt::Display for Destination<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.https { "https" } else { "http" }, self.authority)
+    }
 }
 
 /// What one run has used so far.
@@ -112,14 +157,19 @@ pub(crate) enum SendError {
 }
 
 impl Outgoing {
-    pub(crate) fn new(exchange: Exchange, allow: &[AllowedHost], limits: Arc<Limits>) -> Self {
+    pub(crate) fn new(
+        exchange: Exchange,
+        allow: &[AllowedHost],
+        secrets: Secrets,
+        limits: Arc<Limits>,
+    ) -> Self {
         let spent = Spent {
             requests: AtomicU32::new(0),
             denied: AtomicU32::new(0),
             received: AtomicU64::new(0),
             open: AtomicU32::new(0),
         };
-        Self { exchange, allow: allow.into(), limits, spent: Arc::new(spent) }
+        Self { exchange, allow: allow.into(), secrets, limits, spent: Arc::new(spent) }
     }
 
     /// Requests that the policy has denied so far.
@@ -138,8 +188,12 @@ impl Outgoing {
     }
 
     async fn send_allowed(&self, mut request: Request<WasiBody>) -> Result<Response<WasiBody>, SendError> {
-        self.check(request.uri())?;
+        let uri = request.uri().clone();
+        let destination = self.allowed(&uri)?;
         self.check_headers(request.headers())?;
+        if self.secrets.put_into(request.headers_mut(), &destination, self.limits.http_header_bytes_max)? {
+            self.check_headers(request.headers())?;
+        }
         let Limits { http_requests_max, http_open_max, http_first_byte_max, .. } = &*self.limits;
         if self.spent.requests.fetch_add(1, Ordering::Relaxed) >= *http_requests_max {
             let problem = format!("this run has made {http_requests_max} requests, and may make no more");
@@ -180,25 +234,14 @@ impl Outgoing {
         }
     }
 
-    fn check(&self, uri: &Uri) -> Result<(), SendError> {
-        let https = match uri.scheme_str() {
-            Some("https") => true,
-            Some("http") => false,
-            _ => return Err(SendError::Denied(format!("{uri} has no scheme http or https"))),
-        };
-        let host = uri
-            .host()
-            .ok_or_else(|| SendError::Denied(format!("{uri} has no host")))?
-            .trim_start_matches('[')
-            .trim_end_matches(']');
-        let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
-        if self.allow.iter().any(|entry| entry.allows(https, host, port)) {
-            return Ok(());
+    /// Where a request goes, if the task's settings allow it.
+    fn allowed<'a>(&self, uri: &'a Uri) -> Result<Destination<'a>, SendError> {
+        let destination = Destination::of(uri)?;
+        if destination.is_among(&self.allow) {
+            return Ok(destination);
         }
-        let scheme = if https { "https" } else { "http" };
-        let authority = uri.authority().map_or(host, |authority| authority.as_str());
         Err(SendError::Denied(format!(
-            "{scheme}://{authority} is not in the task's allow_hosts; to allow it, add \"{scheme}://{authority}\" there"
+            "{destination} is not in the task's allow_hosts; to allow it, add \"{destination}\" there"
         )))
     }
 
@@ -285,7 +328,7 @@ impl WasiHttpHooks for Outgoing {
         options: Option<RequestOptions>,
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
-        let outgoing = self.clone();
+        let (outgoing, secrets) = (self.clone(), self.secrets.clone());
         let first_byte = options.and_then(|o| o.first_byte_timeout);
         Box::new(async move {
             let sending = outgoing.send(request);
@@ -297,7 +340,7 @@ impl WasiHttpHooks for Outgoing {
             };
             let response = sent.map_err(|e| match e {
                 SendError::Denied(why) => {
-                    tracing::warn!(target: "task", "request denied: {why}");
+                    tracing::warn!(target: "task", "request denied: {}", secrets.redact(&why));
                     Error::HttpRequestDenied
                 }
                 SendError::Invalid(why) | SendError::Failed(why) => Error::InternalError(Some(why)),

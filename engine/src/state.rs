@@ -12,6 +12,7 @@ use crate::context::RunContext;
 use crate::limits::{Limits, MemoryMeter};
 use crate::outgoing::Outgoing;
 use crate::queue::Child;
+use crate::secrets::Secrets;
 
 /// The data of a run's store.
 pub(crate) struct RunState {
@@ -24,6 +25,7 @@ pub(crate) struct RunState {
     pub(crate) children: Vec<Child>,
     pub(crate) children_bytes: usize,
     pub(crate) outgoing: Outgoing,
+    pub(crate) secrets: Secrets,
     wasi: WasiCtx,
     wasi_http: WasiHttpCtx,
     table: ResourceTable,
@@ -38,18 +40,20 @@ pub(crate) struct Parts<'a> {
     pub(crate) limits: Arc<Limits>,
     pub(crate) memory_bytes_max: u64,
     pub(crate) outgoing: Outgoing,
+    pub(crate) secrets: Secrets,
     pub(crate) env: &'a std::collections::BTreeMap<String, String>,
 }
 
 impl RunState {
     pub(crate) fn new(parts: Parts<'_>) -> Self {
-        let Parts { context, limits, memory_bytes_max, outgoing, env } = parts;
-        let log = RunLog::new(&context, &limits);
+        let Parts { context, limits, memory_bytes_max, outgoing, secrets, env } = parts;
+        let log = RunLog::new(&context, &limits, secrets.clone());
         let (stdout, stderr) = (Lines::stdout(&log), Lines::stderr(&log));
         // Nothing is inherited: no environment, arguments, files or sockets. What is not named here is denied.
         let mut wasi = WasiCtx::builder();
         wasi.stdout(stdout.clone()).stderr(stderr.clone());
-        for (name, value) in env {
+        let own = env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in own.chain(secrets.env()) {
             wasi.env(name, value);
         }
         wasi.allow_tcp(false).allow_udp(false);
@@ -65,6 +69,7 @@ impl RunState {
             children: Vec::new(),
             children_bytes: 0,
             outgoing,
+            secrets,
             wasi: wasi.build(),
             wasi_http: WasiHttpCtx::new(),
             table,

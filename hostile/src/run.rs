@@ -152,7 +152,18 @@ impl Host {
         let (params, settings): (Arc<str>, _) = (params.into(), settings.clone());
         // Each on its own, as in the worker: one that computes must not hold up the other.
         let run = tokio::spawn(async move {
-            engine.run(&module, Run { context, params: &params, settings: &settings, deadline }).await
+            engine
+                .run(
+                    &module,
+                    Run {
+                        context,
+                        params: &params,
+                        settings: &settings,
+                        secrets: &Default::default(),
+                        deadline,
+                    },
+                )
+                .await
         });
         run.await.expect("no guest makes the engine panic")
     }

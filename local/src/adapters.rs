@@ -14,6 +14,7 @@ use wasq_runtime::{Ports, Queue, Visibility as Given, Wasm, Worker};
 
 use crate::folder::FolderRegistry;
 use crate::results::Results;
+use crate::secrets::Secrets;
 use crate::sqs::error::SqsError;
 use crate::sqs::messages::{self, Receive, Received, Send, Visibility};
 use crate::sqs::queues::Queues;
@@ -176,6 +177,7 @@ pub(crate) struct Local;
 impl Ports for Local {
     type Queue = TaskQueue;
     type Registry = FolderRegistry;
+    type SecretStore = Secrets;
     type Runner = Wasm;
     type Observer = Results;
     type Clock = SystemClock;

@@ -11,6 +11,8 @@ use wasq_protocol::{Artifact, Digest, Fingerprint, LiveRecord, SystemClock, Task
 use wasq_publisher::{Bucket, Condition, Object, Publisher, Put, Wasm};
 use wasq_runtime::{ArtifactError, Registry};
 
+use crate::secrets::Secrets;
+
 /// A folder as a bucket: each key a file.
 #[derive(Clone)]
 pub(crate) struct Folder {
@@ -83,7 +85,7 @@ impl Bucket for Folder {
 }
 
 /// The publisher of the single-machine stack.
-pub(crate) type FolderPublisher = Publisher<Folder, Folder, Wasm, SystemClock>;
+pub(crate) type FolderPublisher = Publisher<Folder, Folder, Secrets, Wasm, SystemClock>;
 
 /// The registry folder, as the worker reads it.
 pub(crate) struct FolderRegistry {

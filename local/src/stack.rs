@@ -24,6 +24,7 @@ use crate::endpoint::{self, Endpoint};
 use crate::folder::{Folder, FolderRegistry};
 use crate::log::Log;
 use crate::results::Results;
+use crate::secrets::Secrets;
 use crate::sqs::queues::Queues;
 use crate::sqs::settings::arn_of_queue;
 use crate::watch::TasksFolder;
@@ -48,6 +49,8 @@ pub struct StackConfig {
     pub lease: Duration,
     /// Ranges of addresses that tasks may reach beside the public internet.
     pub allow_addresses: Vec<AddressRange>,
+    /// The secrets that settings may name.
+    pub secrets: Secrets,
     /// Where is written what was run.
     pub log: Log,
 }
@@ -80,7 +83,7 @@ const MODULES_MAX: usize = 256;
 impl Stack {
     /// Starts a stack; returns when it accepts messages.
     pub async fn start(config: StackConfig) -> Result<Self> {
-        let StackConfig { tasks, data, listen, concurrency, lease, allow_addresses, log } = config;
+        let StackConfig { tasks, data, listen, concurrency, lease, allow_addresses, secrets, log } = config;
         let lock = lock(&data)?;
         let listener = endpoint::listen(listen).await?;
         let address = listener.local_addr()?;
@@ -106,6 +109,7 @@ impl Stack {
         let publisher = Arc::new(Publisher {
             tasks: Folder::new(tasks)?,
             registry: registry.clone(),
+            secrets: secrets.clone(),
             compiler: Compiler::new()?,
             clock: SystemClock,
         });
@@ -115,6 +119,7 @@ impl Stack {
             modules_max: MODULES_MAX,
             // It is a small file on this machine, and an upload is to be seen at once.
             live_ttl: Duration::ZERO,
+            secret_ttl: Duration::ZERO,
             lease,
             retention: Duration::from_secs(RETENTION_SECONDS.into()),
             caps: Caps::default(),
@@ -122,8 +127,14 @@ impl Stack {
         let registry =
             FolderRegistry { folder: registry, publisher: publisher.clone(), compiling: Arc::default() };
         let runner = Wasm::new(&settings, Addresses { allow: allow_addresses, never: Vec::new() })?;
-        let parts =
-            Parts { queue: queue.clone(), registry, runner, observer: results.clone(), clock: SystemClock };
+        let parts = Parts {
+            queue: queue.clone(),
+            registry,
+            secrets,
+            runner,
+            observer: results.clone(),
+            clock: SystemClock,
+        };
         let worker = Worker::new(parts, settings);
         let invoker = LocalInvoker::new(worker);
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Secret;
 use crate::units::{ByteCount, duration, format_duration};
 
 /// How a task is run. Every key has a default; a key that is not listed here is refused.
@@ -38,6 +39,10 @@ pub struct Settings {
     pub allow_hosts: Vec<AllowedHost>,
     /// Environment variables that the task sees; it sees no others.
     pub env: BTreeMap<String, String>,
+    /// Secrets, by the environment variable in which the task finds each or its placeholder. At most 32.
+    // What an older worker would refuse to read stands in a live record only where it is needed.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, Secret>,
 }
 
 /// Exponential backoff with full jitter: before attempt n + 1, wait a random time of up to `min(cap, base * 2^(n-1))`.
@@ -61,6 +66,7 @@ impl Default for Settings {
             backoff: Backoff::default(),
             allow_hosts: Vec::new(),
             env: BTreeMap::new(),
+            secrets: BTreeMap::new(),
         }
     }
 }
@@ -100,11 +106,23 @@ pub enum SettingsError {
     /// A name that no environment variable can have.
     #[error("env: {0:?} is no name for an environment variable: it must not be empty nor contain '=' or NUL")]
     EnvName(String),
+    /// A name that no secret can have.
+    #[error("secrets: {0:?} is no name for a secret: letters, digits and _ (no digit first), at most 64")]
+    SecretName(String),
+    /// A secret in both tables.
+    #[error(
+        "{0} stands in [env] and in [secrets]: the task sees one environment, so give one of them another name"
+    )]
+    SecretInEnv(String),
+    /// Too many secrets.
+    #[error("secrets: {0} of them; the most is {SECRETS_MAX}")]
+    Secrets(usize),
 }
 
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(14 * 60);
 const MEMORY: RangeInclusive<ByteCount> = ByteCount::mib(1)..=ByteCount::mib(4096);
 const ATTEMPTS: RangeInclusive<u32> = 1..=100;
+const SECRETS_MAX: usize = 32;
 const WAIT_MOST: Duration = Duration::from_secs(12 * 3600);
 
 impl Settings {
@@ -117,19 +135,35 @@ impl Settings {
     }
 
     fn check(&self) -> Result<(), SettingsError> {
-        let Self { timeout, memory, max_attempts, backoff: Backoff { base, cap }, allow_hosts: _, env } =
-            self;
+        let Self {
+            timeout,
+            memory,
+            max_attempts,
+            backoff: Backoff { base, cap },
+            allow_hosts: _,
+            env,
+            secrets,
+        } = self;
         within("timeout", timeout, &TIMEOUT, |d| format_duration(*d))?;
         within("memory", memory, &MEMORY, ByteCount::to_string)?;
         within("max_attempts", max_attempts, &ATTEMPTS, u32::to_string)?;
         let wait = Duration::ZERO..=WAIT_MOST;
         within("backoff.base", base, &wait, |d| format_duration(*d))?;
         within("backoff.cap", cap, &(*base..=WAIT_MOST), |d| format_duration(*d))?;
-        match env
-            .iter()
-            .find(|(name, value)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0'))
-        {
-            Some((name, _)) => Err(SettingsError::EnvName(name.clone())),
+        let unusable = |(name, value): &(&String, &String)| {
+            name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')
+        };
+        if let Some((name, _)) = env.iter().find(unusable) {
+            return Err(SettingsError::EnvName(name.clone()));
+        }
+        if secrets.len() > SECRETS_MAX {
+            return Err(SettingsError::Secrets(secrets.len()));
+        }
+        if let Some(name) = secrets.keys().find(|name| !is_secret_name(name)) {
+            return Err(SettingsError::SecretName(name.clone()));
+        }
+        match secrets.keys().find(|name| env.contains_key(*name)) {
+            Some(name) => Err(SettingsError::SecretInEnv(name.clone())),
             None => Ok(()),
         }
     }
@@ -142,6 +176,14 @@ impl Settings {
         self.max_attempts = self.max_attempts.min(*max_attempts);
         self
     }
+}
+
+/// Narrow enough to stand in placeholders and log lines as it is.
+fn is_secret_name(name: &str) -> bool {
+    let mut chars = name.chars();
+    name.len() <= 64
+        && chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 fn within<T: PartialOrd>(
@@ -210,7 +252,7 @@ impl FromStr for AllowedHost {
     fn from_str(text: &str) -> Result<Self, String> {
         let error = |what: &str| {
             format!(
-                "{text:?} in allow_hosts {what}; write it like \"https://api.example.com\" or \"http://*.example.com:8080\""
+                "{text:?} {what}; write a host like \"https://api.example.com\" or \"http://*.example.com:8080\""
             )
         };
         let (scheme, rest) = text.split_once("://").ok_or_else(|| error("has no scheme"))?;

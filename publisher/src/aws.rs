@@ -5,12 +5,12 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::primitives::ByteStream;
-use wasq_aws::explain;
-use wasq_protocol::{SystemClock, TaskName, VarError, Vars};
+use wasq_aws::{SecretReader, explain};
+use wasq_protocol::{SecretError, SecretSource, SecretValue, SystemClock, TaskName, VarError, Vars};
 
 use crate::compile::Wasm;
 use crate::event::PublisherEvent;
-use crate::ports::{Bucket, Condition, Object, Put};
+use crate::ports::{Bucket, Condition, Object, Put, SecretStore};
 use crate::publish::{Published, Publisher};
 
 /// The function's configuration.
@@ -33,7 +33,7 @@ impl Config {
 }
 
 /// The Lambda function.
-pub struct Function(Publisher<S3Bucket, S3Bucket, Wasm, SystemClock>);
+pub struct Function(Publisher<S3Bucket, S3Bucket, AwsSecrets, Wasm, SystemClock>);
 
 impl Function {
     /// Connects to the buckets.
@@ -42,7 +42,8 @@ impl Function {
         let client = Client::new(&sdk);
         let bucket = |name| S3Bucket { client: client.clone(), name };
         let (tasks, registry) = (bucket(config.tasks_bucket), bucket(config.registry_bucket));
-        Ok(Self(Publisher { tasks, registry, compiler: Wasm::new()?, clock: SystemClock }))
+        let secrets = AwsSecrets(SecretReader::new(&sdk));
+        Ok(Self(Publisher { tasks, registry, secrets, compiler: Wasm::new()?, clock: SystemClock }))
     }
 
     /// Answers one invoke. An upload that is refused is no error: invoking again would not help.
@@ -79,6 +80,14 @@ fn log(task: &TaskName, published: &Published) {
             tracing::error!(%task, "rejected: {}", rejection.reason);
         }
         Published::NoModule => tracing::info!(%task, "settings without a module: nothing to publish yet"),
+    }
+}
+
+struct AwsSecrets(SecretReader);
+
+impl SecretStore for AwsSecrets {
+    async fn secret(&self, _: &str, from: &SecretSource) -> Result<SecretValue, SecretError> {
+        self.0.read(from).await
     }
 }
 

@@ -9,5 +9,5 @@ mod publish;
 pub use aws::{Config, Function};
 pub use compile::Wasm;
 pub use event::PublisherEvent;
-pub use ports::{Bucket, Compiled, Compiler, Condition, Object, Put};
+pub use ports::{Bucket, Compiled, Compiler, Condition, Object, Put, SecretStore};
 pub use publish::{Published, Publisher};

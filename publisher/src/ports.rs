@@ -1,7 +1,7 @@
-//! What the publisher needs from the outside: buckets and a compiler.
+//! What the publisher needs from the outside: buckets, secrets and a compiler.
 
 use anyhow::Result;
-use wasq_protocol::Fingerprint;
+use wasq_protocol::{Fingerprint, SecretError, SecretSource, SecretValue};
 
 /// Turns modules into machine code: wasmtime ([`Wasm`](crate::Wasm)), or a script in the simulator.
 pub trait Compiler: Send + Sync + 'static {
@@ -24,6 +24,16 @@ pub enum Compiled {
     },
     /// It does not; the reason is written for its author.
     Refused(String),
+}
+
+/// Where secrets are kept. The publisher looks whether they are there, and forgets them.
+pub trait SecretStore: Send + Sync + 'static {
+    /// The value of a secret, which the task's settings call `name`.
+    fn secret(
+        &self,
+        name: &str,
+        from: &SecretSource,
+    ) -> impl Future<Output = Result<SecretValue, SecretError>> + Send;
 }
 
 /// A bucket: objects by key. The tasks bucket is only read; the registry bucket is written as well.

@@ -3,16 +3,20 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
-use wasq_protocol::{Artifact, Clock, Digest, LiveRecord, Rejection, Settings, TaskName, Version, WORLD};
+use wasq_protocol::{
+    Artifact, Clock, Digest, LiveRecord, Rejection, SecretError, Settings, TaskName, Version, WORLD,
+};
 
-use crate::ports::{Bucket, Compiled, Compiler, Condition, Object, Put};
+use crate::ports::{Bucket, Compiled, Compiler, Condition, Object, Put, SecretStore};
 
 /// Publishes tasks from one bucket into another.
-pub struct Publisher<T, R, X, C> {
+pub struct Publisher<T, R, S, X, C> {
     /// Where uploads are.
     pub tasks: T,
     /// What is live.
     pub registry: R,
+    /// Where the secrets are that settings name.
+    pub secrets: S,
     /// What compiles uploads.
     pub compiler: X,
     /// The time.
@@ -35,7 +39,7 @@ pub enum Published {
 /// How often a lost race for the live pointer is run again, each time from the newest upload.
 const RACES_MAX: usize = 8;
 
-impl<T: Bucket, R: Bucket, X: Compiler, C: Clock> Publisher<T, R, X, C> {
+impl<T: Bucket, R: Bucket, S: SecretStore, X: Compiler, C: Clock> Publisher<T, R, S, X, C> {
     /// Makes the newest upload of a task live, or says why not. `Err` is a fault of the buckets: try again.
     pub async fn publish(&self, task: &TaskName) -> Result<Published> {
         for _ in 0..RACES_MAX {
@@ -86,6 +90,10 @@ impl<T: Bucket, R: Bucket, X: Compiler, C: Clock> Publisher<T, R, X, C> {
                 return self.reject(task, digest, reason).await.map(Some);
             }
         };
+        if let Err(reason) = self.secrets_are_there(&settings).await? {
+            let reason = format!("{task}.toml: {reason}");
+            return self.reject(task, digest, reason).await.map(Some);
+        }
         if let Some((record, _)) = &live
             && record.version.digest == digest
             && record.version.settings == settings
@@ -131,6 +139,23 @@ impl<T: Bucket, R: Bucket, X: Compiler, C: Clock> Publisher<T, R, X, C> {
         }
         self.registry.delete(&Rejection::key(task)).await?;
         Ok(Some(Published::Live(version)))
+    }
+
+    /// Whether a run would find every secret. The inner error is the uploader's or the operator's fault.
+    async fn secrets_are_there(&self, settings: &Settings) -> Result<Result<(), String>> {
+        for (name, secret) in &settings.secrets {
+            let found = match self.secrets.secret(name, &secret.from).await {
+                Ok(value) => secret.accept(value).map(|_| ()),
+                Err(SecretError::Missing(why)) => Err(why),
+                Err(SecretError::Unavailable(why)) => {
+                    bail!("read the secret {name} ({}): {why}", secret.from)
+                }
+            };
+            if let Err(why) = found {
+                return Ok(Err(format!("the secret {name} ({}): {why}", secret.from)));
+            }
+        }
+        Ok(Ok(()))
     }
 
     /// The artifact of a module: the live one if only the settings changed, otherwise a new one.

@@ -35,7 +35,7 @@ pub(crate) struct Spent {
     pub(crate) placed: Option<Timestamp>,
     /// Waiting for that place.
     pub(crate) place: Duration,
-    /// Finding out what is live, and loading it.
+    /// Finding out what is live, loading it, and reading its secrets.
     pub(crate) load: Duration,
     /// The run itself.
     pub(crate) run: Duration,
@@ -223,8 +223,16 @@ pub(crate) async fn run<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
         Ok(module) => module,
         Err(e) => return Ran::not(artifact_failure(worker, task, e).await, attempt, spent),
     };
-
     let settings = record.version.settings.clone().capped(&worker.settings.caps);
+    let secrets = match worker.secrets.of(&worker.ports.secrets, &settings).await {
+        Ok(secrets) => secrets,
+        Err(e) => {
+            tracing::error!(%task, id, "{e}");
+            return Ran::not(Failure::new(FailureKind::Unavailable, e.to_string()), attempt, spent);
+        }
+    };
+    spent.load = asked.elapsed().saturating_sub(spent.place);
+
     let now = worker.ports.clock.now();
     let left = ends.since(now);
     if left < settings.timeout && asked.elapsed() > LATE {
@@ -247,6 +255,7 @@ pub(crate) async fn run<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
         },
         params: message.params.get(),
         settings: &settings,
+        secrets: &secrets,
         deadline: Instant::now() + timeout,
     };
     let Report { mut outcome, children, duration, peak_memory, denied, log: _, log_dropped } = tokio::select! {

@@ -10,14 +10,17 @@ use aws_sdk_lambda::types::InvocationType;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::get_object::GetObjectError;
 use serde_json::value::RawValue;
-use wasq_aws::{Outbound, QueueEndpoint, explain};
+use wasq_aws::{Outbound, QueueEndpoint, SecretReader, explain};
 use wasq_engine::{Addresses, Child};
 use wasq_protocol::{
     AddressRanges, Artifact, Caps, DeadLetter, Delivery, Digest, Fingerprint, Invoke, LEASE_BY_DEFAULT,
-    LiveRecord, Metrics, PublishRequest, RETENTION_BY_DEFAULT, SystemClock, TaskName, VarError, Vars,
+    LiveRecord, Metrics, PublishRequest, RETENTION_BY_DEFAULT, SecretError, SecretSource, SecretValue,
+    SystemClock, TaskName, VarError, Vars,
 };
 
-use crate::ports::{ArtifactError, Finished, Observer, Parts, Ports, Queue, Registry, Visibility};
+use crate::ports::{
+    ArtifactError, Finished, Observer, Parts, Ports, Queue, Registry, SecretStore, Visibility,
+};
 use crate::wasm::Wasm;
 use crate::worker::{Answer, Settings, Worker};
 
@@ -41,7 +44,7 @@ pub struct Config {
     pub metrics: Metrics,
     /// `AWS_LAMBDA_FUNCTION_NAME`, which Lambda sets.
     pub function: String,
-    /// `WASQ_CONCURRENCY` (default 10), `WASQ_MODULES_MAX` (default 64), `WASQ_LIVE_TTL` (default 1 s), `WASQ_LEASE` (the
+    /// `WASQ_CONCURRENCY` (default 10), `WASQ_MODULES_MAX` (default 64), `WASQ_LIVE_TTL` (default 1 s), `WASQ_SECRET_TTL` (default 5 min), `WASQ_LEASE` (the
     /// queue's visibility timeout; default 120 s), `WASQ_RETENTION` (how long the queue keeps messages; default 96 h), and the
     /// caps `WASQ_MAX_TIMEOUT`, `WASQ_MAX_MEMORY`, `WASQ_MAX_ATTEMPTS`.
     pub worker: Settings,
@@ -71,6 +74,7 @@ impl Config {
                 concurrency: vars.parse_or("WASQ_CONCURRENCY", 10)?,
                 modules_max: vars.parse_or("WASQ_MODULES_MAX", 64)?,
                 live_ttl: vars.duration_or("WASQ_LIVE_TTL", Duration::from_secs(1))?,
+                secret_ttl: vars.duration_or("WASQ_SECRET_TTL", Duration::from_secs(300))?,
                 lease: vars.duration_or("WASQ_LEASE", LEASE_BY_DEFAULT)?,
                 retention: vars.duration_or("WASQ_RETENTION", RETENTION_BY_DEFAULT)?,
                 caps: Caps {
@@ -92,6 +96,7 @@ struct Lambda;
 impl Ports for Lambda {
     type Queue = SqsQueue;
     type Registry = S3Registry;
+    type SecretStore = AwsSecrets;
     type Runner = Wasm;
     type Observer = Log;
     type Clock = SystemClock;
@@ -125,9 +130,10 @@ impl Function {
             publisher_function,
             cache_dir,
         };
+        let secrets = AwsSecrets(SecretReader::new(&sdk));
         let runner = Wasm::new(&worker, addresses)?;
         let observer = Log { metrics, function };
-        let parts = Parts { queue, registry, runner, observer, clock: SystemClock };
+        let parts = Parts { queue, registry, secrets, runner, observer, clock: SystemClock };
         Ok(Self(Worker::new(parts, worker)))
     }
 
@@ -186,6 +192,14 @@ impl Queue for SqsQueue {
 
     async fn send_dead_letters(&self, letters: Vec<(Delivery, DeadLetter)>) -> Vec<Result<()>> {
         self.dead_letters.send_dead_letters(&letters).await
+    }
+}
+
+struct AwsSecrets(SecretReader);
+
+impl SecretStore for AwsSecrets {
+    async fn secret(&self, _: &str, from: &SecretSource) -> Result<SecretValue, SecretError> {
+        self.0.read(from).await
     }
 }
 

@@ -8,12 +8,15 @@ mod live;
 mod modules;
 mod ports;
 mod record;
+mod secrets;
 mod verdict;
 mod wasm;
 mod worker;
 
 pub use aws::{Config, Function};
-pub use ports::{ArtifactError, Finished, Observer, Parts, Ports, Queue, Registry, Runner, Visibility};
+pub use ports::{
+    ArtifactError, Finished, Observer, Parts, Ports, Queue, Registry, Runner, SecretStore, Visibility,
+};
 pub use verdict::Verdict;
 pub use wasm::Wasm;
 pub use worker::{Answer, Settings as WorkerSettings, Worker};

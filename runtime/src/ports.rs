@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::Result;
 use wasq_engine::{Child, Report, Run};
 use wasq_protocol::{
-    Artifact, Clock, DeadLetter, Delivery, Digest, Fingerprint, LiveRecord, Outcome, RunRecord, TaskName,
+    Artifact, Clock, DeadLetter, Delivery, Digest, Fingerprint, LiveRecord, Outcome, RunRecord, SecretError,
+    SecretSource, SecretValue, TaskName,
 };
 
 /// The kinds of port that a worker is made with.
@@ -15,6 +16,8 @@ pub trait Ports: 'static {
     type Queue: Queue;
     /// What is live.
     type Registry: Registry;
+    /// Where secrets are kept.
+    type SecretStore: SecretStore;
     /// What runs tasks.
     type Runner: Runner;
     /// Who hears of what was done.
@@ -30,6 +33,8 @@ pub struct Parts<P: Ports> {
     pub queue: P::Queue,
     /// What is live.
     pub registry: P::Registry,
+    /// Where secrets are kept.
+    pub secrets: P::SecretStore,
     /// What runs tasks.
     pub runner: P::Runner,
     /// Who hears of what was done.
@@ -82,6 +87,16 @@ pub trait Registry: Send + Sync + 'static {
 
     /// Asks the publisher to compile what is live under a name for this worker. Returns when it was asked.
     fn request_artifact(&self, task: &TaskName) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Where secrets are kept, as far as a worker may read it.
+pub trait SecretStore: Send + Sync + 'static {
+    /// The value of a secret, which the task's settings call `name`.
+    fn secret(
+        &self,
+        name: &str,
+        from: &SecretSource,
+    ) -> impl Future<Output = Result<SecretValue, SecretError>> + Send;
 }
 
 /// What loads and runs a task's machine code: wasmtime ([`Wasm`](crate::Wasm)), or a script in the simulator.

@@ -19,6 +19,7 @@ use crate::live::LiveRecords;
 use crate::modules::Modules;
 use crate::ports::{Parts, Ports, Queue, Runner};
 use crate::record::finished;
+use crate::secrets::Secrets;
 use crate::verdict::Verdict;
 
 /// A delivery whose lease has less than this left is not begun: it may already be somebody else's.
@@ -35,6 +36,8 @@ pub struct Settings {
     pub modules_max: usize,
     /// How long a live record is believed: a new version runs at the latest after this.
     pub live_ttl: Duration,
+    /// How long the value of a secret is believed: a changed one is used at the latest after this.
+    pub secret_ttl: Duration,
     /// The queue's visibility timeout: how long each lease lasts.
     pub lease: Duration,
     /// How long the queue keeps a message after its send.
@@ -56,6 +59,7 @@ pub(crate) struct Inner<P: Ports> {
     pub(crate) ports: Parts<P>,
     pub(crate) live: LiveRecords,
     pub(crate) modules: Modules<<P::Runner as Runner>::Module>,
+    pub(crate) secrets: Secrets,
     pub(crate) places: Semaphore,
     pub(crate) settings: Settings,
     /// Deliveries that are being dealt with.
@@ -86,6 +90,7 @@ impl<P: Ports> Worker<P> {
             ports,
             live: LiveRecords::new(settings.live_ttl),
             modules: Modules::new(settings.modules_max),
+            secrets: Secrets::new(settings.secret_ttl),
             places: Semaphore::new(settings.concurrency as usize),
             settings,
             in_flight: AtomicU64::new(0),

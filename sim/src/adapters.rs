@@ -9,7 +9,10 @@ use anyhow::{Result, anyhow};
 use tokio::time::Instant;
 use wasq_consumer::{InFlight, InvokeError, Invoker, Source};
 use wasq_engine::Child;
-use wasq_protocol::{Artifact, DeadLetter, Delivery, Digest, Fingerprint, LiveRecord, TaskName, Timestamp};
+use wasq_protocol::{
+    Artifact, DeadLetter, Delivery, Digest, Fingerprint, LiveRecord, SecretError, SecretSource, SecretValue,
+    TaskName, Timestamp,
+};
 use wasq_publisher::{Bucket as BucketPort, Compiled, Compiler, Condition, Object, Put};
 use wasq_runtime::{ArtifactError, Finished, Observer, Ports, Queue, Registry, Visibility};
 
@@ -177,9 +180,25 @@ pub struct SimPorts;
 impl Ports for SimPorts {
     type Queue = WorkerQueue;
     type Registry = SimRegistry;
+    type SecretStore = NoSecrets;
     type Runner = ScriptRunner;
     type Observer = Nobody;
     type Clock = VirtualClock;
+}
+
+/// Simulated tasks have no secrets.
+pub struct NoSecrets;
+
+impl wasq_runtime::SecretStore for NoSecrets {
+    async fn secret(&self, _: &str, from: &SecretSource) -> Result<SecretValue, SecretError> {
+        Err(SecretError::Missing(format!("there is no {from} in this world")))
+    }
+}
+
+impl wasq_publisher::SecretStore for NoSecrets {
+    async fn secret(&self, _: &str, from: &SecretSource) -> Result<SecretValue, SecretError> {
+        Err(SecretError::Missing(format!("there is no {from} in this world")))
+    }
 }
 
 pub struct Nobody;

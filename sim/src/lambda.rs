@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use wasq_protocol::{Batch, Caps, Delivery, Invoke, Timestamp, WorkerEvent};
 use wasq_runtime::{Answer, Parts, Worker, WorkerSettings};
 
-use crate::adapters::{Nobody, SimPorts, SimRegistry, WorkerQueue, fingerprint};
+use crate::adapters::{NoSecrets, Nobody, SimPorts, SimRegistry, WorkerQueue, fingerprint};
 use crate::process::{Kind, Process};
 use crate::script::ScriptRunner;
 use crate::world::{INVOKE_TIME, Mutation, Scenario, State, Weather, World};
@@ -147,6 +147,7 @@ impl Lambda {
         let parts = Parts {
             queue: WorkerQueue::new(process.clone()),
             registry: SimRegistry { process: process.clone() },
+            secrets: NoSecrets,
             runner: ScriptRunner { process: process.clone(), fingerprint: fingerprint() },
             observer: Nobody,
             clock: self.world.clock(),
@@ -155,6 +156,7 @@ impl Lambda {
             concurrency: 10,
             modules_max: 4,
             live_ttl: Duration::from_secs(1),
+            secret_ttl: Duration::from_secs(300),
             lease: self.world.lease(),
             retention: crate::system::RETENTION,
             caps: Caps::default(),

@@ -9,7 +9,9 @@ use wasq_protocol::TaskName;
 use wasq_publisher::Publisher;
 use wasq_runtime::Answer;
 
-use crate::adapters::{ScriptCompiler, SimBucket, SimInvoker, SimSource, delete, fingerprint, receive};
+use crate::adapters::{
+    NoSecrets, ScriptCompiler, SimBucket, SimInvoker, SimSource, delete, fingerprint, receive,
+};
 use crate::lambda::Lambda;
 use crate::process::{Kind, Process};
 use crate::queue::Handed;
@@ -112,12 +114,15 @@ fn event(handed: &[Handed]) -> String {
     json!({ "Records": handed.iter().map(record).collect::<Vec<_>>() }).to_string()
 }
 
-fn publisher(process: &Arc<Process>) -> Publisher<SimBucket, SimBucket, ScriptCompiler, VirtualClock> {
+fn publisher(
+    process: &Arc<Process>,
+) -> Publisher<SimBucket, SimBucket, NoSecrets, ScriptCompiler, VirtualClock> {
     let bucket =
         |bucket: fn(&mut State) -> &mut crate::world::Bucket| SimBucket { process: process.clone(), bucket };
     Publisher {
         tasks: bucket(|state| &mut state.tasks),
         registry: bucket(|state| &mut state.registry),
+        secrets: NoSecrets,
         compiler: ScriptCompiler { process: process.clone(), fingerprint: fingerprint() },
         clock: process.world.clock(),
     }

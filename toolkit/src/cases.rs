@@ -12,9 +12,10 @@ use hyper::{Request, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use wasq_engine::{Engine, Module, Report, Responder, Responding, Run, RunContext};
+use wasq_engine::{Engine, Module, Report, Responder, Responding, Run, RunContext, SecretValues};
 use wasq_protocol::{
-    ByteCount, Caps, Clock, FailureKind, Outcome, Settings, SystemClock, TaskName, parse_duration,
+    ByteCount, Caps, Clock, FailureKind, Outcome, SecretValue, Settings, SystemClock, TaskName,
+    parse_duration,
 };
 
 /// A file of tests: `tests.toml`.
@@ -64,6 +65,9 @@ fn test_id() -> String {
 #[serde(deny_unknown_fields)]
 struct Answer {
     url: String,
+    /// Headers that the request must have. What is not named, it may have as well.
+    #[serde(default)]
+    request_headers: BTreeMap<String, String>,
     #[serde(default = "ok")]
     status: u16,
     #[serde(default)]
@@ -238,7 +242,11 @@ impl Case {
         let settings = Settings::from_toml(&table.to_string())
             .with_context(|| format!("the settings of the case {:?}", self.name))?
             .capped(&Caps::default());
-        let script = Arc::new(Script { left: Mutex::new(self.answers.clone()), asked: Mutex::default() });
+        let script = Arc::new(Script {
+            left: Mutex::new(self.answers.clone()),
+            asked: Mutex::default(),
+            unexpected: Mutex::default(),
+        });
         let engine = engine.clone().answered_by(script.clone());
         let context = RunContext {
             task: task.clone(),
@@ -253,7 +261,8 @@ impl Case {
             trace_header: None,
         };
         let deadline = Instant::now() + settings.timeout;
-        let run = Run { context, params: &self.params()?, settings: &settings, deadline };
+        let (params, secrets) = (self.params()?, secrets(&settings));
+        let run = Run { context, params: &params, settings: &settings, secrets: &secrets, deadline };
         let report = engine.run(module, run).await;
         let mut problems = Vec::new();
         self.judge_outcome(&report.outcome, &mut problems)?;
@@ -316,6 +325,7 @@ impl Case {
         {
             problems.push(format!("expected the requests {expected:?}, found {:?}", *asked));
         }
+        problems.append(&mut script.unexpected.lock().expect("nobody panics with it"));
         for answer in script.left.lock().expect("nobody panics with it").iter() {
             problems.push(format!("nobody asked for {}", answer.url));
         }
@@ -327,27 +337,49 @@ impl Case {
     }
 }
 
+/// Each secret that a task's settings name has a value of its own in a test: `value-of-NAME`.
+fn secrets(settings: &Settings) -> SecretValues {
+    let names = settings.secrets.keys();
+    names.map(|name| (name.clone(), SecretValue::new(format!("value-of-{name}")))).collect()
+}
+
 /// The prepared answers of a test. Each is given once.
 struct Script {
     left: Mutex<Vec<Answer>>,
     asked: Mutex<Vec<String>>,
+    /// What was wrong with requests.
+    unexpected: Mutex<Vec<String>>,
 }
 
 impl Responder for Script {
     fn respond(&self, request: Request<Bytes>) -> Responding {
         let url = request.uri().to_string();
-        let request = format!("{} {url}", request.method());
-        self.asked.lock().expect("nobody panics with it").push(request.clone());
+        let what = format!("{} {url}", request.method());
+        self.asked.lock().expect("nobody panics with it").push(what.clone());
         let mut left = self.left.lock().expect("nobody panics with it");
         let answer = left.iter().position(|answer| answer.url == url).map(|at| left.remove(at));
+        let unexpected = answer.as_ref().and_then(|answer| answer.unexpected(&request));
+        self.unexpected.lock().expect("nobody panics with it").extend(unexpected);
         Box::pin(async move {
-            let answer = answer.ok_or_else(|| format!("the test has no answer to {request}"))?;
+            let answer = answer.ok_or_else(|| format!("the test has no answer to {what}"))?;
             answer.give().await
         })
     }
 }
 
 impl Answer {
+    /// The header that a request should have and has not.
+    fn unexpected(&self, request: &Request<Bytes>) -> Option<String> {
+        self.request_headers.iter().find_map(|(name, expected)| {
+            let found = request.headers().get(name);
+            if found.is_some_and(|found| found == expected) {
+                return None;
+            }
+            let found = found.map_or("none".into(), |found| String::from_utf8_lossy(found.as_bytes()));
+            Some(format!("expected the header {name} of {} to be {expected}, found {found}", self.url))
+        })
+    }
+
     async fn give(self) -> Result<Response<Bytes>, String> {
         // Both were looked at when the file was read.
         if let Ok(Some(delay)) = self.delay() {

@@ -85,7 +85,7 @@ fn import(name: String) -> Import {
     let interface = name.split('@').next().unwrap_or_default();
     let limits = match interface {
         "wasq:task/http" | "wasi:http/outgoing-handler" => Some("to the hosts that its allow_hosts names"),
-        "wasi:cli/environment" => Some("what its settings have in [env], and no arguments"),
+        "wasi:cli/environment" => Some("what its settings have in [env] and [secrets], and no arguments"),
         "wasi:cli/stdin" => Some("empty"),
         "wasi:cli/exit" => Some("ends the run as a trap"),
         _ if interface.starts_with("wasi:cli/terminal") => Some("there is none"),

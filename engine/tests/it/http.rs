@@ -15,7 +15,7 @@ use wasq_protocol::Settings;
 
 use crate::{output, run, run_with, verbs_with};
 
-/// A server on loopback: `/echo` says what came, `/large` sends 9 MiB, `/moved` redirects, `/headers` sends 200 of them, `/header` one
+/// A server on loopback: `/echo` says what came, `/authorization` that header, `/large` sends 9 MiB, `/moved` redirects, `/headers` sends 200 of them, `/header` one
 /// of 200 KiB, `/never` does not answer.
 pub(crate) async fn server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -36,6 +36,7 @@ async fn respond(request: Request<hyper::body::Incoming>) -> Result<Response<Ful
         |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("-");
     let (body, status) = match request.uri().path() {
         "/echo" => (format!("{} {} {}", request.method(), header("user-agent"), header("x-verb")), 200),
+        "/authorization" => (header("authorization").to_owned(), 200),
         "/large" => ("x".repeat(9 << 20), 200),
         "/moved" => (String::new(), 302),
         "/headers" | "/header" => (String::new(), 200),

@@ -5,6 +5,7 @@ mod compile;
 mod http;
 mod limits;
 mod runs;
+mod secrets;
 mod wit;
 
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::Instant;
-use wasq_engine::{Addresses, Engine, Limits, Module, Pool, Report, Run, RunContext};
+use wasq_engine::{Addresses, Engine, Limits, Module, Pool, Report, Run, RunContext, SecretValues};
 use wasq_protocol::{ByteCount, Failure, Outcome, Settings, Timestamp};
 
 /// A guest as the tests' build step leaves it.
@@ -65,15 +66,38 @@ fn verbs_with(limits: Limits) -> (Engine, Module) {
     (engine, module)
 }
 
+/// A run that has secrets.
+async fn run_secretly(params: Value, settings: &Settings, secrets: &SecretValues) -> Report {
+    let ((engine, module), deadline) = (verbs(), Instant::now() + settings.timeout);
+    let run = Run { context: context(), params: &params.to_string(), settings, secrets, deadline };
+    engine.run(module, run).await
+}
+
 async fn run_with((engine, module): &(Engine, Module), params: Value, settings: &Settings) -> Report {
     let deadline = Instant::now() + settings.timeout;
-    engine.run(module, Run { context: context(), params: &params.to_string(), settings, deadline }).await
+    engine
+        .run(
+            module,
+            Run {
+                context: context(),
+                params: &params.to_string(),
+                settings,
+                secrets: &Default::default(),
+                deadline,
+            },
+        )
+        .await
 }
 
 async fn run_as(context: RunContext, params: Value, settings: &Settings) -> Report {
     let (engine, module) = verbs();
     let deadline = Instant::now() + settings.timeout;
-    engine.run(module, Run { context, params: &params.to_string(), settings, deadline }).await
+    engine
+        .run(
+            module,
+            Run { context, params: &params.to_string(), settings, secrets: &Default::default(), deadline },
+        )
+        .await
 }
 
 async fn run(params: Value, settings: &Settings) -> Report {

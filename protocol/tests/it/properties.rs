@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use wasq_protocol::{
-    AllowedHost, Attribute, Backoff, Batch, ByteCount, Delivery, Message, Settings, TaskName, Timestamp,
-    WorkerEvent, format_duration, parse_duration,
+    AllowedHost, Attribute, Backoff, Batch, ByteCount, Delivery, Message, Secret, Settings, TaskName,
+    Timestamp, WorkerEvent, format_duration, parse_duration,
 };
 
 fn delivery() -> impl Strategy<Value = Delivery> {
@@ -42,14 +42,21 @@ fn delivery() -> impl Strategy<Value = Delivery> {
 fn settings() -> impl Strategy<Value = Settings> {
     let env: BoxedStrategy<BTreeMap<String, String>> =
         proptest::collection::btree_map("[A-Z_]{1,8}", "[^\\x00]{0,20}", 0..4).boxed();
-    (100..840_000u64, 1..4096u64, 1..=100u32, 0..43_200_000u64, env).prop_map(
-        |(ms, mib, max_attempts, wait, env)| Settings {
+    let from = prop_oneof!["ssm:/[a-z/]{1,9}", "secretsmanager:[a-z/]{1,9}(#[a-z]{1,5})?"];
+    let secret = (from, any::<bool>()).prop_map(|(from, expose)| Secret {
+        from: from.parse().expect("valid"),
+        expose,
+        hosts: vec!["https://example.com".parse().expect("valid")],
+    });
+    (100..840_000u64, 1..4096u64, 1..=100u32, 0..43_200_000u64, env, secret).prop_map(
+        |(ms, mib, max_attempts, wait, env, secret)| Settings {
             timeout: Duration::from_millis(ms),
             memory: ByteCount((mib << 20).max(1 << 20)),
             max_attempts,
             backoff: Backoff { base: Duration::from_millis(wait / 2), cap: Duration::from_millis(wait) },
             allow_hosts: vec!["https://*.example.com".parse().expect("valid")],
             env,
+            secrets: [("TOKEN".to_owned(), secret)].into(),
         },
     )
 }

@@ -48,7 +48,7 @@ fn typo() {
               |
             2 | memroy = "1MiB"
               | ^^^^^^
-            unknown field `memroy`, expected one of `timeout`, `memory`, `max_attempts`, `backoff`, `allow_hosts`, `env`"#]],
+            unknown field `memroy`, expected one of `timeout`, `memory`, `max_attempts`, `backoff`, `allow_hosts`, `env`, `secrets`"#]],
     );
 }
 
@@ -79,7 +79,7 @@ fn wrong_values() {
               |
             1 | allow_hosts = ["api.github.com"]
               |               ^^^^^^^^^^^^^^^^^^
-            "api.github.com" in allow_hosts has no scheme; write it like "https://api.example.com" or "http://*.example.com:8080""#]],
+            "api.github.com" has no scheme; write a host like "https://api.example.com" or "http://*.example.com:8080""#]],
     );
 }
 
@@ -106,6 +106,27 @@ fn out_of_range() {
         expect![[
             r#"env: "A=B" is no name for an environment variable: it must not be empty nor contain '=' or NUL"#
         ]],
+    );
+    refused(
+        "[secrets]\n\"1ST\" = \"ssm:/wasq/first\"",
+        expect![[
+            r#"secrets: "1ST" is no name for a secret: letters, digits and _ (no digit first), at most 64"#
+        ]],
+    );
+    refused(
+        "[env]\nTOKEN = \"a\"\n[secrets]\nTOKEN = \"ssm:/wasq/token\"",
+        expect![[
+            r#"TOKEN stands in [env] and in [secrets]: the task sees one environment, so give one of them another name"#
+        ]],
+    );
+    refused(
+        "[secrets]\nTOKEN = { from = \"ssm:/wasq/token\", hosts = [\"api.github.com\"] }",
+        expect![[r#"
+        TOML parse error at line 2, column 45
+          |
+        2 | TOKEN = { from = "ssm:/wasq/token", hosts = ["api.github.com"] }
+          |                                             ^^^^^^^^^^^^^^^^^^
+        "api.github.com" has no scheme; write a host like "https://api.example.com" or "http://*.example.com:8080""#]],
     );
 }
 

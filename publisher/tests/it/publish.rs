@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
-use wasq_protocol::{Digest, LiveRecord, SystemClock, TaskName};
-use wasq_publisher::{Bucket, Condition, Object, Published, Publisher, Put, Wasm};
+use wasq_protocol::{Digest, LiveRecord, SecretError, SecretSource, SecretValue, SystemClock, TaskName};
+use wasq_publisher::{Bucket, Condition, Object, Published, Publisher, Put, SecretStore, Wasm};
 
 type Race = Box<dyn FnOnce() + Send>;
 
@@ -60,6 +60,20 @@ impl Bucket for Memory {
     }
 }
 
+/// Knows one secret.
+struct OneSecret;
+
+impl SecretStore for OneSecret {
+    async fn secret(&self, _: &str, from: &SecretSource) -> Result<SecretValue, SecretError> {
+        match from.to_string().as_str() {
+            "ssm:/wasq/token" => Ok(SecretValue::new("a value to keep".to_owned())),
+            "ssm:/wasq/short" => Ok(SecretValue::new("1234".to_owned())),
+            "ssm:/wasq/busy" => Err(SecretError::Unavailable("ThrottlingException".to_owned())),
+            _ => Err(SecretError::Missing("ParameterNotFound".to_owned())),
+        }
+    }
+}
+
 fn guest(name: &str) -> Vec<u8> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the publisher lies in the root");
     let path = root.join("target/guests/wasm32-wasip2/release").join(format!("{name}.wasm"));
@@ -67,11 +81,12 @@ fn guest(name: &str) -> Vec<u8> {
         .unwrap_or_else(|e| panic!("{}: {e}; run `cargo xtask guests --build` first", path.display()))
 }
 
-fn set_up() -> (Memory, Memory, Publisher<Memory, Memory, Wasm, SystemClock>, TaskName) {
+fn set_up() -> (Memory, Memory, Publisher<Memory, Memory, OneSecret, Wasm, SystemClock>, TaskName) {
     let (tasks, registry) = (Memory::default(), Memory::default());
     let publisher = Publisher {
         tasks: tasks.clone(),
         registry: registry.clone(),
+        secrets: OneSecret,
         compiler: Wasm::new().expect("the compiler starts"),
         clock: SystemClock,
     };
@@ -159,4 +174,29 @@ async fn recompiling_adds_the_artifact_and_no_version() {
     let again = registry.live();
     assert_eq!(again.version, record.version);
     assert_eq!(again.artifacts.keys().collect::<Vec<_>>(), artifacts.keys().collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_secret_that_is_not_there_is_the_uploads_fault() {
+    let (tasks, registry, publisher, hello) = set_up();
+    tasks.set("hello.wasm", guest("hello"));
+    for (name, why) in [("gone", "ParameterNotFound"), ("short", "has 4 bytes")] {
+        tasks.set("hello.toml", format!("[secrets]\nTOKEN = \"ssm:/wasq/{name}\""));
+        let Published::Rejected(rejection) = publisher.publish(&hello).await.expect("no fault") else {
+            panic!("{name} was accepted");
+        };
+        let expected = format!("hello.toml: the secret TOKEN (ssm:/wasq/{name}): ");
+        assert!(rejection.reason.starts_with(&expected) && rejection.reason.contains(why), "{rejection:?}");
+        assert!(!rejection.reason.contains("1234"), "{rejection:?}");
+    }
+    assert!(registry.bytes("live/hello.json").is_none());
+
+    tasks.set("hello.toml", "[secrets]\nTOKEN = \"ssm:/wasq/busy\"");
+    let fault = publisher.publish(&hello).await.expect_err("nobody's fault: S3's event comes again");
+    assert!(format!("{fault:#}").contains("ThrottlingException"), "{fault:#}");
+
+    tasks.set("hello.toml", "[secrets]\nTOKEN = \"ssm:/wasq/token\"");
+    assert!(matches!(publisher.publish(&hello).await.expect("no fault"), Published::Live(_)));
+    let record = String::from_utf8(registry.bytes("live/hello.json").expect("live")).expect("JSON");
+    assert!(record.contains("ssm:/wasq/token") && !record.contains("a value to keep"), "{record}");
 }

@@ -2,9 +2,10 @@
 
 mod acknowledging;
 mod events;
+mod secrets;
 mod telling;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,10 +15,10 @@ use serde_json::{Value, json};
 use wasq_engine::{Addresses, Child, Engine, fingerprint};
 use wasq_protocol::{
     Artifact, Batch, Caps, Clock, DeadLetter, Delivery, Digest, Fingerprint, Invoke, LiveRecord, RunRecord,
-    Settings, SystemClock, TaskName, Timestamp, Version, WORLD,
+    SecretError, SecretSource, SecretValue, Settings, SystemClock, TaskName, Timestamp, Version, WORLD,
 };
 use wasq_runtime::{
-    ArtifactError, Finished, Observer, Parts, Ports, Queue, Registry, Visibility, Wasm, Worker,
+    ArtifactError, Finished, Observer, Parts, Ports, Queue, Registry, SecretStore, Visibility, Wasm, Worker,
     WorkerSettings,
 };
 
@@ -32,6 +33,7 @@ struct Record {
     broken: Vec<&'static str>,
     children: Vec<Child>,
     told: Vec<RunRecord>,
+    secrets: BTreeMap<String, Result<String, SecretError>>,
 }
 
 impl Recorder {
@@ -44,6 +46,11 @@ impl Recorder {
 
     fn break_on(&self, word: &'static str) {
         self.0.lock().expect("no panic").broken.push(word);
+    }
+
+    /// What the secret store answers from now on.
+    fn keep_secret(&self, from: &str, value: Result<&str, SecretError>) {
+        self.0.lock().expect("no panic").secrets.insert(from.to_owned(), value.map(str::to_owned));
     }
 
     /// What was told of each delivery.
@@ -110,6 +117,16 @@ impl Registry for OneTask {
     }
 }
 
+impl SecretStore for Recorder {
+    async fn secret(&self, name: &str, from: &SecretSource) -> Result<SecretValue, SecretError> {
+        let _ = self.note(format!("secret {name}"));
+        match self.0.lock().expect("no panic").secrets.get(&from.to_string()) {
+            Some(value) => value.clone().map(SecretValue::new),
+            None => Err(SecretError::Missing("it is not there".to_owned())),
+        }
+    }
+}
+
 impl Observer for Recorder {
     fn finished(&self, finished: &Finished<'_>) {
         self.0.lock().expect("no panic").told.push(finished.record.clone());
@@ -121,6 +138,7 @@ struct Test;
 impl Ports for Test {
     type Queue = Recorder;
     type Registry = OneTask;
+    type SecretStore = Recorder;
     type Runner = Wasm;
     type Observer = Recorder;
     type Clock = SystemClock;
@@ -130,6 +148,14 @@ type TestWorker = Worker<Test>;
 
 /// A worker with the task `verbs`, its queue, and the folder that must outlive it.
 fn worker(settings: Settings) -> (TestWorker, Recorder, tempfile::TempDir) {
+    worker_with_secrets_for(settings, Duration::ZERO)
+}
+
+/// The same, which believes secrets for a while.
+fn worker_with_secrets_for(
+    settings: Settings,
+    secret_ttl: Duration,
+) -> (TestWorker, Recorder, tempfile::TempDir) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the runtime lies in the root");
     let path = root.join("target/guests/wasm32-wasip2/release/verbs.wasm");
     let wasm = std::fs::read(&path)
@@ -159,14 +185,15 @@ fn worker(settings: Settings) -> (TestWorker, Recorder, tempfile::TempDir) {
         concurrency: 8,
         modules_max: 4,
         live_ttl: Duration::ZERO,
+        secret_ttl,
         lease: Duration::from_secs(30),
         retention: Duration::from_secs(96 * 3600),
         caps: Caps::default(),
     };
     let runner = Wasm::new(&settings, Addresses::default()).expect("it starts");
     let registry = OneTask { record, artifact };
-    let (queue_port, observer) = (queue.clone(), queue.clone());
-    let parts = Parts { queue: queue_port, registry, runner, observer, clock: SystemClock };
+    let (secrets, observer) = (queue.clone(), queue.clone());
+    let parts = Parts { queue: queue.clone(), registry, secrets, runner, observer, clock: SystemClock };
     (Worker::new(parts, settings), queue, folder)
 }
 

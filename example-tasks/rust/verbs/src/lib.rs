@@ -2,6 +2,8 @@
 
 wit_bindgen::generate!({ path: "../../../tasks-wit/wit", world: "task" });
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use wasip2::http::outgoing_handler::{self, OutgoingRequest};
@@ -97,6 +99,21 @@ enum Verb {
         authority: String,
         path: String,
     },
+    /// Sends a GET with the header `authorization`, in which `{NAME}` stands for an environment variable; `basic`: what stands there is
+    /// encoded as the scheme Basic wants it. `wasi`: through `wasi:http`.
+    Authorize {
+        authority: String,
+        authorization: String,
+        #[serde(default)]
+        basic: bool,
+        #[serde(default)]
+        wasi: bool,
+    },
+    /// Says a text, in which `{NAME}` stands for an environment variable, by `log`, stdout and stderr, and ends with it.
+    Say {
+        text: String,
+        end: SayEnd,
+    },
     /// Enqueues `children` children that visit `url` with their number behind it, and then sends a GET to `url`, and one to
     /// `url/done` at its end: work whose every run can be counted. Whatever is no success is tried again.
     Visit {
@@ -126,6 +143,14 @@ enum Verb {
     },
     /// Tries to read a file and to open a socket.
     Escape,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum SayEnd {
+    Success,
+    Retry,
+    Panic,
 }
 
 struct Verbs;
@@ -204,7 +229,7 @@ impl Guest for Verbs {
                 eprint!("to stderr, without an end");
                 json!(count)
             }
-            Verb::Fetch { url } => fetch(url)?,
+            Verb::Fetch { url } => fetch(url, "x-verb", "fetch".to_owned())?,
             Verb::FetchMany { url, count } => {
                 let answers: Vec<_> = (0..count).map(|_| http::send(&request(&url, Vec::new()))).collect();
                 let error = answers.iter().find_map(|answer| answer.as_ref().err());
@@ -219,12 +244,40 @@ impl Guest for Verbs {
                 }
             }
             Verb::WasiOpen { authority, path, count } => {
-                let answers: Vec<_> = (0..count).map(|_| wasi_answer(&authority, &path)).collect();
+                let answers: Vec<_> =
+                    (0..count).map(|_| wasi_answer(&authority, &path, Fields::new())).collect();
                 let error = answers.iter().find_map(|answer| answer.as_ref().err());
                 let answered = answers.iter().filter(|answer| answer.is_ok()).count();
                 json!({ "answered": answered, "error": error.map(|e| format!("{e:?}")) })
             }
-            Verb::WasiFetch { authority, path } => match wasi_fetch(&authority, &path) {
+            Verb::Authorize { authority, authorization, basic, wasi } => {
+                let mut value = with_env(authorization);
+                if basic {
+                    value = format!("Basic {}", BASE64.encode(value));
+                }
+                if wasi {
+                    let fields = Fields::new();
+                    fields.append("authorization", value.as_bytes()).expect("a header");
+                    match wasi_fetch(&authority, "/authorization", fields) {
+                        Ok((status, body)) => json!({ "status": status, "body": body }),
+                        Err(error) => json!({ "error": format!("{error:?}") }),
+                    }
+                } else {
+                    fetch(format!("http://{authority}/authorization"), "authorization", value)?
+                }
+            }
+            Verb::Say { text, end } => {
+                let text = with_env(text);
+                log::log(Level::Info, &text);
+                println!("{text}");
+                eprint!("{text}");
+                match end {
+                    SayEnd::Success => json!({ "said": text, text: [1] }),
+                    SayEnd::Retry => return Err(Failure::Retry(text)),
+                    SayEnd::Panic => panic!("{text}"),
+                }
+            }
+            Verb::WasiFetch { authority, path } => match wasi_fetch(&authority, &path, Fields::new()) {
                 Ok((status, body)) => json!({ "status": status, "body": body }),
                 Err(error) => json!({ "error": format!("{error:?}") }),
             },
@@ -274,8 +327,13 @@ fn request(url: &str, headers: Vec<Header>) -> Request {
     Request { method: "GET".to_owned(), url: url.to_owned(), headers, body: None, timeout_ms: Some(1000) }
 }
 
-fn fetch(url: String) -> Result<Value, Failure> {
-    let header = Header { name: "x-verb".to_owned(), value: "fetch".to_owned() };
+/// `{NAME}` is the environment variable of this name.
+fn with_env(text: String) -> String {
+    std::env::vars().fold(text, |text, (name, value)| text.replace(&format!("{{{name}}}"), &value))
+}
+
+fn fetch(url: String, name: &str, value: String) -> Result<Value, Failure> {
+    let header = Header { name: name.to_owned(), value };
     match http::send(&request(&url, vec![header])) {
         Ok(response) => Ok(json!({
             "status": response.status,
@@ -311,8 +369,8 @@ fn get(url: &str) -> Result<(), Failure> {
     }
 }
 
-fn wasi_answer(authority: &str, path: &str) -> Result<IncomingResponse, ErrorCode> {
-    let request = OutgoingRequest::new(Fields::new());
+fn wasi_answer(authority: &str, path: &str, headers: Fields) -> Result<IncomingResponse, ErrorCode> {
+    let request = OutgoingRequest::new(headers);
     request.set_scheme(Some(&Scheme::Http)).expect("a scheme");
     request.set_authority(Some(authority)).expect("an authority");
     request.set_path_with_query(Some(path)).expect("a path");
@@ -321,8 +379,8 @@ fn wasi_answer(authority: &str, path: &str) -> Result<IncomingResponse, ErrorCod
     pending.get().expect("it is ready").expect("it is asked for once")
 }
 
-fn wasi_fetch(authority: &str, path: &str) -> Result<(u16, String), ErrorCode> {
-    let response = wasi_answer(authority, path)?;
+fn wasi_fetch(authority: &str, path: &str, headers: Fields) -> Result<(u16, String), ErrorCode> {
+    let response = wasi_answer(authority, path, headers)?;
     let body = response.consume().expect("it is consumed once");
     let stream = body.stream().expect("it is streamed once");
     let mut bytes = Vec::new();

@@ -1,0 +1,88 @@
+//! The values of secrets, believed for a while.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wasq_engine::SecretValues;
+use wasq_protocol::{SecretError, SecretSource, SecretValue, Settings};
+
+use crate::ports::SecretStore;
+
+/// The values that were read last.
+pub(crate) struct Secrets {
+    /// How long a value is believed.
+    ttl: Duration,
+    /// Locked while a value is read, so that of many runs that wait for it one asks.
+    read: Mutex<HashMap<SecretSource, Arc<tokio::sync::Mutex<Option<Known>>>>>,
+}
+
+#[derive(Clone)]
+struct Known {
+    value: SecretValue,
+    read: Instant,
+}
+
+/// Values that are remembered; beyond that, all are forgotten.
+const REMEMBERED_MAX: usize = 1000;
+
+impl Secrets {
+    pub(crate) fn new(ttl: Duration) -> Self {
+        Self { ttl, read: Mutex::default() }
+    }
+
+    /// The values of what a task's settings name. The error says which has none.
+    pub(crate) async fn of<S: SecretStore>(
+        &self,
+        store: &S,
+        settings: &Settings,
+    ) -> Result<SecretValues, SecretError> {
+        let mut values = SecretValues::new();
+        for (name, secret) in &settings.secrets {
+            let about = |why: String| format!("the secret {name} ({}): {why}", secret.from);
+            let value = self.value(store, name, &secret.from).await.map_err(|e| match e {
+                SecretError::Missing(why) => SecretError::Missing(about(why)),
+                SecretError::Unavailable(why) => SecretError::Unavailable(about(why)),
+            })?;
+            let value = secret.accept(value).map_err(|why| SecretError::Missing(about(why)))?;
+            values.insert(name.clone(), value);
+        }
+        Ok(values)
+    }
+
+    async fn value<S: SecretStore>(
+        &self,
+        store: &S,
+        name: &str,
+        from: &SecretSource,
+    ) -> Result<SecretValue, SecretError> {
+        let cell = self.cell(from);
+        let mut known = cell.lock().await;
+        if let Some(known) = &*known
+            && known.read.elapsed() < self.ttl
+        {
+            return Ok(known.value.clone());
+        }
+        match store.secret(name, from).await {
+            Ok(value) => {
+                *known = Some(Known { value: value.clone(), read: Instant::now() });
+                Ok(value)
+            }
+            // What was right a while ago is better than no run.
+            Err(SecretError::Unavailable(why)) if known.is_some() => {
+                tracing::warn!(%from, "a secret could not be read again, its last value is used: {why}");
+                Ok(known.as_ref().map(|known| known.value.clone()).expect("looked at above"))
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    fn cell(&self, from: &SecretSource) -> Arc<tokio::sync::Mutex<Option<Known>>> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if read.len() >= REMEMBERED_MAX && !read.contains_key(from) {
+            read.clear();
+        }
+        read.entry(from.clone()).or_default().clone()
+    }
+}
