@@ -457,7 +457,7 @@ fn misuses() -> Vec<Guest> {
         },
         fails(
             "asks for another attempt for ever",
-            verb(json!({"verb": "retry", "reason": "x".repeat(1 << 20)})),
+            verb(json!({"verb": "retry", "reason": "x".repeat(900_000)})),
             FailureKind::Retry,
             "xxx ...",
         ),

@@ -13,9 +13,12 @@ use wasq_protocol::{SecretError, SecretSource, SecretValue, Settings};
 /// `NAME` in the secrets file.
 #[derive(Clone)]
 pub struct Secrets {
-    env: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    env: Arc<Lookup>,
     file: PathBuf,
 }
+
+/// Looks a variable of the environment up.
+type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
@@ -232,7 +233,10 @@ impl AllowedHost {
         if self.https != https || self.port != port {
             return false;
         }
-        let host = host.to_ascii_lowercase();
+        let host = match host.parse::<Ipv6Addr>() {
+            Ok(address) => address.to_string(),
+            Err(_) => host.to_ascii_lowercase(),
+        };
         if self.subdomains {
             // The pattern *.example.com is kept as ".example.com".
             host.len() > self.host.len() && host.ends_with(&self.host)
@@ -274,7 +278,12 @@ impl FromStr for AllowedHost {
             }
             None => (rest, Self::default_port(https)),
         };
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+        if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            let address: Ipv6Addr =
+                address.parse().map_err(|_| error("has no IPv6 address in its brackets"))?;
+            return Ok(Self { https, host: address.to_string(), subdomains: false, port });
+        }
+        let host = host.to_ascii_lowercase();
         let (host, subdomains) = match host.strip_prefix('*') {
             Some(domain) if domain.len() > 1 && domain.starts_with('.') => (domain.to_owned(), true),
             Some(_) => return Err(error("has a wildcard that is not followed by a domain")),
@@ -282,6 +291,11 @@ impl FromStr for AllowedHost {
         };
         if host.is_empty() || host.contains('*') {
             return Err(error("has no host, or a wildcard that is not at its start"));
+        }
+        if !host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')) {
+            return Err(error(
+                "has a host that is no name and no address (IPv6 stands in brackets, other alphabets as xn--)",
+            ));
         }
         Ok(Self { https, host, subdomains, port })
     }

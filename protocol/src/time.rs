@@ -13,8 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
-/// 9999-12-31T23:59:59.999Z, the last instant that RFC 3339 can write.
-const LAST_MS: u64 = 253_402_300_799_999;
+/// 9999-12-30T22:00:00Z: after that, it is the year 10000 somewhere on Earth, which RFC 3339 cannot write.
+const LAST_MS: u64 = 253_402_207_200_000;
 
 impl Timestamp {
     /// The instant `ms` milliseconds after the epoch; instants after the year 9999 become its end.
@@ -91,5 +91,18 @@ impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Timestamp;
+
+    #[test]
+    fn the_first_and_the_last_instant() {
+        assert_eq!(Timestamp::from_ms(0).to_string(), "1970-01-01T00:00:00Z");
+        let last = Timestamp::from_ms(u64::MAX);
+        assert_eq!(last.to_string(), "9999-12-30T22:00:00Z");
+        assert_eq!(last.to_string().parse(), Ok(last));
     }
 }

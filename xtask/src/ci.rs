@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
+use crate::audit::deny;
 use crate::setup::{EXAMPLE_TASKS, SDK, cargo, output, root, run, target};
 use crate::test::test;
 
@@ -12,6 +13,7 @@ pub(crate) fn ci() -> Result<()> {
         run(cargo().args(["fmt", "--all", "--check", "--manifest-path"]).arg(root().join(manifest)))?;
     }
     rules()?;
+    deny()?;
     run(cargo().args(["clippy", "--locked", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
     for manifest in [EXAMPLE_TASKS, SDK] {
         let mut clippy = cargo();

@@ -1,7 +1,8 @@
-//! Developer commands: `cargo xtask demo`, `test`, `ci`, `guests`, `sim`, `cost`, `chaos`, `drain`, `dist`.
+//! Developer commands: `cargo xtask` prints what there is.
 //!
 //! Each installs what it needs (but for rustup and Python 3) and can be run on a fresh clone.
 
+mod audit;
 mod ci;
 mod demo;
 mod dist;
@@ -21,6 +22,8 @@ Usage: cargo xtask COMMAND
   ci        what CI runs: format, lints, docs, rules, then the tests
   guests    build the example task in every language, and measure: sizes, times, memory; --build only builds those in Rust
   hostile   tasks that mean harm, each beside an honest one, round after round; --rounds N
+  fuzz      what comes from outside, under libFuzzer (needs rustup's nightly): [TARGET] --seconds N
+  deny      licences, sources and known vulnerabilities of dependencies
   sim       the delivery code in simulated worlds: --tasks N --crashes N, or --seed N for one world again
   dist      what is released: Lambda zips and archives, for arm64 and x86_64; --arch for one
   chaos     kill -9 everything, again and again: --messages N --kills N --only one-process|own-queue|ministack
@@ -38,6 +41,8 @@ fn main() -> ExitCode {
         "ci" => ci::ci(),
         "guests" => guests::guests(&rest),
         "hostile" => proof::hostile(&rest),
+        "fuzz" => audit::fuzz(&rest),
+        "deny" => audit::deny(),
         "sim" => sim::sim(&rest),
         "cost" => sim::cost(&rest),
         "dist" => dist::dist(&rest),

@@ -91,6 +91,18 @@ pub(crate) fn add_target(triple: &str) -> Result<()> {
         .with_context(|| format!("add the target {triple} (rustup is needed: https://rustup.rs)"))
 }
 
+/// A command of cargo's, installed in this version; returns its folder of programs.
+pub(crate) fn cargo_tool(name: &str, version: &str) -> Result<PathBuf> {
+    let tools = target().join("tools").join(format!("{name}-{version}"));
+    let programs = tools.join("bin");
+    if !programs.join(name).exists() {
+        let mut install = cargo();
+        install.args(["install", "--quiet", "--locked", name, "--version", version, "--root"]).arg(&tools);
+        run(&mut install)?;
+    }
+    Ok(programs)
+}
+
 /// Builds every binary, together with the tests: apart, cargo would choose other features for the dependencies and
 /// build all of them twice.
 pub(crate) fn binaries() -> Result<()> {

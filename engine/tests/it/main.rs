@@ -3,6 +3,7 @@
 mod addresses;
 mod compile;
 mod http;
+mod isolation;
 mod limits;
 mod runs;
 mod secrets;

@@ -107,15 +107,6 @@ async fn children_are_held_back_until_success() {
     assert!(failed.children.is_empty(), "a parent that failed sends nothing");
 }
 
-#[tokio::test]
-async fn nothing_of_one_run_is_there_in_the_next() {
-    // The allocation leaves its slot dirty; a neighbour that gets the slot must find zeroes, and its own peak.
-    let large = run(json!({"verb": "alloc", "mib": 32}), &Settings::default()).await;
-    assert_eq!(output(&large), 32 << 20);
-    let small = run(json!({"verb": "echo", "value": 1}), &Settings::default()).await;
-    assert!(small.peak_memory < large.peak_memory / 8, "{} and {}", small.peak_memory, large.peak_memory);
-}
-
 #[test]
 fn damaged_artifacts_are_refused() {
     let (engine, _) = verbs();

@@ -156,6 +156,7 @@ fn allowed_hosts() {
     assert!(!allows("http://*.example.com", false, "badexample.com", 80));
     assert!(!allows("http://*.example.com", false, ".example.com", 80));
     assert!(allows("http://[::1]:9000", false, "::1", 9000));
+    assert!(allows("http://[0:0::1]", false, "0:0:0:0:0:0:0:1", 80), "one address, two notations");
 }
 
 #[test]
@@ -169,6 +170,11 @@ fn allowed_hosts_that_are_none() {
         "https://a/b",
         "https://u@a",
         "https://a:x",
+        "https://a:1:2",
+        "https://[::1",
+        "https://[a]",
+        "https://::1",
+        "https://bücher.example",
     ] {
         assert!(entry.parse::<AllowedHost>().is_err(), "{entry}");
     }
