@@ -88,8 +88,10 @@ def check(reader, block, printed):
         assert printed == "wasq in eu-west-1: nothing found\n"
     elif "wasq pause" in block:
         assert "wasq is paused" in printed and "wasq goes on" in printed
-    elif "copy-object" in block:
-        assert "CopyObjectResult" in printed
+    elif "wasq push" in block:
+        assert re.search(r"^hello is live, version [12], after ", printed)
+    elif "wasq rollback" in block:
+        assert re.search(r"^hello is live, version [34], after ", printed, re.MULTILINE)
     elif "wasq destroy" in block:
         assert "Kept, with everything in them" in printed and "wasq is gone. SQS gives" in printed
 

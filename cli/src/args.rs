@@ -67,8 +67,19 @@ pub(crate) enum Command {
     /// Sends {"task": TASK, "params": JSON} to the queue of a running `wasq dev`, of a deployment by --stack, or to any SQS
     /// queue by --queue-url.
     Enqueue(Enqueue),
-    /// List the tasks that are live, and uploads that were refused
+    /// Publish a component: put it into the tasks folder of `wasq dev`, or into the tasks bucket of a deployment by --stack
+    ///
+    /// Builds a project first. Its settings, FILE.toml beside it, go along; without any, those of the last upload stay. With --wait, exit
+    /// code 1 if the publisher refuses it.
+    Push(Push),
+    /// List the tasks that are live, and uploads that were refused; or say all of one task
     Tasks(Tasks),
+    /// Bring an earlier version of a task back, with its settings, as a new version
+    Rollback(Rollback),
+    /// Remove a task: nothing runs under its name any more
+    ///
+    /// Messages for it go to the dead-letter queue after a minute. Its history stays; `wasq rollback` brings it back.
+    Rm(Rm),
     /// List, show, redrive or delete dead letters
     ///
     /// Works on the queue of a running `wasq dev`, of a deployment by --stack, or on any SQS queue by --queue-url.
@@ -320,8 +331,64 @@ fn kind(text: &str) -> Result<String, String> {
     if kinds.contains(&text) { Ok(text.to_owned()) } else { Err(format!("one of {}", kinds.join(", "))) }
 }
 
+/// Whether a command waits for the publisher.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Waiting {
+    /// Wait until the publisher has dealt with it
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait at most
+    #[arg(long, default_value = "5m", value_name = "DURATION", value_parser = parse_duration, requires = "wait")]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Push {
+    /// A project's folder, or a component
+    #[arg(value_name = "DIR|FILE.wasm")]
+    pub(crate) path: PathBuf,
+    /// The task's name; without this, the project's or the file's
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<TaskName>,
+    /// The task's settings; without this, the project's own, or FILE.toml beside FILE.wasm if it is there
+    #[arg(long, value_name = "FILE.toml")]
+    pub(crate) settings: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Rollback {
+    /// The task
+    #[arg(value_name = "TASK")]
+    pub(crate) task: TaskName,
+    /// The version, as `wasq tasks TASK` lists them; without this, the one before
+    #[arg(value_name = "VERSION")]
+    pub(crate) version: Option<u64>,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Rm {
+    /// The task
+    #[arg(value_name = "TASK")]
+    pub(crate) task: TaskName,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Tasks {
+    /// All of this task: its versions, settings, and why its last upload was refused
+    #[arg(value_name = "TASK")]
+    pub(crate) task: Option<TaskName>,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
 }

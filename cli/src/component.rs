@@ -14,6 +14,8 @@ pub(crate) struct Component {
     /// The file's name is the task's.
     pub(crate) task: TaskName,
     pub(crate) wasm: Vec<u8>,
+    /// Whether there is a settings file.
+    pub(crate) settings_file: bool,
     /// The settings as they stand in their file; empty if there is none.
     pub(crate) settings_text: String,
     pub(crate) settings: Settings,
@@ -44,7 +46,8 @@ impl Component {
             }
             None => (String::new(), Settings::default()),
         };
-        Ok(Self { file: file.to_owned(), task, wasm, settings_text, settings })
+        let settings_file = path.is_some();
+        Ok(Self { file: file.to_owned(), task, wasm, settings_file, settings_text, settings })
     }
 
     /// Compiles and loads it, with an engine for one run at a time whose tasks may reach these addresses.

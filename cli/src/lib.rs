@@ -18,6 +18,7 @@ mod logs;
 mod new;
 mod output;
 mod pause;
+mod publish;
 mod registry;
 mod run;
 mod status;
@@ -59,6 +60,9 @@ pub async fn main() -> ExitCode {
         Command::Check(check) => check::check(check, json).await,
         Command::Run(run) => run::run(run, json).await,
         Command::Enqueue(enqueue) => enqueue::enqueue(enqueue, json).await,
+        Command::Push(push) => publish::push(push, json).await,
+        Command::Rollback(rollback) => publish::rollback(rollback, json).await,
+        Command::Rm(rm) => publish::rm(rm, json).await,
         Command::Tasks(tasks) => tasks::tasks(tasks, json).await,
         Command::Dlq(dlq) => dlq::dlq(dlq, json).await,
         Command::Status(status) => status::status(status, json).await,

@@ -1,61 +1,192 @@
-//! What is live: the registry of `wasq dev` or of a deployment, read.
+//! The registry of `wasq dev` or of a deployment, which commands read, and its tasks bucket, which they write.
 
-use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use aws_sdk_s3::Client;
+use aws_sdk_s3::primitives::ByteStream;
 use serde::de::DeserializeOwned;
-use wasq_local::{Listed, list_tasks};
-use wasq_protocol::{LiveRecord, Rejection};
+use wasq_local::{LastStack, Listed, is_running, list_tasks, registry_path};
+use wasq_protocol::{Digest, LiveRecord, Rejection, TaskName};
 
 use crate::cloud::{Deployment, explain};
 use crate::target::Target;
 
-/// The tasks of a wasq, by name.
-pub(crate) async fn tasks(target: &Target) -> Result<Vec<Listed>> {
-    match target {
-        Target::Local(data) => {
-            ensure!(
-                data.is_dir(),
-                "there is no data folder {}: start `wasq dev` here, name its folder by --data, or a deployment by --stack",
-                data.display()
-            );
-            list_tasks(data)
+/// A registry, and the tasks bucket before it.
+pub(crate) enum Registry {
+    /// Of `wasq dev`, with its data folder.
+    Local(PathBuf),
+    /// On AWS.
+    Aws(Buckets),
+}
+
+/// The two buckets of a deployment.
+pub(crate) struct Buckets {
+    client: Client,
+    tasks: String,
+    registry: String,
+}
+
+impl Registry {
+    pub(crate) fn of(target: &Target) -> Result<Self> {
+        match target {
+            Target::Local(data) => {
+                ensure!(
+                    data.is_dir(),
+                    "there is no data folder {}: start `wasq dev` here, name its folder by --data, or a deployment by --stack",
+                    data.display()
+                );
+                Ok(Self::Local(data.clone()))
+            }
+            Target::Aws(deployment) => Ok(Self::Aws(Buckets::of(deployment)?)),
         }
-        Target::Aws(deployment) => deployed(deployment).await,
+    }
+
+    /// All tasks, by name.
+    pub(crate) async fn tasks(&self) -> Result<Vec<Listed>> {
+        match self {
+            Self::Local(data) => list_tasks(data),
+            Self::Aws(buckets) => Ok(Listed::from_records(
+                buckets.read_all("live/").await?,
+                buckets.read_all("rejected/").await?,
+            )),
+        }
+    }
+
+    /// One task. Of one that nobody knows, nothing is there.
+    pub(crate) async fn task(&self, task: &TaskName) -> Result<Listed> {
+        let record = self.record(&LiveRecord::key(task)).await?;
+        let rejection = self.record(&Rejection::key(task)).await?;
+        let listed = Listed::from_records(record.into_iter().collect(), rejection.into_iter().collect());
+        Ok(listed.into_iter().next().unwrap_or_default())
+    }
+
+    /// A module, as it was uploaded once.
+    pub(crate) async fn module(&self, digest: &Digest) -> Result<Vec<u8>> {
+        let key = LiveRecord::module_key(digest);
+        self.stored(&key).await?.with_context(|| format!("the registry has no {key}"))
+    }
+
+    async fn record<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        let bytes = self.stored(key).await?;
+        bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose().with_context(|| format!("read {key}"))
+    }
+
+    /// What lies under a key in the registry.
+    async fn stored(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::Local(data) => read(&registry_path(data).join(key)),
+            Self::Aws(buckets) => buckets.read(&buckets.registry, key).await,
+        }
+    }
+
+    /// What lies under a key in the tasks bucket.
+    pub(crate) async fn uploaded(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::Local(data) => read(&tasks_folder(data)?.join(key)),
+            Self::Aws(buckets) => buckets.read(&buckets.tasks, key).await,
+        }
+    }
+
+    /// Puts something under a key in the tasks bucket.
+    pub(crate) async fn upload(&self, key: &str, bytes: Vec<u8>) -> Result<()> {
+        match self {
+            Self::Local(data) => write(&tasks_folder(data)?, key, &bytes),
+            Self::Aws(Buckets { client, tasks, .. }) => {
+                let put =
+                    client.put_object().bucket(tasks).key(key).body(ByteStream::from(bytes)).send().await;
+                put.map_err(explain).with_context(|| format!("write s3://{tasks}/{key}"))?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes something out of the tasks bucket; it need not be there.
+    pub(crate) async fn withdraw(&self, key: &str) -> Result<()> {
+        match self {
+            Self::Local(data) => {
+                let path = tasks_folder(data)?.join(key);
+                match std::fs::remove_file(&path) {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                        Err(e).with_context(|| format!("delete {}", path.display()))
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Self::Aws(Buckets { client, tasks, .. }) => {
+                let deleted = client.delete_object().bucket(tasks).key(key).send().await;
+                deleted.map_err(explain).with_context(|| format!("delete s3://{tasks}/{key}"))?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether somebody publishes what is uploaded; on AWS always.
+    pub(crate) fn is_published(&self) -> bool {
+        match self {
+            Self::Local(data) => is_running(data),
+            Self::Aws(_) => true,
+        }
     }
 }
 
-async fn deployed(deployment: &Deployment) -> Result<Vec<Listed>> {
-    let client = Client::new(&deployment.session.sdk);
-    let bucket = deployment.output("RegistryBucketName")?;
-    let mut tasks = BTreeMap::new();
-    for record in read_all::<LiveRecord>(&client, bucket, "live/").await? {
-        tasks.insert(record.task.clone(), Listed { live: Some(record), rejected: None });
+fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some).with_context(|| format!("read {}", path.display())),
     }
-    for rejection in read_all::<Rejection>(&client, bucket, "rejected/").await? {
-        let task = tasks.entry(rejection.task.clone()).or_insert(Listed { live: None, rejected: None });
-        task.rejected = Some(rejection);
-    }
-    Ok(tasks.into_values().collect())
 }
 
-async fn read_all<T: DeserializeOwned>(client: &Client, bucket: &str, prefix: &str) -> Result<Vec<T>> {
-    let mut records = Vec::new();
-    let mut pages = client.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send();
-    while let Some(page) = pages.next().await {
-        let page = page.map_err(explain).with_context(|| format!("list s3://{bucket}/{prefix}"))?;
-        for key in page.contents.unwrap_or_default().into_iter().filter_map(|object| object.key) {
-            let what = || format!("read s3://{bucket}/{key}");
-            let object = match client.get_object().bucket(bucket).key(&key).send().await {
-                Ok(object) => object,
-                // The publisher has removed it since.
-                Err(e) if e.as_service_error().is_some_and(|e| e.is_no_such_key()) => continue,
-                Err(e) => return Err(explain(e)).with_context(what),
-            };
-            let bytes = object.body.collect().await.with_context(what)?.into_bytes();
-            records.push(serde_json::from_slice(&bytes).with_context(what)?);
-        }
+fn tasks_folder(data: &Path) -> Result<PathBuf> {
+    let last = LastStack::of(data).with_context(|| {
+        format!(
+            "no `wasq dev` has run with the data folder {}: start one, or name a deployment by --stack",
+            data.display()
+        )
+    })?;
+    Ok(last.tasks)
+}
+
+/// Under another name first: what is published is whole.
+fn write(folder: &Path, key: &str, bytes: &[u8]) -> Result<()> {
+    let path = folder.join(key);
+    let partial = folder.join(format!(".{key}.partial"));
+    std::fs::write(&partial, bytes)
+        .and_then(|()| std::fs::rename(&partial, &path))
+        .with_context(|| format!("write {}", path.display()))
+}
+
+impl Buckets {
+    fn of(deployment: &Deployment) -> Result<Self> {
+        Ok(Self {
+            client: Client::new(&deployment.session.sdk),
+            tasks: deployment.output("TasksBucketName")?.to_owned(),
+            registry: deployment.output("RegistryBucketName")?.to_owned(),
+        })
     }
-    Ok(records)
+
+    async fn read(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>> {
+        let what = || format!("read s3://{bucket}/{key}");
+        let object = match self.client.get_object().bucket(bucket).key(key).send().await {
+            Err(e) if e.as_service_error().is_some_and(|e| e.is_no_such_key()) => return Ok(None),
+            object => object.map_err(explain).with_context(what)?,
+        };
+        Ok(Some(object.body.collect().await.with_context(what)?.to_vec()))
+    }
+
+    async fn read_all<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<T>> {
+        let (mut records, bucket) = (Vec::new(), &self.registry);
+        let mut pages = self.client.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(explain).with_context(|| format!("list s3://{bucket}/{prefix}"))?;
+            for key in page.contents.unwrap_or_default().into_iter().filter_map(|object| object.key) {
+                // The publisher may have removed it since.
+                if let Some(bytes) = self.read(bucket, &key).await? {
+                    let record = serde_json::from_slice(&bytes);
+                    records.push(record.with_context(|| format!("read s3://{bucket}/{key}"))?);
+                }
+            }
+        }
+        Ok(records)
+    }
 }

@@ -6,7 +6,7 @@ use wasq_aws::Counts;
 
 use crate::args::Status;
 use crate::output::{self, Ended};
-use crate::registry;
+use crate::registry::Registry;
 use crate::target::Target;
 
 pub(crate) async fn status(args: Status, json: bool) -> Result<Ended> {
@@ -16,7 +16,7 @@ pub(crate) async fn status(args: Status, json: bool) -> Result<Ended> {
     let what = || format!("ask {}{}", address.url, address.hint());
     let counts = queue.counts().await.with_context(what)?;
     let letters = letters.counts().await.with_context(what)?;
-    let tasks = registry::tasks(&target).await?;
+    let tasks = Registry::of(&target)?.tasks().await?;
     let live = tasks.iter().filter(|task| task.live.is_some()).count();
     let refused: Vec<_> = tasks.iter().filter_map(|task| task.rejected.as_ref()).collect();
 

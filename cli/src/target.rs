@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::{Credentials, Region};
 use wasq_aws::QueueEndpoint;
-use wasq_local::{DEAD_LETTERS, QUEUE, last_address, queue_url};
+use wasq_local::{DEAD_LETTERS, LastStack, QUEUE, queue_url};
 
 use crate::cloud::{Deployment, Session, Stack};
 
@@ -70,7 +70,7 @@ impl Target {
     pub(crate) fn queue(&self) -> Result<QueueAddress> {
         match self {
             Self::Local(data) => {
-                let address = last_address(data).with_context(|| {
+                let LastStack { listen: address, .. } = LastStack::of(data).with_context(|| {
                     format!(
                         "no `wasq dev` has run with the data folder {}: start one, or name a deployment by --stack",
                         data.display()

@@ -91,7 +91,7 @@ pub fn worker_event(data: &[u8]) {
 pub fn publisher_event(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     match PublisherEvent::parse(text) {
-        Ok(PublisherEvent::Uploaded(tasks)) => {
+        Ok(PublisherEvent::Changed(tasks)) => {
             for (i, task) in tasks.iter().enumerate() {
                 assert!(!tasks[..i].contains(task), "{task} would be published twice");
             }

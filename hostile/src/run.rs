@@ -240,12 +240,19 @@ impl Surroundings {
         let Published { digest, artifact, path } = published.clone();
         let task: TaskName = task.parse().expect("a name");
         let long_ago = Timestamp::from_ms(0);
-        let version = Version { version: 1, digest, world: WORLD.to_owned(), settings, published: long_ago };
+        let version = Version {
+            version: 1,
+            digest,
+            world: WORLD.to_owned(),
+            settings,
+            published: long_ago,
+            artifacts: [(fingerprint(), artifact)].into(),
+        };
         let record = LiveRecord {
             task: task.clone(),
             version,
-            artifacts: [(fingerprint(), artifact)].into(),
             first_published: long_ago,
+            removed: None,
             history: Vec::new(),
         };
         self.0.live.lock().expect("nobody panics with it").insert(task, (record, path));

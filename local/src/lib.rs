@@ -13,4 +13,7 @@ mod watch;
 
 pub use log::{Log, log_files};
 pub use secrets::Secrets;
-pub use stack::{DEAD_LETTERS, Listed, QUEUE, Stack, StackConfig, last_address, list_tasks, queue_url};
+pub use stack::{
+    DEAD_LETTERS, LastStack, Listed, QUEUE, Stack, StackConfig, is_running, list_tasks, queue_url,
+    registry_path,
+};

@@ -1,5 +1,6 @@
 //! The single-machine stack: consumer, worker and publisher in one process, on the local queue and folders.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
@@ -8,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 use wasq_consumer::{DrainSettings, Mode, drain};
 use wasq_engine::Addresses;
-use wasq_protocol::{AddressRange, Caps, Clock, LiveRecord, Rejection, SystemClock, Timestamp};
+use wasq_protocol::{AddressRange, Caps, Clock, LiveRecord, Rejection, SystemClock, TaskName, Timestamp};
 use wasq_publisher::{Publisher, Wasm as Compiler};
 use wasq_runtime::{Parts, Wasm, Worker, WorkerSettings};
 
@@ -106,6 +108,7 @@ impl Stack {
         };
         let registry = Folder::new(registry_path(&data))?;
         let mut folder = TasksFolder::watch(&tasks)?;
+        let last = LastStack { listen: address, tasks: std::path::absolute(&tasks)? };
         let publisher = Arc::new(Publisher {
             tasks: Folder::new(tasks)?,
             registry: registry.clone(),
@@ -145,7 +148,7 @@ impl Stack {
         let published = tokio::spawn(async move { folder.publish_changes(&publisher).await });
         let in_flight_max = u64::from(concurrency) * IN_FLIGHT_PER_PLACE + 10;
         let consumer = tokio::spawn(consume(queue, invoker.clone(), stopping, in_flight_max));
-        write_address(&data, address)?;
+        last.write(&data)?;
         Ok(Self { address, invoker, stop, consumer, others: vec![served, published], _lock: lock })
     }
 
@@ -179,7 +182,7 @@ pub fn queue_url(address: SocketAddr, queue: &str) -> String {
 }
 
 /// Where a stack keeps its registry.
-fn registry_path(data: &Path) -> PathBuf {
+pub fn registry_path(data: &Path) -> PathBuf {
     data.join("registry")
 }
 
@@ -188,17 +191,32 @@ fn address_path(data: &Path) -> PathBuf {
     data.join("dev.json")
 }
 
-/// The endpoint of the stack that last used a data folder; whether it still runs shows when it is called.
-pub fn last_address(data: &Path) -> Option<SocketAddr> {
-    let text = std::fs::read_to_string(address_path(data)).ok()?;
-    let value: serde_json::Value = serde_json::from_str(&text).ok()?;
-    value.get("listen")?.as_str()?.parse().ok()
+/// How the stack that last used a data folder is reached.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LastStack {
+    /// Its endpoint. Whether it still runs shows when it is called.
+    pub listen: SocketAddr,
+    /// Its tasks folder.
+    pub tasks: PathBuf,
 }
 
-fn write_address(data: &Path, address: SocketAddr) -> Result<()> {
-    let path = address_path(data);
-    std::fs::write(&path, json!({ "listen": address }).to_string())
-        .with_context(|| format!("write {}", path.display()))
+impl LastStack {
+    /// Of the stack that last used this data folder, if one did.
+    pub fn of(data: &Path) -> Option<Self> {
+        let text = std::fs::read_to_string(address_path(data)).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    fn write(&self, data: &Path) -> Result<()> {
+        let path = address_path(data);
+        let text = serde_json::to_string(self)?;
+        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))
+    }
+}
+
+/// Whether a stack runs on this data folder.
+pub fn is_running(data: &Path) -> bool {
+    File::open(data.join("lock")).is_ok_and(|file| file.try_lock_shared().is_err())
 }
 
 /// The data folder is for its owner alone, because the machine code in it is executed.
@@ -268,26 +286,42 @@ impl Clock for UntilStopped {
 }
 
 /// A task of a registry, or the refused upload of one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Listed {
     /// What is live, if something is.
     pub live: Option<LiveRecord>,
+    /// What was live, if the task was removed.
+    pub removed: Option<LiveRecord>,
     /// Why the last upload is not, if it was refused.
     pub rejected: Option<Rejection>,
+}
+
+impl Listed {
+    /// What a registry's records say of each task, by name.
+    pub fn from_records(records: Vec<LiveRecord>, rejections: Vec<Rejection>) -> Vec<Self> {
+        let mut tasks: BTreeMap<TaskName, Self> = BTreeMap::new();
+        for record in records {
+            let task = tasks.entry(record.task.clone()).or_default();
+            let place = if record.removed.is_none() { &mut task.live } else { &mut task.removed };
+            *place = Some(record);
+        }
+        for rejection in rejections {
+            let task = tasks.entry(rejection.task.clone()).or_default();
+            task.rejected = Some(rejection);
+        }
+        tasks.into_values().collect()
+    }
+
+    /// The record, whether the task is live or removed.
+    pub fn record(&self) -> Option<&LiveRecord> {
+        self.live.as_ref().or(self.removed.as_ref())
+    }
 }
 
 /// The tasks in a stack's registry, by name.
 pub fn list_tasks(data: &Path) -> Result<Vec<Listed>> {
     let registry = registry_path(data);
-    let mut tasks = std::collections::BTreeMap::new();
-    for record in read_all::<LiveRecord>(&registry.join("live"))? {
-        tasks.insert(record.task.clone(), Listed { live: Some(record), rejected: None });
-    }
-    for rejection in read_all::<Rejection>(&registry.join("rejected"))? {
-        let task = tasks.entry(rejection.task.clone()).or_insert(Listed { live: None, rejected: None });
-        task.rejected = Some(rejection);
-    }
-    Ok(tasks.into_values().collect())
+    Ok(Listed::from_records(read_all(&registry.join("live"))?, read_all(&registry.join("rejected"))?))
 }
 
 fn read_all<T: serde::de::DeserializeOwned>(folder: &Path) -> Result<Vec<T>> {

@@ -123,6 +123,7 @@ async fn publish(publisher: &FolderPublisher, task: &TaskName) {
         }
         Ok(Published::Unchanged(_)) => tracing::debug!(%task, "already live"),
         Ok(Published::Rejected(rejection)) => tracing::error!(%task, "rejected: {}", rejection.reason),
+        Ok(Published::Removed(_)) => tracing::info!(%task, "removed: nothing runs under its name"),
         Ok(Published::NoModule) => tracing::debug!(%task, "no module"),
         Err(e) => tracing::error!(%task, "not published: {e:#}"),
     }

@@ -22,7 +22,7 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// `live/NAME.json`: what runs when a message names this task.
+/// `live/NAME.json`: what runs when a message names this task, and what did before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiveRecord {
     /// The task's name.
@@ -30,10 +30,11 @@ pub struct LiveRecord {
     /// The version that is live.
     #[serde(flatten)]
     pub version: Version,
-    /// Machine code of that version, by what it was compiled for.
-    pub artifacts: BTreeMap<Fingerprint, Artifact>,
     /// When a first version of this task went live.
     pub first_published: Timestamp,
+    /// When the task was removed, if it was: nothing runs under its name. Its history stays.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub removed: Option<Timestamp>,
     /// Earlier versions, newest first, at most [`LiveRecord::HISTORY_MAX`].
     pub history: Vec<Version>,
 }
@@ -51,6 +52,9 @@ pub struct Version {
     pub settings: Settings,
     /// When it went live.
     pub published: Timestamp,
+    /// Its machine code, by what it was compiled for.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub artifacts: BTreeMap<Fingerprint, Artifact>,
 }
 
 /// Machine code in the registry: `compiled/FINGERPRINT/DIGEST.cwasm`, where DIGEST is the module's.

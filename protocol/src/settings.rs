@@ -135,6 +135,11 @@ impl Settings {
         Ok(settings)
     }
 
+    /// As a settings file that says everything.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("every key is a text, and every value one that TOML knows")
+    }
+
     fn check(&self) -> Result<(), SettingsError> {
         let Self {
             timeout,

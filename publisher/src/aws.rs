@@ -50,7 +50,7 @@ impl Function {
     pub async fn handle(&self, payload: &str) -> Result<()> {
         match PublisherEvent::parse(payload).map_err(|e| anyhow!("{e}"))? {
             PublisherEvent::Recompile(task) => self.0.recompile(&task).await,
-            PublisherEvent::Uploaded(tasks) => {
+            PublisherEvent::Changed(tasks) => {
                 // One task's fault must not keep the others from being published.
                 let mut failed = None;
                 for task in tasks {
@@ -79,6 +79,7 @@ fn log(task: &TaskName, published: &Published) {
         Published::Rejected(rejection) => {
             tracing::error!(%task, "rejected: {}", rejection.reason);
         }
+        Published::Removed(version) => tracing::info!(%task, version = version.version, "removed"),
         Published::NoModule => tracing::info!(%task, "settings without a module: nothing to publish yet"),
     }
 }

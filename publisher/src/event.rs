@@ -6,8 +6,8 @@ use wasq_protocol::{PublishRequest, TaskName};
 /// What the publisher was invoked with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PublisherEvent {
-    /// Objects in the tasks bucket were created: the tasks that they belong to.
-    Uploaded(Vec<TaskName>),
+    /// Objects in the tasks bucket were written or removed: the tasks that they belong to.
+    Changed(Vec<TaskName>),
     /// A worker wants an artifact.
     Recompile(TaskName),
 }
@@ -24,10 +24,10 @@ impl PublisherEvent {
                 match Self::task_of(key) {
                     Ok(task) if tasks.contains(&task) => {}
                     Ok(task) => tasks.push(task),
-                    Err(why) => tracing::warn!(key, "upload ignored: {why}"),
+                    Err(why) => tracing::warn!(key, "object ignored: {why}"),
                 }
             }
-            return Ok(Self::Uploaded(tasks));
+            return Ok(Self::Changed(tasks));
         }
         let request: PublishRequest = serde_json::from_value(value)
             .map_err(|e| format!("neither an S3 event nor {{\"recompile\": \"TASK\"}}: {e}"))?;

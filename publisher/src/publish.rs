@@ -32,6 +32,8 @@ pub enum Published {
     Unchanged(Version),
     /// It was refused; what was live before still is.
     Rejected(Rejection),
+    /// Its module was removed, and so is the task; this was its last version.
+    Removed(Version),
     /// There are settings but no module yet, or nothing at all.
     NoModule,
 }
@@ -65,7 +67,7 @@ impl<T: Bucket, R: Bucket, S: SecretStore, X: Compiler, C: Clock> Publisher<T, R
                 Ok(artifact) => artifact,
                 Err(reason) => bail!("recompile {task}: {reason}"),
             };
-            record.artifacts.insert(self.compiler.fingerprint().clone(), artifact);
+            record.version.artifacts.insert(self.compiler.fingerprint().clone(), artifact);
             if self.put_live(&record, Condition::Unchanged(tag)).await? == Put::Done {
                 return Ok(());
             }
@@ -78,7 +80,7 @@ impl<T: Bucket, R: Bucket, S: SecretStore, X: Compiler, C: Clock> Publisher<T, R
         // The pointer first: an upload that comes after this read moves the pointer after us, or makes us lose.
         let live = self.live(task).await?;
         let Some(module) = self.tasks.get(&format!("{task}.wasm")).await? else {
-            return Ok(Some(Published::NoModule));
+            return self.remove(live).await;
         };
         let settings = self.tasks.get(&format!("{task}.toml")).await?;
         let digest = Digest::of(&module.bytes);
@@ -97,7 +99,8 @@ impl<T: Bucket, R: Bucket, S: SecretStore, X: Compiler, C: Clock> Publisher<T, R
         if let Some((record, _)) = &live
             && record.version.digest == digest
             && record.version.settings == settings
-            && record.artifacts.contains_key(self.compiler.fingerprint())
+            && record.version.artifacts.contains_key(self.compiler.fingerprint())
+            && record.removed.is_none()
         {
             self.registry.delete(&Rejection::key(task)).await?;
             return Ok(Some(Published::Unchanged(record.version.clone())));
@@ -110,30 +113,37 @@ impl<T: Bucket, R: Bucket, S: SecretStore, X: Compiler, C: Clock> Publisher<T, R
             }
         };
         let now = self.clock.now();
+        // What was compiled of this module before stays good, for other workers as well.
+        let mut artifacts = BTreeMap::from([(self.compiler.fingerprint().clone(), artifact)]);
+        for version in versions(&live).filter(|version| version.digest == digest) {
+            for (fingerprint, artifact) in &version.artifacts {
+                artifacts.entry(fingerprint.clone()).or_insert(*artifact);
+            }
+        }
         let version = Version {
             version: live.as_ref().map_or(1, |(record, _)| record.version.version + 1),
             digest,
             world: WORLD.to_owned(),
             settings,
             published: now,
+            artifacts,
         };
-        let mut artifacts = BTreeMap::new();
         let (condition, first_published, history) = match live {
             None => (Condition::Absent, now, Vec::new()),
             Some((record, tag)) => {
-                // Other settings for the same module: what other workers have stays good.
-                if record.version.digest == digest {
-                    artifacts = record.artifacts;
-                }
                 let mut history = record.history;
                 history.insert(0, record.version);
                 history.truncate(LiveRecord::HISTORY_MAX);
                 (Condition::Unchanged(tag), record.first_published, history)
             }
         };
-        artifacts.insert(self.compiler.fingerprint().clone(), artifact);
-        let record =
-            LiveRecord { task: task.clone(), version: version.clone(), artifacts, first_published, history };
+        let record = LiveRecord {
+            task: task.clone(),
+            version: version.clone(),
+            first_published,
+            removed: None,
+            history,
+        };
         if self.put_live(&record, condition).await? == Put::Conflict {
             return Ok(None);
         }
@@ -158,17 +168,31 @@ impl<T: Bucket, R: Bucket, S: SecretStore, X: Compiler, C: Clock> Publisher<T, R
         Ok(Ok(()))
     }
 
-    /// The artifact of a module: the live one if only the settings changed, otherwise a new one.
+    /// The module is gone: so is the task, but not its history. `None` if another publisher was faster.
+    async fn remove(&self, live: Option<(LiveRecord, String)>) -> Result<Option<Published>> {
+        let Some((mut record, tag)) = live else {
+            return Ok(Some(Published::NoModule));
+        };
+        if record.removed.is_none() {
+            record.removed = Some(self.clock.now());
+            if self.put_live(&record, Condition::Unchanged(tag)).await? == Put::Conflict {
+                return Ok(None);
+            }
+        }
+        self.registry.delete(&Rejection::key(&record.task)).await?;
+        Ok(Some(Published::Removed(record.version)))
+    }
+
+    /// The artifact of a module: one that an earlier version had, or a new one.
     async fn artifact(
         &self,
         live: &Option<(LiveRecord, String)>,
         digest: &Digest,
         module: Object,
     ) -> Result<Result<Artifact, String>> {
-        if let Some((record, _)) = live
-            && record.version.digest == *digest
-            && let Some(artifact) = record.artifacts.get(self.compiler.fingerprint())
-        {
+        let fingerprint = self.compiler.fingerprint();
+        let mut known = versions(live).filter(|version| version.digest == *digest);
+        if let Some(artifact) = known.find_map(|version| version.artifacts.get(fingerprint)) {
             return Ok(Ok(*artifact));
         }
         self.compile_and_store(digest, module.bytes).await
@@ -212,6 +236,11 @@ impl<T: Bucket, R: Bucket, S: SecretStore, X: Compiler, C: Clock> Publisher<T, R
         let json = serde_json::to_vec_pretty(record).context("write a live record")?;
         self.registry.put(&LiveRecord::key(&record.task), json, condition).await
     }
+}
+
+/// All versions that a record knows, newest first.
+fn versions(live: &Option<(LiveRecord, String)>) -> impl Iterator<Item = &Version> {
+    live.iter().flat_map(|(record, _)| std::iter::once(&record.version).chain(&record.history))
 }
 
 fn read_settings(object: Object) -> Result<Settings, String> {

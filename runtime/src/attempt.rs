@@ -210,7 +210,7 @@ pub(crate) async fn run<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
         }
     };
     let fingerprint = worker.ports.runner.fingerprint();
-    let artifact = record.artifacts.get(fingerprint);
+    let artifact = record.version.artifacts.get(fingerprint);
     let loaded = match artifact {
         Some(artifact) => worker.modules.get(&worker.ports, &record.version.digest, artifact).await,
         None => Err(ArtifactError::Missing(format!("{task} is not compiled for {fingerprint}"))),

@@ -38,7 +38,8 @@ impl LiveRecords {
         }
         // Before it is read: what goes live meanwhile must be seen after the time to live at the latest.
         let asked = Instant::now();
-        let Some(record) = registry.live(task).await? else {
+        let live = registry.live(task).await?.filter(|record| record.removed.is_none());
+        let Some(record) = live else {
             return Ok(None);
         };
         let record = Arc::new(record);

@@ -205,7 +205,7 @@ fn registry_faults(state: &State) -> Vec<String> {
         };
         let digest = record.version.digest;
         let artifacts =
-            record.artifacts.keys().map(|fingerprint| LiveRecord::artifact_key(fingerprint, &digest));
+            record.version.artifacts.keys().map(|fingerprint| LiveRecord::artifact_key(fingerprint, &digest));
         for named in artifacts.chain([LiveRecord::module_key(&digest)]) {
             if state.registry.get(&named).is_none() && !state.removed.contains(&named) {
                 faults.push(format!("{key} names {named}, which is not there"));

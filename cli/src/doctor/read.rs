@@ -21,7 +21,7 @@ use crate::doctor::live::{
     RoleSettings, ScheduleSettings,
 };
 use crate::doctor::policy::{Statement, statements};
-use crate::registry;
+use crate::registry::Registry;
 use crate::target::Target;
 
 /// What Lambda does where nothing else is set.
@@ -58,12 +58,12 @@ pub(crate) async fn live(target: &Target) -> Result<Live> {
     if let Target::Aws(deployment) = target {
         let mut reader = Reader::new(deployment, &live.queue.arn).await?;
         let mut deployed = reader.deployed().await;
-        match registry::tasks(target).await {
+        match Registry::of(target)?.tasks().await {
             Ok(tasks) => {
                 deployed.tasks = tasks
                     .into_iter()
                     .filter_map(|task| task.live)
-                    .map(|record| (record.task, record.artifacts.into_keys().collect()))
+                    .map(|record| (record.task, record.version.artifacts.into_keys().collect()))
                     .collect();
             }
             Err(e) => reader.unread.push(format!("what is live: {e:#}")),

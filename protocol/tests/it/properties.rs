@@ -63,6 +63,11 @@ fn settings() -> impl Strategy<Value = Settings> {
 
 proptest! {
     #[test]
+    fn settings_are_written_as_they_are_read(settings in settings()) {
+        prop_assert_eq!(Settings::from_toml(&settings.to_toml()), Ok(settings));
+    }
+
+    #[test]
     fn parsing_a_message_never_panics(text in any::<String>()) {
         let _ = Message::parse(&text);
         let _ = WorkerEvent::parse(&text, Timestamp::from_ms(0), Duration::ZERO);

@@ -108,7 +108,7 @@ async fn versions_and_their_history() {
         matches!(publisher.publish(&hello).await.expect("no fault"), Published::Unchanged(v) if v.version == 1)
     );
     let first = registry.live();
-    let [(fingerprint, artifact)] = first.artifacts.iter().collect::<Vec<_>>()[..] else {
+    let [(fingerprint, artifact)] = first.version.artifacts.iter().collect::<Vec<_>>()[..] else {
         panic!("one artifact")
     };
     let key = LiveRecord::artifact_key(fingerprint, &first.version.digest);
@@ -168,12 +168,13 @@ async fn recompiling_adds_the_artifact_and_no_version() {
     tasks.set("hello.wasm", guest("hello"));
     publisher.publish(&hello).await.expect("no fault");
     let mut record = registry.live();
-    let artifacts = std::mem::take(&mut record.artifacts);
+    let artifacts = std::mem::take(&mut record.version.artifacts);
     registry.set("live/hello.json", serde_json::to_vec(&record).expect("JSON"));
     publisher.recompile(&hello).await.expect("no fault");
-    let again = registry.live();
-    assert_eq!(again.version, record.version);
-    assert_eq!(again.artifacts.keys().collect::<Vec<_>>(), artifacts.keys().collect::<Vec<_>>());
+    let mut again = registry.live();
+    let made = std::mem::take(&mut again.version.artifacts);
+    assert_eq!(again, record);
+    assert_eq!(made.keys().collect::<Vec<_>>(), artifacts.keys().collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -199,4 +200,42 @@ async fn a_secret_that_is_not_there_is_the_uploads_fault() {
     assert!(matches!(publisher.publish(&hello).await.expect("no fault"), Published::Live(_)));
     let record = String::from_utf8(registry.bytes("live/hello.json").expect("live")).expect("JSON");
     assert!(record.contains("ssm:/wasq/token") && !record.contains("a value to keep"), "{record}");
+}
+
+#[tokio::test]
+async fn a_module_that_is_removed_takes_its_task_along_and_leaves_its_history() {
+    let (tasks, registry, publisher, hello) = set_up();
+    tasks.set("hello.wasm", guest("hello"));
+    publisher.publish(&hello).await.expect("no fault");
+    let module = tasks.objects.lock().expect("no panic").remove("hello.wasm").expect("it was there");
+    for _ in 0..2 {
+        let removed = publisher.publish(&hello).await.expect("no fault");
+        assert!(matches!(removed, Published::Removed(version) if version.version == 1));
+        assert!(registry.live().removed.is_some());
+    }
+    // The same again is a new version, and what was compiled is still good.
+    let compiled = registry.live().version.artifacts;
+    tasks.set("hello.wasm", module);
+    assert!(
+        matches!(publisher.publish(&hello).await.expect("no fault"), Published::Live(v) if v.version == 2)
+    );
+    let again = registry.live();
+    assert_eq!((again.removed, again.history.len()), (None, 1));
+    assert_eq!(again.version.artifacts, compiled, "it was not compiled again");
+}
+
+#[tokio::test]
+async fn what_an_earlier_version_had_is_not_compiled_again() {
+    let (tasks, registry, publisher, hello) = set_up();
+    tasks.set("hello.wasm", guest("hello"));
+    publisher.publish(&hello).await.expect("no fault");
+    let compiled = registry.live().version.artifacts;
+    tasks.set("hello.wasm", guest("verbs"));
+    publisher.publish(&hello).await.expect("no fault");
+    assert_ne!(registry.live().version.artifacts, compiled);
+    tasks.set("hello.wasm", guest("hello"));
+    publisher.publish(&hello).await.expect("no fault");
+    let back = registry.live();
+    assert_eq!((back.version.version, back.history.len()), (3, 2));
+    assert_eq!(back.version.artifacts, compiled, "when it was made says that it is the first one");
 }

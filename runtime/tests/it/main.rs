@@ -175,9 +175,10 @@ fn worker_with_secrets_for(
             world: WORLD.to_owned(),
             settings,
             published: long_ago,
+            artifacts: [(fingerprint(), made)].into(),
         },
-        artifacts: [(fingerprint(), made)].into(),
         first_published: long_ago,
+        removed: None,
         history: Vec::new(),
     };
     let queue = Recorder::default();

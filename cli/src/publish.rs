@@ -1,0 +1,207 @@
+//! `wasq push`, `rollback` and `rm`: what is in the tasks bucket, and what becomes of it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
+use tokio::time::Instant;
+use wasq_local::Listed;
+use wasq_protocol::{Digest, LiveRecord, Rejection, Settings, TaskName, Version};
+use wasq_toolkit::{Contract, Project};
+
+use crate::args::{Push, Rm, Rollback, Waiting};
+use crate::build;
+use crate::component::Component;
+use crate::output::{self, Ended, Progress};
+use crate::registry::Registry;
+
+/// How often it is looked whether an upload is live.
+const LOOK: Duration = Duration::from_millis(100);
+
+pub(crate) async fn push(args: Push, json: bool) -> Result<Ended> {
+    let Push { path, name, settings, waiting, target } = args;
+    let (file, settings) = if path.is_dir() {
+        let built = build::make(&Project::open(&path)?)?;
+        (built.component, settings.or(built.settings))
+    } else {
+        (path, settings)
+    };
+    let component = Component::read(&file, settings.as_deref())?;
+    let task = name.unwrap_or_else(|| component.task.clone());
+    // What the publisher would refuse is refused here, before anything is uploaded.
+    let contract = Contract::of(&component.wasm).with_context(|| file.display().to_string())?;
+    if !contract.problems.is_empty() {
+        bail!("{} does not fit: {}", file.display(), contract.problems.join("; "));
+    }
+    let registry = Registry::of(&target.target().await?)?;
+    let upload = Upload {
+        task,
+        module: component.wasm,
+        settings: component.settings_file.then_some((component.settings_text, component.settings)),
+    };
+    upload.make(&registry, waiting, json).await
+}
+
+pub(crate) async fn rollback(args: Rollback, json: bool) -> Result<Ended> {
+    let Rollback { task, version, waiting, target } = args;
+    let registry = Registry::of(&target.target().await?)?;
+    let listed = registry.task(&task).await?;
+    let record = listed.record().with_context(|| format!("no task named {task} was ever live"))?;
+    let Version { digest, settings, .. } = chosen(record, version)?.clone();
+    eprintln!("wasq: version {} of {task} comes back", chosen(record, version)?.version);
+    let module = registry.module(&digest).await?;
+    ensure!(Digest::of(&module) == digest, "the registry's copy of {digest} is damaged");
+    let upload = Upload { task, module, settings: Some((settings.to_toml(), settings)) };
+    upload.make(&registry, waiting, json).await
+}
+
+/// The version that is meant: a given one, or the one before; of a removed task its last.
+fn chosen(record: &LiveRecord, version: Option<u64>) -> Result<&Version> {
+    let all = || std::iter::once(&record.version).chain(&record.history);
+    let known = || all().map(|version| version.version.to_string()).collect::<Vec<_>>().join(", ");
+    match version {
+        Some(wanted) => all()
+            .find(|version| version.version == wanted)
+            .with_context(|| format!("{} has no version {wanted}; there are {}", record.task, known())),
+        None if record.removed.is_some() => Ok(&record.version),
+        None => record
+            .history
+            .first()
+            .with_context(|| format!("{} has only one version, {}", record.task, record.version.version)),
+    }
+}
+
+pub(crate) async fn rm(args: Rm, json: bool) -> Result<Ended> {
+    let Rm { task, waiting, target } = args;
+    let registry = Registry::of(&target.target().await?)?;
+    let module = format!("{task}.wasm");
+    let listed = registry.task(&task).await?;
+    ensure!(
+        listed.live.is_some() || registry.uploaded(&module).await?.is_some(),
+        "no task named {task} is live"
+    );
+    let started = Instant::now();
+    // The module first: settings alone are nothing.
+    registry.withdraw(&module).await?;
+    registry.withdraw(&format!("{task}.toml")).await?;
+    if waiting.wait {
+        let _progress = Progress::start(format!("waiting until {task} is removed"));
+        wait(&registry, &task, &waiting, started, |listed| listed.live.is_none().then_some(())).await?;
+    }
+    let version = listed.live.map(|record| record.version.version);
+    if json {
+        output::value(&json!({ "task": task, "removed": version, "waited": waiting.wait }));
+    } else {
+        output::text(&format!("{task} is removed: nothing runs under its name any more\n"));
+        if version.is_some() {
+            eprintln!("wasq: `wasq rollback {task}` brings it back");
+        }
+    }
+    Ok(Ended::Well)
+}
+
+/// A module and its settings, on their way into the tasks bucket.
+struct Upload {
+    task: TaskName,
+    module: Vec<u8>,
+    /// As text, and what they say; if there are none, those of the last upload stay.
+    settings: Option<(String, Settings)>,
+}
+
+/// What came of an upload.
+enum Came {
+    Live(Version),
+    Refused(Rejection),
+}
+
+impl Upload {
+    async fn make(self, registry: &Registry, waiting: Waiting, json: bool) -> Result<Ended> {
+        let Self { task, module, settings } = self;
+        let (started, digest) = (Instant::now(), Digest::of(&module));
+        let before = registry.task(&task).await?;
+        let (text, settings) = settings.unzip();
+        // Settings first, so that the module never runs without them; and only if they change something.
+        if let Some(text) = text {
+            let key = format!("{task}.toml");
+            if registry.uploaded(&key).await?.as_deref() != Some(text.as_bytes()) {
+                registry.upload(&key, text.into_bytes()).await?;
+            }
+        }
+        let bytes = module.len();
+        registry.upload(&format!("{task}.wasm"), module).await?;
+        if !waiting.wait {
+            if json {
+                output::value(&json!({ "task": task, "digest": digest }));
+            } else {
+                output::text(&format!(
+                    "{task} is uploaded, {bytes} bytes; `wasq tasks {task}` says when it is live\n"
+                ));
+            }
+            return Ok(Ended::Well);
+        }
+        let _progress = Progress::start(format!("waiting until {task} is live"));
+        let came = wait(registry, &task, &waiting, started, |listed| {
+            came(listed, &before, &digest, settings.as_ref())
+        })
+        .await?;
+        let ms = started.elapsed().as_millis();
+        match came {
+            Came::Live(version) if json => {
+                output::value(&json!({ "task": task, "live": version, "duration_ms": ms }));
+            }
+            Came::Refused(rejection) if json => {
+                output::value(&json!({ "task": task, "rejected": rejection, "duration_ms": ms }));
+                return Ok(Ended::InPart);
+            }
+            Came::Live(Version { version, .. }) => {
+                output::text(&format!(
+                    "{task} is live, version {version}, after {:.1} s\n",
+                    ms as f64 / 1000.0
+                ));
+            }
+            Came::Refused(rejection) => {
+                eprintln!("wasq: refused: {}", rejection.reason);
+                return Ok(Ended::InPart);
+            }
+        }
+        Ok(Ended::Well)
+    }
+}
+
+/// What a registry says of an upload; `None` if it says nothing yet.
+fn came(now: Listed, before: &Listed, digest: &Digest, settings: Option<&Settings>) -> Option<Came> {
+    if let Some(record) = now.live
+        && record.version.digest == *digest
+        && settings.is_none_or(|settings| record.version.settings == *settings)
+    {
+        return Some(Came::Live(record.version));
+    }
+    let rejected = now.rejected.filter(|rejection| rejection.digest == Some(*digest))?;
+    // The same upload may have been refused before.
+    (before.rejected.as_ref() != Some(&rejected)).then_some(Came::Refused(rejected))
+}
+
+/// Looks at a task until there is an answer.
+async fn wait<T>(
+    registry: &Registry,
+    task: &TaskName,
+    waiting: &Waiting,
+    started: Instant,
+    answer: impl Fn(Listed) -> Option<T>,
+) -> Result<T> {
+    loop {
+        if let Some(answer) = answer(registry.task(task).await?) {
+            return Ok(answer);
+        }
+        if !registry.is_published() {
+            bail!("`wasq dev` does not run: it publishes what was uploaded when it is started again");
+        }
+        if started.elapsed() > waiting.timeout {
+            bail!(
+                "nothing has come of it after {} s; `wasq tasks {task}` says when it has, `wasq logs` what is wrong",
+                waiting.timeout.as_secs()
+            );
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
