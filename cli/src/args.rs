@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use wasq_local::Secrets;
-use wasq_protocol::{AddressRange, FailureKind, TaskName, parse_duration};
+use wasq_protocol::{AddressRange, ByteCount, FailureKind, TaskName, parse_duration};
 use wasq_toolkit::Language;
 
 use crate::cloud::ARCHITECTURES;
@@ -164,6 +164,9 @@ pub(crate) struct Dev {
     /// Tasks that run at once
     #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) concurrency: u32,
+    /// Memory that tasks which run at once may be allowed together, such as 4GiB; further ones wait [default: half of this machine's]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<ByteCount>,
     /// How long a message is invisible to others at first; extended while its task runs
     #[arg(long, default_value = "60s", value_name = "DURATION", value_parser = lease)]
     pub(crate) lease: Duration,

@@ -4,13 +4,14 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use wasq_local::{DEAD_LETTERS, Log, Stack, StackConfig, queue_url};
+use wasq_protocol::ByteCount;
 use wasq_toolkit::{Project, Projects};
 
 use crate::args::Dev;
 use crate::output::{self, Ended};
 
 pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
-    let Dev { projects, tasks, data, listen, concurrency, lease, grace, addresses, secrets } = args;
+    let Dev { projects, tasks, data, listen, concurrency, memory, lease, grace, addresses, secrets } = args;
     let projects = projects.iter().map(|folder| Project::open(folder)).collect::<Result<Vec<_>>>()?;
     let log = Log::open(&data)?;
     output::start_logging(filter, Some(log.clone()));
@@ -27,6 +28,7 @@ pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
         data: data.clone(),
         listen,
         concurrency,
+        memory: memory.unwrap_or_else(half_of_the_memory),
         lease,
         allow_addresses: addresses.allow_address,
         secrets: secrets.open(),
@@ -77,4 +79,13 @@ pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
         _ = interrupt.recv() => {}
     }
     Ok(Ended::Well)
+}
+
+/// Half of what this machine has; of a system that does not say, as much as a small one has.
+fn half_of_the_memory() -> ByteCount {
+    let kib = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    });
+    kib.map_or(ByteCount::mib(2048), |kib| ByteCount(kib * 512))
 }

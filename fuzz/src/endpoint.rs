@@ -8,6 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use wasq_local::{Log, Secrets, Stack, StackConfig};
+use wasq_protocol::ByteCount;
 
 struct Server {
     address: SocketAddr,
@@ -26,6 +27,7 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
         data,
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         concurrency: 2,
+        memory: ByteCount::mib(4096),
         lease: Duration::from_secs(30),
         allow_addresses: Vec::new(),
         secrets: Secrets::new(|_| None, folder.path().join("secrets.toml")),

@@ -17,8 +17,8 @@ use wasq_protocol::{
     Version, WORLD,
 };
 use wasq_runtime::{
-    ArtifactError, Finished, Observer, Parts, Ports, Queue, Registry, SecretStore, Visibility, Wasm, Worker,
-    WorkerSettings,
+    ArtifactError, CheckedArtifact, Checks, Finished, Observer, Parts, Ports, Queue, Registry, SecretStore,
+    Visibility, Wasm, Worker, WorkerSettings,
 };
 
 use crate::corpus::{Code, End, Guest};
@@ -70,7 +70,9 @@ impl Host {
             Addresses { allow: vec!["127.0.0.1".parse().map_err(|e| anyhow!("{e}"))?], never: Vec::new() };
         let settings = WorkerSettings {
             concurrency: PLACES,
+            memory: ByteCount::mib(4096),
             modules_max: MODULES_MAX,
+            modules_bytes_max: ByteCount::mib(200),
             live_ttl: Duration::ZERO,
             secret_ttl: Duration::ZERO,
             lease: LEASE,
@@ -298,13 +300,15 @@ impl Registry for Surroundings {
         &self,
         _: &Fingerprint,
         module: &Digest,
-        _: &Artifact,
-    ) -> Result<PathBuf, ArtifactError> {
-        let live = self.0.live.lock().expect("nobody panics with it");
-        let found = live.values().find(|(record, _)| record.version.digest == *module);
-        found
-            .map(|(_, path)| path.clone())
-            .ok_or_else(|| ArtifactError::Missing("it is not there".to_owned()))
+        artifact: &Artifact,
+    ) -> Result<CheckedArtifact, ArtifactError> {
+        let path = {
+            let live = self.0.live.lock().expect("nobody panics with it");
+            let found = live.values().find(|(record, _)| record.version.digest == *module);
+            found.map(|(_, path)| path.clone())
+        };
+        let path = path.ok_or_else(|| ArtifactError::Missing("it is not there".to_owned()))?;
+        Checks::default().check(path, artifact).await
     }
 
     async fn request_artifact(&self, _: &TaskName) -> Result<()> {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use tokio::sync::Mutex;
 use wasq_protocol::{Artifact, Digest, Fingerprint, LiveRecord, SystemClock, TaskName};
 use wasq_publisher::{Bucket, Condition, Object, Publisher, Put, Wasm};
-use wasq_runtime::{ArtifactError, Registry};
+use wasq_runtime::{ArtifactError, CheckedArtifact, Checks, Registry};
 
 use crate::secrets::Secrets;
 
@@ -90,6 +90,7 @@ pub(crate) type FolderPublisher = Publisher<Folder, Folder, Secrets, Wasm, Syste
 /// The registry folder, as the worker reads it.
 pub(crate) struct FolderRegistry {
     pub(crate) folder: Folder,
+    pub(crate) checks: Checks,
     pub(crate) publisher: Arc<FolderPublisher>,
     /// The tasks that are being compiled again.
     pub(crate) compiling: Arc<Mutex<HashSet<TaskName>>>,
@@ -108,14 +109,14 @@ impl Registry for FolderRegistry {
         &self,
         fingerprint: &Fingerprint,
         module: &Digest,
-        _: &Artifact,
-    ) -> Result<PathBuf, ArtifactError> {
+        artifact: &Artifact,
+    ) -> Result<CheckedArtifact, ArtifactError> {
         let key = LiveRecord::artifact_key(fingerprint, module);
         let path = self.folder.root.join(&key);
         if !path.is_file() {
             return Err(ArtifactError::Missing(format!("the registry has no {key}")));
         }
-        Ok(path)
+        self.checks.check(path, artifact).await
     }
 
     async fn request_artifact(&self, task: &TaskName) -> Result<()> {

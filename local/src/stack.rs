@@ -16,9 +16,11 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 use wasq_consumer::{DrainSettings, Mode, drain};
 use wasq_engine::Addresses;
-use wasq_protocol::{AddressRange, Caps, Clock, LiveRecord, Rejection, SystemClock, TaskName, Timestamp};
+use wasq_protocol::{
+    AddressRange, ByteCount, Caps, Clock, LiveRecord, Rejection, SystemClock, TaskName, Timestamp,
+};
 use wasq_publisher::{Publisher, Wasm as Compiler};
-use wasq_runtime::{Parts, Wasm, Worker, WorkerSettings};
+use wasq_runtime::{Checks, Parts, Wasm, Worker, WorkerSettings};
 
 use crate::adapters::{LocalInvoker, TaskQueue};
 use crate::db::Db;
@@ -47,6 +49,8 @@ pub struct StackConfig {
     pub listen: SocketAddr,
     /// Tasks that run at once.
     pub concurrency: u32,
+    /// What tasks that run at once may be allowed together.
+    pub memory: ByteCount,
     /// How long a message is leased; extended while its task runs.
     pub lease: Duration,
     /// Ranges of addresses that tasks may reach beside the public internet.
@@ -81,11 +85,14 @@ const IN_FLIGHT_PER_PLACE: u64 = 2;
 const RECEIVERS: usize = 4;
 const HELD_BYTES_MAX: u64 = 64 << 20;
 const MODULES_MAX: usize = 256;
+/// They are mapped: what nobody runs takes no memory.
+const MODULES_BYTES_MAX: ByteCount = ByteCount::mib(4096);
 
 impl Stack {
     /// Starts a stack; returns when it accepts messages.
     pub async fn start(config: StackConfig) -> Result<Self> {
-        let StackConfig { tasks, data, listen, concurrency, lease, allow_addresses, secrets, log } = config;
+        let StackConfig { tasks, data, listen, concurrency, memory, lease, allow_addresses, secrets, log } =
+            config;
         let lock = lock(&data)?;
         let listener = endpoint::listen(listen).await?;
         let address = listener.local_addr()?;
@@ -119,7 +126,9 @@ impl Stack {
         let results = Results::new(db, log);
         let settings = WorkerSettings {
             concurrency,
+            memory,
             modules_max: MODULES_MAX,
+            modules_bytes_max: MODULES_BYTES_MAX,
             // It is a small file on this machine, and an upload is to be seen at once.
             live_ttl: Duration::ZERO,
             secret_ttl: Duration::ZERO,
@@ -127,8 +136,12 @@ impl Stack {
             retention: Duration::from_secs(RETENTION_SECONDS.into()),
             caps: Caps::default(),
         };
-        let registry =
-            FolderRegistry { folder: registry, publisher: publisher.clone(), compiling: Arc::default() };
+        let registry = FolderRegistry {
+            folder: registry,
+            checks: Checks::default(),
+            publisher: publisher.clone(),
+            compiling: Arc::default(),
+        };
         let runner = Wasm::new(&settings, Addresses { allow: allow_addresses, never: Vec::new() })?;
         let parts = Parts {
             queue: queue.clone(),

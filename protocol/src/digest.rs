@@ -25,11 +25,11 @@ impl Digest {
 
     /// The digest of everything that `reader` gives, read piece by piece.
     pub fn of_reader(mut reader: impl Read) -> std::io::Result<Self> {
-        let mut hasher = Sha256::new();
+        let mut hasher = Hasher::default();
         let mut piece = vec![0; 256 << 10];
         loop {
             match reader.read(&mut piece)? {
-                0 => return Ok(Self(hasher.finalize().into())),
+                0 => return Ok(hasher.finish()),
                 n => hasher.update(&piece[..n]),
             }
         }
@@ -38,6 +38,22 @@ impl Digest {
     /// The first 12 digits: enough to tell versions apart in a log line.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()
+    }
+}
+
+/// Makes the digest of what comes in pieces.
+#[derive(Clone, Debug, Default)]
+pub struct Hasher(Sha256);
+
+impl Hasher {
+    /// What comes next.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// The digest of all pieces together.
+    pub fn finish(self) -> Digest {
+        Digest(self.0.finalize().into())
     }
 }
 

@@ -21,7 +21,7 @@ mod vars;
 pub use address::{AddressRange, AddressRanges};
 pub use dead_letter::{DeadLetter, DeadLetterAttributes, EarlierEnd, TextAttribute};
 pub use delivery::{Attribute, Batch, Delivery};
-pub use digest::{Digest, DigestError};
+pub use digest::{Digest, DigestError, Hasher};
 pub use event::{BatchItemFailure, BatchResponse, EventError, Invoke, Pong, WorkerEvent};
 pub use live::{Artifact, Fingerprint, LiveRecord, Rejection, Version, WORLD};
 pub use message::{MAX_MESSAGE_BYTES, Message, MessageError};

@@ -1,5 +1,6 @@
 //! One delivery: from its body to an outcome and a verdict.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -33,7 +34,7 @@ pub(crate) struct Attempt {
 pub(crate) struct Spent {
     /// When its place among the concurrent runs was free.
     pub(crate) placed: Option<Timestamp>,
-    /// Waiting for that place.
+    /// Waiting for that place, and for memory.
     pub(crate) place: Duration,
     /// Finding out what is live, loading it, and reading its secrets.
     pub(crate) load: Duration,
@@ -194,21 +195,27 @@ pub(crate) async fn run<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
     let _place = place.expect("the semaphore is never closed");
     spent.place = asked.elapsed();
     spent.placed = Some(worker.ports.clock.now());
-    let record = match worker.live.get(&worker.ports.registry, task).await {
-        Ok(Some(record)) => record,
-        Ok(None) => {
-            let failure = Failure::new(
-                FailureKind::UnknownTask,
-                format!("no task named {task} is live: upload {task}.wasm, or correct the name"),
-            );
-            return Ran::not(failure, receive_count, spent);
-        }
-        Err(e) => {
-            tracing::error!(%task, id, "the registry does not answer: {e:#}");
-            let failure = Failure::new(FailureKind::Unavailable, format!("{e:#}"));
-            return Ran::not(failure, receive_count, spent);
-        }
+    let mut record = match live(worker, task, id).await {
+        Ok(record) => record,
+        Err(failure) => return Ran::not(failure, receive_count, spent),
     };
+    // Before anything is loaded: what waits should hold nothing.
+    let waiting = Instant::now();
+    let wanted = record.version.settings.memory.min(worker.settings.caps.memory);
+    let _memory = tokio::select! {
+        biased;
+        () = worker.stopped() => return Ran::not(stopping(), receive_count, spent),
+        memory = worker.memory.take(wanted) => memory,
+    };
+    if waiting.elapsed() > worker.settings.live_ttl.max(LIVE_WAIT) {
+        // There may be another version by now.
+        record = match live(worker, task, id).await {
+            Ok(record) => record,
+            Err(failure) => return Ran::not(failure, receive_count, spent),
+        };
+    }
+    spent.place += waiting.elapsed();
+    let settings = record.version.settings.clone().capped(&worker.settings.caps);
     let fingerprint = worker.ports.runner.fingerprint();
     let artifact = record.version.artifacts.get(fingerprint);
     let loaded = match artifact {
@@ -223,7 +230,6 @@ pub(crate) async fn run<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
         Ok(module) => module,
         Err(e) => return Ran::not(artifact_failure(worker, task, e).await, attempt, spent),
     };
-    let settings = record.version.settings.clone().capped(&worker.settings.caps);
     let secrets = match worker.secrets.of(&worker.ports.secrets, &settings).await {
         Ok(secrets) => secrets,
         Err(e) => {
@@ -277,6 +283,24 @@ pub(crate) async fn run<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
             format!("the worker had less time left than the task may take: {}", failure.message);
     }
     Ran { outcome, attempt, settings, children, digest: Some(record.version.digest), spent }
+}
+
+/// Who has waited no longer than this for memory takes the live record that it has.
+const LIVE_WAIT: Duration = Duration::from_millis(10);
+
+/// What is live under a name, or why it cannot be run.
+async fn live<P: Ports>(worker: &Inner<P>, task: &TaskName, id: &str) -> Result<Arc<LiveRecord>, Failure> {
+    match worker.live.get(&worker.ports.registry, task).await {
+        Ok(Some(record)) => Ok(record),
+        Ok(None) => Err(Failure::new(
+            FailureKind::UnknownTask,
+            format!("no task named {task} is live: upload {task}.wasm, or correct the name"),
+        )),
+        Err(e) => {
+            tracing::error!(%task, id, "the registry does not answer: {e:#}");
+            Err(Failure::new(FailureKind::Unavailable, format!("{e:#}")))
+        }
+    }
 }
 
 /// A run that waited this long for its place, and would be cut short, is left to another worker: it did nothing wrong.

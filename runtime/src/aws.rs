@@ -9,15 +9,17 @@ use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::get_object::GetObjectError;
+use aws_sdk_s3::primitives::ByteStream;
 use serde_json::value::RawValue;
 use wasq_aws::{Outbound, QueueEndpoint, SecretReader, explain};
 use wasq_engine::{Addresses, Child};
 use wasq_protocol::{
-    AddressRanges, Artifact, Caps, DeadLetter, Delivery, Digest, Fingerprint, Invoke, LEASE_BY_DEFAULT,
-    LiveRecord, Metrics, PublishRequest, RETENTION_BY_DEFAULT, SecretError, SecretSource, SecretValue,
-    SystemClock, TaskName, VarError, Vars,
+    AddressRanges, Artifact, ByteCount, Caps, DeadLetter, Delivery, Digest, Fingerprint, Invoke,
+    LEASE_BY_DEFAULT, LiveRecord, Metrics, PublishRequest, RETENTION_BY_DEFAULT, SecretError, SecretSource,
+    SecretValue, SystemClock, TaskName, VarError, Vars,
 };
 
+use crate::artifacts::{ArtifactCache, CheckedArtifact};
 use crate::ports::{
     ArtifactError, Finished, Observer, Parts, Ports, Queue, Registry, SecretStore, Visibility,
 };
@@ -37,6 +39,9 @@ pub struct Config {
     pub publisher_function: Option<String>,
     /// `WASQ_CACHE_DIR`: where artifacts are kept; default `/tmp/wasq`.
     pub cache_dir: PathBuf,
+    /// `WASQ_CACHE`: how much of it, and how much may be loaded; default 200 MiB. The disk needs twice that, because what is loaded
+    /// stays there until it is not.
+    pub cache: ByteCount,
     /// `WASQ_ALLOW_ADDRESSES`: ranges that tasks may reach beside the public internet, such as `10.0.0.0/8,fd00::/8`; and never
     /// `AWS_LAMBDA_RUNTIME_API`, which Lambda sets.
     pub addresses: Addresses,
@@ -44,7 +49,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// `AWS_LAMBDA_FUNCTION_NAME`, which Lambda sets.
     pub function: String,
-    /// `WASQ_CONCURRENCY` (default 10), `WASQ_MODULES_MAX` (default 64), `WASQ_LIVE_TTL` (default 1 s), `WASQ_SECRET_TTL` (default 5 min), `WASQ_LEASE` (the
+    /// `WASQ_CONCURRENCY` (default 10), `WASQ_MEMORY` (what tasks that run at once may be allowed together; default what the function has, but
+    /// for 128 MiB), `WASQ_MODULES_MAX` (default 64), `WASQ_LIVE_TTL` (default 1 s), `WASQ_SECRET_TTL` (default 5 min), `WASQ_LEASE` (the
     /// queue's visibility timeout; default 120 s), `WASQ_RETENTION` (how long the queue keeps messages; default 96 h), and the
     /// caps `WASQ_MAX_TIMEOUT`, `WASQ_MAX_MEMORY`, `WASQ_MAX_ATTEMPTS`.
     pub worker: Settings,
@@ -54,12 +60,14 @@ impl Config {
     /// Reads the configuration, naming the variable that is missing or wrong.
     pub fn from_vars<F: Fn(&str) -> Option<String>>(vars: &Vars<F>) -> Result<Self, VarError> {
         let caps = Caps::default();
+        let cache = vars.parse_or("WASQ_CACHE", ByteCount::mib(200))?;
         Ok(Self {
             queue_url: vars.required("WASQ_QUEUE_URL", "the address of the queue")?,
             dead_letter_url: vars.required("WASQ_DEAD_LETTER_URL", "the address of the dead-letter queue")?,
             registry_bucket: vars.required("WASQ_REGISTRY_BUCKET", "the bucket that the publisher writes")?,
             publisher_function: vars.text("WASQ_PUBLISHER_FUNCTION"),
             cache_dir: vars.parse_or("WASQ_CACHE_DIR", PathBuf::from("/tmp/wasq"))?,
+            cache,
             addresses: Addresses {
                 allow: vars.parse_or("WASQ_ALLOW_ADDRESSES", AddressRanges::default())?.0,
                 never: vars
@@ -72,7 +80,10 @@ impl Config {
             function: vars.parse_or("AWS_LAMBDA_FUNCTION_NAME", "wasq-worker".to_owned())?,
             worker: Settings {
                 concurrency: vars.parse_or("WASQ_CONCURRENCY", 10)?,
+                memory: vars.parse_or("WASQ_MEMORY", memory(vars)?)?,
                 modules_max: vars.parse_or("WASQ_MODULES_MAX", 64)?,
+                // A file that is removed while its module is loaded stays on the disk.
+                modules_bytes_max: cache,
                 live_ttl: vars.duration_or("WASQ_LIVE_TTL", Duration::from_secs(1))?,
                 secret_ttl: vars.duration_or("WASQ_SECRET_TTL", Duration::from_secs(300))?,
                 lease: vars.duration_or("WASQ_LEASE", LEASE_BY_DEFAULT)?,
@@ -85,6 +96,15 @@ impl Config {
             },
         })
     }
+}
+
+/// The worker's own, beside what its tasks have: code, connections, messages.
+const OWN_MEMORY: u64 = 128 << 20;
+
+/// What the function leaves for tasks, by `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`, which Lambda sets in MB.
+fn memory<F: Fn(&str) -> Option<String>>(vars: &Vars<F>) -> Result<ByteCount, VarError> {
+    let megabytes: u64 = vars.parse_or("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 1769)?;
+    Ok(ByteCount((megabytes << 20).saturating_sub(OWN_MEMORY).max(megabytes << 19)))
 }
 
 /// The Lambda function.
@@ -111,6 +131,7 @@ impl Function {
             registry_bucket,
             publisher_function,
             cache_dir,
+            cache,
             addresses,
             metrics,
             function,
@@ -122,13 +143,12 @@ impl Function {
             queue: QueueEndpoint::new(sqs.clone(), queue_url),
             dead_letters: QueueEndpoint::new(sqs, dead_letter_url),
         };
-        std::fs::create_dir_all(&cache_dir).with_context(|| format!("create {}", cache_dir.display()))?;
         let registry = S3Registry {
             s3: aws_sdk_s3::Client::new(&sdk),
             lambda: aws_sdk_lambda::Client::new(&sdk),
             bucket: registry_bucket,
             publisher_function,
-            cache_dir,
+            cache: ArtifactCache::open(cache_dir, cache.0)?,
         };
         let secrets = AwsSecrets(SecretReader::new(&sdk));
         let runner = Wasm::new(&worker, addresses)?;
@@ -208,15 +228,17 @@ struct S3Registry {
     lambda: aws_sdk_lambda::Client,
     bucket: String,
     publisher_function: Option<String>,
-    cache_dir: PathBuf,
+    cache: ArtifactCache,
 }
 
 impl Registry for S3Registry {
     async fn live(&self, task: &TaskName) -> Result<Option<LiveRecord>> {
         let key = LiveRecord::key(task);
-        let Some(bytes) = self.get(&key).await? else {
+        let Some(body) = self.get(&key).await? else {
             return Ok(None);
         };
+        let bytes =
+            body.collect().await.with_context(|| format!("read s3://{}/{key}", self.bucket))?.to_vec();
         serde_json::from_slice(&bytes).map(Some).with_context(|| format!("read {key}"))
     }
 
@@ -225,24 +247,20 @@ impl Registry for S3Registry {
         fingerprint: &Fingerprint,
         module: &Digest,
         artifact: &Artifact,
-    ) -> Result<PathBuf, ArtifactError> {
-        let path = self.cache_dir.join(format!("{}.cwasm", artifact.sha256));
-        if std::fs::metadata(&path).is_ok_and(|file| file.len() == artifact.bytes) {
-            return Ok(path);
+    ) -> Result<CheckedArtifact, ArtifactError> {
+        if let Some(cached) = self.cache.get(artifact).await {
+            return Ok(cached);
         }
         let key = LiveRecord::artifact_key(fingerprint, module);
-        let bytes = self.get(&key).await.map_err(ArtifactError::Unavailable)?;
-        let bytes = bytes.ok_or_else(|| ArtifactError::Missing(format!("the registry has no {key}")))?;
-        if Digest::of(&bytes) != artifact.sha256 {
-            return Err(ArtifactError::Missing(format!("{key} in the registry is damaged")));
+        let body = self.get(&key).await.map_err(ArtifactError::Unavailable)?;
+        let mut body = body.ok_or_else(|| ArtifactError::Missing(format!("the registry has no {key}")))?;
+        // Piece by piece: it is never in memory as a whole.
+        let mut filling = self.cache.begin(artifact)?;
+        while let Some(piece) = body.next().await {
+            let piece = piece.with_context(|| format!("read s3://{}/{key}", self.bucket));
+            filling.write(&piece.map_err(ArtifactError::Unavailable)?)?;
         }
-        // Under another name first: a worker that dies here leaves no half-written artifact.
-        let partial = path.with_extension("partial");
-        std::fs::write(&partial, &bytes)
-            .and_then(|()| std::fs::rename(&partial, &path))
-            .with_context(|| format!("write {}", path.display()))
-            .map_err(ArtifactError::Unavailable)?;
-        Ok(path)
+        filling.finish()
     }
 
     async fn request_artifact(&self, task: &TaskName) -> Result<()> {
@@ -264,7 +282,7 @@ impl Registry for S3Registry {
 }
 
 impl S3Registry {
-    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
+    async fn get(&self, key: &str) -> Result<Option<ByteStream>> {
         let what = || format!("read s3://{}/{key}", self.bucket);
         let answer = self.s3.get_object().bucket(&self.bucket).key(key).send().await;
         let answer = match answer {
@@ -273,7 +291,6 @@ impl S3Registry {
             }
             answer => answer.map_err(explain).with_context(what)?,
         };
-        let body = answer.body.collect().await.with_context(what)?;
-        Ok(Some(body.to_vec()))
+        Ok(Some(answer.body))
     }
 }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod acknowledge;
+mod artifacts;
 mod attempt;
 mod aws;
 mod lease;
@@ -13,6 +14,7 @@ mod verdict;
 mod wasm;
 mod worker;
 
+pub use artifacts::{CheckedArtifact, Checks};
 pub use aws::{Config, Function};
 pub use ports::{
     ArtifactError, Finished, Observer, Parts, Ports, Queue, Registry, Runner, SecretStore, Visibility,

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
-use wasq_protocol::{Artifact, Digest};
+use wasq_protocol::{Artifact, ByteCount, Digest};
 
 use crate::ports::{ArtifactError, Parts, Ports, Registry, Runner};
 
 /// The cache. A module that many runs wait for is fetched and loaded once.
 pub(crate) struct Modules<M> {
     max: usize,
+    bytes_max: u64,
     loaded: Mutex<Loaded<M>>,
 }
 
@@ -22,12 +23,13 @@ struct Loaded<M> {
 
 struct Entry<M> {
     module: Arc<OnceCell<M>>,
+    bytes: u64,
     last_use: u64,
 }
 
 impl<M: Clone> Modules<M> {
-    pub(crate) fn new(max: usize) -> Self {
-        Self { max, loaded: Mutex::new(Loaded { modules: HashMap::new(), uses: 0 }) }
+    pub(crate) fn new(max: usize, bytes_max: ByteCount) -> Self {
+        Self { max, bytes_max: bytes_max.0, loaded: Mutex::new(Loaded { modules: HashMap::new(), uses: 0 }) }
     }
 
     /// The module with this digest, from the cache or the registry.
@@ -40,30 +42,64 @@ impl<M: Clone> Modules<M> {
     where
         P: Ports<Runner: Runner<Module = M>>,
     {
-        let cell = self.cell(artifact.sha256);
+        let cell = self.cell(artifact);
         let load = || async {
             let fingerprint = ports.runner.fingerprint();
-            let path = ports.registry.artifact(fingerprint, module, artifact).await?;
-            ports.runner.load(path, artifact.sha256).await
+            let file = ports.registry.artifact(fingerprint, module, artifact).await?;
+            ports.runner.load(file).await
         };
         cell.get_or_try_init(load).await.cloned()
     }
 
-    /// The place of a module in the cache. The least recently used one makes room for a new one; runs that still use
-    /// it keep it alive until they end.
-    fn cell(&self, digest: Digest) -> Arc<OnceCell<M>> {
+    fn has_room(&self, modules: &HashMap<Digest, Entry<M>>, bytes: u64) -> bool {
+        let held: u64 = modules.values().map(|entry| entry.bytes).sum();
+        modules.is_empty() || (modules.len() < self.max && held + bytes <= self.bytes_max)
+    }
+
+    /// The place of a module in the cache. Those that nobody has used for the longest make room for a new one; runs that
+    /// still use one keep it alive until they end.
+    fn cell(&self, artifact: &Artifact) -> Arc<OnceCell<M>> {
+        let Artifact { sha256: digest, bytes, .. } = *artifact;
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         loaded.uses += 1;
         let now = loaded.uses;
-        if !loaded.modules.contains_key(&digest) && loaded.modules.len() >= self.max {
+        while !loaded.modules.contains_key(&digest) && !self.has_room(&loaded.modules, bytes) {
             let oldest = loaded.modules.iter().min_by_key(|(_, entry)| entry.last_use);
-            if let Some(oldest) = oldest.map(|(digest, _)| *digest) {
-                loaded.modules.remove(&oldest);
-            }
+            let oldest = oldest.map(|(digest, _)| *digest).expect("without any, there is room");
+            loaded.modules.remove(&oldest);
         }
-        let entry =
-            loaded.modules.entry(digest).or_insert_with(|| Entry { module: Arc::default(), last_use: now });
+        let new = || Entry { module: Arc::default(), bytes, last_use: now };
+        let entry = loaded.modules.entry(digest).or_insert_with(new);
         entry.last_use = now;
         entry.module.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasq_protocol::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn number_and_bytes_are_bounded() {
+        let modules: Modules<()> = Modules::new(3, ByteCount(100));
+        let artifact = |name: u8, bytes| Artifact {
+            sha256: Digest::of(&[name]),
+            bytes,
+            compiled: Timestamp::from_ms(0),
+        };
+        let held = || modules.loaded.lock().expect("no panic").modules.len();
+        for name in 0..5 {
+            modules.cell(&artifact(name, 10));
+        }
+        assert_eq!(held(), 3);
+        let kept = modules.cell(&artifact(4, 10));
+        modules.cell(&artifact(5, 90));
+        assert_eq!(held(), 2, "only the one that was used last fits beside it");
+        assert!(Arc::ptr_eq(&kept, &modules.cell(&artifact(4, 10))));
+        // What is larger than all is loaded alone.
+        modules.cell(&artifact(6, 1000));
+        assert_eq!(held(), 1);
     }
 }

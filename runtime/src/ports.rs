@@ -1,6 +1,5 @@
 //! What the worker needs from the outside.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -9,6 +8,8 @@ use wasq_protocol::{
     Artifact, Clock, DeadLetter, Delivery, Digest, Fingerprint, LiveRecord, Outcome, RunRecord, SecretError,
     SecretSource, SecretValue, TaskName,
 };
+
+use crate::artifacts::CheckedArtifact;
 
 /// The kinds of port that a worker is made with.
 pub trait Ports: 'static {
@@ -77,13 +78,13 @@ pub trait Registry: Send + Sync + 'static {
     /// What is live under a name; `None` if nothing is.
     fn live(&self, task: &TaskName) -> impl Future<Output = Result<Option<LiveRecord>>> + Send;
 
-    /// A local file with the machine code of a module. The caller checks its digest.
+    /// A local file with the machine code of a module.
     fn artifact(
         &self,
         fingerprint: &Fingerprint,
         module: &Digest,
         artifact: &Artifact,
-    ) -> impl Future<Output = Result<PathBuf, ArtifactError>> + Send;
+    ) -> impl Future<Output = Result<CheckedArtifact, ArtifactError>> + Send;
 
     /// Asks the publisher to compile what is live under a name for this worker. Returns when it was asked.
     fn request_artifact(&self, task: &TaskName) -> impl Future<Output = Result<()>> + Send;
@@ -107,11 +108,10 @@ pub trait Runner: Send + Sync + 'static {
     /// What machine code must have been compiled for.
     fn fingerprint(&self) -> &Fingerprint;
 
-    /// Loads an artifact from a file, after comparing its digest with the expected one.
+    /// Loads an artifact from a file.
     fn load(
         &self,
-        artifact: PathBuf,
-        expected: Digest,
+        artifact: CheckedArtifact,
     ) -> impl Future<Output = Result<Self::Module, ArtifactError>> + Send;
 
     /// Runs a module once, in a sandbox of its own. Whatever it does, the answer is a report.

@@ -1,10 +1,9 @@
 //! The runner on wasmtime.
 
-use std::path::{Path, PathBuf};
-
 use wasq_engine::{Addresses, Engine, Limits, LoadError, Module, Pool, Report, Run, fingerprint};
-use wasq_protocol::{Digest, Fingerprint};
+use wasq_protocol::Fingerprint;
 
+use crate::artifacts::CheckedArtifact;
 use crate::ports::{ArtifactError, Runner};
 use crate::worker::Settings;
 
@@ -31,9 +30,9 @@ impl Runner for Wasm {
         &self.fingerprint
     }
 
-    async fn load(&self, artifact: PathBuf, expected: Digest) -> Result<Module, ArtifactError> {
+    async fn load(&self, artifact: CheckedArtifact) -> Result<Module, ArtifactError> {
         let engine = self.engine.clone();
-        tokio::task::spawn_blocking(move || load(&engine, &artifact, expected))
+        tokio::task::spawn_blocking(move || load(&engine, &artifact))
             .await
             .map_err(|e| ArtifactError::Unavailable(e.into()))?
     }
@@ -43,20 +42,9 @@ impl Runner for Wasm {
     }
 }
 
-/// Checks that a file is what the live record names, and maps it.
-fn load(engine: &Engine, path: &Path, expected: Digest) -> Result<Module, ArtifactError> {
-    let unavailable = |e: std::io::Error| {
-        ArtifactError::Unavailable(anyhow::Error::new(e).context(format!("read {}", path.display())))
-    };
-    let file = std::fs::File::open(path).map_err(unavailable)?;
-    if Digest::of_reader(file).map_err(unavailable)? != expected {
-        return Err(ArtifactError::Missing(format!(
-            "the artifact {} is damaged: its digest is not {expected}",
-            path.display()
-        )));
-    }
+fn load(engine: &Engine, artifact: &CheckedArtifact) -> Result<Module, ArtifactError> {
     // Safety: its digest is the one that the live record names, which only the publisher can write.
-    unsafe { engine.load(path) }.map_err(|e| match e {
+    unsafe { engine.load(artifact.path()) }.map_err(|e| match e {
         LoadError::Artifact(_) => ArtifactError::Missing(e.to_string()),
         // Compiling it again would not help.
         LoadError::NoComponent(_) | LoadError::Component(_) | LoadError::World(_) => {

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use wasq_protocol::{
-    Batch, BatchItemFailure, BatchResponse, Caps, Clock, EventError, Failure, FailureKind, Invoke, Message,
-    Outcome, Pong, WorkerEvent,
+    Batch, BatchItemFailure, BatchResponse, ByteCount, Caps, Clock, EventError, Failure, FailureKind, Invoke,
+    Message, Outcome, Pong, WorkerEvent,
 };
 
 use crate::acknowledge::{Decided, acknowledge};
@@ -32,8 +32,12 @@ const END_MARGIN: Duration = Duration::from_secs(2);
 pub struct Settings {
     /// Tasks that run at once, over all invokes of this process.
     pub concurrency: u32,
+    /// What tasks that run at once may be allowed together, by the memory that their settings allow; one alone may have more.
+    pub memory: ByteCount,
     /// Modules that are kept loaded.
     pub modules_max: usize,
+    /// The machine code of modules that are kept loaded, together.
+    pub modules_bytes_max: ByteCount,
     /// How long a live record is believed: a new version runs at the latest after this.
     pub live_ttl: Duration,
     /// How long the value of a secret is believed: a changed one is used at the latest after this.
@@ -61,6 +65,7 @@ pub(crate) struct Inner<P: Ports> {
     pub(crate) modules: Modules<<P::Runner as Runner>::Module>,
     pub(crate) secrets: Secrets,
     pub(crate) places: Semaphore,
+    pub(crate) memory: MemoryBudget,
     pub(crate) settings: Settings,
     /// Deliveries that are being dealt with.
     in_flight: AtomicU64,
@@ -89,9 +94,10 @@ impl<P: Ports> Worker<P> {
         Self(Arc::new(Inner {
             ports,
             live: LiveRecords::new(settings.live_ttl),
-            modules: Modules::new(settings.modules_max),
+            modules: Modules::new(settings.modules_max, settings.modules_bytes_max),
             secrets: Secrets::new(settings.secret_ttl),
             places: Semaphore::new(settings.concurrency as usize),
+            memory: MemoryBudget::new(settings.memory),
             settings,
             in_flight: AtomicU64::new(0),
             stop: watch::Sender::new(false),
@@ -212,6 +218,28 @@ impl<P: Ports> Worker<P> {
         unfinished
     }
 }
+
+/// The memory that runs may be allowed together. Who asks first gets it first, so that a large task is not passed by for ever.
+pub(crate) struct MemoryBudget {
+    mib: Semaphore,
+    mib_max: u32,
+}
+
+impl MemoryBudget {
+    fn new(memory: ByteCount) -> Self {
+        let mib_max = u32::try_from(memory.0 >> 20).unwrap_or(u32::MAX).clamp(1, MIB_MAX);
+        Self { mib: Semaphore::new(mib_max as usize), mib_max }
+    }
+
+    /// Waits until a run may have so much, and keeps it for as long as the answer lives.
+    pub(crate) async fn take(&self, memory: ByteCount) -> SemaphorePermit<'_> {
+        let mib = u32::try_from(memory.0.div_ceil(1 << 20)).unwrap_or(u32::MAX).min(self.mib_max);
+        self.mib.acquire_many(mib).await.expect("the semaphore is never closed")
+    }
+}
+
+/// 1 PiB: nobody has more, and tokio counts no further.
+const MIB_MAX: u32 = 1 << 28;
 
 /// A delivery that is being dealt with, for as long as this lives.
 struct Counted<P: Ports>(Worker<P>);

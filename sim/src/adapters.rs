@@ -14,7 +14,7 @@ use wasq_protocol::{
     TaskName, Timestamp,
 };
 use wasq_publisher::{Bucket as BucketPort, Compiled, Compiler, Condition, Object, Put};
-use wasq_runtime::{ArtifactError, Finished, Observer, Ports, Queue, Registry, Visibility};
+use wasq_runtime::{ArtifactError, CheckedArtifact, Finished, Observer, Ports, Queue, Registry, Visibility};
 
 use crate::lambda::{Lambda, deliveries, ids};
 use crate::process::{Manners, Process};
@@ -384,19 +384,19 @@ impl Registry for SimRegistry {
         &self,
         fingerprint: &Fingerprint,
         module: &Digest,
-        _: &Artifact,
-    ) -> Result<PathBuf, ArtifactError> {
+        artifact: &Artifact,
+    ) -> Result<CheckedArtifact, ArtifactError> {
         let key = LiveRecord::artifact_key(fingerprint, module);
-        let wanted = key.clone();
+        let (wanted, expected) = (key.clone(), artifact.sha256);
         let found = self.process.call("s3.get", move |state| {
-            let found = state.registry.get(&wanted).is_some();
-            if !found && !state.removed.contains(&wanted) {
+            let found = state.registry.get(&wanted);
+            if found.is_none() && !state.removed.contains(&wanted) {
                 state.ledger.violation(format!("the live record names {wanted}, which is not there"));
             }
-            found
+            found.is_some_and(|(code, _)| Digest::of(&code) == expected)
         });
         match found.await {
-            Ok(true) => Ok(PathBuf::from(key)),
+            Ok(true) => Ok(CheckedArtifact::unchecked(PathBuf::from(key))),
             Ok(false) => {
                 self.process.fault();
                 Err(ArtifactError::Missing(format!("no {key}")))

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use wasq_protocol::{Batch, Caps, Delivery, Invoke, Timestamp, WorkerEvent};
+use wasq_protocol::{Batch, ByteCount, Caps, Delivery, Invoke, Timestamp, WorkerEvent};
 use wasq_runtime::{Answer, Parts, Worker, WorkerSettings};
 
 use crate::adapters::{NoSecrets, Nobody, SimPorts, SimRegistry, WorkerQueue, fingerprint};
@@ -154,7 +154,9 @@ impl Lambda {
         };
         let settings = WorkerSettings {
             concurrency: 10,
+            memory: ByteCount::mib(4096),
             modules_max: 4,
+            modules_bytes_max: ByteCount::mib(200),
             live_ttl: Duration::from_secs(1),
             secret_ttl: Duration::from_secs(300),
             lease: self.world.lease(),

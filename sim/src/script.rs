@@ -1,7 +1,6 @@
 //! Scripted tasks: what stands in the place of wasm. A message's params say what its run does.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use wasq_engine::{Child, Report, Run};
-use wasq_protocol::{Digest, Failure, FailureKind, Fingerprint, Message, Outcome, TaskName};
-use wasq_runtime::{ArtifactError, Runner};
+use wasq_protocol::{Failure, FailureKind, Fingerprint, Message, Outcome, TaskName};
+use wasq_runtime::{ArtifactError, CheckedArtifact, Runner};
 
 use crate::ledger::Expected;
 use crate::process::Process;
@@ -129,12 +128,12 @@ impl Runner for ScriptRunner {
         &self.fingerprint
     }
 
-    async fn load(&self, artifact: PathBuf, expected: Digest) -> Result<(), ArtifactError> {
+    async fn load(&self, artifact: CheckedArtifact) -> Result<(), ArtifactError> {
         self.process.step().await;
-        let key = artifact.to_string_lossy().into_owned();
+        let key = artifact.path().to_string_lossy().into_owned();
         let code = self.process.world.state(|state| state.registry.get(&key));
         match code {
-            Some((code, _)) if code.starts_with(CODE) && Digest::of(&code) == expected => Ok(()),
+            Some((code, _)) if code.starts_with(CODE) => Ok(()),
             _ => Err(ArtifactError::Missing(format!("{key} is missing or damaged"))),
         }
     }

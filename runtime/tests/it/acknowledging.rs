@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde_json::json;
-use wasq_protocol::{Backoff, Clock, Settings, SystemClock};
+use wasq_protocol::{Backoff, ByteCount, Clock, Settings, SystemClock};
 
-use crate::{delivery, hand_over, verb, worker};
+use crate::{delivery, hand_over, verb, worker, worker_with_memory};
 
 /// No waiting between attempts, so that the calls do not depend on chance.
 fn at_once() -> Settings {
@@ -169,4 +169,21 @@ async fn a_message_is_not_run_before_its_time() {
     assert!(hand_over(&worker, vec![early]).await.contains("a"));
     let calls = queue.calls();
     assert!(calls == ["visible a 59"] || calls == ["visible a 60"], "{calls:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_tasks_may_have_together_bounds_how_many_run() {
+    // Two of these do not fit beside each other, though there are eight places.
+    let settings = Settings { memory: ByteCount::mib(512), ..Settings::default() };
+    let (worker, queue, _folder) = worker_with_memory(settings, ByteCount::mib(700));
+    let sleep = |id: &str| verb(id, json!({"verb": "sleep", "ms": 600}));
+    assert!(hand_over(&worker, vec![sleep("a"), sleep("b")]).await.is_empty());
+    let mut told = queue.told();
+    told.sort_by(|one, other| one.place_ms.total_cmp(&other.place_ms));
+    let (first, second) = (&told[0], &told[1]);
+    assert!(second.place_ms > first.run_ms / 2.0, "{} and {}", second.place_ms, first.run_ms);
+    // One that may have more than all runs alone.
+    let settings = Settings { memory: ByteCount::mib(512), ..Settings::default() };
+    let (worker, _, _folder) = worker_with_memory(settings, ByteCount::mib(1));
+    assert!(hand_over(&worker, vec![sleep("a")]).await.is_empty());
 }

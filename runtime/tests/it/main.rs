@@ -14,12 +14,13 @@ use anyhow::{Result, anyhow};
 use serde_json::{Value, json};
 use wasq_engine::{Addresses, Child, Engine, fingerprint};
 use wasq_protocol::{
-    Artifact, Batch, Caps, Clock, DeadLetter, Delivery, Digest, Fingerprint, Invoke, LiveRecord, RunRecord,
-    SecretError, SecretSource, SecretValue, Settings, SystemClock, TaskName, Timestamp, Version, WORLD,
+    Artifact, Batch, ByteCount, Caps, Clock, DeadLetter, Delivery, Digest, Fingerprint, Invoke, LiveRecord,
+    RunRecord, SecretError, SecretSource, SecretValue, Settings, SystemClock, TaskName, Timestamp, Version,
+    WORLD,
 };
 use wasq_runtime::{
-    ArtifactError, Finished, Observer, Parts, Ports, Queue, Registry, SecretStore, Visibility, Wasm, Worker,
-    WorkerSettings,
+    ArtifactError, CheckedArtifact, Checks, Finished, Observer, Parts, Ports, Queue, Registry, SecretStore,
+    Visibility, Wasm, Worker, WorkerSettings,
 };
 
 /// A queue that notes what is asked of it, and refuses what it is told to refuse.
@@ -97,6 +98,7 @@ impl Queue for Recorder {
 struct OneTask {
     record: LiveRecord,
     artifact: PathBuf,
+    checks: Checks,
 }
 
 impl Registry for OneTask {
@@ -108,8 +110,13 @@ impl Registry for OneTask {
         }
     }
 
-    async fn artifact(&self, _: &Fingerprint, _: &Digest, _: &Artifact) -> Result<PathBuf, ArtifactError> {
-        Ok(self.artifact.clone())
+    async fn artifact(
+        &self,
+        _: &Fingerprint,
+        _: &Digest,
+        artifact: &Artifact,
+    ) -> Result<CheckedArtifact, ArtifactError> {
+        self.checks.check(self.artifact.clone(), artifact).await
     }
 
     async fn request_artifact(&self, _: &TaskName) -> Result<()> {
@@ -148,13 +155,26 @@ type TestWorker = Worker<Test>;
 
 /// A worker with the task `verbs`, its queue, and the folder that must outlive it.
 fn worker(settings: Settings) -> (TestWorker, Recorder, tempfile::TempDir) {
-    worker_with_secrets_for(settings, Duration::ZERO)
+    worker_with(settings, Duration::ZERO, ByteCount::mib(4096))
+}
+
+/// The same, with so much memory for its tasks.
+fn worker_with_memory(settings: Settings, memory: ByteCount) -> (TestWorker, Recorder, tempfile::TempDir) {
+    worker_with(settings, Duration::ZERO, memory)
 }
 
 /// The same, which believes secrets for a while.
 fn worker_with_secrets_for(
     settings: Settings,
     secret_ttl: Duration,
+) -> (TestWorker, Recorder, tempfile::TempDir) {
+    worker_with(settings, secret_ttl, ByteCount::mib(4096))
+}
+
+fn worker_with(
+    settings: Settings,
+    secret_ttl: Duration,
+    memory: ByteCount,
 ) -> (TestWorker, Recorder, tempfile::TempDir) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the runtime lies in the root");
     let path = root.join("target/guests/wasm32-wasip2/release/verbs.wasm");
@@ -184,7 +204,9 @@ fn worker_with_secrets_for(
     let queue = Recorder::default();
     let settings = WorkerSettings {
         concurrency: 8,
+        memory,
         modules_max: 4,
+        modules_bytes_max: ByteCount::mib(200),
         live_ttl: Duration::ZERO,
         secret_ttl,
         lease: Duration::from_secs(30),
@@ -192,7 +214,7 @@ fn worker_with_secrets_for(
         caps: Caps::default(),
     };
     let runner = Wasm::new(&settings, Addresses::default()).expect("it starts");
-    let registry = OneTask { record, artifact };
+    let registry = OneTask { record, artifact, checks: Checks::default() };
     let (secrets, observer) = (queue.clone(), queue.clone());
     let parts = Parts { queue: queue.clone(), registry, secrets, runner, observer, clock: SystemClock };
     (Worker::new(parts, settings), queue, folder)
