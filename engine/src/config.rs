@@ -3,7 +3,7 @@
 //! What decides how code is compiled stands in [`COMPILE`] and is hashed into the fingerprint; what only concerns running
 //! it (the allocator) is not, so a worker may size its pool without making artifacts stale.
 
-use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, Result};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Result};
 use wasq_protocol::{ByteCount, Digest, Fingerprint};
 
 /// The version of wasmtime that this crate is pinned to; a test holds it against `Cargo.lock`.
@@ -127,6 +127,8 @@ fn pooling(pool: Pool) -> PoolingAllocationConfig {
         // Pages that most runs touch stay mapped: resetting 64 KiB costs less than faulting it in again.
         .linear_memory_keep_resident(64 << 10)
         .table_keep_resident(64 << 10)
-        .async_stack_keep_resident(64 << 10);
+        .async_stack_keep_resident(64 << 10)
+        // Where the kernel can say which pages were written (Linux 6.7), only those are reset.
+        .pagemap_scan(Enabled::Auto);
     pooling
 }
