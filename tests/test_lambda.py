@@ -2,9 +2,12 @@
 
 import contextlib
 import hashlib
+import http.client
+import http.server
 import json
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -305,6 +308,69 @@ def test_an_artifact_that_is_gone_is_made_again(cloud):
     assert reason(letter)[0] == "reject" and "unknown field `town`" in reason(letter)[1]
     kinds = [line["kind"] for line in cloud.log("worker") if line.get("id") == "waits" and "kind" in line]
     assert "artifact-missing" in kinds and kinds[-1] == "reject", kinds
+
+
+class Between(http.server.BaseHTTPRequestHandler):
+    """Passes requests on to AWS, unless the server's `fault` says otherwise."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.server.seen += 1
+        if self.server.fault == "down":
+            self.close_connection = True
+            return
+        if self.server.fault == "throttled":
+            return self.answer(503, b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>")
+        time.sleep(1.5 if self.server.fault == "slow" else 0)
+        there = http.client.HTTPConnection(self.server.target, timeout=30)
+        there.request("GET", self.path, headers=dict(self.headers))
+        response = there.getresponse()
+        self.answer(response.status, response.read(), {"ETag": response.headers.get("ETag", "")})
+
+    def answer(self, status, body, headers={}):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def between(cloud):
+    """A server between the worker and the registry; its faults are `throttled`, `down`, `slow`."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Between)
+    server.target, server.fault, server.seen = cloud.url.removeprefix("http://"), None, 0
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    variables = cloud.functions.get_function_configuration(FunctionName="worker")["Environment"]["Variables"]
+    through = variables | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{server.server_port}"}
+    cloud.functions.update_function_configuration(FunctionName="worker", Environment={"Variables": through})
+    yield server
+    cloud.functions.update_function_configuration(FunctionName="worker", Environment={"Variables": variables})
+    server.shutdown()
+
+
+@pytest.mark.parametrize("fault", ["throttled", "down", "slow"])
+def test_a_registry_that_does_not_answer_costs_no_message(cloud, between, fault):
+    # One attempt: if it was spent, the message would be a dead letter.
+    cloud.publish("hello", "steady", settings=f'max_attempts = 1\n[env]\nFAULT = "{fault}"')
+    between.fault = fault
+    sent = cloud.send({"task": "steady", "params": {"fault": fault}})
+    records = lambda: [line for line in cloud.log("worker") if line.get("id") == sent and "outcome" in line]  # noqa: E731
+    if fault != "slow":
+        first = wait_for(records, "a delivery without a registry", 60)[0]
+        assert (first["kind"], first["then"]) == ("unavailable", "give-back")
+        assert "read s3://registry/live/steady.json" in first["message"], first["message"]
+        between.fault = None
+    wait_for(lambda: sent in cloud.done(), "end of the message", 90)
+    assert between.seen > 0
+    if fault == "slow":
+        assert records()[-1]["load_ms"] > 1400
+    assert cloud.counts(cloud.dead_letters) == (0, 0)
 
 
 def test_an_event_source_mapping_needs_no_consumer(cloud):

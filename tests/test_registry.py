@@ -68,6 +68,15 @@ def put(user, guest, name="task", settings=None):
     return str(user.folder / f"{name}.wasm")
 
 
+def put_settings(user, task, text):
+    """Settings alone, as somebody may put them into the tasks bucket or folder."""
+    if isinstance(user, Here):
+        (user.dev.tasks / f"{task}.toml").write_text(text)
+    else:
+        bucket = user.outputs["TasksBucketName"]
+        user.cloud.client("s3").put_object(Bucket=bucket, Key=f"{task}.toml", Body=text.encode())
+
+
 def test_versions_come_and_go(user):
     file = put(user, "hello")
     first = user.wasq("push", file, "--wait")["live"]
@@ -107,6 +116,15 @@ def test_what_is_refused(user):
     # Once more the same, and it is told once more.
     again = user.wasq("push", str(user.folder / "odd.wasm"), "--name", "refused", "--wait", code=1)["rejected"]
     assert again["at"] > refused["at"]
+    user.wasq("rm", "refused", "--wait")
+    assert "no task named refused" in user.wasq("tasks", "refused", code=2)["error"]
+    # Settings that stay from the last upload are looked at as well.
+    user.wasq("push", put(user, "hello", "stays"), "--wait")
+    put_settings(user, "stays", '[secrets]\nTOKEN = "ssm:/registry/nothing"')
+    wait_for(lambda: user.wasq("tasks", "stays")["rejected"], "refusal of the settings")
+    assert "TOKEN" in user.wasq("push", put(user, "hello", "stays"), "--wait", code=1)["rejected"]["reason"]
+    put_settings(user, "stays", "timeout = 5")
+    assert "stays.toml, which was uploaded before" in user.wasq("push", put(user, "hello", "stays"), code=2)["error"]
     (user.folder / "core.wasm").write_bytes(CORE_MODULE)
     assert "does not fit" in user.wasq("push", str(user.folder / "core.wasm"), code=2)["error"]
     for command in (["rollback", "nobody"], ["rm", "nobody"], ["tasks", "nobody"]):
@@ -124,6 +142,10 @@ def test_nobody_publishes(new_dev):
     assert "`wasq dev` does not run" in user.wasq("push", file, "--wait", code=2)["error"]
     new_dev.start()
     wait_for(lambda: user.wasq("tasks", "task")["live"], "what was uploaded meanwhile")
+    new_dev.stop()
+    user.wasq("rm", "task")
+    new_dev.start()
+    wait_for(lambda: user.wasq("tasks", "task")["removed"], "what was removed meanwhile")
 
 
 def test_a_file_that_is_deleted_takes_its_task_along(dev):

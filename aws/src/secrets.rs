@@ -86,7 +86,9 @@ where
     E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
     R: std::fmt::Debug + Send + Sync + 'static,
 {
-    let denied = error.code().is_some_and(|code| code.starts_with("AccessDenied"));
+    // Trying again would not help with these either.
+    let ours = ["AccessDenied", "ValidationException", "InvalidParameterException"];
+    let denied = error.code().is_some_and(|code| ours.iter().any(|ours| code.starts_with(ours)));
     let text = format!("{service}: {:#}", explain(error));
     if missing || denied { SecretError::Missing(text) } else { SecretError::Unavailable(text) }
 }

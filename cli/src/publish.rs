@@ -47,8 +47,8 @@ pub(crate) async fn rollback(args: Rollback, json: bool) -> Result<Ended> {
     let registry = Registry::of(&target.target().await?)?;
     let listed = registry.task(&task).await?;
     let record = listed.record().with_context(|| format!("no task named {task} was ever live"))?;
-    let Version { digest, settings, .. } = chosen(record, version)?.clone();
-    eprintln!("wasq: version {} of {task} comes back", chosen(record, version)?.version);
+    let Version { version, digest, settings, published, .. } = chosen(record, version)?.clone();
+    eprintln!("wasq: version {version} of {task} comes back ({}, of {published})", digest.short());
     let module = registry.module(&digest).await?;
     ensure!(Digest::of(&module) == digest, "the registry's copy of {digest} is damaged");
     let upload = Upload { task, module, settings: Some((settings.to_toml(), settings)) };
@@ -74,28 +74,35 @@ fn chosen(record: &LiveRecord, version: Option<u64>) -> Result<&Version> {
 pub(crate) async fn rm(args: Rm, json: bool) -> Result<Ended> {
     let Rm { task, waiting, target } = args;
     let registry = Registry::of(&target.target().await?)?;
-    let module = format!("{task}.wasm");
+    let (module, settings) = (format!("{task}.wasm"), format!("{task}.toml"));
     let listed = registry.task(&task).await?;
     ensure!(
-        listed.live.is_some() || registry.uploaded(&module).await?.is_some(),
+        listed.live.is_some()
+            || listed.rejected.is_some()
+            || registry.uploaded(&module).await?.is_some()
+            || registry.uploaded(&settings).await?.is_some(),
         "no task named {task} is live"
     );
     let started = Instant::now();
     // The module first: settings alone are nothing.
     registry.withdraw(&module).await?;
-    registry.withdraw(&format!("{task}.toml")).await?;
+    registry.withdraw(&settings).await?;
     if waiting.wait {
         let _progress = Progress::start(format!("waiting until {task} is removed"));
-        wait(&registry, &task, &waiting, started, |listed| listed.live.is_none().then_some(())).await?;
+        let gone = |listed: Listed| (listed.live.is_none() && listed.rejected.is_none()).then_some(());
+        wait(&registry, &task, &waiting, started, gone).await?;
     }
     let version = listed.live.map(|record| record.version.version);
     if json {
         output::value(&json!({ "task": task, "removed": version, "waited": waiting.wait }));
-    } else {
-        output::text(&format!("{task} is removed: nothing runs under its name any more\n"));
-        if version.is_some() {
-            eprintln!("wasq: `wasq rollback {task}` brings it back");
-        }
+        return Ok(Ended::Well);
+    }
+    output::text(&match waiting.wait {
+        true => format!("{task} is removed: nothing runs under its name any more\n"),
+        false => format!("{task} is withdrawn; `wasq tasks {task}` says when it is removed\n"),
+    });
+    if version.is_some() {
+        eprintln!("wasq: `wasq rollback {task}` brings it back");
     }
     Ok(Ended::Well)
 }
@@ -119,13 +126,16 @@ impl Upload {
         let Self { task, module, settings } = self;
         let (started, digest) = (Instant::now(), Digest::of(&module));
         let before = registry.task(&task).await?;
-        let (text, settings) = settings.unzip();
+        let key = format!("{task}.toml");
+        let (text, settings) = match settings {
+            Some((text, settings)) => (Some(text), settings),
+            None => (None, settings_of(registry.uploaded(&key).await?, &key)?),
+        };
         // Settings first, so that the module never runs without them; and only if they change something.
-        if let Some(text) = text {
-            let key = format!("{task}.toml");
-            if registry.uploaded(&key).await?.as_deref() != Some(text.as_bytes()) {
-                registry.upload(&key, text.into_bytes()).await?;
-            }
+        if let Some(text) = text
+            && registry.uploaded(&key).await?.as_deref() != Some(text.as_bytes())
+        {
+            registry.upload(&key, text.into_bytes()).await?;
         }
         let bytes = module.len();
         registry.upload(&format!("{task}.wasm"), module).await?;
@@ -140,10 +150,9 @@ impl Upload {
             return Ok(Ended::Well);
         }
         let _progress = Progress::start(format!("waiting until {task} is live"));
-        let came = wait(registry, &task, &waiting, started, |listed| {
-            came(listed, &before, &digest, settings.as_ref())
-        })
-        .await?;
+        let came =
+            wait(registry, &task, &waiting, started, |listed| came(listed, &before, &digest, &settings))
+                .await?;
         let ms = started.elapsed().as_millis();
         match came {
             Came::Live(version) if json => {
@@ -168,11 +177,20 @@ impl Upload {
     }
 }
 
+/// The settings of the last upload, which stay.
+fn settings_of(uploaded: Option<Vec<u8>>, key: &str) -> Result<Settings> {
+    let Some(bytes) = uploaded else { return Ok(Settings::default()) };
+    let text = String::from_utf8(bytes).with_context(|| format!("read {key}"))?;
+    Settings::from_toml(&text).with_context(|| {
+        format!("{key}, which was uploaded before, is wrong: give other settings by --settings")
+    })
+}
+
 /// What a registry says of an upload; `None` if it says nothing yet.
-fn came(now: Listed, before: &Listed, digest: &Digest, settings: Option<&Settings>) -> Option<Came> {
+fn came(now: Listed, before: &Listed, digest: &Digest, settings: &Settings) -> Option<Came> {
     if let Some(record) = now.live
         && record.version.digest == *digest
-        && settings.is_none_or(|settings| record.version.settings == *settings)
+        && record.version.settings == *settings
     {
         return Some(Came::Live(record.version));
     }
@@ -194,7 +212,7 @@ async fn wait<T>(
             return Ok(answer);
         }
         if !registry.is_published() {
-            bail!("`wasq dev` does not run: it publishes what was uploaded when it is started again");
+            bail!("`wasq dev` does not run: it does this when it is started again");
         }
         if started.elapsed() > waiting.timeout {
             bail!(

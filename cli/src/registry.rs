@@ -150,7 +150,8 @@ fn tasks_folder(data: &Path) -> Result<PathBuf> {
 /// Under another name first: what is published is whole.
 fn write(folder: &Path, key: &str, bytes: &[u8]) -> Result<()> {
     let path = folder.join(key);
-    let partial = folder.join(format!(".{key}.partial"));
+    // One of this process's own: two may push the same task.
+    let partial = folder.join(format!(".{key}.{}.partial", std::process::id()));
     std::fs::write(&partial, bytes)
         .and_then(|()| std::fs::rename(&partial, &path))
         .with_context(|| format!("write {}", path.display()))

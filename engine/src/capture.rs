@@ -61,15 +61,21 @@ impl RunLog {
     }
 
     pub(crate) fn line(&self, level: LogLevel, text: &str) {
-        self.lock().line(level, &self.secrets.redact(text));
+        let mut inner = self.lock();
+        if let Some(bytes_left) = inner.room() {
+            let text = self.secrets.enough(text, bytes_left);
+            inner.line(level, &self.secrets.redact_line(text));
+        }
     }
 
     /// A line that was written to stderr: its end may be a failure's reason.
     fn stderr(&self, text: &str) {
-        let text = self.secrets.redact(text);
+        let text = self.secrets.redact_line(text);
         let mut inner = self.lock();
         inner.stderr(&text);
-        inner.line(LogLevel::Warn, &text);
+        if inner.room().is_some() {
+            inner.line(LogLevel::Warn, &text);
+        }
     }
 
     /// The captured lines, and how many more there were.
@@ -90,11 +96,20 @@ impl RunLog {
 }
 
 impl Inner {
-    fn line(&mut self, level: LogLevel, text: &str) {
-        if self.lines.len() >= self.lines_max || self.bytes_left == 0 {
+    fn has_room(&self) -> bool {
+        self.lines.len() < self.lines_max && self.bytes_left > 0
+    }
+
+    /// How many bytes there are for another line; if there are none, it is counted as dropped.
+    fn room(&mut self) -> Option<usize> {
+        if !self.has_room() {
             self.dropped += 1;
-            return;
+            return None;
         }
+        Some(self.bytes_left)
+    }
+
+    fn line(&mut self, level: LogLevel, text: &str) {
         let end = text.floor_char_boundary(self.bytes_left.min(text.len()));
         let text = &text[..end];
         self.bytes_left -= end;
@@ -148,7 +163,7 @@ impl Lines {
                     self.emit(&mut partial);
                 } else if partial.len() >= LINE_BYTES_MAX {
                     // Half a secret would not be recognised: it begins the next piece.
-                    let begun = self.log.secrets.begun_at_end(&partial);
+                    let begun = if self.is_heard() { self.log.secrets.begun_at_end(&partial) } else { 0 };
                     let kept = partial.len() - begun;
                     let rest = partial.split_off(kept);
                     if !partial.is_empty() {
@@ -158,6 +173,11 @@ impl Lines {
                 }
             }
         }
+    }
+
+    /// Whether anything of another line is kept.
+    fn is_heard(&self) -> bool {
+        self.stderr || self.log.lock().has_room()
     }
 
     /// Ends a last line that has no end. Called when the run is over.

@@ -204,8 +204,8 @@ impl Engine {
                 format!("not done after {}", format_duration(duration)),
             )),
         };
-        // Whole, before anything is cut off: half a secret would not be recognised.
-        let outcome = cut(state.secrets.redact_outcome(outcome));
+        // Before it is cut: half a secret would not be recognised.
+        let outcome = cut(state.secrets.redact_outcome(outcome, REASON_BYTES_MAX));
         let children = match outcome {
             Outcome::Success { .. } => std::mem::take(&mut state.children),
             Outcome::Failure(_) => Vec::new(),

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -25,8 +26,16 @@ pub(crate) struct Secrets(Option<Arc<Held>>);
 
 struct Held {
     secrets: Vec<HeldSecret>,
-    /// Texts that give a value away, the longest first, each with what is written in its stead.
-    traces: Vec<(String, String)>,
+    /// Texts that give a value away, the longest first.
+    traces: Vec<Trace>,
+    /// Lines of values that have several, each with what is written in its stead: logs are cut into lines.
+    lines: BTreeMap<String, String>,
+}
+
+struct Trace {
+    text: String,
+    /// What is written in its stead.
+    mark: String,
 }
 
 struct HeldSecret {
@@ -55,16 +64,19 @@ impl Secrets {
             })
         });
         let secrets: Vec<_> = secrets.collect();
-        let mut traces: Vec<_> = secrets
-            .iter()
-            .flat_map(|secret| {
-                let mark = format!("[secret {}]", secret.name);
-                traces(secret.value.reveal()).into_iter().map(move |trace| (trace, mark.clone()))
-            })
-            .collect();
-        // One value may be a part of another.
-        traces.sort_by_key(|(trace, _)| std::cmp::Reverse(trace.len()));
-        Self(Some(Arc::new(Held { secrets, traces })))
+        let (mut traces, mut lines) = (Vec::new(), BTreeMap::new());
+        for secret in &secrets {
+            let (value, mark) = (secret.value.reveal(), format!("[secret {}]", secret.name));
+            let spellings = spellings(value).into_iter();
+            traces.extend(spellings.map(|text| Trace { text, mark: mark.clone() }));
+            lines.extend(telling_lines(value).map(|line| (line.to_owned(), mark.clone())));
+        }
+        // One value may be a part of another; and several names may have the same.
+        traces.sort_by(|one, other| {
+            other.text.len().cmp(&one.text.len()).then_with(|| one.text.cmp(&other.text))
+        });
+        traces.dedup_by(|one, other| one.text == other.text);
+        Self(Some(Arc::new(Held { secrets, traces, lines })))
     }
 
     /// What the task finds in its environment.
@@ -112,10 +124,10 @@ impl Secrets {
         Ok(any)
     }
 
-    /// A text without any value in it.
+    /// A text without any value in it. It takes time by the text's length: cut off first what is too much, by [`Self::enough`].
     pub(crate) fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut text = Cow::Borrowed(text);
-        for (trace, mark) in self.0.iter().flat_map(|held| &held.traces) {
+        for Trace { text: trace, mark } in self.traces() {
             if text.contains(trace) {
                 text = Cow::Owned(text.replace(trace, mark));
             }
@@ -123,60 +135,78 @@ impl Secrets {
         text
     }
 
-    /// An outcome without any value in it.
-    pub(crate) fn redact_outcome(&self, outcome: Outcome) -> Outcome {
+    /// A line of a log without any value in it, and not a line of a value either.
+    pub(crate) fn redact_line<'a>(&self, line: &'a str) -> Cow<'a, str> {
+        match self.0.as_ref().and_then(|held| held.lines.get(line.trim())) {
+            Some(mark) => Cow::Owned(mark.clone()),
+            None => self.redact(line),
+        }
+    }
+
+    /// As much of a text as is needed to redact its first `bytes` bytes. It does not end in the middle of a value, which would not be
+    /// recognised.
+    pub(crate) fn enough<'a>(&self, text: &'a str, bytes: usize) -> &'a str {
+        let longest = self.traces().first().map_or(0, |trace| trace.text.len());
+        let end = bytes.saturating_add(longest);
+        if end >= text.len() {
+            return text;
+        }
+        let kept = &text[..text.floor_char_boundary(end)];
+        &kept[..kept.floor_char_boundary(kept.len() - self.begun_at_end(kept.as_bytes()))]
+    }
+
+    /// An outcome without any value in it, of whose reason only so much is kept.
+    pub(crate) fn redact_outcome(&self, outcome: Outcome, reason_bytes_max: usize) -> Outcome {
         if self.0.is_none() {
             return outcome;
         }
         match outcome {
             Outcome::Success { output } => Outcome::Success { output: self.redact_json(output) },
             Outcome::Failure(failure) => {
-                let message = self.redact(&failure.message).into_owned();
+                let enough = self.enough(&failure.message, reason_bytes_max);
+                let message = self.redact(enough).into_owned();
                 Outcome::Failure(Failure { message, ..failure })
             }
         }
     }
 
-    /// How many bytes at the end may be the beginning of a value.
+    /// How many bytes at the end may be the beginning of a value: behind the last whole one, as [`Self::redact`] finds them.
     pub(crate) fn begun_at_end(&self, bytes: &[u8]) -> usize {
-        let traces = self.0.iter().flat_map(|held| &held.traces);
-        let begun = traces.filter_map(|(trace, _)| {
-            let most = (trace.len() - 1).min(bytes.len());
-            (1..=most).rev().find(|length| bytes.ends_with(&trace.as_bytes()[..*length]))
+        let last_end = |trace: &Trace| {
+            let last = memmem::find_iter(bytes, &trace.text).last();
+            last.map(|at| at + trace.text.len())
+        };
+        let behind = &bytes[self.traces().iter().filter_map(last_end).max().unwrap_or(0)..];
+        let begun = self.traces().iter().filter_map(|trace| {
+            let most = (trace.text.len() - 1).min(behind.len());
+            (1..=most).rev().find(|length| behind.ends_with(&trace.text.as_bytes()[..*length]))
         });
         begun.max().unwrap_or(0)
     }
 
-    /// JSON text stays JSON, in whatever way its strings are escaped.
-    fn redact_json(&self, text: Box<RawValue>) -> Box<RawValue> {
-        // What our own JSON cannot hold (half a surrogate pair, say) is looked at as text.
-        let Ok(value) = serde_json::from_str::<Value>(text.get()) else {
-            let redacted = self.redact(text.get()).into_owned();
-            return RawValue::from_string(redacted).unwrap_or_else(|_| RawValue::NULL.to_owned());
-        };
-        let redacted = self.redact_value(value.clone());
-        if redacted == value {
-            return text;
+    /// JSON text stays JSON, in whatever way its strings are escaped. Strings and numbers are looked at one by one, as they stand there.
+    fn redact_json(&self, json: Box<RawValue>) -> Box<RawValue> {
+        let (text, mut redacted, mut copied) = (json.get(), String::new(), 0);
+        for token in tokens(text).filter(|token| token.len() >= TRACE_BYTES_MIN) {
+            let raw = &text[token.clone()];
+            // Half a surrogate pair is JSON, and no text of ours.
+            let said = serde_json::from_str::<String>(raw).map_or(Cow::Borrowed(raw), Cow::Owned);
+            if let Cow::Owned(said) = self.redact(&said) {
+                redacted.push_str(&text[copied..token.start]);
+                redacted.push_str(&Value::from(said).to_string());
+                copied = token.end;
+            }
         }
-        RawValue::from_string(redacted.to_string()).expect("a value is JSON")
+        if copied == 0 {
+            return json;
+        }
+        redacted.push_str(&text[copied..]);
+        RawValue::from_string(redacted)
+            .expect("a string in a string's or a number's stead leaves JSON what it is")
     }
 
-    fn redact_value(&self, value: Value) -> Value {
-        match value {
-            Value::String(text) => self.redact(&text).into(),
-            Value::Array(elements) => {
-                elements.into_iter().map(|element| self.redact_value(element)).collect()
-            }
-            Value::Object(members) => members
-                .into_iter()
-                .map(|(key, value)| (self.redact(&key).into_owned(), self.redact_value(value)))
-                .collect(),
-            Value::Number(number) => match self.redact(&number.to_string()) {
-                Cow::Borrowed(_) => Value::Number(number),
-                Cow::Owned(text) => text.into(),
-            },
-            Value::Null | Value::Bool(_) => value,
-        }
+    fn traces(&self) -> &[Trace] {
+        self.0.as_ref().map_or(&[], |held| &held.traces)
     }
 
     fn held(&self) -> &[HeldSecret] {
@@ -191,15 +221,76 @@ fn placeholder(name: &str) -> String {
     format!("wasq-secret-{name}-{:032x}", u128::from_ne_bytes(random))
 }
 
-/// The texts by which a value is known: itself, as JSON writes it, and its lines, because logs are cut into lines.
-fn traces(value: &str) -> Vec<String> {
-    let json = Value::from(value).to_string();
-    let mut traces = vec![value.to_owned(), json[1..json.len() - 1].to_owned()];
-    traces.extend(value.lines().map(str::to_owned));
-    traces.retain(|trace| trace.len() >= TRACE_BYTES_MIN);
-    traces.sort();
-    traces.dedup();
-    traces
+/// Where the strings (with their quotation marks) and numbers of a JSON text stand.
+fn tokens(json: &str) -> impl Iterator<Item = Range<usize>> {
+    let bytes = json.as_bytes();
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while at < bytes.len() && bytes[at] != b'"' && bytes[at] != b'-' && !bytes[at].is_ascii_digit() {
+            at += 1;
+        }
+        let start = at;
+        match bytes.get(start)? {
+            b'"' => {
+                at += 1;
+                while at < bytes.len() && bytes[at] != b'"' {
+                    at += if bytes[at] == b'\\' { 2 } else { 1 };
+                }
+                at += 1;
+            }
+            _ => {
+                let of_number = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+                at += bytes[start..].iter().take_while(|byte| of_number(byte)).count();
+            }
+        }
+        Some(start..at)
+    })
+}
+
+/// The texts by which a value is known: itself, and as JSON's writers escape it.
+fn spellings(value: &str) -> Vec<String> {
+    let plain = |c: char| format!("\\u{:04x}", u32::from(c));
+    let escaped = |ascii: bool, html: bool, slash: bool| {
+        let mut text = String::new();
+        for c in value.chars() {
+            match c {
+                '/' if slash => text.push_str("\\/"),
+                '&' | '<' | '>' if html => text.push_str(&plain(c)),
+                c if ascii && !c.is_ascii() => {
+                    c.encode_utf16(&mut [0; 2])
+                        .iter()
+                        .for_each(|unit| text.push_str(&format!("\\u{unit:04x}")));
+                }
+                c => {
+                    let quoted = Value::from(c.to_string()).to_string();
+                    text.push_str(&quoted[1..quoted.len() - 1]);
+                }
+            }
+        }
+        text
+    };
+    let mut spellings = vec![
+        value.to_owned(),
+        escaped(false, false, false),
+        // Python's.
+        escaped(true, false, false),
+        // Go's.
+        escaped(false, true, false),
+        // PHP's, and of old JavaScript libraries.
+        escaped(true, false, true),
+    ];
+    spellings.sort();
+    spellings.dedup();
+    spellings
+}
+
+/// The lines of a value of several lines that give something of it away.
+fn telling_lines(value: &str) -> impl Iterator<Item = &str> {
+    let several = value.lines().nth(1).is_some();
+    let lines = value.lines().map(str::trim).filter(move |_| several);
+    lines.filter(|line| {
+        line.len() >= TRACE_BYTES_MIN && !line.starts_with("-----") && line.contains(char::is_alphanumeric)
+    })
 }
 
 /// `USER:PASSWORD` of an authorization by the scheme Basic.

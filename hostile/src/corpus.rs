@@ -453,7 +453,7 @@ fn misuses() -> Vec<Guest> {
             name: "looks for the process's environment",
             code: verb(json!({"verb": "env"})),
             end: End::Harmless,
-            says: "{}",
+            says: "{\"SECRET_0\":\"[secret SECRET_0]\",\"SECRET_1\"",
         },
         fails(
             "asks for another attempt for ever",

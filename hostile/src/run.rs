@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use wasq_engine::{Addresses, Child, Engine, fingerprint};
 use wasq_protocol::{
     Artifact, Batch, ByteCount, Caps, Clock, DeadLetter, Delivery, Digest, Fingerprint, Invoke, LiveRecord,
-    Outcome, RunRecord, SecretError, SecretSource, SecretValue, Settings, SystemClock, TaskName, Timestamp,
-    Version, WORLD,
+    Outcome, RunRecord, Secret, SecretError, SecretSource, SecretValue, Settings, SystemClock, TaskName,
+    Timestamp, Version, WORLD,
 };
 use wasq_runtime::{
     ArtifactError, CheckedArtifact, Checks, Finished, Observer, Parts, Ports, Queue, Registry, SecretStore,
@@ -166,7 +166,13 @@ impl Host {
         let hosts =
             [server.as_str(), "http://169.254.169.254", "http://localhost:1", "http://[::ffff:10.0.0.1]"];
         let allow_hosts = hosts.map(|host| host.parse().expect("a valid entry")).into();
-        Settings { timeout: TIMEOUT, memory: MEMORY, allow_hosts, ..Settings::default() }
+        // As many as there can be, so that all that a guest says is searched for them.
+        let secrets = (0..32).map(|i| {
+            let from = format!("ssm:/wasq/{i}").parse().expect("a source");
+            (format!("SECRET_{i}"), Secret { from, expose: true, hosts: Vec::new() })
+        });
+        let secrets = secrets.collect();
+        Settings { timeout: TIMEOUT, memory: MEMORY, allow_hosts, secrets, ..Settings::default() }
     }
 
     /// Hands messages over in one batch, as the consumer does, and waits until the worker has dealt with all of them.
@@ -318,7 +324,7 @@ impl Registry for Surroundings {
 
 impl SecretStore for Surroundings {
     async fn secret(&self, _: &str, from: &SecretSource) -> Result<SecretValue, SecretError> {
-        Err(SecretError::Missing(format!("there is no {from} here")))
+        Ok(SecretValue::new(format!("-----a value-----\nof several lines\n{from}\n")))
     }
 }
 

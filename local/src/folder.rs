@@ -36,6 +36,20 @@ impl Folder {
         }
     }
 
+    /// The tasks whose live records are here.
+    pub(crate) fn live_tasks(&self) -> Result<Vec<TaskName>> {
+        let path = self.root.join("live");
+        let entries = match std::fs::read_dir(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.with_context(|| format!("read {}", path.display()))?,
+        };
+        let names = entries.filter_map(|entry| {
+            let name = entry.ok()?.file_name();
+            name.to_str()?.strip_suffix(".json")?.parse().ok()
+        });
+        Ok(names.collect())
+    }
+
     /// Writes under another name first, and syncs: nobody reads half a file, not even after a power cut.
     fn write(&self, key: &str, bytes: &[u8]) -> Result<()> {
         let path = self.root.join(key);

@@ -53,13 +53,15 @@ impl TasksFolder {
         Ok(Self { path: path.to_owned(), changed, _watcher: watcher })
     }
 
-    /// Publishes what is in the folder.
+    /// Publishes what is in the folder, and removes what was live and is not in it any more.
     pub(crate) async fn publish_all(&self, publisher: &FolderPublisher) -> Result<()> {
         let entries =
             std::fs::read_dir(&self.path).with_context(|| format!("read {}", self.path.display()))?;
         let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
         paths.sort();
         let mut tasks: Vec<_> = paths.iter().filter_map(|path| task_of(path)).collect();
+        tasks.extend(publisher.registry.live_tasks()?);
+        tasks.sort();
         tasks.dedup();
         for task in tasks {
             publish(publisher, &task).await;

@@ -80,7 +80,7 @@ impl<T: Bucket, R: Bucket, S: SecretStore, X: Compiler, C: Clock> Publisher<T, R
         // The pointer first: an upload that comes after this read moves the pointer after us, or makes us lose.
         let live = self.live(task).await?;
         let Some(module) = self.tasks.get(&format!("{task}.wasm")).await? else {
-            return self.remove(live).await;
+            return self.remove(task, live).await;
         };
         let settings = self.tasks.get(&format!("{task}.toml")).await?;
         let digest = Digest::of(&module.bytes);
@@ -169,17 +169,16 @@ impl<T: Bucket, R: Bucket, S: SecretStore, X: Compiler, C: Clock> Publisher<T, R
     }
 
     /// The module is gone: so is the task, but not its history. `None` if another publisher was faster.
-    async fn remove(&self, live: Option<(LiveRecord, String)>) -> Result<Option<Published>> {
-        let Some((mut record, tag)) = live else {
+    async fn remove(&self, task: &TaskName, live: Option<(LiveRecord, String)>) -> Result<Option<Published>> {
+        let Some((mut record, tag)) = live.filter(|(record, _)| record.removed.is_none()) else {
+            self.registry.delete(&Rejection::key(task)).await?;
             return Ok(Some(Published::NoModule));
         };
-        if record.removed.is_none() {
-            record.removed = Some(self.clock.now());
-            if self.put_live(&record, Condition::Unchanged(tag)).await? == Put::Conflict {
-                return Ok(None);
-            }
+        record.removed = Some(self.clock.now());
+        if self.put_live(&record, Condition::Unchanged(tag)).await? == Put::Conflict {
+            return Ok(None);
         }
-        self.registry.delete(&Rejection::key(&record.task)).await?;
+        self.registry.delete(&Rejection::key(task)).await?;
         Ok(Some(Published::Removed(record.version)))
     }
 

@@ -241,7 +241,7 @@ pub(crate) async fn run<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
 
     let now = worker.ports.clock.now();
     let left = ends.since(now);
-    if left < settings.timeout && asked.elapsed() > LATE {
+    if left < settings.timeout && spent.place > LATE {
         let why = "the worker was busy until it had less time left than the task may take";
         return Ran::not(Failure::new(FailureKind::Unavailable, why), attempt, spent);
     }

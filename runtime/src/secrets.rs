@@ -24,6 +24,8 @@ struct Known {
     read: Instant,
 }
 
+/// A value that cannot be read again is used no longer than this.
+const STALE_MAX: Duration = Duration::from_secs(3600);
 /// Values that are remembered; beyond that, all are forgotten.
 const REMEMBERED_MAX: usize = 1000;
 
@@ -70,11 +72,16 @@ impl Secrets {
                 Ok(value)
             }
             // What was right a while ago is better than no run.
-            Err(SecretError::Unavailable(why)) if known.is_some() => {
+            Err(SecretError::Unavailable(why))
+                if known.as_ref().is_some_and(|known| known.read.elapsed() < STALE_MAX) =>
+            {
                 tracing::warn!(%from, "a secret could not be read again, its last value is used: {why}");
                 Ok(known.as_ref().map(|known| known.value.clone()).expect("looked at above"))
             }
-            Err(e) => Err(e),
+            Err(e) => {
+                *known = None;
+                Err(e)
+            }
         }
     }
 

@@ -110,7 +110,7 @@ async fn a_value_is_recognised_across_every_cut() {
     let settings = settings(EXPOSED, &[]);
     // Lines are cut at 8 KiB, the reason of a failure at 4 KiB, what is kept of stderr at 2 KiB.
     for cut in [2 << 10, 4 << 10, 8 << 10] {
-        for before in [1, VALUE.len() / 2, VALUE.len() - 1] {
+        for before in [0, 1, VALUE.len() / 2, VALUE.len() - 1, VALUE.len()] {
             for (end, at) in [("retry", cut - before), ("panic", cut - before)] {
                 let text = format!("{}{{TOKEN}}{}", "a".repeat(at), "b".repeat(cut - before));
                 let params = json!({"verb": "say", "text": text, "end": end});
@@ -124,6 +124,70 @@ async fn a_value_is_recognised_across_every_cut() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_value_that_begins_as_it_ends_and_ends_at_the_cut() {
+    let settings = settings(EXPOSED, &[]);
+    let value = "hunter2-is-oh";
+    let values: SecretValues = [("TOKEN".to_owned(), SecretValue::new(value.to_owned()))].into();
+    let text = format!("{}{{TOKEN}}bbb", "a".repeat((8 << 10) - value.len()));
+    let left = left_behind(
+        &run_secretly(json!({"verb": "say", "text": text, "end": "retry"}), &settings, &values).await,
+    );
+    assert!(!left.contains("hunter2"), "{left}");
+}
+
+#[tokio::test]
+async fn many_values_before_a_cut_uncover_none_behind_it() {
+    let settings = settings(EXPOSED, &[]);
+    // Each becomes shorter, so that what is behind the cut moves before it.
+    let long: SecretValues = [("TOKEN".to_owned(), SecretValue::new("s3cret-".repeat(20)))].into();
+    for end in ["retry", "success"] {
+        let params = json!({"verb": "say", "text": "{TOKEN}".repeat(4000), "end": end});
+        let left = left_behind(&run_secretly(params, &settings, &long).await);
+        assert!(!left.contains("s3cret-"), "{end}: {}", &left[..2000.min(left.len())]);
+    }
+}
+
+#[tokio::test]
+async fn results_in_every_spelling_of_json() {
+    let settings = settings(EXPOSED, &[]);
+    let raw = |text: &str| json!({"verb": "raw", "text": text});
+    let values: SecretValues = [("TOKEN".to_owned(), SecretValue::new("p&ss<w/ö>rd".to_owned()))].into();
+    for (text, expected) in [
+        (r#"{"a": "p\u0026ss\u003cw/\u00f6\u003Erd", "a": 0}"#, r#"{"a": "[secret TOKEN]", "a": 0}"#),
+        (r#"["\u0070&ss<w\/ö>rd"]"#, r#"["[secret TOKEN]"]"#),
+        (r#"["\ud800 p&ss<w/ö>rd", -1.5e10]"#, ""),
+        (
+            r#"{"nothing": ["of", 1, "it", true, null, {}]}"#,
+            r#"{"nothing": ["of", 1, "it", true, null, {}]}"#,
+        ),
+    ] {
+        let report = run_secretly(raw(text), &settings, &values).await;
+        let Outcome::Success { output } = &report.outcome else { panic!("{text}: {:?}", report.outcome) };
+        assert!(!output.get().contains("ss<w"), "{output}");
+        assert!(expected.is_empty() || output.get() == expected, "{text}: {output}");
+    }
+    let digits: SecretValues =
+        [("TOKEN".to_owned(), SecretValue::new("12345678901234567890123".to_owned()))].into();
+    let report = run_secretly(raw("[12345678901234567890123, 1]"), &settings, &digits).await;
+    assert_eq!(output(&report), json!(["[secret TOKEN]", 1]));
+    // In a log as well, as other languages write it.
+    for spelling in [r"p\u0026ss\u003cw/ö\u003erd", r"p&ss<w/\u00f6>rd", r"p&ss<w\/\u00f6>rd"] {
+        let params = json!({"verb": "say", "text": spelling, "end": "retry"});
+        let left = left_behind(&run_secretly(params, &settings, &values).await);
+        assert!(!left.contains("rd"), "{spelling}: {left}");
+    }
+}
+
+#[tokio::test]
+async fn what_merely_looks_like_a_line_of_a_value_stays() {
+    let settings = settings(EXPOSED, &[]);
+    let config = "apiVersion: v1\n        \ntoken: t0p-secret-value\n";
+    let values: SecretValues = [("TOKEN".to_owned(), SecretValue::new(config.to_owned()))].into();
+    let params = json!({"verb": "raw", "text": "\"apiVersion: v1 is what I read\""});
+    assert_eq!(output(&run_secretly(params, &settings, &values).await), "apiVersion: v1 is what I read");
 }
 
 #[tokio::test]

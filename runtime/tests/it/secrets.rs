@@ -19,19 +19,25 @@ fn asked(queue: &Recorder) -> usize {
 
 #[tokio::test]
 async fn a_value_is_read_once_and_again_when_its_time_is_over() {
-    let (worker, queue, _folder) = worker_with_secrets_for(settings(), Duration::from_millis(300));
-    queue.keep_secret(FROM, Ok("the first value"));
     let env = |id: &str| verb(id, json!({"verb": "env"}));
+    let (worker, queue, _folder) = worker_with_secrets_for(settings(), Duration::from_secs(600));
+    queue.keep_secret(FROM, Ok("the first value"));
     assert!(hand_over(&worker, vec![env("a"), env("b"), env("c")]).await.is_empty());
     assert_eq!(asked(&queue), 1, "three runs at once ask once");
-    tokio::time::sleep(Duration::from_millis(350)).await;
+
+    let (worker, queue, _folder) = worker_with_secrets_for(settings(), Duration::ZERO);
+    queue.keep_secret(FROM, Ok("the first value"));
+    assert!(hand_over(&worker, vec![env("a")]).await.is_empty());
     // Whoever keeps it is not there for a moment: what was right before is used.
     queue.keep_secret(FROM, Err(SecretError::Unavailable("throttled".to_owned())));
-    assert!(hand_over(&worker, vec![env("d")]).await.is_empty());
+    assert!(hand_over(&worker, vec![env("b")]).await.is_empty());
     assert_eq!(asked(&queue), 2);
     queue.keep_secret(FROM, Ok("the second value"));
-    assert!(hand_over(&worker, vec![env("e")]).await.is_empty());
+    assert!(hand_over(&worker, vec![env("c")]).await.is_empty());
     assert_eq!(asked(&queue), 3);
+    // Gone is gone.
+    queue.keep_secret(FROM, Err(SecretError::Missing("ParameterNotFound".to_owned())));
+    assert!(hand_over(&worker, vec![env("d")]).await.contains("d"));
 }
 
 #[tokio::test]
