@@ -306,8 +306,10 @@ def test_an_artifact_that_is_gone_is_made_again(cloud):
     # It runs in the end, which shows in what the task says of its params.
     [letter] = receive_all(cloud.sqs, cloud.dead_letters, 1, 60)
     assert reason(letter)[0] == "reject" and "unknown field `town`" in reason(letter)[1]
-    kinds = [line["kind"] for line in cloud.log("worker") if line.get("id") == "waits" and "kind" in line]
-    assert "artifact-missing" in kinds and kinds[-1] == "reject", kinds
+    # The log comes after the letter.
+    kinds = lambda: [line["kind"] for line in cloud.log("worker") if line.get("id") == "waits" and "kind" in line]  # noqa: E731
+    wait_for(lambda: kinds()[-1:] == ["reject"], "the record of its end")
+    assert "artifact-missing" in kinds(), kinds()
 
 
 class Between(http.server.BaseHTTPRequestHandler):
