@@ -145,9 +145,11 @@ impl ArtifactCache {
             if held + bytes <= self.bytes_max {
                 break;
             }
-            // Who has it mapped keeps it.
-            std::fs::remove_file(&file.path)?;
-            held -= file.bytes;
+            // Who has it mapped keeps it; and another process may have been faster.
+            match std::fs::remove_file(&file.path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+                _ => held -= file.bytes,
+            }
         }
         Ok(())
     }
@@ -156,7 +158,10 @@ impl ArtifactCache {
         let mut files = Vec::new();
         for entry in std::fs::read_dir(&self.folder)? {
             let entry = entry?;
-            files.push(Cached { path: entry.path(), bytes: entry.metadata()?.len() });
+            // It may be gone by now.
+            if let Ok(metadata) = entry.metadata() {
+                files.push(Cached { path: entry.path(), bytes: metadata.len() });
+            }
         }
         Ok(files)
     }
