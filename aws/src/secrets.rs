@@ -1,5 +1,7 @@
 //! Secrets in SSM Parameter Store and Secrets Manager.
 
+use std::sync::OnceLock;
+
 use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
@@ -9,17 +11,18 @@ use wasq_protocol::{SecretError, SecretSource, SecretValue};
 
 use crate::sdk::explain;
 
-/// Reads secrets with the role of this process.
+/// Reads secrets with the role of this process. Its clients are made when they are needed: most tasks have no secrets.
 #[derive(Clone, Debug)]
 pub struct SecretReader {
-    parameters: aws_sdk_ssm::Client,
-    secrets: aws_sdk_secretsmanager::Client,
+    sdk: SdkConfig,
+    parameters: OnceLock<aws_sdk_ssm::Client>,
+    secrets: OnceLock<aws_sdk_secretsmanager::Client>,
 }
 
 impl SecretReader {
     /// A reader.
     pub fn new(sdk: &SdkConfig) -> Self {
-        Self { parameters: aws_sdk_ssm::Client::new(sdk), secrets: aws_sdk_secretsmanager::Client::new(sdk) }
+        Self { sdk: sdk.clone(), parameters: OnceLock::new(), secrets: OnceLock::new() }
     }
 
     /// The value of a secret.
@@ -31,7 +34,8 @@ impl SecretReader {
     }
 
     async fn parameter(&self, name: &str) -> Result<SecretValue, SecretError> {
-        let answer = self.parameters.get_parameter().name(name).with_decryption(true).send().await;
+        let client = self.parameters.get_or_init(|| aws_sdk_ssm::Client::new(&self.sdk));
+        let answer = client.get_parameter().name(name).with_decryption(true).send().await;
         let answer = answer.map_err(|e| {
             let missing = matches!(
                 e.as_service_error(),
@@ -50,7 +54,8 @@ impl SecretReader {
     }
 
     async fn secret(&self, name: &str, key: Option<&str>) -> Result<SecretValue, SecretError> {
-        let answer = self.secrets.get_secret_value().secret_id(name).send().await;
+        let client = self.secrets.get_or_init(|| aws_sdk_secretsmanager::Client::new(&self.sdk));
+        let answer = client.get_secret_value().secret_id(name).send().await;
         let answer = answer.map_err(|e| {
             let missing = matches!(
                 e.as_service_error(),

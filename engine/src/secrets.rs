@@ -261,6 +261,8 @@ fn spellings(value: &str) -> Vec<String> {
                         .iter()
                         .for_each(|unit| text.push_str(&format!("\\u{unit:04x}")));
                 }
+                // Most are: this is done for each run.
+                ' '..='~' if c != '"' && c != '\\' => text.push(c),
                 c => {
                     let quoted = Value::from(c.to_string()).to_string();
                     text.push_str(&quoted[1..quoted.len() - 1]);

@@ -35,13 +35,7 @@ impl Secrets {
     /// The values of what a task's settings name. The error says which has none.
     pub fn of(&self, settings: &Settings) -> Result<SecretValues, SecretError> {
         let named = settings.secrets.iter();
-        let values = named.map(|(name, secret)| {
-            let about =
-                |why: String| SecretError::Missing(format!("the secret {name} ({}): {why}", secret.from));
-            let value = self.value(name).map_err(|e| about(e.to_string()))?;
-            let value = secret.accept(value).map_err(about)?;
-            Ok((name.clone(), value))
-        });
+        let values = named.map(|(name, secret)| Ok((name.clone(), secret.found(name, self.value(name))?)));
         values.collect()
     }
 

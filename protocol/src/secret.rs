@@ -28,9 +28,22 @@ pub struct Secret {
 }
 
 impl Secret {
-    /// The value as the task and the host use it, or why it can be none. Spaces and line ends around it are taken off, unless
-    /// the task sees it.
-    pub fn accept(&self, value: SecretValue) -> Result<SecretValue, String> {
+    /// What was found of the secret that settings call `name`, as the task and the host use it; the error says which secret it is.
+    /// Spaces and line ends around a value are taken off, unless the task sees it.
+    pub fn found(
+        &self,
+        name: &str,
+        found: Result<SecretValue, SecretError>,
+    ) -> Result<SecretValue, SecretError> {
+        let about = |why: String| format!("the secret {name} ({}): {why}", self.from);
+        match found {
+            Ok(value) => self.accept(value).map_err(|why| SecretError::Missing(about(why))),
+            Err(SecretError::Missing(why)) => Err(SecretError::Missing(about(why))),
+            Err(SecretError::Unavailable(why)) => Err(SecretError::Unavailable(about(why))),
+        }
+    }
+
+    fn accept(&self, value: SecretValue) -> Result<SecretValue, String> {
         let value = if self.expose { value } else { SecretValue(value.0.trim().to_owned()) };
         let bytes = value.0.len();
         if !SECRET_BYTES.contains(&bytes) {
@@ -180,7 +193,7 @@ const SECRET_BYTES: RangeInclusive<usize> = 8..=8 << 10;
 pub struct SecretValue(String);
 
 impl SecretValue {
-    /// A value as it was found; [`Secret::accept`] says whether it can be used.
+    /// A value as it was found; [`Secret::found`] says whether it can be used.
     pub fn new(text: String) -> Self {
         Self(text)
     }

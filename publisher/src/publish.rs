@@ -154,15 +154,10 @@ impl<T: Bucket, R: Bucket, S: SecretStore, X: Compiler, C: Clock> Publisher<T, R
     /// Whether a run would find every secret. The inner error is the uploader's or the operator's fault.
     async fn secrets_are_there(&self, settings: &Settings) -> Result<Result<(), String>> {
         for (name, secret) in &settings.secrets {
-            let found = match self.secrets.secret(name, &secret.from).await {
-                Ok(value) => secret.accept(value).map(|_| ()),
-                Err(SecretError::Missing(why)) => Err(why),
-                Err(SecretError::Unavailable(why)) => {
-                    bail!("read the secret {name} ({}): {why}", secret.from)
-                }
-            };
-            if let Err(why) = found {
-                return Ok(Err(format!("the secret {name} ({}): {why}", secret.from)));
+            match secret.found(name, self.secrets.secret(name, &secret.from).await) {
+                Ok(_) => {}
+                Err(SecretError::Missing(why)) => return Ok(Err(why)),
+                Err(SecretError::Unavailable(why)) => bail!("read {why}"),
             }
         }
         Ok(Ok(()))

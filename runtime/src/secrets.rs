@@ -42,13 +42,8 @@ impl Secrets {
     ) -> Result<SecretValues, SecretError> {
         let mut values = SecretValues::new();
         for (name, secret) in &settings.secrets {
-            let about = |why: String| format!("the secret {name} ({}): {why}", secret.from);
-            let value = self.value(store, name, &secret.from).await.map_err(|e| match e {
-                SecretError::Missing(why) => SecretError::Missing(about(why)),
-                SecretError::Unavailable(why) => SecretError::Unavailable(about(why)),
-            })?;
-            let value = secret.accept(value).map_err(|why| SecretError::Missing(about(why)))?;
-            values.insert(name.clone(), value);
+            let found = self.value(store, name, &secret.from).await;
+            values.insert(name.clone(), secret.found(name, found)?);
         }
         Ok(values)
     }
