@@ -1,6 +1,6 @@
 //! What a run says: `log` calls and lines on stdout and stderr, captured within bounds and passed on as they come.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -24,15 +24,19 @@ pub struct LogLine {
 
 /// The log of one run, without the values of its secrets; clones share it.
 #[derive(Clone)]
-pub(crate) struct RunLog {
+pub(crate) struct RunLog(Arc<Shared>);
+
+struct Shared {
+    context: Arc<RunContext>,
     secrets: Secrets,
-    inner: Arc<Mutex<Inner>>,
+    captured: Mutex<Captured>,
+    /// What was written to stdout since the last line's end; the same for all streams that the guest opens on it.
+    stdout: Mutex<Vec<u8>>,
+    /// The same of stderr.
+    stderr: Mutex<Vec<u8>>,
 }
 
-struct Inner {
-    task: String,
-    id: String,
-    attempt: u32,
+struct Captured {
     lines: Vec<LogLine>,
     lines_max: usize,
     bytes_left: usize,
@@ -46,42 +50,52 @@ const STDERR_TAIL_BYTES: usize = 2048;
 const LINE_BYTES_MAX: usize = 8 << 10;
 
 impl RunLog {
-    pub(crate) fn new(context: &RunContext, limits: &Limits, secrets: Secrets) -> Self {
-        let inner = Inner {
-            task: context.task.to_string(),
-            id: context.id.clone(),
-            attempt: context.attempt,
+    pub(crate) fn new(context: Arc<RunContext>, limits: &Limits, secrets: Secrets) -> Self {
+        let captured = Captured {
             lines: Vec::new(),
             lines_max: limits.log_lines_max,
             bytes_left: limits.log_bytes_max,
             dropped: 0,
             stderr_tail: String::new(),
         };
-        Self { secrets, inner: Arc::new(Mutex::new(inner)) }
+        let captured = Mutex::new(captured);
+        Self(Arc::new(Shared {
+            context,
+            secrets,
+            captured,
+            stdout: Mutex::default(),
+            stderr: Mutex::default(),
+        }))
     }
 
     pub(crate) fn line(&self, level: LogLevel, text: &str) {
-        let mut inner = self.lock();
-        if let Some(bytes_left) = inner.room() {
-            let text = self.secrets.enough(text, bytes_left);
-            inner.line(level, &self.secrets.redact_line(text));
+        let mut captured = self.lock();
+        if let Some(bytes_left) = captured.room() {
+            let text = self.0.secrets.enough(text, bytes_left);
+            captured.line(&self.0.context, level, &self.0.secrets.redact_line(text));
         }
     }
 
     /// A line that was written to stderr: its end may be a failure's reason.
     fn stderr(&self, text: &str) {
-        let text = self.secrets.redact_line(text);
-        let mut inner = self.lock();
-        inner.stderr(&text);
-        if inner.room().is_some() {
-            inner.line(LogLevel::Warn, &text);
+        let text = self.0.secrets.redact_line(text);
+        let mut captured = self.lock();
+        captured.stderr(&text);
+        if captured.room().is_some() {
+            captured.line(&self.0.context, LogLevel::Warn, &text);
         }
+    }
+
+    /// Ends last lines that have no end. Called when the run is over.
+    pub(crate) fn finish(&self) {
+        Lines::stdout(self).finish();
+        Lines::stderr(self).finish();
     }
 
     /// The captured lines, and how many more there were.
     pub(crate) fn take(&self) -> (Vec<LogLine>, u64) {
-        let mut inner = self.lock();
-        (std::mem::take(&mut inner.lines), inner.dropped)
+        let mut captured = self.lock();
+        (std::mem::take(&mut captured.lines), captured.dropped)
     }
 
     /// The end of what was written to stderr.
@@ -89,13 +103,13 @@ impl RunLog {
         self.lock().stderr_tail.trim().to_owned()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Captured> {
         // A panic while the lock is held cannot leave a line half-written.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.captured.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Inner {
+impl Captured {
     fn has_room(&self) -> bool {
         self.lines.len() < self.lines_max && self.bytes_left > 0
     }
@@ -109,11 +123,11 @@ impl Inner {
         Some(self.bytes_left)
     }
 
-    fn line(&mut self, level: LogLevel, text: &str) {
+    fn line(&mut self, context: &RunContext, level: LogLevel, text: &str) {
         let end = text.floor_char_boundary(self.bytes_left.min(text.len()));
         let text = &text[..end];
         self.bytes_left -= end;
-        let Self { task, id, attempt, .. } = self;
+        let (task, id, attempt) = (context.task.as_str(), &context.id, context.attempt);
         match level {
             LogLevel::Trace => tracing::trace!(target: "task", task, id, attempt, "{text}"),
             LogLevel::Debug => tracing::debug!(target: "task", task, id, attempt, "{text}"),
@@ -137,25 +151,26 @@ impl Inner {
 pub(crate) struct Lines {
     log: RunLog,
     stderr: bool,
-    /// What was written since the last line's end; shared by all streams that the guest opens on it.
-    partial: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Lines {
     pub(crate) fn stdout(log: &RunLog) -> Self {
-        Self::new(log, false)
+        Self { log: log.clone(), stderr: false }
     }
 
     pub(crate) fn stderr(log: &RunLog) -> Self {
-        Self::new(log, true)
+        Self { log: log.clone(), stderr: true }
     }
 
-    fn new(log: &RunLog, stderr: bool) -> Self {
-        Self { log: log.clone(), stderr, partial: Arc::default() }
+    /// What was written since the last line's end.
+    fn partial(&self) -> MutexGuard<'_, Vec<u8>> {
+        let Shared { stdout, stderr, .. } = &*self.log.0;
+        let partial = if self.stderr { stderr } else { stdout };
+        partial.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn push(&self, bytes: &[u8]) {
-        let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut partial = self.partial();
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             for chunk in piece.chunks(LINE_BYTES_MAX) {
                 partial.extend_from_slice(chunk);
@@ -163,7 +178,7 @@ impl Lines {
                     self.emit(&mut partial);
                 } else if partial.len() >= LINE_BYTES_MAX {
                     // Half a secret would not be recognised: it begins the next piece.
-                    let begun = if self.is_heard() { self.log.secrets.begun_at_end(&partial) } else { 0 };
+                    let begun = if self.is_heard() { self.log.0.secrets.begun_at_end(&partial) } else { 0 };
                     let kept = partial.len() - begun;
                     let rest = partial.split_off(kept);
                     if !partial.is_empty() {
@@ -180,9 +195,9 @@ impl Lines {
         self.stderr || self.log.lock().has_room()
     }
 
-    /// Ends a last line that has no end. Called when the run is over.
-    pub(crate) fn finish(&self) {
-        let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Ends a last line that has no end.
+    fn finish(&self) {
+        let mut partial = self.partial();
         if !partial.is_empty() {
             self.emit(&mut partial);
         }

@@ -193,8 +193,7 @@ impl Engine {
         .await;
         let duration = started.elapsed();
         let state = store.data_mut();
-        state.stdout.finish();
-        state.stderr.finish();
+        state.log.finish();
         let outcome = match ended {
             Ok(Ok(Ok(output))) => self.output(output),
             Ok(Ok(Err(failure))) => Outcome::Failure(task_failure(failure)),

@@ -16,12 +16,10 @@ use crate::secrets::Secrets;
 
 /// The data of a run's store.
 pub(crate) struct RunState {
-    pub(crate) context: RunContext,
+    pub(crate) context: Arc<RunContext>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) memory: MemoryMeter,
     pub(crate) log: RunLog,
-    pub(crate) stdout: Lines,
-    pub(crate) stderr: Lines,
     pub(crate) children: Vec<Child>,
     pub(crate) children_bytes: usize,
     pub(crate) outgoing: Outgoing,
@@ -47,11 +45,11 @@ pub(crate) struct Parts<'a> {
 impl RunState {
     pub(crate) fn new(parts: Parts<'_>) -> Self {
         let Parts { context, limits, memory_bytes_max, outgoing, secrets, env } = parts;
-        let log = RunLog::new(&context, &limits, secrets.clone());
-        let (stdout, stderr) = (Lines::stdout(&log), Lines::stderr(&log));
+        let context = Arc::new(context);
+        let log = RunLog::new(context.clone(), &limits, secrets.clone());
         // Nothing is inherited: no environment, arguments, files or sockets. What is not named here is denied.
         let mut wasi = WasiCtx::builder();
-        wasi.stdout(stdout.clone()).stderr(stderr.clone());
+        wasi.stdout(Lines::stdout(&log)).stderr(Lines::stderr(&log));
         let own = env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         for (name, value) in own.chain(secrets.env()) {
             wasi.env(name, value);
@@ -64,8 +62,6 @@ impl RunState {
             context,
             limits,
             log,
-            stdout,
-            stderr,
             children: Vec::new(),
             children_bytes: 0,
             outgoing,

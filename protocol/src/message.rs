@@ -1,6 +1,8 @@
 //! The message: what a sender puts into the queue.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 
 use serde::de::{MapAccess, Visitor};
@@ -96,19 +98,14 @@ impl Message {
                 format!("the body has {} bytes; the most is {MAX_MESSAGE_BYTES}", body.len()),
             ));
         }
-        let value: &RawValue = serde_json::from_str(body).map_err(|e| at("$", format!("not JSON: {e}")))?;
-        if !value.get().starts_with('{') {
-            let problem = format!("expected an object such as {EXAMPLE}, got {}", kind(value));
-            return Err(at("$", problem));
-        }
-        let Entries(mut entries) = serde_json::from_str(body).map_err(|e| at("$", e.to_string()))?;
+        let Entries(mut entries) = serde_json::from_str(body).map_err(|e| at("$", no_entries(body, &e)))?;
 
         let Some(task) = take::<String>(&mut entries, "task")? else {
             let problem = format!("missing; a message looks like {EXAMPLE}");
             return Err(at("$.task", problem));
         };
         let task = task.parse().map_err(|e| at("$.task", format!("{e}: {task:?}")))?;
-        let params = entries.remove("params").unwrap_or_else(empty_object);
+        let params = entries.remove("params").map_or_else(empty_object, ToOwned::to_owned);
         let id = take::<String>(&mut entries, "id")?;
         if let Some(id) = &id {
             check_id(id).map_err(|problem| at("$.id", problem))?;
@@ -126,7 +123,7 @@ impl Message {
             root: take(&mut entries, "root")?,
             depth: take(&mut entries, "depth")?.unwrap_or(0),
             traceparent: take(&mut entries, "traceparent")?,
-            unknown: entries,
+            unknown: entries.into_iter().map(|(key, value)| (key.into_owned(), value.to_owned())).collect(),
         })
     }
 
@@ -137,6 +134,17 @@ impl Message {
 }
 
 const EXAMPLE: &str = r#"{"task": "NAME", "params": {}}"#;
+
+/// Why a body has no entries; found out only where it has none, because every message is read.
+fn no_entries(body: &str, error: &serde_json::Error) -> String {
+    match serde_json::from_str::<&RawValue>(body) {
+        Err(e) => format!("not JSON: {e}"),
+        Ok(value) if !value.get().starts_with('{') => {
+            format!("expected an object such as {EXAMPLE}, got {}", kind(value))
+        }
+        Ok(_) => error.to_string(),
+    }
+}
 
 /// A sender's id goes into log lines, attributes and file names of results: 1-128 printable ASCII characters.
 pub(crate) fn check_id(id: &str) -> Result<(), String> {
@@ -152,7 +160,7 @@ fn empty_object() -> Box<RawValue> {
 
 /// Takes a known key out of `entries`; an explicit `null` counts as absent.
 fn take<T: for<'de> Deserialize<'de>>(
-    entries: &mut BTreeMap<String, Box<RawValue>>,
+    entries: &mut BTreeMap<Cow<'_, str>, &RawValue>,
     key: &str,
 ) -> Result<Option<T>, MessageError> {
     let Some(raw) = entries.remove(key) else {
@@ -160,7 +168,7 @@ fn take<T: for<'de> Deserialize<'de>>(
     };
     serde_json::from_str(raw.get()).map_err(|_| MessageError {
         path: format!("$.{key}"),
-        problem: format!("expected {}, got {}", expected(key), kind(&raw)),
+        problem: format!("expected {}, got {}", expected(key), kind(raw)),
     })
 }
 
@@ -187,25 +195,32 @@ fn kind(value: &RawValue) -> String {
 
 /// The entries of a JSON object, values unparsed. A key that occurs twice is an error: which of the two was
 /// meant cannot be known.
-struct Entries(BTreeMap<String, Box<RawValue>>);
+struct Entries<'a>(BTreeMap<Cow<'a, str>, &'a RawValue>);
 
-impl<'de> Deserialize<'de> for Entries {
+/// A key; borrowed unless it has escapes.
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Entries<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct EntriesVisitor;
         impl<'de> Visitor<'de> for EntriesVisitor {
-            type Value = Entries;
+            type Value = Entries<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<'de>, A::Error> {
                 let mut entries = BTreeMap::new();
-                while let Some((key, value)) = map.next_entry::<String, Box<RawValue>>()? {
-                    if entries.insert(key.clone(), value).is_some() {
-                        let problem = format!("the key {key:?} occurs twice");
-                        return Err(serde::de::Error::custom(problem));
-                    }
+                while let Some((Key(key), value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
+                    match entries.entry(key) {
+                        Entry::Vacant(place) => place.insert(value),
+                        Entry::Occupied(twice) => {
+                            let problem = format!("the key {:?} occurs twice", twice.key());
+                            return Err(serde::de::Error::custom(problem));
+                        }
+                    };
                 }
                 Ok(Entries(entries))
             }

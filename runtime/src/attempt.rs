@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasq_engine::{Child, Report, Run, RunContext};
+use wasq_engine::{Child, Report, Run, RunContext, SecretValues};
 use wasq_protocol::{
-    Clock, Delivery, Digest, Failure, FailureKind, LiveRecord, Message, Outcome, Settings, TaskName,
+    Backoff, Clock, Delivery, Digest, Failure, FailureKind, LiveRecord, Message, Outcome, Settings, TaskName,
     Timestamp, traceparent_of,
 };
 
+use crate::live::Live;
 use crate::ports::{ArtifactError, Ports, Registry, Runner};
 use crate::verdict::{AHEAD_MAX, Case, KEPT_MARGIN, Verdict, WAIT_MAX, judge, receives_before_ready};
 use crate::worker::{Inner, LEASE_MARGIN};
@@ -109,8 +110,8 @@ pub(crate) async fn attempt<P: Ports>(
             failure,
             &Case {
                 attempt: ran.attempt,
-                max_attempts: ran.settings.max_attempts,
-                backoff: ran.settings.backoff,
+                max_attempts: ran.retries.max_attempts,
+                backoff: ran.retries.backoff,
                 known_for,
                 age: now.since(delivery.sent),
                 kept_for: worker.settings.retention.saturating_sub(KEPT_MARGIN),
@@ -156,10 +157,22 @@ impl Order<'_> {
 pub(crate) struct Ran {
     pub(crate) outcome: Outcome,
     pub(crate) attempt: u32,
-    pub(crate) settings: Settings,
+    pub(crate) retries: Retries,
     pub(crate) children: Vec<Child>,
     pub(crate) digest: Option<Digest>,
     pub(crate) spent: Spent,
+}
+
+/// How often the task's settings let a message be tried, and after which waits.
+pub(crate) struct Retries {
+    max_attempts: u32,
+    backoff: Backoff,
+}
+
+impl Retries {
+    fn of(settings: &Settings) -> Self {
+        Self { max_attempts: settings.max_attempts, backoff: settings.backoff }
+    }
 }
 
 impl Ran {
@@ -168,7 +181,7 @@ impl Ran {
         Self {
             outcome: Outcome::Failure(failure),
             attempt,
-            settings: Settings::default(),
+            retries: Retries::of(&Settings::default()),
             children: Vec::new(),
             digest: None,
             spent,
@@ -176,8 +189,21 @@ impl Ran {
     }
 }
 
-/// Finds the module that a message names, and runs it.
+/// Finds the module that a message names, and runs it, unless the worker is told to stop.
 pub(crate) async fn run<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
+    let receive_count = order.receive_count;
+    tokio::select! {
+        biased;
+        () = worker.stopped() => {
+            let failure = Failure::new(FailureKind::Interrupted, "the worker is stopping");
+            Ran::not(failure, receive_count, Spent::default())
+        }
+        ran = run_to_its_end(worker, order) => ran,
+    }
+}
+
+// Each look at the clock costs a hundredth of a short run: there are few.
+async fn run_to_its_end<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
     let traceparent = order.traceparent();
     let Order { message, id, receive_count, first_received, trace_header, ends } = order;
     let task = &message.task;
@@ -187,59 +213,63 @@ pub(crate) async fn run<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
     // A place first: the live record must be the one of the moment when the run starts.
     let asked = Instant::now();
     let mut spent = Spent::default();
-    let place = tokio::select! {
-        biased;
-        () = worker.stopped() => return Ran::not(stopping(), receive_count, spent),
-        place = worker.places.acquire() => place,
-    };
-    let _place = place.expect("the semaphore is never closed");
-    spent.place = asked.elapsed();
-    spent.placed = Some(worker.ports.clock.now());
-    let mut record = match live(worker, task, id).await {
-        Ok(record) => record,
+    let _place = worker.places.acquire().await.expect("the semaphore is never closed");
+    let (mut placed, mut placed_at) = (Instant::now(), worker.ports.clock.now());
+    spent.place = placed - asked;
+    spent.placed = Some(placed_at);
+    let mut live = match live(worker, task, id, placed).await {
+        Ok(live) => live,
         Err(failure) => return Ran::not(failure, receive_count, spent),
     };
     // Before anything is loaded: what waits should hold nothing.
-    let waiting = Instant::now();
-    let wanted = record.version.settings.memory.min(worker.settings.caps.memory);
-    let _memory = tokio::select! {
-        biased;
-        () = worker.stopped() => return Ran::not(stopping(), receive_count, spent),
-        memory = worker.memory.take(wanted) => memory,
+    let wanted = live.settings.memory;
+    let _memory = match worker.memory.try_take(wanted) {
+        Some(memory) => memory,
+        None => {
+            let waiting = Instant::now();
+            let memory = worker.memory.take(wanted).await;
+            (placed, placed_at) = (Instant::now(), worker.ports.clock.now());
+            let waited = placed - waiting;
+            spent.place += waited;
+            if waited > worker.settings.live_ttl.max(LIVE_WAIT) {
+                // There may be another version by now.
+                live = match self::live(worker, task, id, placed).await {
+                    Ok(live) => live,
+                    Err(failure) => return Ran::not(failure, receive_count, spent),
+                };
+            }
+            memory
+        }
     };
-    if waiting.elapsed() > worker.settings.live_ttl.max(LIVE_WAIT) {
-        // There may be another version by now.
-        record = match live(worker, task, id).await {
-            Ok(record) => record,
-            Err(failure) => return Ran::not(failure, receive_count, spent),
-        };
-    }
-    spent.place += waiting.elapsed();
-    let settings = record.version.settings.clone().capped(&worker.settings.caps);
+    let Live { record, settings } = &*live;
     let fingerprint = worker.ports.runner.fingerprint();
     let artifact = record.version.artifacts.get(fingerprint);
     let loaded = match artifact {
         Some(artifact) => worker.modules.get(&worker.ports, &record.version.digest, artifact).await,
         None => Err(ArtifactError::Missing(format!("{task} is not compiled for {fingerprint}"))),
     };
-    spent.load = asked.elapsed().saturating_sub(spent.place);
     let unspent =
-        first_received.map_or(0, |first| waited_for_task(&record, first) + waited_for_time(message, first));
+        first_received.map_or(0, |first| waited_for_task(record, first) + waited_for_time(message, first));
     let attempt = receive_count.saturating_sub(unspent).max(1);
+    let secrets = match &loaded {
+        Ok(_) => worker.secrets.of(&worker.ports.secrets, settings).await,
+        Err(_) => Ok(SecretValues::new()),
+    };
+    let ready = Instant::now();
+    spent.load = (ready - asked).saturating_sub(spent.place);
     let module = match loaded {
         Ok(module) => module,
         Err(e) => return Ran::not(artifact_failure(worker, task, e).await, attempt, spent),
     };
-    let secrets = match worker.secrets.of(&worker.ports.secrets, &settings).await {
+    let secrets = match secrets {
         Ok(secrets) => secrets,
         Err(e) => {
             tracing::error!(%task, id, "{e}");
             return Ran::not(Failure::new(FailureKind::Unavailable, e.to_string()), attempt, spent);
         }
     };
-    spent.load = asked.elapsed().saturating_sub(spent.place);
 
-    let now = worker.ports.clock.now();
+    let now = placed_at.plus(ready - placed);
     let left = ends.since(now);
     if left < settings.timeout && spent.place > LATE {
         let why = "the worker was busy until it had less time left than the task may take";
@@ -260,18 +290,19 @@ pub(crate) async fn run<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
             trace_header: trace_header.map(str::to_owned),
         },
         params: message.params.get(),
-        settings: &settings,
+        settings,
         secrets: &secrets,
-        deadline: Instant::now() + timeout,
+        deadline: ready + timeout,
     };
-    let Report { mut outcome, children, duration, peak_memory, denied, log: _, log_dropped } = tokio::select! {
-        biased;
-        () = worker.stopped() => return Ran::not(stopping(), attempt, spent),
-        report = worker.ports.runner.run(&module, run) => report,
-    };
+    let Report { mut outcome, children, duration, peak_memory, denied, log: _, log_dropped } =
+        worker.ports.runner.run(&module, run).await;
     (spent.run, spent.peak_memory, spent.denied) = (duration, peak_memory, denied);
-    let now = worker.ports.clock.now();
-    let children = children.into_iter().map(|child| by_not_before(child, now)).collect();
+    let children = if children.is_empty() {
+        children
+    } else {
+        let now = worker.ports.clock.now();
+        children.into_iter().map(|child| by_not_before(child, now)).collect()
+    };
     if log_dropped > 0 {
         tracing::warn!(%task, id, "{log_dropped} log lines beyond the limit were dropped");
     }
@@ -282,16 +313,28 @@ pub(crate) async fn run<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
         failure.message =
             format!("the worker had less time left than the task may take: {}", failure.message);
     }
-    Ran { outcome, attempt, settings, children, digest: Some(record.version.digest), spent }
+    Ran {
+        outcome,
+        attempt,
+        retries: Retries::of(settings),
+        children,
+        digest: Some(record.version.digest),
+        spent,
+    }
 }
 
 /// Who has waited no longer than this for memory takes the live record that it has.
 const LIVE_WAIT: Duration = Duration::from_millis(10);
 
 /// What is live under a name, or why it cannot be run.
-async fn live<P: Ports>(worker: &Inner<P>, task: &TaskName, id: &str) -> Result<Arc<LiveRecord>, Failure> {
-    match worker.live.get(&worker.ports.registry, task).await {
-        Ok(Some(record)) => Ok(record),
+async fn live<P: Ports>(
+    worker: &Inner<P>,
+    task: &TaskName,
+    id: &str,
+    now: Instant,
+) -> Result<Arc<Live>, Failure> {
+    match worker.live.get(&worker.ports.registry, task, now).await {
+        Ok(Some(live)) => Ok(live),
         Ok(None) => Err(Failure::new(
             FailureKind::UnknownTask,
             format!("no task named {task} is live: upload {task}.wasm, or correct the name"),
@@ -316,10 +359,6 @@ fn by_not_before(mut child: Child, now: Timestamp) -> Child {
 }
 
 const DELAY_MAX: Duration = Duration::from_secs(900);
-
-fn stopping() -> Failure {
-    Failure::new(FailureKind::Interrupted, "the worker is stopping")
-}
 
 /// How many receives a message spent waiting for its task to be published.
 fn waited_for_task(record: &LiveRecord, first_received: Timestamp) -> u32 {

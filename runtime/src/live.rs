@@ -6,54 +6,63 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tokio::time::Instant;
-use wasq_protocol::{LiveRecord, TaskName};
+use wasq_protocol::{Caps, LiveRecord, Settings, TaskName};
 
 use crate::ports::Registry;
+
+/// What is live under a name.
+pub(crate) struct Live {
+    pub(crate) record: LiveRecord,
+    /// Its settings, within the operator's caps.
+    pub(crate) settings: Settings,
+}
 
 /// The records that were read last.
 pub(crate) struct LiveRecords {
     /// How long a record is believed.
     ttl: Duration,
-    read: Mutex<HashMap<TaskName, (Instant, Arc<LiveRecord>)>>,
+    caps: Caps,
+    read: Mutex<HashMap<TaskName, (Instant, Arc<Live>)>>,
 }
 
 /// Records that are remembered; beyond that, all are forgotten.
 const REMEMBERED_MAX: usize = 1000;
 
 impl LiveRecords {
-    pub(crate) fn new(ttl: Duration) -> Self {
-        Self { ttl, read: Mutex::default() }
+    pub(crate) fn new(ttl: Duration, caps: Caps) -> Self {
+        Self { ttl, caps, read: Mutex::default() }
     }
 
-    /// What is live under a name. That nothing is, is not remembered: it may be being published.
+    /// What is live under a name `now`. That nothing is, is not remembered: it may be being published.
     pub(crate) async fn get<R: Registry>(
         &self,
         registry: &R,
         task: &TaskName,
-    ) -> Result<Option<Arc<LiveRecord>>> {
-        if let Some((read, record)) = self.read().get(task)
-            && read.elapsed() < self.ttl
+        now: Instant,
+    ) -> Result<Option<Arc<Live>>> {
+        if let Some((read, live)) = self.read().get(task)
+            && now.saturating_duration_since(*read) < self.ttl
         {
-            return Ok(Some(record.clone()));
+            return Ok(Some(live.clone()));
         }
-        // Before it is read: what goes live meanwhile must be seen after the time to live at the latest.
-        let asked = Instant::now();
         let live = registry.live(task).await?.filter(|record| record.removed.is_none());
         let Some(record) = live else {
             return Ok(None);
         };
-        let record = Arc::new(record);
+        let settings = record.version.settings.clone().capped(&self.caps);
+        let live = Arc::new(Live { record, settings });
         if self.ttl > Duration::ZERO {
             let mut read = self.read();
             if read.len() >= REMEMBERED_MAX {
                 read.clear();
             }
-            read.insert(task.clone(), (asked, record.clone()));
+            // From before it was read: what goes live meanwhile must be seen after the time to live at the latest.
+            read.insert(task.clone(), (now, live.clone()));
         }
-        Ok(Some(record))
+        Ok(Some(live))
     }
 
-    fn read(&self) -> MutexGuard<'_, HashMap<TaskName, (Instant, Arc<LiveRecord>)>> {
+    fn read(&self) -> MutexGuard<'_, HashMap<TaskName, (Instant, Arc<Live>)>> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -93,7 +93,7 @@ impl<P: Ports> Worker<P> {
     pub fn new(ports: Parts<P>, settings: Settings) -> Self {
         Self(Arc::new(Inner {
             ports,
-            live: LiveRecords::new(settings.live_ttl),
+            live: LiveRecords::new(settings.live_ttl, settings.caps),
             modules: Modules::new(settings.modules_max, settings.modules_bytes_max),
             secrets: Secrets::new(settings.secret_ttl),
             places: Semaphore::new(settings.concurrency as usize),
@@ -151,7 +151,7 @@ impl<P: Ports> Worker<P> {
             ends: invoke.ends,
         };
         let traceparent = order.traceparent();
-        let Ran { mut outcome, attempt, settings: _, children, digest, spent } = run(worker, order).await;
+        let Ran { mut outcome, attempt, retries: _, children, digest, spent } = run(worker, order).await;
         let ended = Instant::now();
         if matches!(outcome, Outcome::Success { .. }) {
             for sent in worker.ports.queue.send(children).await {
@@ -231,10 +231,18 @@ impl MemoryBudget {
         Self { mib: Semaphore::new(mib_max as usize), mib_max }
     }
 
+    /// What a run may have, for as long as the answer lives; `None` if it must wait for it.
+    pub(crate) fn try_take(&self, memory: ByteCount) -> Option<SemaphorePermit<'_>> {
+        self.mib.try_acquire_many(self.mib(memory)).ok()
+    }
+
     /// Waits until a run may have so much, and keeps it for as long as the answer lives.
     pub(crate) async fn take(&self, memory: ByteCount) -> SemaphorePermit<'_> {
-        let mib = u32::try_from(memory.0.div_ceil(1 << 20)).unwrap_or(u32::MAX).min(self.mib_max);
-        self.mib.acquire_many(mib).await.expect("the semaphore is never closed")
+        self.mib.acquire_many(self.mib(memory)).await.expect("the semaphore is never closed")
+    }
+
+    fn mib(&self, memory: ByteCount) -> u32 {
+        u32::try_from(memory.0.div_ceil(1 << 20)).unwrap_or(u32::MAX).min(self.mib_max)
     }
 }
 
