@@ -157,6 +157,57 @@ def answer(cloud, typed, *command):
     return process.returncode, stdout, stderr
 
 
+def other_zips(functions, folder):
+    """The same binaries in other zips: another version to CloudFormation."""
+    folder = folder / ARCHITECTURE
+    folder.mkdir(parents=True)
+    for zipped in (functions / ARCHITECTURE).iterdir():
+        path = folder / zipped.name
+        path.write_bytes(zipped.read_bytes())
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.comment = b"another version"
+    return folder.parent
+
+
+def test_a_newer_engine_has_its_tasks_compiled_before_its_workers_start(cloud, functions, tmp_path):
+    outputs = cloud.deploy(functions, "engine")
+    run_hello(cloud, outputs)
+    s3, worker, key = cloud.client("s3"), outputs["WorkerFunction"], "live/hello.json"
+    registry = outputs["RegistryBucketName"]
+    code = lambda: cloud.client("lambda").get_function_configuration(FunctionName=worker)["CodeSha256"]
+
+    def record():
+        return json.loads(s3.get_object(Bucket=registry, Key=key)["Body"].read())
+
+    # As a release with another engine has left it.
+    older = record()
+    [(fingerprint, artifact)] = older["artifacts"].items()
+    older["artifacts"] = {"47.0.0-older": artifact}
+    s3.put_object(Bucket=registry, Key=key, Body=json.dumps(older))
+    module = f"modules/{older['digest']}.wasm"
+    kept = s3.get_object(Bucket=registry, Key=module)["Body"].read()
+
+    # What the newer engine does not take stops the upgrade where nothing is hurt.
+    s3.put_object(Bucket=registry, Key=module, Body=b"\0asm nonsense")
+    newer, before = other_zips(functions, tmp_path / "newer"), code()
+    cloud.shell(f"wasq deploy --stack engine --functions {newer}", code=1)
+    assert "the older workers go on, because the newer engine does not take all tasks" in cloud.said
+    assert "hello: " in cloud.said and "wasq rm" in cloud.said
+    assert code() == before and list(record()["artifacts"]) == ["47.0.0-older"]
+
+    s3.put_object(Bucket=registry, Key=module, Body=kept)
+    cloud.shell(f"wasq deploy --stack engine --functions {newer}")
+    assert "tasks are compiled for it before its workers start" in cloud.said and "hello is compiled" in cloud.said
+    assert code() != before
+    # The older one stays: its workers may still be running.
+    assert set(record()["artifacts"]) == {fingerprint, "47.0.0-older"}
+    parameters = json.loads(cloud.shell("wasq status --stack engine --json"))["parameters"]
+    assert parameters["PublisherCodePrefix"] == "" and parameters["PublisherArchitecture"] == ""
+    run_hello(cloud, outputs)
+    assert not [line for line in cloud.ran(worker) if line.get("kind") == "artifact-missing"]
+    cloud.shell("wasq destroy --stack engine --data --yes")
+
+
 def test_an_upgrade_under_load_loses_nothing(cloud, functions, visits, tmp_path):
     """Messages are sent all the while the stack gets other code, other settings and another mode, and back."""
     outputs = cloud.deploy(functions, "upgrade", "--longest-task 1m --allow-addresses 127.0.0.1")
@@ -181,18 +232,11 @@ def test_an_upgrade_under_load_loses_nothing(cloud, functions, visits, tmp_path)
     sender = threading.Thread(target=send)
     sender.start()
     try:
-        # The same binaries in other zips are another version to CloudFormation.
-        newer = tmp_path / "newer" / ARCHITECTURE
-        newer.mkdir(parents=True)
-        for zipped in (functions / ARCHITECTURE).iterdir():
-            path = newer / zipped.name
-            path.write_bytes(zipped.read_bytes())
-            with zipfile.ZipFile(path, "a") as archive:
-                archive.comment = b"another version"
+        newer = other_zips(functions, tmp_path / "newer")
         for folder, options in [
-            (newer.parent, ""),
+            (newer, ""),
             (functions, "--tasks-per-worker 5"),
-            (newer.parent, "--mode until-empty"),
+            (newer, "--mode until-empty"),
             (functions, "--mode window"),
         ]:
             before = len(sent)

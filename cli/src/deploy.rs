@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
+use wasq_engine::Platform;
 
 use crate::args::Deploy;
-use crate::cloud::{CodeBucket, Functions, Session, Stack};
+use crate::cloud::{CodeBucket, Deployment, Functions, PublisherFunction, Session, Stack};
 use crate::output::{self, Ended};
+use crate::registry::Registry;
+use crate::target::Target;
 
 pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
     let Deploy { stack, region, functions, code_bucket, options } = args;
@@ -28,7 +31,8 @@ pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
     let code = CodeBucket::open(&session, code_bucket, &identity.account).await?;
     code.upload(&functions).await?;
 
-    let mut is_there = stack.settle().await?.is_some();
+    let settled = stack.settle().await?;
+    let mut is_there = settled.is_some();
     if !is_there {
         let kept = stack.kept(&identity).await?;
         if !kept.is_empty() {
@@ -44,6 +48,13 @@ pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
     parameters.insert("Architecture".to_owned(), architecture);
     parameters.insert("CodeBucket".to_owned(), code.name.clone());
     parameters.insert("CodePrefix".to_owned(), functions.prefix.clone());
+    // Of the first step of an upgrade, which this one ends.
+    for parameter in PUBLISHER_FIRST {
+        parameters.remove(parameter);
+    }
+    if let Some(settled) = settled {
+        compile_ahead(&stack, settled, &parameters).await?;
+    }
     let changed = stack.apply(is_there, &parameters).await?;
     if !changed {
         eprintln!("  nothing to change");
@@ -76,4 +87,52 @@ pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
         deployment.output("DeadLetterUrl")?
     ));
     Ok(Ended::Well)
+}
+
+/// Where the publisher comes from in the first step of an upgrade.
+const PUBLISHER_FIRST: [&str; 2] = ["PublisherCodePrefix", "PublisherArchitecture"];
+
+/// The newer publisher compiles what is live before newer workers start, if their engine is another: otherwise every task
+/// would wait for its compilation when its first message comes. Until then the workers that are there go on with what they have.
+async fn compile_ahead(
+    stack: &Stack,
+    before: Deployment,
+    parameters: &BTreeMap<String, String>,
+) -> Result<()> {
+    let architecture = parameters.get("Architecture").map(String::as_str);
+    let platform =
+        if architecture == Some("x86_64") { Platform::LINUX_X86_64 } else { Platform::LINUX_ARM64 };
+    let fingerprint = platform.fingerprint();
+    // A stack that has no registry yet has no tasks either.
+    let Ok(registry) = Registry::of(&Target::Aws(Box::new(before.clone()))) else {
+        return Ok(());
+    };
+    let live = registry.tasks().await?.into_iter().filter_map(|listed| listed.live);
+    let waiting: Vec<_> = live
+        .filter(|record| !record.version.artifacts.contains_key(&fingerprint))
+        .map(|record| record.task)
+        .collect();
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    eprintln!("  the engine is another one: tasks are compiled for it before its workers start");
+    let mut first = before.parameters;
+    for (step, last) in PUBLISHER_FIRST.into_iter().zip(["CodePrefix", "Architecture"]) {
+        first.insert(step.to_owned(), parameters[last].clone());
+    }
+    stack.apply_to_its_template(&first).await.context("put the newer publisher before the newer workers")?;
+    let publisher = PublisherFunction::of(stack);
+    let mut failed = Vec::new();
+    for task in waiting {
+        match publisher.compile(&task).await {
+            Ok(()) => eprintln!("  {task} is compiled"),
+            Err(e) => failed.push(format!("{task}: {e:#}")),
+        }
+    }
+    ensure!(
+        failed.is_empty(),
+        "the older workers go on, because the newer engine does not take all tasks:\n  {}\nupload another version of these, or remove them by `wasq rm`; then deploy again",
+        failed.join("\n  ")
+    );
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! The one place where wasmtime is configured.
 //!
-//! What decides how code is compiled stands in [`COMPILE`] and is hashed into the fingerprint; what only concerns running
+//! What decides how code is compiled stands in [`CompileOptions`] and is hashed into the fingerprint; what only concerns running
 //! it (the allocator) is not, so a worker may size its pool without making artifacts stale.
 
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Result};
@@ -26,25 +26,57 @@ struct CompileOptions {
     wasm_memory64: bool,
 }
 
-const COMPILE: CompileOptions = CompileOptions {
-    target: TARGET,
-    cpu: CPU,
-    epoch_interruption: true,
-    max_wasm_stack: 1 << 20,
-    wasm_memory64: false,
-};
+/// What machine code is made for.
+#[derive(Clone, Copy)]
+pub struct Platform {
+    arch: &'static str,
+    os: &'static str,
+    target: &'static str,
+    cpu: &'static [&'static str],
+}
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-const TARGET: &str = "x86_64-unknown-linux-gnu";
-#[cfg(all(target_arch = "aarch64", target_os = "linux"))]
-const TARGET: &str = "aarch64-unknown-linux-gnu";
-#[cfg(all(target_arch = "x86_64", target_os = "macos"))]
-const TARGET: &str = "x86_64-apple-darwin";
-#[cfg(all(target_arch = "aarch64", target_os = "macos"))]
-const TARGET: &str = "aarch64-apple-darwin";
+impl Platform {
+    /// Linux on x86-64.
+    pub const LINUX_X86_64: Self =
+        Self { arch: "x86_64", os: "linux", target: "x86_64-unknown-linux-gnu", cpu: X86_64 };
+    /// Linux on arm64.
+    pub const LINUX_ARM64: Self =
+        Self { arch: "aarch64", os: "linux", target: "aarch64-unknown-linux-gnu", cpu: ARM64 };
+    /// macOS on x86-64.
+    pub const MACOS_X86_64: Self =
+        Self { arch: "x86_64", os: "macos", target: "x86_64-apple-darwin", cpu: X86_64 };
+    /// macOS on arm64.
+    pub const MACOS_ARM64: Self =
+        Self { arch: "aarch64", os: "macos", target: "aarch64-apple-darwin", cpu: ARM64 };
 
-#[cfg(target_arch = "x86_64")]
-const CPU: &[&str] = &[
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    const HOST: Self = Self::LINUX_X86_64;
+    #[cfg(all(target_arch = "aarch64", target_os = "linux"))]
+    const HOST: Self = Self::LINUX_ARM64;
+    #[cfg(all(target_arch = "x86_64", target_os = "macos"))]
+    const HOST: Self = Self::MACOS_X86_64;
+    #[cfg(all(target_arch = "aarch64", target_os = "macos"))]
+    const HOST: Self = Self::MACOS_ARM64;
+
+    const fn options(self) -> CompileOptions {
+        CompileOptions {
+            target: self.target,
+            cpu: self.cpu,
+            epoch_interruption: true,
+            max_wasm_stack: 1 << 20,
+            wasm_memory64: false,
+        }
+    }
+
+    /// Names what this build's artifacts are compiled for there: wasmtime version, CPU target and engine configuration.
+    pub fn fingerprint(self) -> Fingerprint {
+        let Self { arch, os, .. } = self;
+        let options = Digest::of(format!("{:?}", self.options()).as_bytes()).short();
+        Fingerprint(format!("{WASMTIME_VERSION}-{arch}-{os}-{options}"))
+    }
+}
+
+const X86_64: &[&str] = &[
     "has_sse3",
     "has_ssse3",
     "has_sse41",
@@ -57,15 +89,11 @@ const CPU: &[&str] = &[
     "has_bmi2",
     "has_lzcnt",
 ];
-#[cfg(target_arch = "aarch64")]
-const CPU: &[&str] = &["has_lse"];
+const ARM64: &[&str] = &["has_lse"];
 
-/// Names what this build's artifacts are compiled for: wasmtime version, CPU target and engine configuration.
+/// The fingerprint of this machine.
 pub fn fingerprint() -> Fingerprint {
-    let options = Digest::of(format!("{COMPILE:?}").as_bytes()).short();
-    let arch = std::env::consts::ARCH;
-    let os = std::env::consts::OS;
-    Fingerprint(format!("{WASMTIME_VERSION}-{arch}-{os}-{options}"))
+    Platform::HOST.fingerprint()
 }
 
 /// How many runs an engine can hold at once, and how large each can be.
@@ -80,7 +108,8 @@ pub struct Pool {
 /// wasmtime's configuration; without a pool, memory is allocated on demand.
 pub(crate) fn config(pool: Option<Pool>) -> Result<Config> {
     // Destructured, so that an option cannot be in the fingerprint without being applied.
-    let CompileOptions { target, cpu, epoch_interruption, max_wasm_stack, wasm_memory64 } = COMPILE;
+    let CompileOptions { target, cpu, epoch_interruption, max_wasm_stack, wasm_memory64 } =
+        Platform::HOST.options();
     let mut config = Config::new();
     config.target(target)?;
     #[cfg(feature = "compiler")]

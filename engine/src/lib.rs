@@ -20,7 +20,7 @@ mod state;
 pub use addresses::{Addresses, Refused};
 pub use bindings::LogLevel;
 pub use capture::LogLine;
-pub use config::{Pool, WASMTIME_VERSION, fingerprint};
+pub use config::{Platform, Pool, WASMTIME_VERSION, fingerprint};
 pub use connect::{Resolver, Resolving};
 pub use context::RunContext;
 pub use engine::{Engine, LoadError, Module, Report, Run};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use aws_sdk_cloudformation::Client;
 use aws_sdk_cloudformation::error::ProvideErrorMetadata;
+use aws_sdk_cloudformation::operation::update_stack::builders::UpdateStackFluentBuilder;
 use aws_sdk_cloudformation::types::{
     Capability, ChangeSetStatus, ChangeSetType, Parameter, ResourceToImport, Stack as Described, StackEvent,
 };
@@ -218,12 +219,32 @@ impl Stack {
             follow.well(self, &["CREATE_COMPLETE"]).await?;
             return Ok(true);
         }
+        self.update(self.client.update_stack().template_body(TEMPLATE), parameters).await
+    }
+
+    /// Changes parameters alone: the stack keeps the template that it has. Parameters that this has not are left out.
+    pub(crate) async fn apply_to_its_template(&self, parameters: &BTreeMap<String, String>) -> Result<bool> {
+        let summary = self.client.get_template_summary().stack_name(&self.name).send().await;
+        let summary =
+            summary.map_err(explain).with_context(|| format!("read the template of {}", self.name))?;
+        let known: Vec<_> = summary
+            .parameters
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|known| known.parameter_key)
+            .collect();
+        let parameters = parameters.iter().filter(|(key, _)| known.contains(key));
+        let parameters = parameters
+            .map(|(key, value)| Parameter::builder().parameter_key(key).parameter_value(value).build())
+            .collect();
+        self.update(self.client.update_stack().use_previous_template(true), parameters).await
+    }
+
+    /// Returns whether there was anything to do.
+    async fn update(&self, update: UpdateStackFluentBuilder, parameters: Vec<Parameter>) -> Result<bool> {
         let follow = self.follow().await?;
-        let asked = self
-            .client
-            .update_stack()
+        let asked = update
             .stack_name(&self.name)
-            .template_body(TEMPLATE)
             .capabilities(Capability::CapabilityIam)
             .set_parameters(Some(parameters))
             .send()

@@ -1,0 +1,44 @@
+//! The publisher's function, asked to compile.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use aws_sdk_lambda::Client;
+use aws_sdk_lambda::config::timeout::TimeoutConfig;
+use aws_sdk_lambda::primitives::Blob;
+use wasq_protocol::{PublishRequest, TaskName};
+
+use crate::cloud::{Stack, explain};
+
+/// The function's own timeout, and some time for the answer.
+const TIMEOUT: Duration = Duration::from_secs(310);
+
+/// The publisher of a stack.
+pub(crate) struct PublisherFunction {
+    client: Client,
+    name: String,
+}
+
+impl PublisherFunction {
+    pub(crate) fn of(stack: &Stack) -> Self {
+        let timeouts = TimeoutConfig::builder().operation_timeout(TIMEOUT).read_timeout(TIMEOUT).build();
+        let config = aws_sdk_lambda::config::Builder::from(&stack.session.sdk).timeout_config(timeouts);
+        Self { client: Client::from_conf(config.build()), name: format!("{}-publisher", stack.name) }
+    }
+
+    /// Compiles what is live of a task for the publisher's own engine; returns when the live record names the result.
+    pub(crate) async fn compile(&self, task: &TaskName) -> Result<()> {
+        let request = serde_json::to_vec(&PublishRequest { recompile: task.clone() })?;
+        let asked = self.client.invoke().function_name(&self.name).payload(Blob::new(request)).send().await;
+        let answer = asked.map_err(explain).with_context(|| format!("invoke {}", self.name))?;
+        if answer.function_error.is_none() {
+            return Ok(());
+        }
+        let payload = answer.payload.map(Blob::into_inner).unwrap_or_default();
+        let said: serde_json::Value = serde_json::from_slice(&payload).unwrap_or_default();
+        match said["errorMessage"].as_str() {
+            Some(why) => bail!("{why}"),
+            None => bail!("{}", String::from_utf8_lossy(&payload)),
+        }
+    }
+}
