@@ -63,7 +63,7 @@ pub struct Function {
 impl Function {
     /// Connects to the queues and the worker.
     pub async fn new(config: Config) -> Self {
-        let sdk = wasq_aws::sdk_config().load().await;
+        let sdk = wasq_aws::function_config();
         let sqs = aws_sdk_sqs::Client::new(&sdk);
         // The SDK would send an invoke again of which it does not know whether it arrived: the messages of one that did
         // not come again by themselves, those of one that arrived twice would run twice.

@@ -38,7 +38,7 @@ pub struct Function(Publisher<S3Bucket, S3Bucket, AwsSecrets, Wasm, SystemClock>
 impl Function {
     /// Connects to the buckets.
     pub async fn new(config: Config) -> Result<Self> {
-        let sdk = wasq_aws::sdk_config().load().await;
+        let sdk = wasq_aws::function_config();
         let client = Client::new(&sdk);
         let bucket = |name| S3Bucket { client: client.clone(), name };
         let (tasks, registry) = (bucket(config.tasks_bucket), bucket(config.registry_bucket));

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +12,7 @@ use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::primitives::ByteStream;
 use serde_json::value::RawValue;
-use wasq_aws::{Outbound, QueueEndpoint, SecretReader, explain};
+use wasq_aws::{Outbound, QueueEndpoint, SdkConfig, SecretReader, explain};
 use wasq_engine::{Addresses, Child};
 use wasq_protocol::{
     AddressRanges, Artifact, ByteCount, Caps, DeadLetter, Delivery, Digest, Fingerprint, Invoke,
@@ -137,15 +138,11 @@ impl Function {
             function,
             worker,
         } = config;
-        let sdk = wasq_aws::sdk_config().load().await;
-        let sqs = aws_sdk_sqs::Client::new(&sdk);
-        let queue = SqsQueue {
-            queue: QueueEndpoint::new(sqs.clone(), queue_url),
-            dead_letters: QueueEndpoint::new(sqs, dead_letter_url),
-        };
+        let sdk = wasq_aws::function_config();
+        let queue = SqsQueue { sdk: sdk.clone(), queue_url, dead_letter_url, endpoints: OnceLock::new() };
         let registry = S3Registry {
             s3: aws_sdk_s3::Client::new(&sdk),
-            lambda: aws_sdk_lambda::Client::new(&sdk),
+            sdk: sdk.clone(),
             bucket: registry_bucket,
             publisher_function,
             cache: ArtifactCache::open(cache_dir, cache.0)?,
@@ -183,19 +180,40 @@ impl Observer for Log {
     }
 }
 
+/// The two queues. Their client is made when the first run is over, because a cold start waits for every client that is made
+/// before.
 struct SqsQueue {
+    sdk: SdkConfig,
+    queue_url: String,
+    dead_letter_url: String,
+    endpoints: OnceLock<Endpoints>,
+}
+
+struct Endpoints {
     queue: QueueEndpoint,
     dead_letters: QueueEndpoint,
+}
+
+impl SqsQueue {
+    fn endpoints(&self) -> &Endpoints {
+        self.endpoints.get_or_init(|| {
+            let client = aws_sdk_sqs::Client::new(&self.sdk);
+            Endpoints {
+                queue: QueueEndpoint::new(client.clone(), self.queue_url.clone()),
+                dead_letters: QueueEndpoint::new(client, self.dead_letter_url.clone()),
+            }
+        })
+    }
 }
 
 impl Queue for SqsQueue {
     async fn set_visibility(&self, entries: Vec<Visibility>) -> Vec<Result<()>> {
         let entries: Vec<_> = entries.into_iter().map(|entry| (entry.receipt, entry.after)).collect();
-        self.queue.set_visibility(&entries).await
+        self.endpoints().queue.set_visibility(&entries).await
     }
 
     async fn delete(&self, receipts: Vec<String>) -> Vec<Result<()>> {
-        self.queue.delete(&receipts).await
+        self.endpoints().queue.delete(&receipts).await
     }
 
     async fn send(&self, children: Vec<Child>) -> Vec<Result<()>> {
@@ -207,11 +225,11 @@ impl Queue for SqsQueue {
             body: child.message.to_json(),
             ..Outbound::default()
         });
-        self.queue.send(messages.collect()).await
+        self.endpoints().queue.send(messages.collect()).await
     }
 
     async fn send_dead_letters(&self, letters: Vec<(Delivery, DeadLetter)>) -> Vec<Result<()>> {
-        self.dead_letters.send_dead_letters(&letters).await
+        self.endpoints().dead_letters.send_dead_letters(&letters).await
     }
 }
 
@@ -225,7 +243,8 @@ impl SecretStore for AwsSecrets {
 
 struct S3Registry {
     s3: aws_sdk_s3::Client,
-    lambda: aws_sdk_lambda::Client,
+    /// For the client of Lambda, which hardly ever is needed.
+    sdk: SdkConfig,
     bucket: String,
     publisher_function: Option<String>,
     cache: ArtifactCache,
@@ -266,8 +285,7 @@ impl Registry for S3Registry {
     async fn request_artifact(&self, task: &TaskName) -> Result<()> {
         let function = self.publisher_function.as_ref().context("WASQ_PUBLISHER_FUNCTION is not set")?;
         let request = PublishRequest { recompile: task.clone() };
-        let answer = self
-            .lambda
+        let answer = aws_sdk_lambda::Client::new(&self.sdk)
             .invoke()
             .function_name(function)
             .invocation_type(InvocationType::Event)
