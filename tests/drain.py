@@ -20,7 +20,7 @@ from chaos import Process, answers, dev_process, queue_of_mini_stack
 from conftest import CREDENTIALS, ROOT, aws_client, free_port
 from lambda_stand_in import StandIn
 
-RELEASE = ROOT / "target" / "release"
+MEASURE = ROOT / "target" / "measure"
 RECEIVERS = 8
 
 
@@ -47,7 +47,7 @@ def environment(url, stand_in):
 
 
 def plain(url, queue, stand_in, loops):
-    command = [RELEASE / "examples" / "plain_loop", queue, str(loops)]
+    command = [MEASURE / "examples" / "plain_loop", queue, str(loops)]
     did = json.loads(subprocess.check_output(command, env=environment(url, stand_in)))
     return did["messages"] / did["seconds"], did["messages"]
 
@@ -55,7 +55,7 @@ def plain(url, queue, stand_in, loops):
 def consumer(url, queue, stand_in, folder):
     """One run of the real consumer, until the queue is empty, with a worker whose tasks take no time."""
     worker = subprocess.Popen(
-        [RELEASE / "examples" / "instant_worker", queue], env=environment(url, stand_in), stdout=subprocess.PIPE, text=True
+        [MEASURE / "examples" / "instant_worker", queue], env=environment(url, stand_in), stdout=subprocess.PIPE, text=True
     )
     port = int(worker.stdout.readline())
     function = {
@@ -75,7 +75,7 @@ def consumer(url, queue, stand_in, folder):
     }
     answered = len(stand_in.answers)
     process = Process(
-        "wasq-consumer", [RELEASE / "wasq-consumer"], folder / "consumer.log", environment(url, stand_in) | function
+        "wasq-consumer", [MEASURE / "wasq-consumer"], folder / "consumer.log", environment(url, stand_in) | function
     )
     try:
         # As a warm function: it waits for its invoke.
@@ -117,27 +117,38 @@ def compare(name, url, stand_in, folder, options):
         rate = statistics.median(measured)
         spread = f"{min(measured):,.0f} - {max(measured):,.0f}"
         print(f"  {way:<16} {rate:>9,.0f} messages/s   ({spread})   consumer: {ours / rate:.2f} of it", flush=True)
+    return {"plain": statistics.median(rates["plain loop"]), "consumer": ours}
 
 
 def main():
     parser = argparse.ArgumentParser(prog="cargo xtask drain", description=__doc__)
     parser.add_argument("--messages", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=["own-queue", "ministack"])
+    parser.add_argument("--write", type=Path, help="a file for what was found on the own queue")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="wasq-drain-"))
     stand_in = StandIn({"wasq-consumer": 600}, folder)
     port, cloud_port = free_port(), free_port()
     (folder / "tasks").mkdir()
-    dev = dev_process(folder, port, RELEASE)
-    cloud = queue_of_mini_stack(folder, cloud_port)
     try:
-        answers(f"http://127.0.0.1:{port}/", dev)
-        answers(f"http://127.0.0.1:{cloud_port}/_ministack/health", cloud)
-        compare("SQS endpoint of wasq dev", f"http://127.0.0.1:{port}", stand_in, folder, options)
-        compare("MiniStack", f"http://127.0.0.1:{cloud_port}", stand_in, folder, options)
+        if options.only != "ministack":
+            dev = dev_process(folder, port, MEASURE)
+            try:
+                answers(f"http://127.0.0.1:{port}/", dev)
+                found = compare("SQS endpoint of wasq dev", f"http://127.0.0.1:{port}", stand_in, folder, options)
+            finally:
+                dev.end()
+            if options.write:
+                options.write.write_text(json.dumps(found))
+        if options.only != "own-queue":
+            cloud = queue_of_mini_stack(folder, cloud_port)
+            try:
+                answers(f"http://127.0.0.1:{cloud_port}/_ministack/health", cloud)
+                compare("MiniStack", f"http://127.0.0.1:{cloud_port}", stand_in, folder, options)
+            finally:
+                cloud.end()
     finally:
-        dev.end()
-        cloud.end()
         stand_in.close()
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -293,23 +293,40 @@ EXPOSED = {{ from = "secretsmanager:wasq/api#user", expose = true }}
         assert value not in logs and value not in records, value
 
 
-def test_an_artifact_that_is_gone_is_made_again(cloud):
+@pytest.mark.parametrize("damage", ["damaged", "gone", "foreign"])
+def test_an_artifact_that_cannot_be_used_is_made_again(cloud, damage):
     """The worker asks the publisher for it, and the message waits."""
     # A module that no worker has loaded, because what is loaded is not fetched again; and one upload, because the
     # publisher's answer to a second one would mend the damage.
-    cloud.s3.put_object(Bucket="tasks", Key="fresh.wasm", Body=(GUESTS / "github_users.wasm").read_bytes())
-    wait_for(lambda: cloud.registry("live/fresh.json"), "live fresh", 60)
-    [(fingerprint, _)] = cloud.registry("live/fresh.json")["artifacts"].items()
-    key = f"compiled/{fingerprint}/{cloud.registry('live/fresh.json')['digest']}.cwasm"
-    cloud.s3.put_object(Bucket="registry", Key=key, Body=b"damaged")
-    cloud.send({"task": "fresh", "params": {"town": "Madrid"}, "id": "waits"})
+    component = (GUESTS / "github_users.wasm").read_bytes() + b"\0" + bytes([1 + len(damage), len(damage)]) + damage.encode()
+    cloud.s3.put_object(Bucket="tasks", Key=f"{damage}.wasm", Body=component)
+    live = f"live/{damage}.json"
+    wait_for(lambda: cloud.registry(live), "live task", 60)
+    record = cloud.registry(live)
+    [(fingerprint, artifact)] = record["artifacts"].items()
+    key = f"compiled/{fingerprint}/{record['digest']}.cwasm"
+    if damage == "damaged":
+        cloud.s3.put_object(Bucket="registry", Key=key, Body=b"damaged")
+    elif damage == "gone":
+        cloud.s3.delete_object(Bucket="registry", Key=key)
+    else:
+        # Whole, and made by another wasmtime, although its fingerprint says otherwise.
+        made = cloud.s3.get_object(Bucket="registry", Key=key)["Body"].read()
+        foreign = made.replace(b"\x0248", b"\x0247", 1)
+        assert foreign != made
+        artifact["sha256"] = hashlib.sha256(foreign).hexdigest()
+        cloud.s3.put_object(Bucket="registry", Key=key, Body=foreign)
+        cloud.s3.put_object(Bucket="registry", Key=live, Body=json.dumps(record))
+    cloud.send({"task": damage, "params": {"town": "Madrid"}, "id": damage})
     # It runs in the end, which shows in what the task says of its params.
     [letter] = receive_all(cloud.sqs, cloud.dead_letters, 1, 60)
     assert reason(letter)[0] == "reject" and "unknown field `town`" in reason(letter)[1]
     # The log comes after the letter.
-    kinds = lambda: [line["kind"] for line in cloud.log("worker") if line.get("id") == "waits" and "kind" in line]  # noqa: E731
-    wait_for(lambda: kinds()[-1:] == ["reject"], "the record of its end")
-    assert "artifact-missing" in kinds(), kinds()
+    lines = lambda: [line for line in cloud.log("worker") if line.get("id") == damage and "kind" in line]  # noqa: E731
+    wait_for(lambda: [line["kind"] for line in lines()][-1:] == ["reject"], "the record of its end")
+    assert "artifact-missing" in [line["kind"] for line in lines()], lines()
+    said = [line for line in cloud.log("worker") if "asking the publisher" in line.get("message", "")]
+    assert any(line.get("task") == damage for line in said), said
 
 
 class Between(http.server.BaseHTTPRequestHandler):

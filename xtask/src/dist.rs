@@ -90,7 +90,7 @@ fn env(name: &str) -> Option<String> {
 }
 
 /// A function as Lambda wants it: `bootstrap`, executable, and no time of its own.
-fn package_function(binary: &Path, zip: &Path) -> Result<PathBuf> {
+pub(crate) fn package_function(binary: &Path, zip: &Path) -> Result<PathBuf> {
     let bytes = std::fs::read(binary).with_context(|| format!("read {}", binary.display()))?;
     let mut writer = ZipWriter::new(File::create(zip).with_context(|| format!("create {}", zip.display()))?);
     let options = SimpleFileOptions::default()

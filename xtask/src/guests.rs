@@ -92,21 +92,26 @@ pub(crate) fn guests(args: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn row(language: &str, folder: &Path, source: &Path, programs: &Path) -> Result<String> {
+/// Builds a project as its author would; returns what `wasq build` says of it.
+pub(crate) fn built(wasq: &Path, folder: &Path, programs: &Path) -> Result<Value> {
     #[allow(clippy::disallowed_methods, reason = "of the programs that it starts")]
     let path = std::env::var("PATH").unwrap_or_default();
-    let mut build = Command::new(binary("wasq"));
+    let mut build = Command::new(wasq);
     build
         .args(["build", "--json"])
         .arg(folder)
         .env("PATH", format!("{}:{path}", programs.display()))
         .env("CARGO_TARGET_DIR", target().join("guests"));
-    let built = |build: &mut Command| -> Result<Value> { Ok(serde_json::from_str(&output(build)?)?) };
     eprintln!("$ wasq build {}", folder.display());
+    Ok(serde_json::from_str(&output(&mut build)?)?)
+}
+
+fn row(language: &str, folder: &Path, source: &Path, programs: &Path) -> Result<String> {
+    let wasq = binary("wasq");
     // Once for what is shared by all projects, such as a C library; then as it is from then on.
-    built(&mut build)?;
+    built(&wasq, folder, programs)?;
     let started = Instant::now();
-    let made = built(&mut build)?;
+    let made = built(&wasq, folder, programs)?;
     let seconds = started.elapsed().as_secs_f64();
     let component = made["component"].as_str().context("wasq build names the component")?;
     let mut measure = Command::new(target().join("measure/examples/measure"));

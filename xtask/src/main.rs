@@ -3,6 +3,7 @@
 //! Each installs what it needs (but for rustup and Python 3) and can be run on a fresh clone.
 
 mod audit;
+mod bench;
 mod ci;
 mod demo;
 mod dist;
@@ -28,6 +29,7 @@ Usage: cargo xtask COMMAND
   dist      what is released: Lambda zips and archives, for arm64 and x86_64; --arch for one
   chaos     kill -9 everything, again and again: --messages N --kills N --only one-process|own-queue|ministack
   drain     how fast one consumer drains, beside a plain receive-delete loop: --messages N --rounds N
+  bench     wasq beside wasmtime, Extism, Celery and others, all measured now; --write updates docs/performance.md
   cost      what a million tasks cost, from API calls counted in the simulator; --prices FILE
 ";
 
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
     let command = args.next().unwrap_or_default();
     let rest: Vec<String> = args.collect();
     let result = match command.as_str() {
+        "bench" => bench::bench(&rest),
         "demo" => demo::demo(),
         "test" => test::test(&rest),
         "ci" => ci::ci(),

