@@ -297,7 +297,7 @@ impl Bench<'_> {
         if self.all.extism.is_some() {
             let cold = Samples::new(cold_extism);
             rows.push(vec![
-                "Extism, which compiles".to_owned(),
+                "Extism, with what it compiled before".to_owned(),
                 cold.show(),
                 digits(cold.median() / hello),
                 "see above: it has no server".to_owned(),
