@@ -174,7 +174,10 @@ def test_a_newer_engine_has_its_tasks_compiled_before_its_workers_start(cloud, f
     run_hello(cloud, outputs)
     s3, worker, key = cloud.client("s3"), outputs["WorkerFunction"], "live/hello.json"
     registry = outputs["RegistryBucketName"]
-    code = lambda: cloud.client("lambda").get_function_configuration(FunctionName=worker)["CodeSha256"]
+
+    def code():
+        names = [worker, "engine-publisher"]
+        return [cloud.client("lambda").get_function_configuration(FunctionName=name)["CodeSha256"] for name in names]
 
     def record():
         return json.loads(s3.get_object(Bucket=registry, Key=key)["Body"].read())
@@ -198,7 +201,7 @@ def test_a_newer_engine_has_its_tasks_compiled_before_its_workers_start(cloud, f
     s3.put_object(Bucket=registry, Key=module, Body=kept)
     cloud.shell(f"wasq deploy --stack engine --functions {newer}")
     assert "tasks are compiled for it before its workers start" in cloud.said and "hello is compiled" in cloud.said
-    assert code() != before
+    assert code()[0] != before[0] and code()[1] != before[1]
     # The older one stays: its workers may still be running.
     assert set(record()["artifacts"]) == {fingerprint, "47.0.0-older"}
     parameters = json.loads(cloud.shell("wasq status --stack engine --json"))["parameters"]

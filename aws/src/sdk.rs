@@ -1,6 +1,7 @@
 //! The SDK's configuration.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::time::Duration;
 
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
@@ -35,7 +36,7 @@ pub fn sdk_config() -> ConfigLoader {
 pub fn function_config() -> SdkConfig {
     let region = var("AWS_REGION").or_else(|| var("AWS_DEFAULT_REGION"));
     let others = |region: &String| OTHER_PARTITIONS.iter().any(|partition| region.starts_with(partition));
-    let elsewhere = region.as_ref().is_some_and(others) || has_own_endpoints();
+    let elsewhere = region.as_ref().is_some_and(others) || has_other_roots();
     let mut http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring));
     if !elsewhere {
         let roots = TrustStore::empty().with_pem_certificate(AMAZON_ROOTS);
@@ -71,9 +72,13 @@ impl LoadServiceConfig for Endpoints {
     }
 }
 
-/// Whether the environment names an endpoint with TLS: whose certificates it has is not known.
-fn has_own_endpoints() -> bool {
-    std::env::vars().any(|(name, url)| name.starts_with(ENDPOINT) && url.starts_with("https:"))
+/// Whether the environment names an endpoint with TLS, or roots: whose certificates there are is not known.
+fn has_other_roots() -> bool {
+    let own = |(name, url): (OsString, OsString)| {
+        let name = name.to_string_lossy();
+        name == "SSL_CERT_FILE" || (name.starts_with(ENDPOINT) && url.to_string_lossy().starts_with("https:"))
+    };
+    std::env::vars_os().any(own)
 }
 
 #[allow(clippy::disallowed_methods, reason = "the SDK's own variables, as Lambda sets them")]

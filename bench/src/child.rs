@@ -22,7 +22,7 @@ pub(crate) struct Sleepers {
     pub(crate) asleep_kb: u64,
     /// The most there was.
     pub(crate) peak_kb: u64,
-    /// Of one run, what the component itself touches: its memory's own pages.
+    /// Of the process.
     pub(crate) threads: usize,
 }
 
@@ -58,6 +58,7 @@ pub(crate) fn sleepers(artifact: &Path, runs: u32) -> Result<Sleepers> {
     runtime.block_on(async {
         worker.handle(&worker.message(r#"{"verb":"sleep","ms":1}"#)).await?;
         let before_kb = status("VmRSS")?;
+        let started = Instant::now();
         let batch =
             worker.batch(&format!(r#"{{"verb":"sleep","ms":{}}}"#, ASLEEP.as_millis()), runs as usize)?;
         let handling = tokio::spawn({
@@ -70,6 +71,8 @@ pub(crate) fn sleepers(artifact: &Path, runs: u32) -> Result<Sleepers> {
         let asleep_kb = status("VmRSS")?;
         let threads = std::fs::read_dir("/proc/self/task")?.count();
         handling.await??;
+        // Whoever had begun after the look would be later.
+        ensure!(started.elapsed() < ASLEEP * 3 / 2, "they were not all asleep at once");
         Ok(Sleepers { before_kb, asleep_kb, peak_kb: status("VmHWM")?, threads })
     })
 }

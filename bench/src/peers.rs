@@ -40,6 +40,8 @@ impl Extism {
         let mut process = Command::new(program)
             .arg(plugin)
             .args([PARAMS, CALLS])
+            // Otherwise what it compiled would depend on what this machine has run before.
+            .env("EXTISM_CACHE_CONFIG", "")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

@@ -47,37 +47,44 @@ pub(crate) fn measure(all: &All) -> Result<Report> {
     let bench = Bench { all, folder, runtime, noop, bare_artifact, bare };
     let mut targets = Vec::new();
     let mut tables = Vec::new();
-    for rows in [
-        Bench::warm_runs,
-        Bench::instructions,
-        Bench::invokes_and_starts,
-        Bench::loading,
-        Bench::memory,
-        Bench::publishing,
-        Bench::queues,
-        Bench::sizes,
-    ] {
-        let (of_these, table) = rows(&bench)?;
-        targets.extend(of_these);
-        tables.extend(table);
+    let sections: [(&str, Section<'_>); 8] = [
+        ("warm runs", Bench::warm_runs),
+        ("instructions", Bench::instructions),
+        ("invokes and cold starts", Bench::invokes_and_starts),
+        ("loading", Bench::loading),
+        ("memory", Bench::memory),
+        ("publishing", Bench::publishing),
+        ("queues", Bench::queues),
+        ("sizes", Bench::sizes),
+    ];
+    for (what, rows) in sections {
+        eprintln!("bench: {what}");
+        match rows(&bench) {
+            Ok((of_these, table)) => {
+                targets.extend(of_these);
+                tables.extend(table);
+            }
+            // The others are worth having.
+            Err(e) => {
+                eprintln!("bench: {what}: {e:#}");
+                let (measured, wanted) = (format!("{e:#}"), "");
+                targets.push(Target { what, measured, wanted, met: None });
+            }
+        }
     }
     Ok(Report { machine: machine(all)?, targets, tables })
 }
 
 type Rows = (Vec<Target>, Vec<Table>);
+type Section<'a> = fn(&Bench<'a>) -> Result<Rows>;
 
 impl Bench<'_> {
-    fn said(&self, what: &str) {
-        eprintln!("bench: {what}");
-    }
-
     fn missing(&self, name: &str) -> String {
         let why = self.all.missing.iter().find(|(missing, _)| missing == name);
         why.map_or("not to be had".to_owned(), |(_, why)| format!("not to be had: {why}"))
     }
 
     fn warm_runs(&self) -> Result<Rows> {
-        self.said("warm runs");
         let interruptible = Interruptible::new(&self.all.noop, 10)?;
         let warm = warm(&self.runtime, &self.bare, &interruptible, &self.noop, self.all.rounds)?;
         let Warm { bare, reused, interruptible, engine, worker, .. } = &warm;
@@ -95,7 +102,6 @@ impl Bench<'_> {
                 anyhow::Ok((Samples::new(fresh), Samples::new(again)))
             })?),
         };
-        self.said("throughput");
         let rates = throughput(&self.runtime, &self.bare, &self.noop, self.all.rounds.div_ceil(4))?;
         let floor = bare.median();
         let row = |way: &str, isolated: &str, figures: &Samples| {
@@ -132,7 +138,7 @@ impl Bench<'_> {
                  run finds what an earlier one left behind; *interruptible* is wasmtime with epochs and asynchronous calls, without which a \
                  task that never ends could not be ended. wasq's rows include its limits, its log, its policy and its timeout; the \
                  worker's also the invoke's JSON, the live record, places, memory and the record of the run. Extism compiles to \
-                 another ABI with its own wasmtime, and is a process of its own.",
+                 another ABI with its own wasmtime, and is a process of its own, measured after the others.",
                 self.all.rounds
             ),
             columns: vec!["way", "isolated", "us", "x wasmtime"],
@@ -156,33 +162,39 @@ impl Bench<'_> {
         };
         let targets = vec![
             Target {
-                what: "warm run of a no-op, fresh sandbox",
+                what: "warm run of a no-op, fresh sandbox: the engine",
                 measured: format!(
-                    "{} x bare wasmtime ({} us), {} x one that can be interrupted; with all that the worker does {} x",
+                    "{} x bare wasmtime ({} us), {} x one that can be interrupted",
                     digits(warm.engine_ratio.median()),
                     digits(floor),
-                    digits(warm.interruptible_ratio.median()),
-                    digits(warm.worker_ratio.median())
+                    digits(warm.interruptible_ratio.median())
                 ),
+                wanted: "<= 1.15 x",
+                met: Some(warm.engine_ratio.median() <= 1.15),
+            },
+            Target {
+                what: "the same: the worker, with the invoke's JSON and the record",
+                measured: format!("{} x bare wasmtime", digits(warm.worker_ratio.median())),
                 wanted: "<= 1.15 x",
                 met: Some(warm.worker_ratio.median() <= 1.15),
             },
             Target {
-                what: "throughput on all cores, fresh sandbox each",
-                measured: format!(
-                    "{:.0} % of the bare loop; the whole worker {:.0} %",
-                    engine_part.median() * 100.0,
-                    worker_part.median() * 100.0
-                ),
+                what: "throughput on all cores, fresh sandbox each: the engine",
+                measured: format!("{:.0} % of the bare loop", engine_part.median() * 100.0),
                 wanted: ">= 85 %",
                 met: Some(engine_part.median() >= 0.85),
+            },
+            Target {
+                what: "the same: the worker, in batches",
+                measured: format!("{:.0} % of the bare loop", worker_part.median() * 100.0),
+                wanted: ">= 85 %",
+                met: Some(worker_part.median() >= 0.85),
             },
         ];
         Ok((targets, vec![warm_table, throughput_table]))
     }
 
     fn instructions(&self) -> Result<Rows> {
-        self.said("instructions");
         let about = "Instructions in user space for one run, by valgrind's cachegrind: the same on a noisy machine, so that a regression \
                      shows. The kernel's part is not in it, and the memory is reset without pagemap scan, which valgrind does not know: \
                      that writes 64 KiB, the same for all rows."
@@ -208,7 +220,6 @@ impl Bench<'_> {
     }
 
     fn invokes_and_starts(&self) -> Result<Rows> {
-        self.said("invokes and cold starts");
         let cache = self.folder.path().join("cache");
         std::fs::create_dir_all(&cache)?;
         let name = self.noop.path.file_name().context("the artifact's name")?;
@@ -297,12 +308,12 @@ impl Bench<'_> {
         if self.all.extism.is_some() {
             let cold = Samples::new(cold_extism);
             rows.push(vec![
-                "Extism, with what it compiled before".to_owned(),
+                "Extism, which compiles its plug-in".to_owned(),
                 cold.show(),
                 digits(cold.median() / hello),
                 "see above: it has no server".to_owned(),
             ]);
-            bars.push(("Extism".to_owned(), cold.median()));
+            bars.push(("Extism, which compiles its plug-in".to_owned(), cold.median()));
         } else {
             rows.push(absent("Extism", "extism"));
         }
@@ -311,7 +322,8 @@ impl Bench<'_> {
             about: format!(
                 "*Cold*: from the start of a process to its first outcome, milliseconds, the median of {STARTS} processes each, in turns; all \
                  files are in the page cache. The functions ask a runtime API on loopback for their work, as on Lambda, and wasq's \
-                 worker reads the live record from a bucket there; its artifact lies on its disk. *Warm*: the same invoke again, of a process that \
+                 worker reads the live record from a bucket there; its artifact lies on its disk. It is a direct invoke: of a batch, the worker would make its client for SQS after \
+                 the first run. *Warm*: the same invoke again, of a process that \
                  waits; for `wasmtime serve` a request on a connection that is there, which is one exchange over HTTP instead of two. On \
                  Lambda, what surrounds the function takes milliseconds more, the same for all."
             ),
@@ -334,7 +346,6 @@ impl Bench<'_> {
     }
 
     fn loading(&self) -> Result<Rows> {
-        self.said("loading");
         let mut tasks = vec![("no-op in Rust".to_owned(), self.noop.clone())];
         for (language, component) in &self.all.task {
             let compiled = Compiled::new("task", component, self.folder.path())?;
@@ -386,7 +397,6 @@ impl Bench<'_> {
     }
 
     fn memory(&self) -> Result<Rows> {
-        self.said("memory");
         let verbs = Compiled::new("verbs", &self.all.verbs, self.folder.path())?;
         let path = |compiled: &Compiled| compiled.path.display().to_string();
         let mut rows = Vec::new();
@@ -395,11 +405,12 @@ impl Bench<'_> {
             let Sleepers { before_kb, asleep_kb, peak_kb, threads } =
                 ask(&["sleepers", &path(&verbs), &runs.to_string()])?;
             each = (asleep_kb.saturating_sub(before_kb)) as f64 / runs as f64;
+            let megabytes = |kib: u64| digits(kib as f64 * 1024.0 / 1e6);
             rows.push(vec![
                 digits(runs as f64),
-                digits(before_kb as f64 / 1e3),
-                digits(asleep_kb as f64 / 1e3),
-                digits(peak_kb as f64 / 1e3),
+                megabytes(before_kb),
+                megabytes(asleep_kb),
+                megabytes(peak_kb),
                 digits(each),
                 threads.to_string(),
             ]);
@@ -409,13 +420,15 @@ impl Bench<'_> {
             about: "Runs that sleep, all at once in one worker: the process's memory (RSS) after one run, with all of them asleep, and at its most. \
                     What a run takes includes the pages that the component itself has touched."
                 .to_owned(),
-            columns: vec!["runs", "before, MB", "asleep, MB", "peak, MB", "kB for each run", "threads"],
+            columns: vec!["runs", "before, MB", "asleep, MB", "peak, MB", "KiB for each run", "threads"],
             rows,
             plot: None,
         };
         const RUNS: u64 = 1_000_000;
         let held: Vec<Held> = ask(&["many", &path(&self.noop), &RUNS.to_string()])?;
-        let rows = held.iter().map(|Held { runs, kb }| vec![digits(*runs as f64), digits(*kb as f64 / 1e3)]);
+        let rows = held
+            .iter()
+            .map(|Held { runs, kb }| vec![digits(*runs as f64), digits(*kb as f64 * 1024.0 / 1e6)]);
         let million = Table {
             title: "A million runs",
             about: "What one worker holds (RSS) on the way through a million runs on all cores, in batches of ten.".to_owned(),
@@ -427,15 +440,15 @@ impl Bench<'_> {
         let targets = vec![
             Target {
                 what: "memory of each further run at once",
-                measured: format!("{} kB, with what the component touched", digits(each)),
+                measured: format!("{} KiB, with what the component touched", digits(each)),
                 wanted: "<= 256 KiB above that",
-                met: Some(each * 1e3 <= 256.0 * 1024.0),
+                met: Some(each <= 256.0),
             },
             Target {
                 what: "a million runs: growth of memory after the first tenth",
-                measured: format!("{} kB", digits(last as f64 - first as f64)),
-                wanted: "none",
+                measured: format!("{} KiB", digits(last as f64 - first as f64)),
                 // What the allocator keeps goes up and down by some pages.
+                wanted: "<= 1 MiB",
                 met: Some(last <= first + 1024),
             },
         ];
@@ -443,7 +456,6 @@ impl Bench<'_> {
     }
 
     fn publishing(&self) -> Result<Rows> {
-        self.said("publishing");
         let (_, rust) = self
             .all
             .task
@@ -491,7 +503,6 @@ impl Bench<'_> {
     }
 
     fn queues(&self) -> Result<Rows> {
-        self.said("queues");
         #[derive(Deserialize)]
         struct Way {
             alone_ms: Vec<f64>,
@@ -527,7 +538,7 @@ impl Bench<'_> {
         }
         let table = Table {
             title: "From a message to the end of its task",
-            about: "On one machine, messages sent by one Python client (boto3, Celery's own), tasks that make one HTTP request on loopback. *Alone*: one \
+            about: "On one machine, messages sent by one Python client (boto3, ten in a call where there are many; Celery's own, which sends each by itself), tasks that make one HTTP request on loopback. *Alone*: one \
                     after the other, milliseconds from the call that sends to the request that arrives. *At once*: 2,000 messages, tasks in a second, \
                     sending included. `wasq dev` has a message on its disk before it answers, runs each task in a sandbox of its own, and deletes \
                     after it; Celery runs with late acknowledgement, a process for each core, and a Redis that writes nothing to disk."
@@ -540,6 +551,7 @@ impl Bench<'_> {
         #[derive(Deserialize)]
         struct Drain {
             plain: f64,
+            several: f64,
             consumer: f64,
         }
         let drain = match &self.all.drain {
@@ -553,16 +565,17 @@ impl Bench<'_> {
         targets.push(Target {
             what: "the drainer beside a plain receive-delete loop",
             measured: match &drain {
-                Some(Drain { plain, consumer }) => format!(
-                    "{:.0} % ({} and {} messages/s)",
+                Some(Drain { plain, several, consumer }) => format!(
+                    "{:.0} % ({} and {} messages/s), with several receivers; {:.0} % of eight such loops at once",
                     consumer / plain * 100.0,
                     digits(*consumer),
-                    digits(*plain)
+                    digits(*plain),
+                    consumer / several * 100.0
                 ),
                 None => self.missing("drain"),
             },
             wanted: ">= 90 %",
-            met: drain.map(|Drain { plain, consumer }| consumer / plain >= 0.9),
+            met: drain.map(|Drain { plain, consumer, .. }| consumer / plain >= 0.9),
         });
         Ok((targets, vec![table]))
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use wasq_engine::Platform;
+use wasq_protocol::{Fingerprint, TaskName};
 
 use crate::args::Deploy;
 use crate::cloud::{CodeBucket, Deployment, Functions, PublisherFunction, Session, Stack};
@@ -49,7 +50,7 @@ pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
     parameters.insert("CodeBucket".to_owned(), code.name.clone());
     parameters.insert("CodePrefix".to_owned(), functions.prefix.clone());
     // Of the first step of an upgrade, which this one ends.
-    for parameter in PUBLISHER_FIRST {
+    for (parameter, _) in PUBLISHER_FIRST {
         parameters.remove(parameter);
     }
     if let Some(settled) = settled {
@@ -89,8 +90,12 @@ pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
     Ok(Ended::Well)
 }
 
-/// Where the publisher comes from in the first step of an upgrade.
-const PUBLISHER_FIRST: [&str; 2] = ["PublisherCodePrefix", "PublisherArchitecture"];
+/// Where the publisher comes from in the first step of an upgrade, and what of the last step these are.
+const PUBLISHER_FIRST: [(&str, &str); 3] = [
+    ("PublisherCodePrefix", "CodePrefix"),
+    ("PublisherCodeBucket", "CodeBucket"),
+    ("PublisherArchitecture", "Architecture"),
+];
 
 /// The newer publisher compiles what is live before newer workers start, if their engine is another: otherwise every task
 /// would wait for its compilation when its first message comes. Until then the workers that are there go on with what they have.
@@ -107,32 +112,60 @@ async fn compile_ahead(
     let Ok(registry) = Registry::of(&Target::Aws(Box::new(before.clone()))) else {
         return Ok(());
     };
-    let live = registry.tasks().await?.into_iter().filter_map(|listed| listed.live);
-    let waiting: Vec<_> = live
-        .filter(|record| !record.version.artifacts.contains_key(&fingerprint))
-        .map(|record| record.task)
-        .collect();
-    if waiting.is_empty() {
+    if waiting(&registry, &fingerprint).await?.is_empty() {
+        return Ok(());
+    }
+    let [(first_of_all, _), ..] = PUBLISHER_FIRST;
+    if !before.parameters.contains_key(first_of_all) {
+        eprintln!("  the engine is another one: each task is compiled for it when its next message comes");
         return Ok(());
     }
     eprintln!("  the engine is another one: tasks are compiled for it before its workers start");
-    let mut first = before.parameters;
-    for (step, last) in PUBLISHER_FIRST.into_iter().zip(["CodePrefix", "Architecture"]) {
+    let mut first = before.parameters.clone();
+    for (step, last) in PUBLISHER_FIRST {
         first.insert(step.to_owned(), parameters[last].clone());
     }
     stack.apply_to_its_template(&first).await.context("put the newer publisher before the newer workers")?;
+    let compiled = compile_all(stack, &registry, &fingerprint).await;
+    if compiled.is_err() {
+        // What the newer publisher makes, the older workers cannot run.
+        let mut back = before.parameters;
+        back.insert(first_of_all.to_owned(), String::new());
+        stack.apply_to_its_template(&back).await.context("put the older publisher back")?;
+    }
+    compiled
+}
+
+async fn compile_all(stack: &Stack, registry: &Registry, fingerprint: &Fingerprint) -> Result<()> {
     let publisher = PublisherFunction::of(stack);
-    let mut failed = Vec::new();
-    for task in waiting {
-        match publisher.compile(&task).await {
-            Ok(()) => eprintln!("  {task} is compiled"),
-            Err(e) => failed.push(format!("{task}: {e:#}")),
+    let mut refused = Vec::new();
+    // Again: something may have been published meanwhile.
+    for task in waiting(registry, fingerprint).await? {
+        if let Err(why) = publisher.compile(&task).await? {
+            refused.push(format!("{task}: {why}"));
+            continue;
         }
+        let live = registry.task(&task).await?.live;
+        if live.is_some_and(|record| !record.version.artifacts.contains_key(fingerprint)) {
+            eprintln!(
+                "  these functions are of another release than this command: each task is compiled when its next message comes"
+            );
+            return Ok(());
+        }
+        eprintln!("  {task} is compiled");
     }
     ensure!(
-        failed.is_empty(),
+        refused.is_empty(),
         "the older workers go on, because the newer engine does not take all tasks:\n  {}\nupload another version of these, or remove them by `wasq rm`; then deploy again",
-        failed.join("\n  ")
+        refused.join("\n  ")
     );
     Ok(())
+}
+
+/// The tasks that are live and not compiled for an engine.
+async fn waiting(registry: &Registry, fingerprint: &Fingerprint) -> Result<Vec<TaskName>> {
+    let listed = registry.tasks().await.context("look for tasks that are live")?;
+    let live = listed.into_iter().filter_map(|listed| listed.live);
+    let without = live.filter(|record| !record.version.artifacts.contains_key(fingerprint));
+    Ok(without.map(|record| record.task).collect())
 }

@@ -12,7 +12,7 @@ const ADVISORIES: &str = "https://github.com/rustsec/advisory-db";
 
 /// Licences, sources and known vulnerabilities of all that we link and build tasks with; `deny.toml` has the rules.
 pub(crate) fn deny() -> Result<()> {
-    let cargo_deny = cargo_tool("cargo-deny", CARGO_DENY)?.join("cargo-deny");
+    let cargo_deny = cargo_tool("cargo-deny", CARGO_DENY, "cargo-deny")?;
     let advisories = can_be_reached(ADVISORIES);
     if !advisories {
         eprintln!("NOT CHECKED: known vulnerabilities, because {ADVISORIES} cannot be reached from here");
@@ -53,7 +53,8 @@ pub(crate) fn fuzz(args: &[String]) -> Result<()> {
         nightly.is_ok_and(|status| status.success()),
         "the nightly toolchain is needed: `rustup toolchain install nightly --profile minimal`"
     );
-    let programs = cargo_tool("cargo-fuzz", CARGO_FUZZ)?;
+    let cargo_fuzz = cargo_tool("cargo-fuzz", CARGO_FUZZ, "cargo-fuzz")?;
+    let programs = cargo_fuzz.parent().context("it lies in a folder")?.to_owned();
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let paths = std::env::join_paths([programs].into_iter().chain(std::env::split_paths(&paths)))?;
     let cargo_fuzz = |words: &[&str]| {

@@ -14,6 +14,8 @@ use crate::setup::{
 };
 
 const PEERS: &str = "bench/peers/Cargo.toml";
+const WASIP2: &str = "wasm32-wasip2";
+const UNKNOWN: &str = "wasm32-unknown-unknown";
 const WASMTIME: &str = "48.0.8";
 const DOCUMENT: &str = "docs/performance.md";
 /// The task that is loaded in each of these: from the smallest to the largest component.
@@ -66,25 +68,27 @@ pub(crate) fn bench(args: &[String]) -> Result<()> {
 
     // Others.
     let peers = target().join("peers");
-    add_target("wasm32-wasip2")?;
-    add_target("wasm32-unknown-unknown")?;
-    let wasip2 =
-        ["--release", "--target", "wasm32-wasip2", "--package", "bench-noop", "--package", "bench-proxy"];
-    peer(&wasip2)?;
-    peer(&["--release", "--target", "wasm32-unknown-unknown", "--package", "bench-plugin"])?;
+    add_target(WASIP2)?;
+    peer(&["--release", "--target", WASIP2, "--package", "bench-noop"])?;
     peer(&["--release", "--package", "bench-hello"])?;
-    say("--noop", peers.join("wasm32-wasip2/release/noop.wasm").into());
-    say("--proxy", peers.join("wasm32-wasip2/release/proxy.wasm").into());
-    say("--plugin", peers.join("wasm32-unknown-unknown/release/plugin.wasm").into());
+    say("--noop", peers.join(WASIP2).join("release/noop.wasm").into());
     say("--hello", peers.join("release/bench-hello").into());
-    match peer(&["--profile", "measure", "--package", "bench-extism"]) {
+    let proxy = peers.join(WASIP2).join("release/proxy.wasm");
+    match peer(&["--release", "--target", WASIP2, "--package", "bench-proxy"])
+        .and_then(|()| cargo_tool("wasmtime-cli", WASMTIME, "wasmtime"))
+    {
+        Ok(wasmtime) => say("--wasmtime", wasmtime.into()),
+        Err(e) => say("--missing", missing("wasmtime", &e)),
+    }
+    say("--proxy", proxy.into());
+    let plugin = add_target(UNKNOWN)
+        .and_then(|()| peer(&["--release", "--target", UNKNOWN, "--package", "bench-plugin"]))
+        .and_then(|()| peer(&["--profile", "measure", "--package", "bench-extism"]));
+    match plugin {
         Ok(()) => say("--extism", peers.join("measure/bench-extism").into()),
         Err(e) => say("--missing", missing("extism", &e)),
     }
-    match cargo_tool("wasmtime-cli", WASMTIME) {
-        Ok(programs) => say("--wasmtime", programs.join("wasmtime").into()),
-        Err(e) => say("--missing", missing("wasmtime", &e)),
-    }
+    say("--plugin", peers.join(UNKNOWN).join("release/plugin.wasm").into());
     let sources = root().join("bench/peers/python");
     let requirements =
         std::fs::read_to_string(sources.join("requirements.txt")).context("read requirements.txt")?;
@@ -116,7 +120,9 @@ fn peer(args: &[&str]) -> Result<()> {
 /// The example task in a language.
 fn component(language: &str) -> Result<PathBuf> {
     let folder = root().join("example-tasks").join(language).join("github_repositories");
-    let made = built(&measured("wasq"), &folder, &toolchains()?)?;
+    // Rust's is the one that we are built with.
+    let programs = if language == "rust" { target() } else { toolchains()? };
+    let made = built(&measured("wasq"), &folder, &programs)?;
     let component = made["component"].as_str().context("wasq build names the component")?;
     Ok(Path::new(component).to_owned())
 }

@@ -91,17 +91,16 @@ pub(crate) fn add_target(triple: &str) -> Result<()> {
         .with_context(|| format!("add the target {triple} (rustup is needed: https://rustup.rs)"))
 }
 
-/// A program from crates.io, installed in this version; returns its folder of programs.
-pub(crate) fn cargo_tool(name: &str, version: &str) -> Result<PathBuf> {
+/// A program of a crate's, installed in this version.
+pub(crate) fn cargo_tool(name: &str, version: &str, program: &str) -> Result<PathBuf> {
     let tools = target().join("tools").join(format!("{name}-{version}"));
-    let programs = tools.join("bin");
-    // What cargo writes there when it is done.
-    if !tools.join(".crates.toml").exists() {
+    let program = tools.join("bin").join(program);
+    if !program.exists() {
         let mut install = cargo();
         install.args(["install", "--quiet", "--locked", name, "--version", version, "--root"]).arg(&tools);
         run(&mut install)?;
     }
-    Ok(programs)
+    Ok(program)
 }
 
 /// Builds every binary, together with the tests: apart, cargo would choose other features for the dependencies and

@@ -7,6 +7,7 @@ seen. `queues.py WASQ VERBS.wasm FOLDER` prints one line of JSON.
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -72,6 +73,16 @@ def measure(send, send_many, visits):
     return {"alone_ms": alone, "per_second": AT_ONCE / (time.perf_counter() - started)}
 
 
+def end(process):
+    """Ends a process with all that it has started."""
+    process.terminate()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 def wasq(program, verbs, folder, visits):
     tasks = folder / "tasks"
     tasks.mkdir()
@@ -79,7 +90,7 @@ def wasq(program, verbs, folder, visits):
     (tasks / "visit.toml").write_text(f'allow_hosts = ["{url}"]\n')
     (tasks / "visit.wasm").write_bytes(Path(verbs).read_bytes())
     command = [program, "dev", "--tasks", tasks, "--data", folder / "data", "--listen", "127.0.0.1:0", "--json", "--allow-address", "127.0.0.1"]
-    dev = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=open(folder / "wasq.log", "w"), text=True)
+    dev = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=open(folder / "wasq.log", "w"), text=True, start_new_session=True)
     try:
         started = json.loads(dev.stdout.readline())
         sqs = boto3.client("sqs", endpoint_url=started["endpoint"])
@@ -97,8 +108,7 @@ def wasq(program, verbs, folder, visits):
 
         return measure(lambda: sqs.send_message(QueueUrl=queue, MessageBody=body), send_many, visits)
     finally:
-        dev.terminate()
-        dev.wait(30)
+        end(dev)
 
 
 def celery(folder, visits):
@@ -106,7 +116,7 @@ def celery(folder, visits):
     import celery_app
 
     command = [sys.executable, "-m", "celery", "-A", "celery_app", "worker", "--concurrency", str(os.cpu_count()), "--loglevel", "WARNING"]
-    worker = subprocess.Popen(command, cwd=HERE, stdout=open(folder / "celery.log", "w"), stderr=subprocess.STDOUT)
+    worker = subprocess.Popen(command, cwd=HERE, stdout=open(folder / "celery.log", "w"), stderr=subprocess.STDOUT, start_new_session=True)
     url = f"http://127.0.0.1:{visits.port}"
     try:
         def send_many(count):
@@ -115,8 +125,7 @@ def celery(folder, visits):
 
         return measure(lambda: celery_app.visit.delay(url), send_many, visits)
     finally:
-        worker.terminate()
-        worker.wait(30)
+        end(worker)
 
 
 def main():

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::config::timeout::TimeoutConfig;
 use aws_sdk_lambda::primitives::Blob;
@@ -26,19 +26,18 @@ impl PublisherFunction {
         Self { client: Client::from_conf(config.build()), name: format!("{}-publisher", stack.name) }
     }
 
-    /// Compiles what is live of a task for the publisher's own engine; returns when the live record names the result.
-    pub(crate) async fn compile(&self, task: &TaskName) -> Result<()> {
+    /// Compiles what is live of a task for the publisher's own engine; returns when the live record names the result. The inner
+    /// error is what the publisher has to say of the task.
+    pub(crate) async fn compile(&self, task: &TaskName) -> Result<Result<(), String>> {
         let request = serde_json::to_vec(&PublishRequest { recompile: task.clone() })?;
         let asked = self.client.invoke().function_name(&self.name).payload(Blob::new(request)).send().await;
         let answer = asked.map_err(explain).with_context(|| format!("invoke {}", self.name))?;
         if answer.function_error.is_none() {
-            return Ok(());
+            return Ok(Ok(()));
         }
         let payload = answer.payload.map(Blob::into_inner).unwrap_or_default();
         let said: serde_json::Value = serde_json::from_slice(&payload).unwrap_or_default();
-        match said["errorMessage"].as_str() {
-            Some(why) => bail!("{why}"),
-            None => bail!("{}", String::from_utf8_lossy(&payload)),
-        }
+        let why = said["errorMessage"].as_str().map(str::to_owned);
+        Ok(Err(why.unwrap_or_else(|| String::from_utf8_lossy(&payload).into_owned())))
     }
 }

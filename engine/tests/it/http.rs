@@ -15,28 +15,32 @@ use wasq_protocol::Settings;
 
 use crate::{output, run, run_with, verbs_with};
 
-/// A server on loopback: `/echo` says what came, `/authorization` that header, `/large` sends 9 MiB, `/moved` redirects, `/headers` sends 200 of them, `/header` one
+/// A server on loopback: `/echo` says what came, `/authorization` that header, `/connection` the connection's number, `/large` sends 9 MiB, `/moved` redirects, `/headers` sends 200 of them, `/header` one
 /// of 200 KiB, `/never` does not answer.
 pub(crate) async fn server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(
-                hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service_fn(respond)),
-            );
+        for connection in 0.. {
+            let Ok((stream, _)) = listener.accept().await else { break };
+            let respond = service_fn(move |request| respond(request, connection));
+            let serve = hyper::server::conn::http1::Builder::new();
+            tokio::spawn(serve.serve_connection(TokioIo::new(stream), respond));
         }
     });
     address
 }
 
-async fn respond(request: Request<hyper::body::Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn respond(
+    request: Request<hyper::body::Incoming>,
+    connection: u32,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let header =
         |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("-");
     let (body, status) = match request.uri().path() {
         "/echo" => (format!("{} {} {}", request.method(), header("user-agent"), header("x-verb")), 200),
         "/authorization" => (header("authorization").to_owned(), 200),
+        "/connection" => (connection.to_string(), 200),
         "/large" => ("x".repeat(9 << 20), 200),
         "/moved" => (String::new(), 302),
         "/headers" | "/header" => (String::new(), 200),
@@ -68,6 +72,20 @@ async fn an_allowed_host_answers() {
     let allowed = format!("http://{}", server().await);
     let got = fetch(format!("{allowed}/echo"), &allowed).await;
     assert_eq!(got, json!({"status": 200, "body": "GET wasq/0.1.0 fetch"}));
+}
+
+#[tokio::test]
+async fn runs_share_connections_and_not_what_they_may() {
+    let allowed = format!("http://{}", server().await);
+    let url = format!("{allowed}/connection");
+    let first = fetch(url.clone(), &allowed).await;
+    for _ in 0..5 {
+        assert_eq!(fetch(url.clone(), &allowed).await, first, "the connection is used again");
+    }
+    // It is still there, and leads nowhere for a task that may not go there.
+    let denied = fetch(url.clone(), "https://api.github.com").await;
+    assert!(denied["error"].as_str().is_some_and(|error| error.contains("Denied")), "{denied}");
+    assert_eq!(fetch(url, &allowed).await, first);
 }
 
 #[tokio::test]
