@@ -25,6 +25,8 @@ impl Log {
     pub fn open(data: &Path) -> Result<Self> {
         crate::stack::private_folder(data)?;
         let folder = data.join("log");
+        // The appender looks for old files there before it makes it, and complains.
+        std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
         let appender = RollingFileAppender::builder()
             .rotation(Rotation::DAILY)
             .max_log_files(DAYS)
