@@ -117,8 +117,8 @@ def compare(name, url, stand_in, folder, options):
         rate = statistics.median(measured)
         spread = f"{min(measured):,.0f} - {max(measured):,.0f}"
         print(f"  {way:<16} {rate:>9,.0f} messages/s   ({spread})   consumer: {ours / rate:.2f} of it", flush=True)
-    plain, several = (statistics.median(rates[way]) for way in ("plain loop", f"{RECEIVERS} plain loops"))
-    return {"plain": plain, "several": several, "consumer": ours}
+    one, several = (statistics.median(rates[way]) for way in ("plain loop", f"{RECEIVERS} plain loops"))
+    return {"plain": one, "several": several, "consumer": ours}
 
 
 def main():
