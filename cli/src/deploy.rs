@@ -131,7 +131,11 @@ async fn compile_ahead(
         // What the newer publisher makes, the older workers cannot run.
         let mut back = before.parameters;
         back.insert(first_of_all.to_owned(), String::new());
-        stack.apply_to_its_template(&back).await.context("put the older publisher back")?;
+        if let Err(e) = stack.apply_to_its_template(&back).await {
+            eprintln!(
+                "  the older publisher is not back, and what is uploaded waits until you deploy again: {e:#}"
+            );
+        }
     }
     compiled
 }
