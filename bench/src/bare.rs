@@ -49,19 +49,18 @@ impl WasiView for State {
     }
 }
 
-impl Bare {
-    /// Compiles a component into a file for [`Bare::load`].
-    pub(crate) fn compile(wasm: &Path, artifact: &Path) -> Result<()> {
-        let engine = engine(1, false)?;
-        let component = Component::from_file(&engine, wasm).map_err(wrap)?;
-        std::fs::write(artifact, component.serialize().map_err(wrap)?).context("write the artifact")
-    }
+/// Compiles a component into a file for [`Bare::load`], or for [`Interruptible::load`].
+pub(crate) fn compile(wasm: &Path, artifact: &Path, interruptible: bool) -> Result<()> {
+    let engine = engine(1, interruptible)?;
+    let component = Component::from_file(&engine, wasm).map_err(wrap)?;
+    std::fs::write(artifact, component.serialize().map_err(wrap)?).context("write the artifact")
+}
 
-    /// Loads what [`Bare::compile`] made, links it, and is ready to run so many at once.
+impl Bare {
+    /// Loads what [`compile`] made, links it, and is ready to run so many at once.
     pub(crate) fn load(artifact: &Path, places: u32) -> Result<Self> {
         let engine = engine(places, false)?;
-        // Safety: compiled by ourselves, a moment ago, and nobody else has it.
-        let component = unsafe { Component::deserialize_file(&engine, artifact) }.map_err(wrap)?;
+        let component = load(&engine, artifact)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_sync(&mut linker).map_err(wrap)?;
         // What the no-op imports of wasq, it never calls.
@@ -85,10 +84,10 @@ impl Bare {
 }
 
 impl Interruptible {
-    /// Compiles a component, links it, and is ready to run so many at once.
-    pub(crate) fn new(wasm: &Path, places: u32) -> Result<Self> {
+    /// Loads what [`compile`] made, links it, and is ready to run so many at once.
+    pub(crate) fn load(artifact: &Path, places: u32) -> Result<Self> {
         let engine = engine(places, true)?;
-        let component = Component::from_file(&engine, wasm).map_err(wrap)?;
+        let component = load(&engine, artifact)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(wrap)?;
         linker.define_unknown_imports_as_traps(&component).map_err(wrap)?;
@@ -118,6 +117,11 @@ impl Used {
             other => bail!("the no-op answered {other:?}"),
         }
     }
+}
+
+fn load(engine: &Engine, artifact: &Path) -> Result<Component> {
+    // Safety: compiled by ourselves, a moment ago, and nobody else has it.
+    unsafe { Component::deserialize_file(engine, artifact) }.map_err(wrap)
 }
 
 fn engine(places: u32, interruptible: bool) -> Result<Engine> {

@@ -4,6 +4,7 @@ mod bare;
 mod child;
 mod lambda;
 mod machine;
+mod older_kernel;
 mod peers;
 mod plot;
 mod report;
@@ -17,18 +18,31 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
+use crate::warm::Noops;
+
 #[derive(Parser)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+    /// As on a kernel without pagemap scan.
+    #[arg(long, global = true)]
+    older_kernel: bool,
 }
 
 #[derive(Subcommand)]
 enum Command {
     /// Measures everything and prints the tables; `cargo xtask bench` has what it needs built and installed.
     All(Box<All>),
-    /// Runs the no-op so often: `bare`, by the `engine` or by the `worker`.
+    /// Compiles the no-op for each way into a folder: what `repeat` and `runs` take.
+    Compile { noop: PathBuf, folder: PathBuf },
+    /// Runs the no-op so often: `bare`, `interruptible`, by the `engine` or by the `worker`.
     Repeat { way: String, artifact: PathBuf, runs: usize },
+    /// Warm runs, so many rounds of them.
+    Runs {
+        #[command(flatten)]
+        noops: Noops,
+        rounds: usize,
+    },
     /// So many runs that sleep at once.
     Sleepers { artifact: PathBuf, runs: u32 },
     /// So many no-ops.
@@ -106,7 +120,11 @@ fn reason(text: &str) -> Result<(String, String), String> {
 }
 
 fn main() -> Result<()> {
-    match Arguments::parse().command {
+    let Arguments { command, older_kernel } = Arguments::parse();
+    if older_kernel {
+        older_kernel::pretend()?;
+    }
+    match command {
         Command::All(all) => {
             let report = rows::measure(&all)?;
             println!("{}", report.markdown(None));
@@ -115,7 +133,13 @@ fn main() -> Result<()> {
             }
             report.check()
         }
+        Command::Compile { noop, folder } => {
+            let (Noops { bare, interruptible, wasq }, _) = Noops::compile(&noop, &folder)?;
+            println!("{}\n{}\n{}", bare.display(), interruptible.display(), wasq.display());
+            Ok(())
+        }
         Command::Repeat { way, artifact, runs } => warm::repeat(&way, &artifact, runs),
+        Command::Runs { noops, rounds } => print(&warm::runs(&noops, rounds)?),
         Command::Sleepers { artifact, runs } => print(&child::sleepers(&artifact, runs)?),
         Command::Many { artifact, runs } => print(&child::many(&artifact, runs)?),
         Command::FirstLoad { artifact } => print(&child::first_load(&artifact)?),

@@ -1,7 +1,9 @@
 //! What was measured of one thing, and how it compares with another.
 
+use serde::{Deserialize, Serialize};
+
 /// Figures of one kind; their unit is said by whoever shows them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Samples(Vec<f64>);
 
 impl Samples {

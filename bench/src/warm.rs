@@ -1,13 +1,15 @@
 //! Warm runs, side by side in this process: wasmtime by itself, wasq's engine, and the whole worker.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use clap::Args;
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
-use crate::bare::{Bare, Interruptible};
+use crate::bare::{self, Bare, Interruptible};
 use crate::samples::Samples;
 use crate::worker::{Compiled, EngineAlone, WorkerAlone};
 
@@ -17,7 +19,50 @@ const RUNS: usize = 500;
 /// Messages in a batch, as SQS hands them out.
 const BATCH: usize = 10;
 
+/// The no-op, compiled for each way.
+#[derive(Debug, Args)]
+pub(crate) struct Noops {
+    pub(crate) bare: PathBuf,
+    pub(crate) interruptible: PathBuf,
+    pub(crate) wasq: PathBuf,
+}
+
+impl Noops {
+    /// Compiles it into this folder.
+    pub(crate) fn compile(wasm: &Path, folder: &Path) -> Result<(Self, Compiled)> {
+        let compiled = Compiled::new("noop", wasm, folder)?;
+        let noops = Self {
+            bare: folder.join("bare.cwasm"),
+            interruptible: folder.join("interruptible.cwasm"),
+            wasq: compiled.path.clone(),
+        };
+        bare::compile(wasm, &noops.bare, false)?;
+        bare::compile(wasm, &noops.interruptible, true)?;
+        Ok((noops, compiled))
+    }
+}
+
+/// One thread, and all cores.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Runs {
+    pub(crate) warm: Warm,
+    pub(crate) throughput: Throughput,
+}
+
+/// Measures warm runs.
+pub(crate) fn runs(noops: &Noops, rounds: usize) -> Result<Runs> {
+    let runtime = Runtime::new()?;
+    let bare = Arc::new(Bare::load(&noops.bare, 10)?);
+    let interruptible = Interruptible::load(&noops.interruptible, 10)?;
+    let compiled = Compiled::read("noop", &noops.wasq)?;
+    Ok(Runs {
+        warm: warm(&runtime, &bare, &interruptible, &compiled, rounds)?,
+        throughput: throughput(&runtime, &bare, &compiled, rounds.div_ceil(4))?,
+    })
+}
+
 /// Microseconds of a warm run, each way; a sample is the median of a round.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Warm {
     pub(crate) bare: Samples,
     pub(crate) reused: Samples,
@@ -27,12 +72,10 @@ pub(crate) struct Warm {
     /// Of each round: the engine, and the worker, by the bare run of the same round.
     pub(crate) engine_ratio: Samples,
     pub(crate) worker_ratio: Samples,
-    /// The engine by the bare run that can be interrupted.
-    pub(crate) interruptible_ratio: Samples,
 }
 
 /// Measures round after round, each way in each round, so that whatever else the machine does hits all of them.
-pub(crate) fn warm(
+fn warm(
     runtime: &Runtime,
     bare: &Bare,
     interruptible: &Interruptible,
@@ -43,7 +86,7 @@ pub(crate) fn warm(
     let worker = WorkerAlone::new(compiled.clone(), 10)?;
     let payload = worker.message(PARAMS);
     let mut used = bare.sandbox()?;
-    let mut figures: [Vec<f64>; 8] = Default::default();
+    let mut figures: [Vec<f64>; 7] = Default::default();
     // The first round warms everything up.
     for round in 0..=rounds {
         let of_bare = median(|| bare.run(PARAMS))?;
@@ -80,14 +123,12 @@ pub(crate) fn warm(
                 of_worker,
                 of_engine / of_bare,
                 of_worker / of_bare,
-                of_engine / of_interruptible,
             ];
             figures.iter_mut().zip(of_round).for_each(|(figures, figure)| figures.push(figure));
         }
     }
-    let [bare, reused, interruptible, engine, worker, engine_ratio, worker_ratio, interruptible_ratio] =
-        figures.map(Samples::new);
-    Ok(Warm { bare, reused, interruptible, engine, worker, engine_ratio, worker_ratio, interruptible_ratio })
+    let [bare, reused, interruptible, engine, worker, engine_ratio, worker_ratio] = figures.map(Samples::new);
+    Ok(Warm { bare, reused, interruptible, engine, worker, engine_ratio, worker_ratio })
 }
 
 fn median(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
@@ -105,6 +146,7 @@ fn micros(started: Instant) -> f64 {
 }
 
 /// Runs in a second, on all cores.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Throughput {
     pub(crate) bare: Samples,
     pub(crate) engine: Samples,
@@ -114,12 +156,7 @@ pub(crate) struct Throughput {
 }
 
 /// As [`warm`], with a thread of runs on each core.
-pub(crate) fn throughput(
-    runtime: &Runtime,
-    bare: &Arc<Bare>,
-    compiled: &Compiled,
-    rounds: usize,
-) -> Result<Throughput> {
+fn throughput(runtime: &Runtime, bare: &Arc<Bare>, compiled: &Compiled, rounds: usize) -> Result<Throughput> {
     const RUNS_PER_CORE: usize = 20_000;
     let cores = cores();
     let engine = Arc::new(EngineAlone::new(compiled, 10)?);
@@ -197,6 +234,15 @@ pub(crate) fn repeat(way: &str, artifact: &Path, runs: usize) -> Result<()> {
             let bare = Bare::load(artifact, ALONE)?;
             (0..runs).try_for_each(|_| bare.run(PARAMS))
         }
+        "interruptible" => {
+            let interruptible = Interruptible::load(artifact, ALONE)?;
+            runtime.block_on(async {
+                for _ in 0..runs {
+                    interruptible.run(PARAMS).await?;
+                }
+                Ok(())
+            })
+        }
         "engine" => {
             let engine = EngineAlone::new(&Compiled::read("noop", artifact)?, ALONE)?;
             runtime.block_on(async {
@@ -216,6 +262,16 @@ pub(crate) fn repeat(way: &str, artifact: &Path, runs: usize) -> Result<()> {
                 Ok(())
             })
         }
-        other => anyhow::bail!("no way {other:?}: bare, engine or worker"),
+        "batches" => {
+            let worker = WorkerAlone::new(Compiled::read("noop", artifact)?, ALONE)?;
+            let batch = worker.batch(PARAMS, BATCH)?;
+            runtime.block_on(async {
+                for _ in 0..runs / BATCH {
+                    worker.handle(&batch).await?;
+                }
+                Ok(())
+            })
+        }
+        other => anyhow::bail!("no way {other:?}: bare, interruptible, engine, worker or batches"),
     }
 }

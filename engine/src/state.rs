@@ -1,5 +1,6 @@
 //! What a store holds: everything of one run, and nothing of any other.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wasmtime::component::ResourceTable;
@@ -24,7 +25,10 @@ pub(crate) struct RunState {
     pub(crate) children_bytes: usize,
     pub(crate) outgoing: Outgoing,
     pub(crate) secrets: Secrets,
-    wasi: WasiCtx,
+    /// The task's own variables.
+    env: BTreeMap<String, String>,
+    /// Made when the task first asks for anything of it: many never do, and it takes longer than all the rest here.
+    wasi: Option<WasiCtx>,
     wasi_http: WasiHttpCtx,
     table: ResourceTable,
 }
@@ -39,7 +43,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) memory_bytes_max: u64,
     pub(crate) outgoing: Outgoing,
     pub(crate) secrets: Secrets,
-    pub(crate) env: &'a std::collections::BTreeMap<String, String>,
+    pub(crate) env: &'a BTreeMap<String, String>,
 }
 
 impl RunState {
@@ -47,14 +51,6 @@ impl RunState {
         let Parts { context, limits, memory_bytes_max, outgoing, secrets, env } = parts;
         let context = Arc::new(context);
         let log = RunLog::new(context.clone(), &limits, secrets.clone());
-        // Nothing is inherited: no environment, arguments, files or sockets. What is not named here is denied.
-        let mut wasi = WasiCtx::builder();
-        wasi.stdout(Lines::stdout(&log)).stderr(Lines::stderr(&log));
-        let own = env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        for (name, value) in own.chain(secrets.env()) {
-            wasi.env(name, value);
-        }
-        wasi.allow_tcp(false).allow_udp(false);
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         Self {
@@ -66,7 +62,8 @@ impl RunState {
             children_bytes: 0,
             outgoing,
             secrets,
-            wasi: wasi.build(),
+            env: env.clone(),
+            wasi: None,
             wasi_http: WasiHttpCtx::new(),
             table,
         }
@@ -75,8 +72,21 @@ impl RunState {
 
 impl WasiView for RunState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        let Self { wasi, log, env, secrets, table, .. } = self;
+        WasiCtxView { ctx: wasi.get_or_insert_with(|| denied(log, env, secrets)), table }
     }
+}
+
+/// WASI with two streams and some variables. Nothing is inherited: no environment, arguments, files or sockets. What is not named here is
+/// denied.
+fn denied(log: &RunLog, env: &BTreeMap<String, String>, secrets: &Secrets) -> WasiCtx {
+    let mut wasi = WasiCtx::builder();
+    wasi.stdout(Lines::stdout(log)).stderr(Lines::stderr(log));
+    let own = env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    for (name, value) in own.chain(secrets.env()) {
+        wasi.env(name, value);
+    }
+    wasi.allow_tcp(false).allow_udp(false).build()
 }
 
 impl WasiHttpView for RunState {
