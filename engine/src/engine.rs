@@ -38,7 +38,7 @@ pub struct Engine {
 
 /// A component that is linked, type-checked and ready to run.
 #[derive(Clone)]
-pub struct Module(TaskPre<RunState>);
+pub struct Module(Arc<TaskPre<RunState>>);
 
 /// Why a component cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -161,7 +161,7 @@ impl Engine {
         self.linker
             .instantiate_pre(component)
             .and_then(TaskPre::new)
-            .map(Module)
+            .map(|task| Module(Arc::new(task)))
             .map_err(|e| LoadError::World(format!("{e:#}")))
     }
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::delivery::Attribute;
+use crate::text::Text;
 use crate::{Batch, Delivery, Fingerprint, Message, MessageError, Timestamp};
 
 /// What the worker was invoked with; told apart by its keys.
@@ -77,25 +78,65 @@ impl WorkerEvent {
     /// Reads an invoke's payload, at the time `now`. An event source mapping does not say when its leases end; they last for
     /// `lease`.
     pub fn parse(payload: &str, now: Timestamp, lease: Duration) -> Result<Self, EventError> {
-        let keys: BTreeMap<String, &RawValue> =
-            serde_json::from_str(payload).map_err(|e| EventError::Unknown(e.to_string()))?;
-        let batch = |what, e: serde_json::Error| EventError::Batch { what, problem: e.to_string() };
-        if keys.contains_key("task") {
+        let Envelope { task, deliveries, records, ping } = match serde_json::from_str(payload) {
+            Ok(envelope) => envelope,
+            Err(e) => return Self::of_no_batch(payload, &e),
+        };
+        if task {
             Ok(Self::Message(Message::parse(payload)?))
-        } else if keys.contains_key("deliveries") {
-            let parsed = serde_json::from_str(payload).map_err(|e| batch("consumer batch", e))?;
-            Ok(Self::Batch(parsed))
-        } else if keys.contains_key("Records") {
-            let SqsEvent { records } = serde_json::from_str(payload).map_err(|e| batch("SQS event", e))?;
-            let deliveries = records.into_iter().map(|r| r.into_delivery(now, lease));
+        } else if let Some(deliveries) = deliveries {
+            Ok(Self::Batch(Batch { deliveries }))
+        } else if let Some(records) = records {
+            let deliveries = records.into_iter().map(|record| record.into_delivery(now, lease));
             Ok(Self::EventSource(Batch { deliveries: deliveries.collect() }))
-        } else if keys.contains_key("ping") {
+        } else if ping {
             Ok(Self::Ping)
         } else {
-            let found: Vec<_> = keys.keys().take(8).map(String::as_str).collect();
-            Err(EventError::Unknown(format!("its keys are {found:?}")))
+            Err(unknown(payload))
         }
     }
+
+    /// What a payload is whose batch cannot be read for this reason. What names a task is a message, whatever else it has.
+    fn of_no_batch(payload: &str, error: &serde_json::Error) -> Result<Self, EventError> {
+        let batch = |what| EventError::Batch { what, problem: error.to_string() };
+        match keys(payload) {
+            Ok(keys) if keys.contains_key("task") => Ok(Self::Message(Message::parse(payload)?)),
+            Ok(keys) if keys.contains_key("deliveries") => Err(batch("consumer batch")),
+            Ok(keys) if keys.contains_key("Records") => Err(batch("SQS event")),
+            _ => Err(unknown(payload)),
+        }
+    }
+}
+
+/// An event's keys, of which there should be one. Batches are read at once: they are most of what there is.
+#[derive(Deserialize)]
+struct Envelope {
+    #[serde(default, deserialize_with = "is_there")]
+    task: bool,
+    deliveries: Option<Vec<Delivery>>,
+    #[serde(rename = "Records")]
+    records: Option<Vec<SqsRecord>>,
+    #[serde(default, deserialize_with = "is_there")]
+    ping: bool,
+}
+
+fn is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
+}
+
+fn keys(payload: &str) -> serde_json::Result<BTreeMap<String, IgnoredAny>> {
+    serde_json::from_str(payload)
+}
+
+/// Why a payload without any of our keys is no event.
+fn unknown(payload: &str) -> EventError {
+    EventError::Unknown(match keys(payload) {
+        Ok(keys) => {
+            let found: Vec<_> = keys.keys().take(8).map(String::as_str).collect();
+            format!("its keys are {found:?}")
+        }
+        Err(e) => e.to_string(),
+    })
 }
 
 /// The answer to an event source mapping: what must not be deleted.
@@ -112,12 +153,6 @@ pub struct BatchItemFailure {
     /// The message's SQS id.
     #[serde(rename = "itemIdentifier")]
     pub message_id: String,
-}
-
-#[derive(Deserialize)]
-struct SqsEvent {
-    #[serde(rename = "Records")]
-    records: Vec<SqsRecord>,
 }
 
 /// A record as AWS documents it; keys that wasq does not need are left out.
@@ -168,8 +203,8 @@ impl SqsRecord {
 }
 
 /// SQS writes its numbers as strings.
-fn number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let text = String::deserialize(deserializer)?;
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let Text(text) = Text::deserialize(deserializer)?;
     text.parse()
         .map_err(|_| serde::de::Error::custom(format!("expected a whole number in a string, got {text:?}")))
 }

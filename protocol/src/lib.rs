@@ -13,6 +13,7 @@ mod publish;
 mod run_record;
 mod secret;
 mod settings;
+mod text;
 mod time;
 mod trace;
 mod units;

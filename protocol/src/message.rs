@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::fmt;
 
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
+use crate::text::Text;
 use crate::{TaskName, Timestamp};
 
 /// The largest message body, in bytes. SQS takes 1 MiB including attributes, and the consumer must fit a body with
@@ -98,32 +98,32 @@ impl Message {
                 format!("the body has {} bytes; the most is {MAX_MESSAGE_BYTES}", body.len()),
             ));
         }
-        let Entries(mut entries) = serde_json::from_str(body).map_err(|e| at("$", no_entries(body, &e)))?;
+        let Entries { task, params, id, not_before, parent, root, depth, traceparent, unknown } =
+            serde_json::from_str(body).map_err(|e| at("$", no_entries(body, &e)))?;
 
-        let Some(task) = take::<String>(&mut entries, "task")? else {
+        let Some(Text(task)) = value(task, "task")? else {
             let problem = format!("missing; a message looks like {EXAMPLE}");
             return Err(at("$.task", problem));
         };
         let task = task.parse().map_err(|e| at("$.task", format!("{e}: {task:?}")))?;
-        let params = entries.remove("params").map_or_else(empty_object, ToOwned::to_owned);
-        let id = take::<String>(&mut entries, "id")?;
+        let id = value::<String>(id, "id")?;
         if let Some(id) = &id {
             check_id(id).map_err(|problem| at("$.id", problem))?;
         }
-        let not_before = match take::<String>(&mut entries, "not_before")? {
-            Some(text) => Some(text.parse().map_err(|e| at("$.not_before", e))?),
+        let not_before = match value(not_before, "not_before")? {
+            Some(Text(text)) => Some(text.parse().map_err(|e| at("$.not_before", e))?),
             None => None,
         };
         Ok(Self {
             task,
-            params,
+            params: params.map_or_else(empty_object, ToOwned::to_owned),
             id,
             not_before,
-            parent: take(&mut entries, "parent")?,
-            root: take(&mut entries, "root")?,
-            depth: take(&mut entries, "depth")?.unwrap_or(0),
-            traceparent: take(&mut entries, "traceparent")?,
-            unknown: entries.into_iter().map(|(key, value)| (key.into_owned(), value.to_owned())).collect(),
+            parent: value(parent, "parent")?,
+            root: value(root, "root")?,
+            depth: value(depth, "depth")?.unwrap_or(0),
+            traceparent: value(traceparent, "traceparent")?,
+            unknown: unknown.into_iter().map(|(key, value)| (key.into_owned(), value.to_owned())).collect(),
         })
     }
 
@@ -158,12 +158,9 @@ fn empty_object() -> Box<RawValue> {
     RawValue::from_string("{}".to_owned()).expect("{} is JSON")
 }
 
-/// Takes a known key out of `entries`; an explicit `null` counts as absent.
-fn take<T: for<'de> Deserialize<'de>>(
-    entries: &mut BTreeMap<Cow<'_, str>, &RawValue>,
-    key: &str,
-) -> Result<Option<T>, MessageError> {
-    let Some(raw) = entries.remove(key) else {
+/// The value of a known key; an explicit `null` counts as absent.
+fn value<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>, key: &str) -> Result<Option<T>, MessageError> {
+    let Some(raw) = raw else {
         return Ok(None);
     };
     serde_json::from_str(raw.get()).map_err(|_| MessageError {
@@ -195,11 +192,36 @@ fn kind(value: &RawValue) -> String {
 
 /// The entries of a JSON object, values unparsed. A key that occurs twice is an error: which of the two was
 /// meant cannot be known.
-struct Entries<'a>(BTreeMap<Cow<'a, str>, &'a RawValue>);
+#[derive(Default)]
+struct Entries<'a> {
+    task: Option<&'a RawValue>,
+    params: Option<&'a RawValue>,
+    id: Option<&'a RawValue>,
+    not_before: Option<&'a RawValue>,
+    parent: Option<&'a RawValue>,
+    root: Option<&'a RawValue>,
+    depth: Option<&'a RawValue>,
+    traceparent: Option<&'a RawValue>,
+    unknown: BTreeMap<Cow<'a, str>, &'a RawValue>,
+}
 
-/// A key; borrowed unless it has escapes.
-#[derive(Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+impl<'a> Entries<'a> {
+    /// Puts a value where its key belongs, and returns what was there before.
+    fn put(&mut self, key: &Cow<'a, str>, value: &'a RawValue) -> Option<&'a RawValue> {
+        let place = match &**key {
+            "task" => &mut self.task,
+            "params" => &mut self.params,
+            "id" => &mut self.id,
+            "not_before" => &mut self.not_before,
+            "parent" => &mut self.parent,
+            "root" => &mut self.root,
+            "depth" => &mut self.depth,
+            "traceparent" => &mut self.traceparent,
+            _ => return self.unknown.insert(key.clone(), value),
+        };
+        place.replace(value)
+    }
+}
 
 impl<'de> Deserialize<'de> for Entries<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -212,17 +234,13 @@ impl<'de> Deserialize<'de> for Entries<'de> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<'de>, A::Error> {
-                let mut entries = BTreeMap::new();
-                while let Some((Key(key), value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
-                    match entries.entry(key) {
-                        Entry::Vacant(place) => place.insert(value),
-                        Entry::Occupied(twice) => {
-                            let problem = format!("the key {:?} occurs twice", twice.key());
-                            return Err(serde::de::Error::custom(problem));
-                        }
-                    };
+                let mut entries = Entries::default();
+                while let Some((Text(key), value)) = map.next_entry()? {
+                    if entries.put(&key, value).is_some() {
+                        return Err(serde::de::Error::custom(format!("the key {key:?} occurs twice")));
+                    }
                 }
-                Ok(Entries(entries))
+                Ok(entries)
             }
         }
         deserializer.deserialize_map(EntriesVisitor)

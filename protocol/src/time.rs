@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::text::Text;
+
 /// Milliseconds since the Unix epoch; written as RFC 3339 in UTC.
 ///
 /// wasq compares such instants across machines only where SQS does as well (leases, `not_before`), so a skew of
@@ -89,7 +91,7 @@ impl Serialize for Timestamp {
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        let Text(text) = Text::deserialize(deserializer)?;
         text.parse().map_err(de::Error::custom)
     }
 }

@@ -13,12 +13,14 @@ use wasq_protocol::{
 use crate::attempt::Attempt;
 use crate::lease::Held;
 use crate::ports::{Ports, Queue, Visibility};
-use crate::record::finished;
+use crate::record::{Origin, Teller};
 use crate::verdict::Verdict;
 use crate::worker::Inner;
 
 /// A delivery whose fate is decided.
 pub(crate) struct Decided {
+    /// Its place in the batch that it came in.
+    pub(crate) place: usize,
     pub(crate) delivery: Delivery,
     pub(crate) attempt: Attempt,
     pub(crate) held: Held,
@@ -29,17 +31,24 @@ const SEND_FAILED_WAIT: Duration = Duration::from_secs(5);
 /// As many as one batch call of SQS takes.
 const BATCH_MAX: usize = 10;
 
-/// Acknowledges deliveries as they come, in batches of what is there, until the channel closes. Returns the SQS ids of
-/// the messages that are finished; every other one comes again.
+/// Acknowledges deliveries as they come, in batches of what is there, until the channel closes. Returns the places of
+/// those that are finished; every other message comes again.
 pub(crate) async fn acknowledge<P: Ports>(
     worker: &Inner<P>,
     mut decided: mpsc::Receiver<Decided>,
     invoke: &Invoke,
-) -> Vec<String> {
+) -> Vec<usize> {
     let mut finished = Vec::new();
-    let mut batch = Vec::with_capacity(BATCH_MAX);
-    while decided.recv_many(&mut batch, BATCH_MAX).await > 0 {
-        let batch = std::mem::take(&mut batch);
+    while let Some(first) = decided.recv().await {
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        batch.push(first);
+        // Tasks that are short end together: one call for all of them, not one for each.
+        tokio::task::yield_now().await;
+        while batch.len() < BATCH_MAX
+            && let Ok(next) = decided.try_recv()
+        {
+            batch.push(next);
+        }
         finished.extend(acknowledge_batch(worker, batch, invoke).await);
     }
     finished
@@ -49,25 +58,28 @@ async fn acknowledge_batch<P: Ports>(
     worker: &Inner<P>,
     mut batch: Vec<Decided>,
     invoke: &Invoke,
-) -> Vec<String> {
+) -> Vec<usize> {
     send_children(worker, &mut batch).await;
     send_dead_letters(worker, &mut batch).await;
 
     let mut delete = Vec::new();
     let mut visible = Vec::new();
     let mut done = Vec::new();
-    for Decided { delivery, attempt, held } in &batch {
+    let mut ended = Vec::with_capacity(batch.len());
+    for Decided { place, delivery, attempt, held } in batch {
+        let Delivery { message_id, receipt, sent, .. } = delivery;
         match attempt.verdict {
             Verdict::Done | Verdict::DeadLetter => {
-                delete.push(delivery.receipt.clone());
-                done.push(delivery.message_id.clone());
+                delete.push(receipt);
+                done.push(place);
             }
             // A success whose children could not be sent, of a message that somebody else may have by now.
-            Verdict::Retry(_) | Verdict::GiveBack(_) if *held == Held::Lost => {}
+            Verdict::Retry(_) | Verdict::GiveBack(_) if held == Held::Lost => {}
             Verdict::Retry(after) | Verdict::GiveBack(after) => {
-                visible.push(Visibility { receipt: delivery.receipt.clone(), after, held: false });
+                visible.push(Visibility { receipt, after, held: false });
             }
         }
+        ended.push((Origin { message_id, sent }, attempt));
     }
     if !delete.is_empty() {
         report("delete a finished message, it may run again", worker.ports.queue.delete(delete).await);
@@ -76,8 +88,9 @@ async fn acknowledge_batch<P: Ports>(
         let results = worker.ports.queue.set_visibility(visible).await;
         report("give a message back, it comes again when its lease ends", results);
     }
-    for Decided { delivery, attempt, .. } in &batch {
-        finished(worker, Some(delivery), attempt, invoke);
+    let teller = Teller::new(worker, invoke);
+    for (origin, attempt) in ended {
+        teller.tell(Some(origin), attempt);
     }
     done
 }

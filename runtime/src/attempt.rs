@@ -100,6 +100,7 @@ pub(crate) async fn attempt<P: Ports>(
         receive_count: delivery.receive_count,
         first_received: Some(delivery.first_received),
         trace_header: delivery.trace_header.as_deref(),
+        now,
         ends,
     };
     let traceparent = order.traceparent();
@@ -142,6 +143,7 @@ pub(crate) struct Order<'a> {
     pub(crate) first_received: Option<Timestamp>,
     /// X-Ray's, beside the message.
     pub(crate) trace_header: Option<&'a str>,
+    pub(crate) now: Timestamp,
     /// When the worker must be done.
     pub(crate) ends: Timestamp,
 }
@@ -192,20 +194,25 @@ impl Ran {
 /// Finds the module that a message names, and runs it, unless the worker is told to stop.
 pub(crate) async fn run<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
     let receive_count = order.receive_count;
+    let stopping = || {
+        let failure = Failure::new(FailureKind::Interrupted, "the worker is stopping");
+        Ran::not(failure, receive_count, Spent::default())
+    };
+    if worker.is_stopped() {
+        return stopping();
+    }
     tokio::select! {
         biased;
-        () = worker.stopped() => {
-            let failure = Failure::new(FailureKind::Interrupted, "the worker is stopping");
-            Ran::not(failure, receive_count, Spent::default())
-        }
+        // First, because what ends without waiting need not listen.
         ran = run_to_its_end(worker, order) => ran,
+        () = worker.stopped() => stopping(),
     }
 }
 
 // Each look at the clock costs a hundredth of a short run: there are few.
 async fn run_to_its_end<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
     let traceparent = order.traceparent();
-    let Order { message, id, receive_count, first_received, trace_header, ends } = order;
+    let Order { message, id, receive_count, first_received, trace_header, now, ends } = order;
     let task = &message.task;
     for key in message.unknown.keys() {
         tracing::warn!(%task, id, "the message has an unknown key {key:?}, which is ignored");
@@ -214,9 +221,9 @@ async fn run_to_its_end<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
     let asked = Instant::now();
     let mut spent = Spent::default();
     let _place = worker.places.acquire().await.expect("the semaphore is never closed");
-    let (mut placed, mut placed_at) = (Instant::now(), worker.ports.clock.now());
+    let mut placed = Instant::now();
     spent.place = placed - asked;
-    spent.placed = Some(placed_at);
+    spent.placed = Some(now.plus(spent.place));
     let mut live = match live(worker, task, id, placed).await {
         Ok(live) => live,
         Err(failure) => return Ran::not(failure, receive_count, spent),
@@ -228,7 +235,7 @@ async fn run_to_its_end<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
         None => {
             let waiting = Instant::now();
             let memory = worker.memory.take(wanted).await;
-            (placed, placed_at) = (Instant::now(), worker.ports.clock.now());
+            placed = Instant::now();
             let waited = placed - waiting;
             spent.place += waited;
             if waited > worker.settings.live_ttl.max(LIVE_WAIT) {
@@ -269,7 +276,7 @@ async fn run_to_its_end<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
         }
     };
 
-    let now = placed_at.plus(ready - placed);
+    let now = now.plus(ready - asked);
     let left = ends.since(now);
     if left < settings.timeout && spent.place > LATE {
         let why = "the worker was busy until it had less time left than the task may take";

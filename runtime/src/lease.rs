@@ -1,7 +1,6 @@
 //! Leases: a message stays invisible to others for as long as it is being worked on.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -12,8 +11,8 @@ use crate::ports::{Queue, Visibility};
 
 /// The deliveries of one batch that are still being worked on.
 pub(crate) struct Leases {
-    /// By receipt handle, in an order that does not depend on chance.
-    held: Mutex<BTreeMap<String, Lease>>,
+    /// By a delivery's place in the batch; none of what was released, or is over.
+    held: Mutex<Vec<Option<Lease>>>,
     /// How long a lease lasts.
     length: Duration,
     /// Told whenever an extension was answered.
@@ -21,6 +20,7 @@ pub(crate) struct Leases {
 }
 
 struct Lease {
+    receipt: String,
     ends: Instant,
     /// When it is to be extended.
     due: Instant,
@@ -41,25 +41,25 @@ impl Leases {
         let (now, instant) = (clock.now(), Instant::now());
         let held = deliveries.iter().map(|delivery| {
             let left = delivery.lease_until.since(now);
-            let ends = instant + left;
-            (delivery.receipt.clone(), Lease { ends, due: ends - left.min(length / 2), extending: false })
+            let (receipt, ends) = (delivery.receipt.clone(), instant + left);
+            Some(Lease { receipt, ends, due: ends - left.min(length / 2), extending: false })
         });
         Self { held: Mutex::new(held.collect()), length, answered: Notify::new() }
     }
 
     /// Stops extending a lease: its message is about to be acknowledged. Waits for an extension that is under way, so
     /// that it cannot take effect after the acknowledgement.
-    pub(crate) async fn release(&self, receipt: &str) -> Held {
+    pub(crate) async fn release(&self, place: usize) -> Held {
         loop {
             let answered = self.answered.notified();
             {
-                let mut held = self.held();
-                match held.get(receipt) {
+                let held = &mut self.held()[place];
+                match held {
                     None => return Held::Lost,
-                    Some(lease) if !lease.extending => {
-                        let ends = lease.ends;
-                        held.remove(receipt);
-                        return if ends > Instant::now() { Held::Still } else { Held::Lost };
+                    Some(Lease { extending: false, ends, .. }) => {
+                        let still = *ends > Instant::now();
+                        *held = None;
+                        return if still { Held::Still } else { Held::Lost };
                     }
                     Some(_) => {}
                 }
@@ -72,7 +72,7 @@ impl Leases {
     /// over; its message may then run twice, which is allowed; it is not lost.
     pub(crate) async fn extend<Q: Queue>(&self, queue: &Q) {
         loop {
-            let next = self.held().values().map(|lease| lease.due).min();
+            let next = self.held().iter().flatten().map(|lease| lease.due).min();
             let Some(next) = next else {
                 // Nothing is held any more, and nothing can be added.
                 return std::future::pending().await;
@@ -87,31 +87,34 @@ impl Leases {
         // Those that are nearly due go along in the same call.
         let soon = asked + self.length / 10;
         let mut due = Vec::new();
-        self.held().retain(|receipt, lease| {
-            if lease.ends <= asked {
-                tracing::warn!("a lease ran out before it could be extended, its message may run twice");
-                return false;
+        let mut entries = Vec::new();
+        for (place, held) in self.held().iter_mut().enumerate() {
+            match held {
+                Some(lease) if lease.ends <= asked => {
+                    tracing::warn!("a lease ran out before it could be extended, its message may run twice");
+                    *held = None;
+                }
+                Some(lease) if lease.due <= soon => {
+                    lease.extending = true;
+                    due.push(place);
+                    let receipt = lease.receipt.clone();
+                    entries.push(Visibility { receipt, after: self.length, held: true });
+                }
+                _ => {}
             }
-            if lease.due <= soon {
-                lease.extending = true;
-                due.push(receipt.clone());
-            }
-            true
-        });
+        }
         if due.is_empty() {
             return;
         }
-        let entry =
-            |receipt: &String| Visibility { receipt: receipt.clone(), after: self.length, held: true };
-        let call = queue.set_visibility(due.iter().map(entry).collect());
+        let call = queue.set_visibility(entries);
         // A call that hangs must not keep the messages of this batch from being acknowledged.
         let results = tokio::time::timeout(self.length / 4, call).await;
         let results = results.unwrap_or_else(|_| {
             due.iter().map(|_| Err(anyhow::anyhow!("no answer within {:?}", self.length / 4))).collect()
         });
         let mut held = self.held();
-        for (receipt, result) in due.iter().zip(results) {
-            let Some(lease) = held.get_mut(receipt) else { continue };
+        for (place, result) in due.into_iter().zip(results) {
+            let Some(lease) = &mut held[place] else { continue };
             lease.extending = false;
             match result {
                 Ok(()) => {
@@ -128,7 +131,7 @@ impl Leases {
         self.answered.notify_waiters();
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Lease>> {
+    fn held(&self) -> MutexGuard<'_, Vec<Option<Lease>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -214,7 +217,7 @@ mod tests {
         let started = Instant::now();
         let worked = async {
             tokio::time::sleep(Duration::from_secs(seconds)).await;
-            leases.release("a").await
+            leases.release(0).await
         };
         tokio::select! {
             held = worked => (held, started.elapsed()),

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 use wasq_protocol::{
     Batch, BatchItemFailure, BatchResponse, ByteCount, Caps, Clock, EventError, Failure, FailureKind, Invoke,
     Message, Outcome, Pong, WorkerEvent,
@@ -18,7 +18,7 @@ use crate::lease::{Held, Leases};
 use crate::live::LiveRecords;
 use crate::modules::Modules;
 use crate::ports::{Parts, Ports, Queue, Runner};
-use crate::record::finished;
+use crate::record::Teller;
 use crate::secrets::Secrets;
 use crate::verdict::Verdict;
 
@@ -148,6 +148,7 @@ impl<P: Ports> Worker<P> {
             receive_count: 1,
             first_received: None,
             trace_header,
+            now: worker.ports.clock.now(),
             ends: invoke.ends,
         };
         let traceparent = order.traceparent();
@@ -174,8 +175,7 @@ impl<P: Ports> Worker<P> {
             traceparent,
             ended,
         };
-        finished(worker, None, &attempt, invoke);
-        attempt.outcome
+        Teller::new(worker, invoke).tell(None, attempt)
     }
 
     /// Runs and acknowledges a batch, each delivery on its own: none can fail another. Returns the SQS ids of those
@@ -183,29 +183,29 @@ impl<P: Ports> Worker<P> {
     async fn run_batch(&self, batch: Batch, invoke: &Invoke) -> Vec<String> {
         let ends = invoke.ends;
         let leases = Arc::new(Leases::new(&batch.deliveries, self.0.settings.lease, &self.0.ports.clock));
-        let mut unfinished: Vec<String> = batch.deliveries.iter().map(|d| d.message_id.clone()).collect();
+        let ids: Vec<String> = batch.deliveries.iter().map(|d| d.message_id.clone()).collect();
         let (sender, decided) = mpsc::channel(batch.deliveries.len().max(1));
         // Tasks of their own, so that they run on every core; they end with this invoke.
-        let mut runs = JoinSet::new();
-        for delivery in batch.deliveries {
+        let mut runs = Vec::with_capacity(batch.deliveries.len());
+        for (place, delivery) in batch.deliveries.into_iter().enumerate() {
             let (worker, leases, sender) = (self.clone(), leases.clone(), sender.clone());
             let counted = Counted::new(self.clone());
-            runs.spawn(async move {
+            runs.push(AbortOnDropHandle::new(tokio::spawn(async move {
                 let _counted = counted;
                 let attempt = attempt(&worker.0, &delivery, ends).await;
-                let held = leases.release(&delivery.receipt).await;
+                let held = leases.release(place).await;
                 match attempt {
                     // What succeeded is done, whoever has the message now.
                     Some(attempt) if held == Held::Still || attempt.verdict == Verdict::Done => {
                         // The receiver lives until every sender is gone.
-                        let _ = sender.send(Decided { delivery, attempt, held }).await;
+                        let _ = sender.send(Decided { place, delivery, attempt, held }).await;
                     }
                     _ => tracing::warn!(
                         message_id = delivery.message_id,
                         "left alone: its lease is over or nearly so"
                     ),
                 }
-            });
+            })));
         }
         drop(sender);
         let finished = tokio::select! {
@@ -214,8 +214,8 @@ impl<P: Ports> Worker<P> {
             () = leases.extend(&self.0.ports.queue) => unreachable!("extending leases never ends"),
         };
         // Whatever is not known to be finished comes again: a delivery that was left alone, or whose task panicked.
-        unfinished.retain(|id| !finished.contains(id));
-        unfinished
+        let again = ids.into_iter().enumerate().filter(|(place, _)| !finished.contains(place));
+        again.map(|(_, id)| id).collect()
     }
 }
 
@@ -266,6 +266,10 @@ impl<P: Ports> Drop for Counted<P> {
 }
 
 impl<P: Ports> Inner<P> {
+    pub(crate) fn is_stopped(&self) -> bool {
+        *self.stop.borrow()
+    }
+
     /// Returns when the worker is told to stop.
     pub(crate) async fn stopped(&self) {
         let mut stop = self.stop.subscribe();

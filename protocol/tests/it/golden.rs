@@ -62,6 +62,16 @@ fn worker_event_of_each_kind() {
     assert!(delivery.trace_header.as_ref().is_some_and(|header| header.starts_with("Root=1-5759e988")));
 }
 
+/// Keys that a message's sender made up are none of ours.
+#[test]
+fn worker_event_with_a_task_is_a_message() {
+    for made_up in [r#""deliveries": 5"#, r#""Records": [{}]"#, r#""ping": 1, "deliveries": []"#] {
+        let payload = format!(r#"{{{made_up}, "task": "a"}}"#);
+        let event = WorkerEvent::parse(&payload, Timestamp::from_ms(0), Duration::ZERO).expect("valid");
+        assert!(matches!(event, WorkerEvent::Message(_)), "{payload}");
+    }
+}
+
 #[test]
 fn worker_event_of_no_kind() {
     let error = |text| {
@@ -74,6 +84,8 @@ fn worker_event_of_no_kind() {
     );
     assert!(error(r#"{"Records": [{"eventSource": "aws:s3"}]}"#).contains("not a valid SQS event"));
     assert!(error(r#"{"task": 5}"#).contains("at $.task"));
+    assert!(error(r#"{"task": null}"#).contains("at $.task: missing"));
+    assert!(error(r#"{"deliveries": null}"#).contains(r#"its keys are ["deliveries"]"#));
 }
 
 #[test]

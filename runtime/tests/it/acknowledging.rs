@@ -76,6 +76,17 @@ async fn a_task_may_ask_for_a_longer_wait() {
     assert_eq!(queue.calls(), ["visible a 90", "visible a 42300"]);
 }
 
+/// On the threads that run tasks: there, who is told of an end comes before those who still wait for their turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_ends_together_is_acknowledged_together() {
+    let (worker, queue, _folder) = worker(at_once());
+    let batch = vec![delivery("a", json!("no message")), delivery("b", json!("no message"))];
+    tokio::spawn(async move { hand_over(&worker, batch).await }).await.expect("no panic");
+    let calls = queue.calls();
+    let calls: Vec<_> = calls.iter().filter_map(|call| call.split(' ').next()).collect();
+    assert_eq!(calls, ["dead", "dead", "delete", "delete"]);
+}
+
 #[tokio::test]
 async fn an_unknown_task_is_given_a_grace() {
     let (worker, queue, _folder) = worker(at_once());
