@@ -153,11 +153,25 @@ fn pooling(pool: Pool) -> PoolingAllocationConfig {
         .max_component_instance_size(1 << 20)
         .max_core_instance_size(1 << 20)
         .max_memory_size(usize::try_from(memory.0).unwrap_or(usize::MAX))
-        // Pages that most runs touch stay mapped: resetting 64 KiB costs less than faulting it in again.
-        .linear_memory_keep_resident(64 << 10)
+        .linear_memory_keep_resident(kept_bytes(concurrency))
         .table_keep_resident(64 << 10)
-        .async_stack_keep_resident(64 << 10)
         // Where the kernel can say which pages were written (Linux 6.7), only those are reset.
         .pagemap_scan(Enabled::Auto);
     pooling
+}
+
+/// Of a memory that a run has written, so much is written anew and stays mapped; pages beyond it are given back, and the next run
+/// faults them in again, which takes longer. An interpreter writes about a megabyte in each run.
+const KEPT_BYTES: usize = 1 << 20;
+/// Where the kernel cannot say what was written, so much at a memory's beginning is written anew after every run.
+const KEPT_BYTES_BLINDLY: usize = 64 << 10;
+/// What the places of a pool keep together while nothing runs in them.
+const KEPT_BYTES_TOGETHER: usize = 64 << 20;
+
+fn kept_bytes(concurrency: u32) -> usize {
+    if PoolingAllocationConfig::is_pagemap_scan_available() {
+        (KEPT_BYTES_TOGETHER / concurrency.max(1) as usize).clamp(KEPT_BYTES_BLINDLY, KEPT_BYTES)
+    } else {
+        KEPT_BYTES_BLINDLY
+    }
 }
