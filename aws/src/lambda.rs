@@ -23,7 +23,7 @@ where
             trace_header: event.context.xray_trace_id,
         };
         let handled = handler(event.payload.get().to_owned(), invoke);
-        async { handled.await.map_err(|e| lambda_runtime::Error::from(format!("{e:#}"))) }
+        async { handled.await.map_err(|e| format!("{e:#}")) }
     }))
     .await
     .map_err(|e| anyhow::anyhow!("serve Lambda's runtime API: {e}"))

@@ -138,6 +138,9 @@ impl Function {
             function,
             worker,
         } = config;
+        // Beside the client of S3, which takes about as long to make.
+        let settings = worker.clone();
+        let runner = tokio::task::spawn_blocking(move || Wasm::new(&settings, addresses));
         let sdk = wasq_aws::function_config();
         let queue = SqsQueue { sdk: sdk.clone(), queue_url, dead_letter_url, endpoints: OnceLock::new() };
         let registry = S3Registry {
@@ -148,7 +151,7 @@ impl Function {
             cache: ArtifactCache::open(cache_dir, cache.0)?,
         };
         let secrets = AwsSecrets(SecretReader::new(&sdk));
-        let runner = Wasm::new(&worker, addresses)?;
+        let runner = runner.await.context("start the engine")??;
         let observer = Log { metrics, function };
         let parts = Parts { queue, registry, secrets, runner, observer, clock: SystemClock };
         Ok(Self(Worker::new(parts, worker)))

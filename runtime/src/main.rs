@@ -3,6 +3,8 @@
 // The SDK's futures nest deeper than the compiler looks by default.
 #![recursion_limit = "256"]
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use wasq_protocol::Vars;
 use wasq_runtime::{Config, Function};
@@ -11,9 +13,17 @@ use wasq_runtime::{Config, Function};
 async fn main() -> Result<()> {
     wasq_aws::start_logging();
     let config = Config::from_vars(&Vars::new(env))?;
-    let function = Function::new(config).await?;
-    let function = &function;
-    wasq_aws::serve(|payload, invoke| async move { function.handle(&payload, invoke).await }).await
+    // On a thread that hears of answers by itself; this one would have to be woken for each.
+    tokio::spawn(serve(config)).await?
+}
+
+async fn serve(config: Config) -> Result<()> {
+    let function = Arc::new(Function::new(config).await?);
+    wasq_aws::serve(move |payload, invoke| {
+        let function = function.clone();
+        async move { function.handle(&payload, invoke).await }
+    })
+    .await
 }
 
 #[allow(clippy::disallowed_methods, reason = "the configuration is read here")]
