@@ -35,7 +35,7 @@ enum Command {
     All(Box<All>),
     /// Compiles the no-op for each way into a folder: what `repeat` and `runs` take.
     Compile { noop: PathBuf, folder: PathBuf },
-    /// Runs the no-op so often: `bare`, `interruptible`, by the `engine` or by the `worker`.
+    /// Runs the no-op so often: `bare`, `interruptible`, by the `engine`, by the `worker`, or by it in `batches`.
     Repeat { way: String, artifact: PathBuf, runs: usize },
     /// Warm runs, so many rounds of them.
     Runs {

@@ -263,7 +263,7 @@ pub(crate) fn repeat(way: &str, artifact: &Path, runs: usize) -> Result<()> {
             })
         }
         "batches" => {
-            let worker = WorkerAlone::new(Compiled::read("noop", artifact)?, ALONE)?;
+            let worker = WorkerAlone::new(Compiled::read("noop", artifact)?, u32::try_from(BATCH)?)?;
             let batch = worker.batch(PARAMS, BATCH)?;
             runtime.block_on(async {
                 for _ in 0..runs / BATCH {
