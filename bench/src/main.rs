@@ -4,6 +4,7 @@ mod bare;
 mod child;
 mod lambda;
 mod machine;
+#[cfg(target_os = "linux")]
 mod older_kernel;
 mod peers;
 mod plot;
@@ -122,7 +123,10 @@ fn reason(text: &str) -> Result<(String, String), String> {
 fn main() -> Result<()> {
     let Arguments { command, older_kernel } = Arguments::parse();
     if older_kernel {
+        #[cfg(target_os = "linux")]
         older_kernel::pretend()?;
+        #[cfg(not(target_os = "linux"))]
+        anyhow::bail!("--older-kernel is for Linux");
     }
     match command {
         Command::All(all) => {

@@ -138,12 +138,13 @@ const TABLES: u32 = 16;
 /// adapters, and tables of up to 10,600 elements.
 fn pooling(pool: Pool) -> PoolingAllocationConfig {
     let Pool { concurrency, memory } = pool;
+    let memories = concurrency.saturating_mul(MEMORIES);
     let mut pooling = PoolingAllocationConfig::new();
     pooling
         .total_component_instances(concurrency)
         .total_stacks(concurrency)
         .total_core_instances(concurrency.saturating_mul(INSTANCES))
-        .total_memories(concurrency.saturating_mul(MEMORIES))
+        .total_memories(memories)
         .total_tables(concurrency.saturating_mul(TABLES))
         .max_core_instances_per_component(INSTANCES)
         .max_memories_per_component(MEMORIES)
@@ -153,7 +154,7 @@ fn pooling(pool: Pool) -> PoolingAllocationConfig {
         .max_component_instance_size(1 << 20)
         .max_core_instance_size(1 << 20)
         .max_memory_size(usize::try_from(memory.0).unwrap_or(usize::MAX))
-        .linear_memory_keep_resident(kept_bytes(concurrency))
+        .linear_memory_keep_resident(kept_bytes(memories))
         .table_keep_resident(64 << 10)
         // Where the kernel can say which pages were written (Linux 6.7), only those are reset.
         .pagemap_scan(Enabled::Auto);
@@ -165,12 +166,12 @@ fn pooling(pool: Pool) -> PoolingAllocationConfig {
 const KEPT_BYTES: usize = 1 << 20;
 /// Where the kernel cannot say what was written, so much at a memory's beginning is written anew after every run.
 const KEPT_BYTES_BLINDLY: usize = 64 << 10;
-/// What the places of a pool keep together while nothing runs in them.
+/// What all memories of a pool may keep together: half of what a worker has beside its tasks. A large pool keeps less of each.
 const KEPT_BYTES_TOGETHER: usize = 64 << 20;
 
-fn kept_bytes(concurrency: u32) -> usize {
+fn kept_bytes(memories: u32) -> usize {
     if PoolingAllocationConfig::is_pagemap_scan_available() {
-        (KEPT_BYTES_TOGETHER / concurrency.max(1) as usize).clamp(KEPT_BYTES_BLINDLY, KEPT_BYTES)
+        (KEPT_BYTES_TOGETHER / memories.max(1) as usize).clamp(KEPT_BYTES_BLINDLY, KEPT_BYTES)
     } else {
         KEPT_BYTES_BLINDLY
     }

@@ -92,7 +92,9 @@ impl WorkerEvent {
         } else if ping {
             Ok(Self::Ping)
         } else {
-            Err(unknown(payload))
+            let keys = keys(payload).unwrap_or_default();
+            let found: Vec<_> = keys.keys().take(8).map(String::as_str).collect();
+            Err(EventError::Unknown(format!("its keys are {found:?}")))
         }
     }
 
@@ -103,7 +105,7 @@ impl WorkerEvent {
             Ok(keys) if keys.contains_key("task") => Ok(Self::Message(Message::parse(payload)?)),
             Ok(keys) if keys.contains_key("deliveries") => Err(batch("consumer batch")),
             Ok(keys) if keys.contains_key("Records") => Err(batch("SQS event")),
-            _ => Err(unknown(payload)),
+            _ => Err(EventError::Unknown(error.to_string())),
         }
     }
 }
@@ -113,8 +115,9 @@ impl WorkerEvent {
 struct Envelope {
     #[serde(default, deserialize_with = "is_there")]
     task: bool,
+    #[serde(default, deserialize_with = "is")]
     deliveries: Option<Vec<Delivery>>,
-    #[serde(rename = "Records")]
+    #[serde(rename = "Records", default, deserialize_with = "is")]
     records: Option<Vec<SqsRecord>>,
     #[serde(default, deserialize_with = "is_there")]
     ping: bool,
@@ -124,19 +127,13 @@ fn is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error
     IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
-fn keys(payload: &str) -> serde_json::Result<BTreeMap<String, IgnoredAny>> {
-    serde_json::from_str(payload)
+/// A `null` is not nothing, but something wrong.
+fn is<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
-/// Why a payload without any of our keys is no event.
-fn unknown(payload: &str) -> EventError {
-    EventError::Unknown(match keys(payload) {
-        Ok(keys) => {
-            let found: Vec<_> = keys.keys().take(8).map(String::as_str).collect();
-            format!("its keys are {found:?}")
-        }
-        Err(e) => e.to_string(),
-    })
+fn keys(payload: &str) -> serde_json::Result<BTreeMap<String, IgnoredAny>> {
+    serde_json::from_str(payload)
 }
 
 /// The answer to an event source mapping: what must not be deleted.

@@ -190,8 +190,7 @@ fn kind(value: &RawValue) -> String {
     if text.len() <= 40 { format!("{what}: {text}") } else { what.to_owned() }
 }
 
-/// The entries of a JSON object, values unparsed. A key that occurs twice is an error: which of the two was
-/// meant cannot be known.
+/// The entries of a message, values unparsed.
 #[derive(Default)]
 struct Entries<'a> {
     task: Option<&'a RawValue>,
@@ -236,6 +235,7 @@ impl<'de> Deserialize<'de> for Entries<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<'de>, A::Error> {
                 let mut entries = Entries::default();
                 while let Some((Text(key), value)) = map.next_entry()? {
+                    // Which of the two is meant cannot be known.
                     if entries.put(&key, value).is_some() {
                         return Err(serde::de::Error::custom(format!("the key {key:?} occurs twice")));
                     }

@@ -3,6 +3,8 @@
 //! The order of the calls is the promise: children before the parent's delete, the dead letter's copy before the
 //! original's delete. A crash between two of them can only make a message run twice.
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -19,8 +21,8 @@ use crate::worker::Inner;
 
 /// A delivery whose fate is decided.
 pub(crate) struct Decided {
-    /// Its place in the batch that it came in.
-    pub(crate) place: usize,
+    /// Its index in the batch that it came in.
+    pub(crate) index: usize,
     pub(crate) delivery: Delivery,
     pub(crate) attempt: Attempt,
     pub(crate) held: Held,
@@ -31,7 +33,7 @@ const SEND_FAILED_WAIT: Duration = Duration::from_secs(5);
 /// As many as one batch call of SQS takes.
 const BATCH_MAX: usize = 10;
 
-/// Acknowledges deliveries as they come, in batches of what is there, until the channel closes. Returns the places of
+/// Acknowledges deliveries as they come, in batches of what is there, until the channel closes. Returns the indices of
 /// those that are finished; every other message comes again.
 pub(crate) async fn acknowledge<P: Ports>(
     worker: &Inner<P>,
@@ -39,19 +41,31 @@ pub(crate) async fn acknowledge<P: Ports>(
     invoke: &Invoke,
 ) -> Vec<usize> {
     let mut finished = Vec::new();
-    while let Some(first) = decided.recv().await {
-        let mut batch = Vec::with_capacity(BATCH_MAX);
-        batch.push(first);
-        // Tasks that are short end together: one call for all of them, not one for each.
-        tokio::task::yield_now().await;
-        while batch.len() < BATCH_MAX
-            && let Ok(next) = decided.try_recv()
-        {
-            batch.push(next);
-        }
+    let mut batch = Vec::with_capacity(BATCH_MAX);
+    while decided.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        add_what_ends_now(&mut decided, &mut batch).await;
+        let batch = std::mem::take(&mut batch);
         finished.extend(acknowledge_batch(worker, batch, invoke).await);
     }
     finished
+}
+
+/// Short tasks end together, and one call can acknowledge all of them: gives each that is ready to run one turn, and adds what
+/// has ended then.
+async fn add_what_ends_now(decided: &mut mpsc::Receiver<Decided>, batch: &mut Vec<Decided>) {
+    let mut had_their_turn = false;
+    poll_fn(|context| {
+        if !had_their_turn {
+            had_their_turn = true;
+            // To the end of the queue of what is ready. Tokio's own yield waits until that is empty, which may take long.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let room = BATCH_MAX - batch.len();
+        let _ = decided.poll_recv_many(context, batch, room);
+        Poll::Ready(())
+    })
+    .await
 }
 
 async fn acknowledge_batch<P: Ports>(
@@ -66,12 +80,12 @@ async fn acknowledge_batch<P: Ports>(
     let mut visible = Vec::new();
     let mut done = Vec::new();
     let mut ended = Vec::with_capacity(batch.len());
-    for Decided { place, delivery, attempt, held } in batch {
+    for Decided { index, delivery, attempt, held } in batch {
         let Delivery { message_id, receipt, sent, .. } = delivery;
         match attempt.verdict {
             Verdict::Done | Verdict::DeadLetter => {
                 delete.push(receipt);
-                done.push(place);
+                done.push(index);
             }
             // A success whose children could not be sent, of a message that somebody else may have by now.
             Verdict::Retry(_) | Verdict::GiveBack(_) if held == Held::Lost => {}

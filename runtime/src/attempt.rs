@@ -71,7 +71,7 @@ pub(crate) async fn attempt<P: Ports>(
     delivery: &Delivery,
     ends: Timestamp,
 ) -> Option<Attempt> {
-    let now = worker.ports.clock.now();
+    let (now, instant) = (worker.ports.clock.now(), Instant::now());
     if delivery.lease_until.since(now) < LEASE_MARGIN {
         return None;
     }
@@ -101,6 +101,7 @@ pub(crate) async fn attempt<P: Ports>(
         first_received: Some(delivery.first_received),
         trace_header: delivery.trace_header.as_deref(),
         now,
+        instant,
         ends,
     };
     let traceparent = order.traceparent();
@@ -143,7 +144,10 @@ pub(crate) struct Order<'a> {
     pub(crate) first_received: Option<Timestamp>,
     /// X-Ray's, beside the message.
     pub(crate) trace_header: Option<&'a str>,
+    /// When it was given.
     pub(crate) now: Timestamp,
+    /// The same moment, to measure from.
+    pub(crate) instant: Instant,
     /// When the worker must be done.
     pub(crate) ends: Timestamp,
 }
@@ -194,31 +198,27 @@ impl Ran {
 /// Finds the module that a message names, and runs it, unless the worker is told to stop.
 pub(crate) async fn run<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
     let receive_count = order.receive_count;
-    let stopping = || {
-        let failure = Failure::new(FailureKind::Interrupted, "the worker is stopping");
-        Ran::not(failure, receive_count, Spent::default())
-    };
-    if worker.is_stopped() {
-        return stopping();
-    }
     tokio::select! {
         biased;
         // First, because what ends without waiting need not listen.
         ran = run_to_its_end(worker, order) => ran,
-        () = worker.stopped() => stopping(),
+        () = worker.stopped() => Ran::not(stopping(), receive_count, Spent::default()),
     }
+}
+
+fn stopping() -> Failure {
+    Failure::new(FailureKind::Interrupted, "the worker is stopping")
 }
 
 // Each look at the clock costs a hundredth of a short run: there are few.
 async fn run_to_its_end<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
     let traceparent = order.traceparent();
-    let Order { message, id, receive_count, first_received, trace_header, now, ends } = order;
+    let Order { message, id, receive_count, first_received, trace_header, now, instant: asked, ends } = order;
     let task = &message.task;
     for key in message.unknown.keys() {
         tracing::warn!(%task, id, "the message has an unknown key {key:?}, which is ignored");
     }
     // A place first: the live record must be the one of the moment when the run starts.
-    let asked = Instant::now();
     let mut spent = Spent::default();
     let _place = worker.places.acquire().await.expect("the semaphore is never closed");
     let mut placed = Instant::now();
@@ -281,6 +281,10 @@ async fn run_to_its_end<P: Ports>(worker: &Inner<P>, order: Order<'_>) -> Ran {
     if left < settings.timeout && spent.place > LATE {
         let why = "the worker was busy until it had less time left than the task may take";
         return Ran::not(Failure::new(FailureKind::Unavailable, why), attempt, spent);
+    }
+    // Whose place was another run's that has just been ended must not begin in its stead.
+    if worker.is_stopped() {
+        return Ran::not(stopping(), attempt, spent);
     }
     let timeout = settings.timeout.min(left);
     let run = Run {

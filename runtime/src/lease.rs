@@ -11,7 +11,7 @@ use crate::ports::{Queue, Visibility};
 
 /// The deliveries of one batch that are still being worked on.
 pub(crate) struct Leases {
-    /// By a delivery's place in the batch; none of what was released, or is over.
+    /// By a delivery's index in the batch; none of what was released, or is over.
     held: Mutex<Vec<Option<Lease>>>,
     /// How long a lease lasts.
     length: Duration,
@@ -49,11 +49,11 @@ impl Leases {
 
     /// Stops extending a lease: its message is about to be acknowledged. Waits for an extension that is under way, so
     /// that it cannot take effect after the acknowledgement.
-    pub(crate) async fn release(&self, place: usize) -> Held {
+    pub(crate) async fn release(&self, index: usize) -> Held {
         loop {
             let answered = self.answered.notified();
             {
-                let held = &mut self.held()[place];
+                let held = &mut self.held()[index];
                 match held {
                     None => return Held::Lost,
                     Some(Lease { extending: false, ends, .. }) => {
@@ -88,7 +88,7 @@ impl Leases {
         let soon = asked + self.length / 10;
         let mut due = Vec::new();
         let mut entries = Vec::new();
-        for (place, held) in self.held().iter_mut().enumerate() {
+        for (index, held) in self.held().iter_mut().enumerate() {
             match held {
                 Some(lease) if lease.ends <= asked => {
                     tracing::warn!("a lease ran out before it could be extended, its message may run twice");
@@ -96,7 +96,7 @@ impl Leases {
                 }
                 Some(lease) if lease.due <= soon => {
                     lease.extending = true;
-                    due.push(place);
+                    due.push(index);
                     let receipt = lease.receipt.clone();
                     entries.push(Visibility { receipt, after: self.length, held: true });
                 }
@@ -113,8 +113,8 @@ impl Leases {
             due.iter().map(|_| Err(anyhow::anyhow!("no answer within {:?}", self.length / 4))).collect()
         });
         let mut held = self.held();
-        for (place, result) in due.into_iter().zip(results) {
-            let Some(lease) = &mut held[place] else { continue };
+        for (index, result) in due.into_iter().zip(results) {
+            let Some(lease) = &mut held[index] else { continue };
             lease.extending = false;
             match result {
                 Ok(()) => {

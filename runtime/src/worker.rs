@@ -149,6 +149,7 @@ impl<P: Ports> Worker<P> {
             first_received: None,
             trace_header,
             now: worker.ports.clock.now(),
+            instant: Instant::now(),
             ends: invoke.ends,
         };
         let traceparent = order.traceparent();
@@ -187,18 +188,18 @@ impl<P: Ports> Worker<P> {
         let (sender, decided) = mpsc::channel(batch.deliveries.len().max(1));
         // Tasks of their own, so that they run on every core; they end with this invoke.
         let mut runs = Vec::with_capacity(batch.deliveries.len());
-        for (place, delivery) in batch.deliveries.into_iter().enumerate() {
+        for (index, delivery) in batch.deliveries.into_iter().enumerate() {
             let (worker, leases, sender) = (self.clone(), leases.clone(), sender.clone());
             let counted = Counted::new(self.clone());
             runs.push(AbortOnDropHandle::new(tokio::spawn(async move {
                 let _counted = counted;
                 let attempt = attempt(&worker.0, &delivery, ends).await;
-                let held = leases.release(place).await;
+                let held = leases.release(index).await;
                 match attempt {
                     // What succeeded is done, whoever has the message now.
                     Some(attempt) if held == Held::Still || attempt.verdict == Verdict::Done => {
                         // The receiver lives until every sender is gone.
-                        let _ = sender.send(Decided { place, delivery, attempt, held }).await;
+                        let _ = sender.send(Decided { index, delivery, attempt, held }).await;
                     }
                     _ => tracing::warn!(
                         message_id = delivery.message_id,
@@ -214,7 +215,7 @@ impl<P: Ports> Worker<P> {
             () = leases.extend(&self.0.ports.queue) => unreachable!("extending leases never ends"),
         };
         // Whatever is not known to be finished comes again: a delivery that was left alone, or whose task panicked.
-        let again = ids.into_iter().enumerate().filter(|(place, _)| !finished.contains(place));
+        let again = ids.into_iter().enumerate().filter(|(index, _)| !finished.contains(index));
         again.map(|(_, id)| id).collect()
     }
 }

@@ -78,14 +78,16 @@ fn worker_event_of_no_kind() {
         WorkerEvent::parse(text, Timestamp::from_ms(0), Duration::ZERO).expect_err("invalid").to_string()
     };
     assert!(error(r#"{"tsak": "x"}"#).contains(r#"its keys are ["tsak"]"#));
-    assert!(error("[1]").contains("not a worker event"));
+    assert!(error("[1]").contains("expected an object such as"));
+    assert!(error("1").contains("not a worker event"));
     assert!(
         error(r#"{"deliveries": [{}]}"#).contains("not a valid consumer batch: missing field `message_id`")
     );
     assert!(error(r#"{"Records": [{"eventSource": "aws:s3"}]}"#).contains("not a valid SQS event"));
     assert!(error(r#"{"task": 5}"#).contains("at $.task"));
     assert!(error(r#"{"task": null}"#).contains("at $.task: missing"));
-    assert!(error(r#"{"deliveries": null}"#).contains(r#"its keys are ["deliveries"]"#));
+    assert!(error(r#"{"deliveries": null}"#).contains("not a valid consumer batch: invalid type: null"));
+    assert!(error(r#"{"ping": {}, "ping": {}}"#).contains("duplicate field `ping`"));
 }
 
 #[test]

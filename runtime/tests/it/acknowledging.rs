@@ -144,6 +144,24 @@ async fn a_worker_that_is_told_to_stop_gives_back() {
 }
 
 #[tokio::test]
+async fn what_waits_does_not_begin_in_the_stead_of_what_was_stopped() {
+    let (worker, queue, _folder) = worker_with_memory(at_once(), ByteCount::mib(128));
+    let echo = |id| verb(id, json!({"verb": "echo", "value": 1}));
+    // Once, so that what follows need not load anything.
+    hand_over(&worker, vec![echo("before")]).await;
+    let running = hand_over(&worker, vec![verb("a", json!({"verb": "sleep", "ms": 20_000})), echo("b")]);
+    let stopping = async {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        worker.stop();
+    };
+    let (unfinished, ()) = tokio::join!(running, stopping);
+    assert!(unfinished.contains("a") && unfinished.contains("b"), "{unfinished:?}");
+    assert_eq!(queue.calls()[1..], ["visible a 0", "visible b 0"]);
+}
+
+#[tokio::test]
 async fn no_wait_is_longer_than_the_queue_remembers() {
     let (worker, queue, _folder) = worker(at_once());
     let mut old = verb("old", json!({"verb": "retry-after", "seconds": 43_000, "reason": "limit"}));
