@@ -226,7 +226,7 @@ pub(crate) fn cores() -> usize {
 
 /// So many runs and nothing else: what counts a child process's instructions takes the difference of two of these.
 pub(crate) fn repeat(way: &str, artifact: &Path, runs: usize) -> Result<()> {
-    // Valgrind has no room for a larger pool.
+    // Valgrind has no room for a larger pool: there would be none, and nothing to reset.
     const ALONE: u32 = 1;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match way {
@@ -263,7 +263,8 @@ pub(crate) fn repeat(way: &str, artifact: &Path, runs: usize) -> Result<()> {
             })
         }
         "batches" => {
-            let worker = WorkerAlone::new(Compiled::read("noop", artifact)?, u32::try_from(BATCH)?)?;
+            // One after the other: each waits for the place.
+            let worker = WorkerAlone::new(Compiled::read("noop", artifact)?, ALONE)?;
             let batch = worker.batch(PARAMS, BATCH)?;
             runtime.block_on(async {
                 for _ in 0..runs / BATCH {
