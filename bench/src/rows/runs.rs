@@ -158,7 +158,7 @@ impl Bench<'_> {
     pub(super) fn instructions(&self) -> Result<Rows> {
         let about = "Instructions in user space for one run, by valgrind's cachegrind: the same on a noisy machine, so that a regression \
                      shows. The kernel's part is not in it, and the memory is reset without pagemap scan, which valgrind does not know: \
-                     that writes 64 KiB, the same for all rows."
+                     that writes 64 KiB, the same for all rows. All have one place, for which the deliveries of a batch wait."
             .to_owned();
         let ways = [
             ("wasmtime by itself", "bare", &self.noops.bare),
