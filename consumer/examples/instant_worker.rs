@@ -1,8 +1,8 @@
-//! The fastest worker there is: accepts every invoke at once, and deletes what it was handed. What is measured with it is the
-//! drain, and not what the messages are drained to.
+//! The fastest possible worker: it accepts every invoke at once, and deletes the messages. So a measurement
+//! shows the speed of the drain, not of the worker.
 //!
-//! `instant_worker QUEUE_URL` prints its port. GET answers how many messages it has deleted, and when the last of them, in seconds
-//! since 1970.
+//! `instant_worker QUEUE_URL` prints its port. GET returns the number of messages that it has deleted, and
+//! the time of the last delete, in seconds since 1970.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ async fn answer(
         *response.body_mut() =
             Full::new(serde_json::json!({ "deleted": deleted, "last": last }).to_string().into());
     } else if let Ok(event) = request.into_body().collect().await {
-        // Lambda has the payload before it answers, and runs it after that.
+        // As in Lambda, the payload arrives before the answer, and the run starts after it.
         tokio::spawn(async move { worker.delete(&event.to_bytes()).await });
         *response.status_mut() = StatusCode::ACCEPTED;
     }

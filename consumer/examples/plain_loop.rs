@@ -1,7 +1,7 @@
 //! The loop that the drain is measured against: receive and delete, nothing else, with the same client.
 //!
-//! `plain_loop QUEUE_URL LOOPS` runs so many loops at once until the queue is empty, and prints what they did, up to the
-//! last delete, as JSON.
+//! `plain_loop QUEUE_URL LOOPS` runs LOOPS loops at once until the queue is empty. It prints the number of
+//! deleted messages and the seconds up to the last delete, as JSON.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// One loop. Returns how many messages it deleted, and when the last.
+/// One loop. Returns the number of messages that it deleted, and the time from `started` to the last delete.
 async fn empty(queue: &QueueEndpoint, started: Instant) -> Result<(usize, Duration)> {
     let (mut messages, mut last) = (0, Duration::ZERO);
     loop {

@@ -7,22 +7,23 @@ use aws_sdk_lambda::config::retry::RetryConfig;
 use aws_sdk_lambda::error::SdkError;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
+use tokio_util::sync::CancellationToken;
 use wasq_aws::{QueueEndpoint, explain};
 use wasq_protocol::{
     Clock, DeadLetter, Delivery, LEASE_BY_DEFAULT, SystemClock, Timestamp, VarError, Vars, WorkerEvent,
 };
 
 use crate::drain::{DrainSettings, Mode, Summary, drain};
-use crate::ports::{InFlight, InvokeError, Invoker, Source};
+use crate::ports::{ConsumerParts, ConsumerPorts, InFlight, InvokeError, Invoker, Source};
 
 /// The function's configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `WASQ_QUEUE_URL`: the queue to drain.
     pub queue_url: String,
-    /// `WASQ_DEAD_LETTER_URL`: where messages go that no invoke can carry.
+    /// `WASQ_DEAD_LETTER_URL`: the queue for messages that no invoke can carry.
     pub dead_letter_url: String,
-    /// `WASQ_WORKER_FUNCTION`: what they are handed to.
+    /// `WASQ_WORKER_FUNCTION`: the function that the messages are handed to.
     pub worker_function: String,
     /// `WASQ_LEASE`: the queue's visibility timeout; default 120 s.
     pub lease: Duration,
@@ -30,15 +31,15 @@ pub struct Config {
     pub mode: Mode,
     /// `WASQ_RECEIVERS`: receives at once while there is a backlog; default 8.
     pub receivers: usize,
-    /// A quarter of `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`, which Lambda sets, in MB: as much as messages may take, because they
-    /// are there a few times while they are handed over.
+    /// The most bytes of messages to hold at once: a quarter of `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`, which
+    /// Lambda sets, in MB. During the hand-over a message takes a few times its size.
     pub held_bytes_max: u64,
     /// `WASQ_IN_FLIGHT_MAX`: default 1000.
     pub in_flight_max: u64,
 }
 
 impl Config {
-    /// Reads the configuration, naming the variable that is missing or wrong.
+    /// Reads the configuration. The error names the variable that is missing or wrong.
     pub fn from_vars<F: Fn(&str) -> Option<String>>(vars: &Vars<F>) -> Result<Self, VarError> {
         Ok(Self {
             queue_url: vars.required("WASQ_QUEUE_URL", "the address of the queue")?,
@@ -56,8 +57,16 @@ impl Config {
 /// The Lambda function.
 pub struct Function {
     config: Config,
-    source: SqsSource,
-    invoker: LambdaInvoker,
+    ports: ConsumerParts<Lambda>,
+}
+
+/// The kinds of the consumer's ports on AWS.
+struct Lambda;
+
+impl ConsumerPorts for Lambda {
+    type Source = SqsSource;
+    type Invoker = LambdaInvoker;
+    type Clock = SystemClock;
 }
 
 impl Function {
@@ -65,11 +74,11 @@ impl Function {
     pub async fn new(config: Config) -> Self {
         let sdk = wasq_aws::function_config();
         let sqs = aws_sdk_sqs::Client::new(&sdk);
-        // The SDK would send an invoke again of which it does not know whether it arrived: the messages of one that did
-        // not come again by themselves, those of one that arrived twice would run twice.
+        // No retries: the SDK would repeat an invoke that may have arrived, and its messages would run twice.
+        // If the invoke did not arrive, its messages come again by themselves.
         let lambda =
             aws_sdk_lambda::config::Builder::from(&sdk).retry_config(RetryConfig::disabled()).build();
-        Self {
+        let ports = ConsumerParts {
             source: SqsSource {
                 queue: QueueEndpoint::new(sqs.clone(), &config.queue_url),
                 dead_letters: QueueEndpoint::new(sqs.clone(), &config.dead_letter_url),
@@ -80,11 +89,12 @@ impl Function {
                 function: config.worker_function.clone(),
                 queue: QueueEndpoint::new(sqs, &config.queue_url),
             },
-            config,
-        }
+            clock: SystemClock,
+        };
+        Self { config, ports }
     }
 
-    /// Drains the queue once, until `deadline` at most, and logs one line that says what was done. The schedule's
+    /// Drains the queue once, until `deadline` at most, and logs one line with the summary. The schedule's
     /// payload does not matter.
     pub async fn handle(&self, deadline: Timestamp) -> Summary {
         let settings = DrainSettings {
@@ -95,14 +105,15 @@ impl Function {
             in_flight_max: self.config.in_flight_max,
         };
         let started = SystemClock.now();
-        let summary = drain(&self.source, &self.invoker, &SystemClock, settings).await;
-        let Summary { receives, received, handed_over, given_back, unknown, dead_lettered, errors } = summary;
+        // Lambda stops it by ending its time.
+        let summary = drain(&self.ports, settings, CancellationToken::new()).await;
+        let Summary { receives, received, handed_over, released, unknown, dead_lettered, errors } = summary;
         let seconds = SystemClock.now().since(started).as_secs_f64();
         tracing::info!(
             receives,
             received,
             handed_over,
-            given_back,
+            given_back = released,
             unknown,
             dead_lettered,
             errors,
@@ -124,7 +135,7 @@ impl Source for SqsSource {
         self.queue.receive(wait, self.lease, || SystemClock.now()).await
     }
 
-    async fn give_back(&self, entries: Vec<(String, Duration)>) -> Vec<Result<()>> {
+    async fn release(&self, entries: Vec<(String, Duration)>) -> Vec<Result<()>> {
         self.queue.set_visibility(&entries).await
     }
 
@@ -171,12 +182,12 @@ impl Invoker for LambdaInvoker {
         }
     }
 
-    /// SQS tells only what is invisible.
+    /// SQS counts only the invisible messages.
     async fn in_flight(&self) -> Result<InFlight> {
         self.queue.counts().await.map(|counts| InFlight::AtMost(counts.in_flight))
     }
 
-    /// A synchronous invoke is refused at once where all workers are busy; an asynchronous one would be queued.
+    /// Lambda refuses a synchronous invoke at once if all workers are busy, but queues an asynchronous one.
     async fn has_room(&self) -> Result<bool> {
         let answer = self
             .client

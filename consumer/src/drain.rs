@@ -6,14 +6,16 @@ use std::time::Duration;
 use anyhow::Context;
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use wasq_protocol::{
     Clock, DeadLetter, DeadLetterAttributes, Delivery, Failure, FailureKind, Message, Timestamp,
 };
 
 use crate::hand_over::{EVENT_BYTES_MAX, pack};
-use crate::ports::{InFlight, InvokeError, Invoker, Source};
+use crate::ports::{ConsumerParts, ConsumerPorts, InFlight, InvokeError, Invoker, Source};
 
-/// When a drain is over, apart from its time being up.
+/// The rule that ends a drain, apart from its time being up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Wait for messages until the time is up, so that a task starts as soon as its message is there.
@@ -34,24 +36,25 @@ impl std::str::FromStr for Mode {
     }
 }
 
-/// The numbers that a drain goes by.
+/// The numbers that control a drain.
 #[derive(Clone, Copy, Debug)]
 pub struct DrainSettings {
-    /// When it is over.
+    /// The condition that ends the drain.
     pub mode: Mode,
-    /// When its time is up.
+    /// When the drain's time is up.
     pub until: Timestamp,
     /// Receives that run at once while there is a backlog; an idle queue is polled by one.
     pub receivers: usize,
     /// About how many bytes of messages it may hold at once; the first receiver works in any case. Messages take a few
     /// times their size while they are handed over.
     pub held_bytes_max: u64,
-    /// Messages in flight, by anyone, at which it stops receiving: what the workers can hold. Where it is not known how many
-    /// of them merely wait, the worker is asked then before every receive.
+    /// The number of messages in flight, handed over by any consumer, at which the drain stops receiving: the
+    /// capacity of the workers. If some of these messages may only wait (`InFlight::AtMost`), the drain then
+    /// asks the worker before every receive.
     pub in_flight_max: u64,
 }
 
-/// What a drain did.
+/// The counts of one drain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Receive calls.
@@ -60,9 +63,9 @@ pub struct Summary {
     pub received: u64,
     /// Messages that the worker accepted.
     pub handed_over: u64,
-    /// Messages given back, because the worker did not.
-    pub given_back: u64,
-    /// Messages of which it is not known whether the worker accepted them.
+    /// Messages released, because the worker did not accept them.
+    pub released: u64,
+    /// Messages that the worker may have accepted or not: the answer is not known.
     pub unknown: u64,
     /// Messages moved to the dead-letter queue, because they fit into no invoke.
     pub dead_lettered: u64,
@@ -72,49 +75,52 @@ pub struct Summary {
 
 /// The longest that SQS waits for a message.
 const LONG_POLL: Duration = Duration::from_secs(20);
-/// Long enough to ask every one of SQS's servers, short enough for a drain that only wants to see that there is nothing.
+/// The wait of a receive in the mode `until-empty`. It is long enough for SQS to ask all its servers, and
+/// short enough for a drain that finds an empty queue.
 const EMPTY_POLL: Duration = Duration::from_secs(1);
-/// What is kept of the time for handing over what the last receive brought.
+/// Time reserved at the end, to hand over the messages of the last receive.
 const END_MARGIN: Duration = Duration::from_secs(2);
-/// After a failed call, and while too much is in flight.
+/// The pause after a failed call, and while too many messages are in flight.
 const PAUSE: Duration = Duration::from_millis(250);
-/// While the worker is busy, the pauses between invokes grow up to this.
+/// The longest pause between invokes: the pauses grow up to it while the worker is busy.
 const BUSY_PAUSE_MAX: Duration = Duration::from_secs(4);
-/// A batch that the worker has no room for is kept for so long, as long as its leases allow: every receive counts
-/// towards the redrive policy, and may be taken for an attempt.
+/// The longest time to hold a batch that the worker has no room for, if its leases allow it. A release costs
+/// another receive: every receive counts towards the redrive policy, and may be taken for an attempt.
 const HELD_MAX: Duration = Duration::from_secs(30);
-/// What must be left of a lease when a batch is handed over: the worker has to take it up before that.
+/// The least time that a lease must have left at the hand-over: the worker must take the batch up before the
+/// lease ends.
 const LEASE_LEFT_MIN: Duration = Duration::from_secs(10);
-/// A message that was given back comes again after a quarter of the time for which it has been known, within these
-/// bounds: however long the worker is busy, it costs few receives.
-const GIVE_BACK: Duration = Duration::from_secs(5);
-const GIVE_BACK_MAX: Duration = Duration::from_secs(300);
-/// As many as one receive brings.
+/// The shortest time that a released message stays hidden. The older the message, the longer it stays hidden:
+/// a quarter of the time since its first receive, up to `GIVE_BACK_MAX`. A worker that is busy for long then
+/// costs few receives.
+const RELEASE: Duration = Duration::from_secs(5);
+const RELEASE_MAX: Duration = Duration::from_secs(300);
+/// The most messages that one receive returns.
 const RECEIVED_MAX: u64 = 10;
-/// How many messages are handed over between two looks at what is in flight, at least; if there is room for many, a
-/// quarter of them.
+/// The most messages that the drain hands over between two checks of the messages in flight. With room for
+/// more than 400 messages, the most is a quarter of the room.
 const LOOK_EVERY: u64 = 100;
 
-/// Receives messages and hands them to the worker, until the time is up or, by mode, the queue is empty. Never fails:
-/// what it cannot hand over goes back into the queue, and the summary says so.
-pub async fn drain<S: Source, I: Invoker, C: Clock>(
-    source: &S,
-    invoker: &I,
-    clock: &C,
+/// Receives messages and hands them to the worker, until the time is up or, by mode, the queue is empty.
+/// Never fails: messages that it cannot hand over go back into the queue, and the summary counts them.
+pub async fn drain<P: ConsumerPorts>(
+    ports: &ConsumerParts<P>,
     settings: DrainSettings,
+    stop: CancellationToken,
 ) -> Summary {
     let drain = Drain {
-        source,
-        invoker,
-        clock,
+        ports,
         settings,
+        stop,
         room: AtomicU64::new(0),
         largest_receive: AtomicU64::new(0),
+        turns: AtomicU64::new(0),
     };
     let mut summary = Summary::default();
     let mut receivers = FuturesUnordered::new();
     receivers.push(drain.turn(Patience::Waits));
-    // Nothing is waited for in this loop but the receivers: one that stood still would hold leased messages.
+    // This loop must await the receivers only. During any other await they would stand still, and hold leased
+    // messages.
     while let Some(Turn { did, full, patience }) = receivers.next().await {
         summary.add(did);
         if drain.left() == Duration::ZERO {
@@ -137,15 +143,17 @@ pub async fn drain<S: Source, I: Invoker, C: Clock>(
     summary
 }
 
-struct Drain<'a, S, I, C> {
-    source: &'a S,
-    invoker: &'a I,
-    clock: &'a C,
+struct Drain<'a, P: ConsumerPorts> {
+    ports: &'a ConsumerParts<P>,
     settings: DrainSettings,
-    /// How many more messages may be received before looking again at what is in flight.
+    /// When it is cancelled, the drain ends as if its time were up.
+    stop: CancellationToken,
+    /// The number of messages that may be received before the next check of the messages in flight.
     room: AtomicU64,
-    /// The most bytes of messages that one receive has brought.
+    /// The largest receive so far, in bytes of messages.
     largest_receive: AtomicU64,
+    /// Turns that were begun: each has its number in the log.
+    turns: AtomicU64,
 }
 
 /// Whether a receiver waits for messages or only helps with a backlog.
@@ -162,31 +170,34 @@ struct Turn {
     patience: Patience,
 }
 
-impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
-    /// What is left of the time for receiving, in whole seconds, as SQS counts: less than one is not worth a call.
+impl<P: ConsumerPorts> Drain<'_, P> {
+    /// The time left for receiving, in whole seconds, as SQS counts: less than one is not worth a call.
     fn left(&self) -> Duration {
+        if self.stop.is_cancelled() {
+            return Duration::ZERO;
+        }
         let end = self.settings.until.minus(END_MARGIN);
-        Duration::from_secs(end.since(self.clock.now()).as_secs())
+        Duration::from_secs(end.since(self.ports.clock.now()).as_secs())
     }
 
-    /// How many receivers there may be: as many as were asked for, if each of them may bring as much as the largest
-    /// receive so far.
+    /// The most receivers that may run now: the configured number, if memory allows it when each of them
+    /// receives as much as the largest receive so far.
     fn receivers_max(&self) -> usize {
         let largest = self.largest_receive.load(Ordering::Relaxed).max(1);
         let fit = usize::try_from(self.settings.held_bytes_max / largest).unwrap_or(usize::MAX);
         self.settings.receivers.min(fit)
     }
 
-    /// Waits until there is room for more messages in flight, or the time is up. False: there is none, and whoever only
-    /// helps is not needed.
+    /// Waits until there is room for more messages in flight, or the time is up. Returns false if the
+    /// receiver must not receive: the time is up, or the receiver only helps and there is no room.
     async fn wait_for_room(&self, patience: Patience, did: &mut Summary) -> bool {
         let mut pause = PAUSE;
         while self.room.load(Ordering::Relaxed) == 0 && self.left() > Duration::ZERO {
-            let in_flight = match self.invoker.in_flight().await {
+            let in_flight = match self.ports.invoker.in_flight().await {
                 Ok(in_flight) => in_flight,
                 Err(e) => {
                     did.errors += 1;
-                    tracing::warn!("cannot see what is in flight, going on: {e:#}");
+                    tracing::warn!("cannot count the messages in flight, going on: {e:#}");
                     InFlight::AtMost(0)
                 }
             };
@@ -200,14 +211,14 @@ impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
             if patience == Patience::Helps {
                 return false;
             }
-            // Perhaps most of that merely waits for its time, and the workers are idle.
+            // Most of these messages may only wait for their time, while the workers are idle.
             if matches!(in_flight, InFlight::AtMost(_)) && self.has_room(did).await {
                 self.room.store(RECEIVED_MAX, Ordering::Relaxed);
                 break;
             }
             tracing::debug!(messages, "enough in flight, waiting");
             tokio::time::sleep(pause.min(self.left())).await;
-            // Looking is a call of SQS and one of Lambda there.
+            // With `AtMost`, each check costs one call of SQS and one of Lambda.
             if matches!(in_flight, InFlight::AtMost(_)) {
                 pause = (pause * 2).min(BUSY_PAUSE_MAX);
             }
@@ -216,6 +227,11 @@ impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
     }
 
     async fn turn(&self, patience: Patience) -> Turn {
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed) + 1;
+        self.receive_and_hand_over(patience).instrument(tracing::info_span!("turn", turn)).await
+    }
+
+    async fn receive_and_hand_over(&self, patience: Patience) -> Turn {
         let wait = match (patience, self.settings.mode) {
             (Patience::Helps, _) => Duration::ZERO,
             (Patience::Waits, Mode::UntilEmpty) => EMPTY_POLL,
@@ -226,7 +242,7 @@ impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
             return Turn { did, full: false, patience };
         }
         did.receives = 1;
-        let deliveries = match self.source.receive(wait.min(self.left())).await {
+        let deliveries = match self.ports.source.receive(wait.min(self.left())).await {
             Ok(deliveries) => deliveries,
             Err(e) => {
                 tracing::error!("{e:#}");
@@ -242,7 +258,7 @@ impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
         let taken = |room: u64| Some(room.saturating_sub(did.received));
         let _ = self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken);
         self.hand_over(deliveries, &mut did).await;
-        if did.errors > 0 || did.given_back > 0 {
+        if did.errors > 0 || did.released > 0 {
             tokio::time::sleep(PAUSE.min(self.left())).await;
         }
         Turn { did, full, patience }
@@ -259,25 +275,27 @@ impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
             .map(|(event, deliveries)| async move { (self.invoke(event, &deliveries).await, deliveries) });
         for (answer, deliveries) in join_all(invokes).await {
             let count = deliveries.len() as u64;
+            let message_ids = || message_ids(&deliveries);
             match answer {
                 Ok(()) => {
-                    tracing::debug!(messages = count, "handed to the worker");
+                    tracing::debug!(messages = count, message_ids = message_ids(), "handed to the worker");
                     did.handed_over += count;
                 }
                 Err(InvokeError::Throttled(e)) => {
-                    tracing::info!("the worker is busy: {e}");
-                    self.give_back(deliveries, did).await;
+                    tracing::info!(message_ids = message_ids(), "the worker is busy: {e}");
+                    self.release(deliveries, did).await;
                 }
                 Err(InvokeError::Refused(e)) => {
                     did.errors += 1;
-                    tracing::error!("the worker could not be invoked: {e}");
-                    self.give_back(deliveries, did).await;
+                    tracing::error!(message_ids = message_ids(), "the worker could not be invoked: {e}");
+                    self.release(deliveries, did).await;
                 }
-                // Perhaps it has them: given back, they would run twice.
+                // The worker may have the messages: if the consumer released them, they would run twice.
                 Err(InvokeError::Unknown(e)) => {
                     did.errors += 1;
                     did.unknown += count;
                     tracing::error!(
+                        message_ids = message_ids(),
                         "{e}; unless the worker has them, {count} messages come again when their leases end"
                     );
                 }
@@ -287,22 +305,23 @@ impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
 
     /// Asks the worker itself.
     async fn has_room(&self, did: &mut Summary) -> bool {
-        self.invoker.has_room().await.unwrap_or_else(|e| {
+        self.ports.invoker.has_room().await.unwrap_or_else(|e| {
             did.errors += 1;
             tracing::warn!("cannot ask the worker for room: {e:#}");
             false
         })
     }
 
-    /// Invokes the worker; while it is busy, again and again, for as long as the time and the leases allow.
+    /// Invokes the worker. While the worker is busy, it repeats the invoke, as long as the time and the
+    /// leases allow.
     async fn invoke(&self, event: String, deliveries: &[Delivery]) -> Result<(), InvokeError> {
         let lease_until = deliveries.iter().map(|delivery| delivery.lease_until).min();
         let give_up = lease_until.unwrap_or(self.settings.until).minus(LEASE_LEFT_MIN);
-        let give_up = give_up.min(self.clock.now().plus(HELD_MAX));
+        let give_up = give_up.min(self.ports.clock.now().plus(HELD_MAX));
         let mut pause = PAUSE;
         loop {
-            let answer = self.invoker.invoke(event.clone()).await;
-            let left = give_up.since(self.clock.now()).min(self.left());
+            let answer = self.ports.invoker.invoke(event.clone()).await;
+            let left = give_up.since(self.ports.clock.now()).min(self.left());
             if !matches!(answer, Err(InvokeError::Throttled(_))) || left < pause {
                 return answer;
             }
@@ -311,15 +330,17 @@ impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
         }
     }
 
-    async fn give_back(&self, deliveries: Vec<Delivery>, did: &mut Summary) {
-        did.given_back += deliveries.len() as u64;
-        let now = self.clock.now();
-        let wait =
-            |delivery: &Delivery| (now.since(delivery.first_received) / 4).clamp(GIVE_BACK, GIVE_BACK_MAX);
+    async fn release(&self, deliveries: Vec<Delivery>, did: &mut Summary) {
+        did.released += deliveries.len() as u64;
+        let now = self.ports.clock.now();
+        let wait = |delivery: &Delivery| (now.since(delivery.first_received) / 4).clamp(RELEASE, RELEASE_MAX);
         let entries = deliveries.iter().map(|delivery| (delivery.receipt.clone(), wait(delivery))).collect();
-        for error in self.source.give_back(entries).await.into_iter().filter_map(Result::err) {
-            did.errors += 1;
-            tracing::warn!("{error:#}; the message comes again when its lease ends");
+        for (delivery, released) in deliveries.iter().zip(self.ports.source.release(entries).await) {
+            if let Err(e) = released {
+                did.errors += 1;
+                let message_id = &delivery.message_id;
+                tracing::warn!(message_id, "{e:#}; the message comes again when its lease ends");
+            }
         }
     }
 
@@ -335,33 +356,42 @@ impl<S: Source, I: Invoker, C: Clock> Drain<'_, S, I, C> {
             task: message.map(|message| message.task),
             attempts: 0,
             first_received: delivery.first_received,
-            failed: self.clock.now(),
+            failed: self.ports.clock.now(),
             digest: None,
             history: DeadLetterAttributes::read(&delivery.attributes).history,
         };
-        // The copy first: what dies in between leaves the message in both queues, not in none.
-        let sent = self.source.send_dead_letter(&delivery, &letter).await.context("send a dead letter");
+        // Send the copy first: a crash before the delete leaves the message in both queues, not in none.
+        let sent = self.ports.source.send_dead_letter(&delivery, &letter).await.context("send a dead letter");
         let moved = match sent {
-            Ok(()) => self.source.delete(&delivery.receipt).await.context("delete what is a dead letter now"),
+            Ok(()) => {
+                self.ports.source.delete(&delivery.receipt).await.context("delete the dead-lettered message")
+            }
             Err(e) => Err(e),
         };
         match moved {
             Ok(()) => did.dead_lettered += 1,
             Err(e) => {
                 did.errors += 1;
-                tracing::error!("{e:#}; the message comes again when its lease ends");
+                let DeadLetter { id, task, .. } = &letter;
+                let (task, message_id) = (task.as_ref().map(|task| task.as_str()), &delivery.message_id);
+                tracing::error!(task, id, message_id, "{e:#}; the message comes again when its lease ends");
             }
         }
     }
 }
 
+/// The SQS ids of messages, as a line of the log names them.
+fn message_ids(deliveries: &[Delivery]) -> String {
+    deliveries.iter().map(|delivery| delivery.message_id.as_str()).collect::<Vec<_>>().join(" ")
+}
+
 impl Summary {
     fn add(&mut self, other: Summary) {
-        let Summary { receives, received, handed_over, given_back, unknown, dead_lettered, errors } = other;
+        let Summary { receives, received, handed_over, released, unknown, dead_lettered, errors } = other;
         self.receives += receives;
         self.received += received;
         self.handed_over += handed_over;
-        self.given_back += given_back;
+        self.released += released;
         self.unknown += unknown;
         self.dead_lettered += dead_lettered;
         self.errors += errors;

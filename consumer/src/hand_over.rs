@@ -1,20 +1,20 @@
-//! From deliveries to worker events that fit into an invoke.
+//! Packs deliveries into worker events that fit into an invoke.
 
 use wasq_protocol::{Batch, Delivery};
 
-/// What Lambda accepts as the payload of an asynchronous invoke, in bytes.
+/// The largest payload of an asynchronous invoke that Lambda accepts, in bytes.
 pub(crate) const EVENT_BYTES_MAX: usize = 1 << 20;
 
 /// Worker events for some deliveries.
 pub(crate) struct Packed {
-    /// Each with the deliveries that it carries.
+    /// The events, each with the deliveries that it carries.
     pub(crate) events: Vec<(String, Vec<Delivery>)>,
     /// Deliveries that are too large for any invoke.
     pub(crate) too_large: Vec<Delivery>,
 }
 
-/// A message that came more often than this travels alone: it may be what kills its workers, and must not take the
-/// messages beside it along every time.
+/// A message with more receives than this travels alone: it may kill its workers, and must not take the other
+/// messages of its batch down every time.
 const TOGETHER_MAX: u32 = 20;
 
 /// Packs deliveries into as few events as fit.

@@ -7,4 +7,4 @@ mod ports;
 
 pub use aws::{Config, Function};
 pub use drain::{DrainSettings, Mode, Summary, drain};
-pub use ports::{InFlight, InvokeError, Invoker, Source};
+pub use ports::{ConsumerParts, ConsumerPorts, InFlight, InvokeError, Invoker, Source};

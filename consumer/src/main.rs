@@ -19,7 +19,7 @@ async fn main() -> Result<()> {
         let answer = serde_json::json!({
             "received": summary.received,
             "handed_over": summary.handed_over,
-            "given_back": summary.given_back,
+            "given_back": summary.released,
             "unknown": summary.unknown,
             "dead_lettered": summary.dead_lettered,
         });

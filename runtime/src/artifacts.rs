@@ -1,4 +1,4 @@
-//! Machine code on the local disk: checked once, and kept within a bound.
+//! The cache of machine code on the local disk. Each file is checked once, and the total size is bounded.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
@@ -16,23 +16,18 @@ use crate::ports::ArtifactError;
 pub struct CheckedArtifact(PathBuf);
 
 impl CheckedArtifact {
-    /// For files that are no machine code of wasmtime's.
-    pub fn unchecked(path: PathBuf) -> Self {
-        Self(path)
-    }
-
     /// The file.
     pub fn path(&self) -> &Path {
         &self.0
     }
 }
 
-/// Which files were checked by this process: each is read once, however often its module is loaded.
+/// The files that this process has checked. Each file is read once for this, however often it is loaded.
 #[derive(Debug, Default)]
 pub struct Checks(Mutex<HashSet<(Digest, u64, SystemTime)>>);
 
 impl Checks {
-    /// Compares a file with what the live record names.
+    /// Compares a file's digest with the one in the live record.
     pub async fn check(&self, path: PathBuf, artifact: &Artifact) -> Result<CheckedArtifact, ArtifactError> {
         let state = state(&path).map_err(|e| unavailable("read", &path, e))?;
         let checked = (artifact.sha256, state.0, state.1);
@@ -67,23 +62,23 @@ fn unavailable(what: &str, path: &Path, error: std::io::Error) -> ArtifactError 
     ArtifactError::Unavailable(anyhow::Error::new(error).context(format!("{what} {}", path.display())))
 }
 
-/// Artifacts in a folder, by their digests. What was not loaded for the longest makes room for what is new.
+/// Artifacts in a folder, by their digests. The least recently used ones make room for new ones.
 #[derive(Debug)]
 pub(crate) struct ArtifactCache {
     folder: PathBuf,
     bytes_max: u64,
     checks: Checks,
-    /// When each was asked for last, counted; what an earlier process has left is not here.
+    /// The last request for each file, as a counter. Files that an earlier process left are not in here.
     asked: Mutex<HashMap<PathBuf, u64>>,
 }
 
 impl ArtifactCache {
-    /// Opens a folder, with what an earlier process has left there.
+    /// Opens a folder, with the files that an earlier process left there.
     pub(crate) fn open(folder: PathBuf, bytes_max: u64) -> Result<Self> {
         std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
         let cache = Self { folder, bytes_max, checks: Checks::default(), asked: Mutex::default() };
         for file in cache.files()? {
-            // Of a process that died while it wrote.
+            // Left by a process that died while it wrote the file.
             if file.is_partial() {
                 let _ = std::fs::remove_file(&file.path);
             }
@@ -91,7 +86,7 @@ impl ArtifactCache {
         Ok(cache)
     }
 
-    /// What is there of an artifact, if it is whole.
+    /// Returns an artifact if the cache has it and it is not damaged.
     pub(crate) async fn get(&self, artifact: &Artifact) -> Option<CheckedArtifact> {
         let path = self.path(artifact);
         let metadata = std::fs::metadata(&path).ok()?;
@@ -133,11 +128,11 @@ impl ArtifactCache {
         self.folder.join(format!("{}.cwasm", artifact.sha256))
     }
 
-    /// Removes the files that nobody has asked for the longest, until so much more fits.
+    /// Removes the least recently used files until `bytes` more fit.
     fn make_room(&self, bytes: u64) -> std::io::Result<()> {
         let mut files = self.files()?;
         let mut held: u64 = files.iter().map(|file| file.bytes).sum();
-        // What is being written is somebody's.
+        // A partial file belongs to a writer that has not finished.
         files.retain(|file| !file.is_partial());
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
         files.sort_by_key(|file| asked.get(&file.path).copied().unwrap_or_default());
@@ -145,7 +140,7 @@ impl ArtifactCache {
             if held + bytes <= self.bytes_max {
                 break;
             }
-            // Who has it mapped keeps it; and another process may have been faster.
+            // A process that has mapped the file keeps it. Another process may have removed it already.
             match std::fs::remove_file(&file.path) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
                 _ => held -= file.bytes,
@@ -166,7 +161,8 @@ impl ArtifactCache {
         Ok(files)
     }
 
-    /// A file that could not be written. If the disk is full, what is in the way goes, for whoever tries next.
+    /// The error for a file that could not be written. If the disk is full, the cache is emptied, so that the
+    /// next try has room.
     fn full(&self, path: &Path, error: std::io::Error) -> ArtifactError {
         if error.kind() == std::io::ErrorKind::StorageFull {
             let _ = self.make_room(self.bytes_max);
@@ -192,7 +188,7 @@ impl Cached {
     }
 }
 
-/// A file that is being written; gone again if it is not finished.
+/// A file that is being written. It is removed if it is not finished.
 pub(crate) struct Filling<'a> {
     cache: &'a ArtifactCache,
     expected: Digest,
@@ -207,7 +203,7 @@ impl Filling<'_> {
         self.file.write_all(bytes).map_err(|e| self.cache.full(&self.partial, e))
     }
 
-    /// Makes it an artifact, if it is the one that was expected.
+    /// Makes the file an artifact, if its digest is the expected one.
     pub(crate) fn finish(mut self) -> Result<CheckedArtifact, ArtifactError> {
         let digest = std::mem::take(&mut self.digest).finish();
         if digest != self.expected {
@@ -216,7 +212,7 @@ impl Filling<'_> {
                 "the registry's artifact is damaged: its digest is {digest} instead of {expected}"
             )));
         }
-        // Another process may have made the same; one of them stays.
+        // Another process may have written the same file; one of the two stays.
         let path = self.cache.folder.join(format!("{digest}.cwasm"));
         std::fs::rename(&self.partial, &path).map_err(|e| unavailable("write", &path, e))?;
         self.cache.ask(&path);
@@ -276,7 +272,7 @@ mod tests {
         std::fs::write(folder.path().join("x.1.partial"), "half").expect("written");
         let cache = ArtifactCache::open(folder.path().to_owned(), 100).expect("opened");
         assert!(cache.get(&made).await.is_some());
-        assert_eq!(names(folder.path()), 1, "what was half written is gone");
+        assert_eq!(names(folder.path()), 1, "the partial file is removed");
     }
 
     #[tokio::test]
@@ -289,7 +285,7 @@ mod tests {
             let cache = ArtifactCache::open(folder.path().to_owned(), 100).expect("opened");
             assert!(cache.get(&made).await.is_none(), "{damaged:?}");
             assert!(!path.exists(), "{damaged:?}");
-            // The same from the registry.
+            // The same damage, in the registry's answer.
             let error = fill(&cache, &made, &[damaged]).expect_err("damaged");
             assert!(matches!(&error, ArtifactError::Missing(why) if why.contains("damaged")), "{error}");
             assert_eq!(names(folder.path()), 0, "{damaged:?}");
@@ -303,7 +299,7 @@ mod tests {
         let contents: Vec<_> = (0..4u8).map(|i| vec![i; 40]).collect();
         for (i, content) in contents.iter().enumerate() {
             fill(&cache, &artifact(content), &[content]).expect("written");
-            // Whoever is asked for stays.
+            // The artifact that is requested every time stays.
             assert!(cache.get(&artifact(&contents[0])).await.is_some(), "after {i}");
             assert!(names(folder.path()) <= 2, "after {i}");
         }
@@ -318,7 +314,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let cache = ArtifactCache::open(folder.path().to_owned(), 100).expect("opened");
         fill(&cache, &artifact(b"in the way"), &[b"in the way"]).expect("written");
-        // What Linux has for this: every write fails as on a full disk.
+        // Every write to /dev/full fails as on a full disk.
         let made = artifact(b"machine code");
         let mut filling = cache.begin(&made).expect("begun");
         filling.file = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("it is there");
@@ -326,6 +322,6 @@ mod tests {
         assert!(matches!(&error, ArtifactError::Unavailable(_)), "{error}");
         assert!(error.to_string().contains("ephemeral storage"), "{error}");
         drop(filling);
-        assert_eq!(names(folder.path()), 0, "what was in the way is gone");
+        assert_eq!(names(folder.path()), 0, "the older artifact is removed");
     }
 }

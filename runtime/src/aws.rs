@@ -8,57 +8,61 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
-use aws_sdk_s3::error::SdkError;
-use aws_sdk_s3::operation::get_object::GetObjectError;
-use aws_sdk_s3::primitives::ByteStream;
 use serde_json::value::RawValue;
-use wasq_aws::{Outbound, QueueEndpoint, SdkConfig, SecretReader, explain};
+use wasq_aws::{Outbound, QueueEndpoint, SdkConfig, SecretReader, explain, get_object};
 use wasq_engine::{Addresses, Child};
 use wasq_protocol::{
     AddressRanges, Artifact, ByteCount, Caps, DeadLetter, Delivery, Digest, Fingerprint, Invoke,
-    LEASE_BY_DEFAULT, LiveRecord, Metrics, PublishRequest, RETENTION_BY_DEFAULT, SecretError, SecretSource,
-    SecretValue, SystemClock, TaskName, VarError, Vars,
+    LEASE_BY_DEFAULT, LiveRecord, Metrics, PublishRequest, RETENTION_BY_DEFAULT, SystemClock, TaskName,
+    VarError, Vars,
 };
 
 use crate::artifacts::{ArtifactCache, CheckedArtifact};
-use crate::ports::{
-    ArtifactError, Finished, Observer, Parts, Ports, Queue, Registry, SecretStore, Visibility,
-};
+use crate::ports::{ArtifactError, Finished, Observer, Queue, Registry, Release, WorkerParts, WorkerPorts};
+use crate::state::WorkerSettings;
 use crate::wasm::Wasm;
-use crate::worker::{Answer, Settings, Worker};
+use crate::worker::{Answer, Worker};
 
 /// The function's configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `WASQ_QUEUE_URL`: the queue whose deliveries come in.
+    /// `WASQ_QUEUE_URL`: the queue that the deliveries come from.
     pub queue_url: String,
-    /// `WASQ_DEAD_LETTER_URL`: where messages go that are given up.
+    /// `WASQ_DEAD_LETTER_URL`: the dead-letter queue, for messages that are given up.
     pub dead_letter_url: String,
-    /// `WASQ_REGISTRY_BUCKET`: what is live.
+    /// `WASQ_REGISTRY_BUCKET`: the bucket of the registry.
     pub registry_bucket: String,
-    /// `WASQ_PUBLISHER_FUNCTION`: asked for an artifact that is missing; without it, somebody else must.
+    /// `WASQ_PUBLISHER_FUNCTION`: the publisher, which the worker asks for a missing artifact. If it is not
+    /// set, somebody else must ask.
     pub publisher_function: Option<String>,
-    /// `WASQ_CACHE_DIR`: where artifacts are kept; default `/tmp/wasq`.
+    /// `WASQ_CACHE_DIR`: the folder of the cached artifacts; default `/tmp/wasq`.
     pub cache_dir: PathBuf,
-    /// `WASQ_CACHE`: how much of it, and how much may be loaded; default 200 MiB. The disk needs twice that, because what is loaded
-    /// stays there until it is not.
+    /// `WASQ_CACHE`: the largest size of that folder, and of all loaded modules together; default 200 MiB.
+    /// The disk needs twice that: a removed file stays on the disk while its module is loaded.
     pub cache: ByteCount,
-    /// `WASQ_ALLOW_ADDRESSES`: ranges that tasks may reach beside the public internet, such as `10.0.0.0/8,fd00::/8`; and never
-    /// `AWS_LAMBDA_RUNTIME_API`, which Lambda sets.
+    /// `WASQ_ALLOW_ADDRESSES`: the ranges that tasks may reach in addition to the public internet, such as
+    /// `10.0.0.0/8,fd00::/8`. Tasks never reach `AWS_LAMBDA_RUNTIME_API`, which Lambda sets.
     pub addresses: Addresses,
-    /// `WASQ_METRICS`: which metrics CloudWatch makes of the log: `off`, `function` (default) or `task`.
+    /// `WASQ_METRICS`: the metrics that CloudWatch makes from the log: `off`, `function` (default) or `task`.
     pub metrics: Metrics,
     /// `AWS_LAMBDA_FUNCTION_NAME`, which Lambda sets.
     pub function: String,
-    /// `WASQ_CONCURRENCY` (default 10), `WASQ_MEMORY` (what tasks that run at once may be allowed together; default what the function has, but
-    /// for 128 MiB), `WASQ_MODULES_MAX` (default 64), `WASQ_LIVE_TTL` (default 1 s), `WASQ_SECRET_TTL` (default 5 min), `WASQ_LEASE` (the
-    /// queue's visibility timeout; default 120 s), `WASQ_RETENTION` (how long the queue keeps messages; default 96 h), and the
-    /// caps `WASQ_MAX_TIMEOUT`, `WASQ_MAX_MEMORY`, `WASQ_MAX_ATTEMPTS`.
-    pub worker: Settings,
+    /// The worker's settings:
+    ///
+    /// - `WASQ_CONCURRENCY`: default 10
+    /// - `WASQ_MEMORY`: the memory that concurrent runs may be allowed together; default the function's
+    ///   memory minus 128 MiB
+    /// - `WASQ_MODULES_MAX`: default 64
+    /// - `WASQ_LIVE_TTL`: default 1 s
+    /// - `WASQ_SECRET_TTL`: default 5 min
+    /// - `WASQ_LEASE`: the queue's visibility timeout; default 120 s
+    /// - `WASQ_RETENTION`: the time for which the queue keeps messages; default 96 h
+    /// - the caps `WASQ_MAX_TIMEOUT`, `WASQ_MAX_MEMORY`, `WASQ_MAX_ATTEMPTS`
+    pub worker: WorkerSettings,
 }
 
 impl Config {
-    /// Reads the configuration, naming the variable that is missing or wrong.
+    /// Reads the configuration. The error names the variable that is missing or wrong.
     pub fn from_vars<F: Fn(&str) -> Option<String>>(vars: &Vars<F>) -> Result<Self, VarError> {
         let caps = Caps::default();
         let cache = vars.parse_or("WASQ_CACHE", ByteCount::mib(200))?;
@@ -79,7 +83,7 @@ impl Config {
             },
             metrics: vars.parse_or("WASQ_METRICS", Metrics::Function)?,
             function: vars.parse_or("AWS_LAMBDA_FUNCTION_NAME", "wasq-worker".to_owned())?,
-            worker: Settings {
+            worker: WorkerSettings {
                 concurrency: vars.parse_or("WASQ_CONCURRENCY", 10)?,
                 memory: vars.parse_or("WASQ_MEMORY", memory(vars)?)?,
                 modules_max: vars.parse_or("WASQ_MODULES_MAX", 64)?,
@@ -99,10 +103,10 @@ impl Config {
     }
 }
 
-/// The worker's own, beside what its tasks have: code, connections, messages.
+/// The memory of the worker itself, without its tasks: code, connections, messages.
 const OWN_MEMORY: u64 = 128 << 20;
 
-/// What the function leaves for tasks, by `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`, which Lambda sets in MB.
+/// The memory that is left for tasks, from `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`, which Lambda sets in MB.
 fn memory<F: Fn(&str) -> Option<String>>(vars: &Vars<F>) -> Result<ByteCount, VarError> {
     let megabytes: u64 = vars.parse_or("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 1769)?;
     Ok(ByteCount((megabytes << 20).saturating_sub(OWN_MEMORY).max(megabytes << 19)))
@@ -114,10 +118,10 @@ pub struct Function(Worker<Lambda>);
 /// The worker's ports on AWS.
 struct Lambda;
 
-impl Ports for Lambda {
+impl WorkerPorts for Lambda {
     type Queue = SqsQueue;
     type Registry = S3Registry;
-    type SecretStore = AwsSecrets;
+    type SecretStore = SecretReader;
     type Runner = Wasm;
     type Observer = Log;
     type Clock = SystemClock;
@@ -138,7 +142,7 @@ impl Function {
             function,
             worker,
         } = config;
-        // Beside the client of S3, which takes about as long to make.
+        // The engine starts while the S3 client is made; both take about the same time.
         let settings = worker.clone();
         let runner = tokio::task::spawn_blocking(move || Wasm::new(&settings, addresses));
         let sdk = wasq_aws::function_config();
@@ -150,10 +154,10 @@ impl Function {
             publisher_function,
             cache: ArtifactCache::open(cache_dir, cache.0)?,
         };
-        let secrets = AwsSecrets(SecretReader::new(&sdk));
+        let secrets = SecretReader::new(&sdk);
         let runner = runner.await.context("start the engine")??;
         let observer = Log { metrics, function };
-        let parts = Parts { queue, registry, secrets, runner, observer, clock: SystemClock };
+        let parts = WorkerParts { queue, registry, secrets, runner, observer, clock: SystemClock };
         Ok(Self(Worker::new(parts, worker)))
     }
 
@@ -183,8 +187,8 @@ impl Observer for Log {
     }
 }
 
-/// The two queues. Their client is made when the first run is over, because a cold start waits for every client that is made
-/// before.
+/// The two queues. Their client is made at the first call, not before the first run: a cold start waits for
+/// every client that is made earlier.
 struct SqsQueue {
     sdk: SdkConfig,
     queue_url: String,
@@ -210,7 +214,12 @@ impl SqsQueue {
 }
 
 impl Queue for SqsQueue {
-    async fn set_visibility(&self, entries: Vec<Visibility>) -> Vec<Result<()>> {
+    async fn extend(&self, receipts: Vec<String>, lease: Duration) -> Vec<Result<()>> {
+        let entries: Vec<_> = receipts.into_iter().map(|receipt| (receipt, lease)).collect();
+        self.endpoints().queue.set_visibility(&entries).await
+    }
+
+    async fn release(&self, entries: Vec<Release>) -> Vec<Result<()>> {
         let entries: Vec<_> = entries.into_iter().map(|entry| (entry.receipt, entry.after)).collect();
         self.endpoints().queue.set_visibility(&entries).await
     }
@@ -236,17 +245,9 @@ impl Queue for SqsQueue {
     }
 }
 
-struct AwsSecrets(SecretReader);
-
-impl SecretStore for AwsSecrets {
-    async fn secret(&self, _: &str, from: &SecretSource) -> Result<SecretValue, SecretError> {
-        self.0.read(from).await
-    }
-}
-
 struct S3Registry {
     s3: aws_sdk_s3::Client,
-    /// For the client of Lambda, which hardly ever is needed.
+    /// The configuration for the Lambda client, which is rarely needed.
     sdk: SdkConfig,
     bucket: String,
     publisher_function: Option<String>,
@@ -254,13 +255,15 @@ struct S3Registry {
 }
 
 impl Registry for S3Registry {
+    type Artifact = CheckedArtifact;
+
     async fn live(&self, task: &TaskName) -> Result<Option<LiveRecord>> {
         let key = LiveRecord::key(task);
-        let Some(body) = self.get(&key).await? else {
+        let Some(object) = get_object(&self.s3, &self.bucket, &key).await? else {
             return Ok(None);
         };
-        let bytes =
-            body.collect().await.with_context(|| format!("read s3://{}/{key}", self.bucket))?.to_vec();
+        let bytes = object.body.collect().await;
+        let bytes = bytes.with_context(|| format!("read s3://{}/{key}", self.bucket))?.to_vec();
         serde_json::from_slice(&bytes).map(Some).with_context(|| format!("read {key}"))
     }
 
@@ -274,9 +277,10 @@ impl Registry for S3Registry {
             return Ok(cached);
         }
         let key = LiveRecord::artifact_key(fingerprint, module);
-        let body = self.get(&key).await.map_err(ArtifactError::Unavailable)?;
-        let mut body = body.ok_or_else(|| ArtifactError::Missing(format!("the registry has no {key}")))?;
-        // Piece by piece: it is never in memory as a whole.
+        let object = get_object(&self.s3, &self.bucket, &key).await.map_err(ArtifactError::Unavailable)?;
+        let object = object.ok_or_else(|| ArtifactError::Missing(format!("the registry has no {key}")))?;
+        let mut body = object.body;
+        // Piece by piece, so that the whole artifact is never in memory.
         let mut filling = self.cache.begin(artifact)?;
         while let Some(piece) = body.next().await {
             let piece = piece.with_context(|| format!("read s3://{}/{key}", self.bucket));
@@ -299,19 +303,5 @@ impl Registry for S3Registry {
             .with_context(|| format!("invoke {function}"))?;
         ensure!(answer.status_code == 202, "invoke {function}: status {}", answer.status_code);
         Ok(())
-    }
-}
-
-impl S3Registry {
-    async fn get(&self, key: &str) -> Result<Option<ByteStream>> {
-        let what = || format!("read s3://{}/{key}", self.bucket);
-        let answer = self.s3.get_object().bucket(&self.bucket).key(key).send().await;
-        let answer = match answer {
-            Err(SdkError::ServiceError(e)) if matches!(e.err(), GetObjectError::NoSuchKey(_)) => {
-                return Ok(None);
-            }
-            answer => answer.map_err(explain).with_context(what)?,
-        };
-        Ok(Some(answer.body))
     }
 }

@@ -1,54 +1,64 @@
-//! Leases: a message stays invisible to others for as long as it is being worked on.
+//! Leases: a message stays invisible to others while a worker works on it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use wasq_protocol::{Clock, Delivery};
+use tracing::Span;
+use wasq_protocol::Timestamp;
 
-use crate::ports::{Queue, Visibility};
+use crate::ports::Queue;
 
 /// The deliveries of one batch that are still being worked on.
 pub(crate) struct Leases {
-    /// By a delivery's index in the batch; none of what was released, or is over.
+    /// By a delivery's index in the batch; `None` if the lease was released, or is over.
     held: Mutex<Vec<Option<Lease>>>,
+    /// The moment when the batch was received, by both clocks.
+    received: (Timestamp, Instant),
     /// How long a lease lasts.
     length: Duration,
-    /// Told whenever an extension was answered.
+    /// Notified after each answer to an extension.
     answered: Notify,
 }
 
 struct Lease {
     receipt: String,
     ends: Instant,
-    /// When it is to be extended.
+    /// The time of the next extension.
     due: Instant,
     /// An extension is under way.
     extending: bool,
+    /// The delivery's span.
+    span: Span,
 }
 
-/// Whether a message was still ours when the work on it was over.
+/// Whether the worker still held a message when the work on it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Held {
     Still,
-    /// The lease ran out, somebody else may have the message.
+    /// The lease ran out; another worker may have the message.
     Lost,
 }
 
 impl Leases {
-    pub(crate) fn new<C: Clock>(deliveries: &[Delivery], length: Duration, clock: &C) -> Self {
-        let (now, instant) = (clock.now(), Instant::now());
-        let held = deliveries.iter().map(|delivery| {
-            let left = delivery.lease_until.since(now);
-            let (receipt, ends) = (delivery.receipt.clone(), instant + left);
-            Some(Lease { receipt, ends, due: ends - left.min(length / 2), extending: false })
-        });
-        Self { held: Mutex::new(held.collect()), length, answered: Notify::new() }
+    /// Room for the leases of a batch of `count` deliveries, which was received at `now`. Each lease lasts for `length`.
+    pub(crate) fn new(length: Duration, count: usize, now: Timestamp, instant: Instant) -> Self {
+        let held = (0..count).map(|_| None).collect();
+        Self { held: Mutex::new(held), received: (now, instant), length, answered: Notify::new() }
     }
 
-    /// Stops extending a lease: its message is about to be acknowledged. Waits for an extension that is under way, so
-    /// that it cannot take effect after the acknowledgement.
+    /// Holds the lease of a delivery, by its index in the batch. `until` is when it ends.
+    pub(crate) fn hold(&mut self, index: usize, receipt: String, until: Timestamp, span: Span) {
+        let (now, instant) = self.received;
+        let left = until.since(now);
+        let ends = instant + left;
+        let due = ends - left.min(self.length / 2);
+        self.held()[index] = Some(Lease { receipt, ends, due, extending: false, span });
+    }
+
+    /// Stops extending a lease: its message is about to be settled. Waits for an extension that is under way:
+    /// it must not take effect after that.
     pub(crate) async fn release(&self, index: usize) -> Held {
         loop {
             let answered = self.answered.notified();
@@ -68,8 +78,8 @@ impl Leases {
         }
     }
 
-    /// Extends every lease when half of it is left, for ever. One that cannot be extended is tried again until it is
-    /// over; its message may then run twice, which is allowed; it is not lost.
+    /// Extends every lease when half of it is left. Never returns. An extension that fails is tried again
+    /// until the lease is over. The message may then run twice, which is allowed; it is not lost.
     pub(crate) async fn extend<Q: Queue>(&self, queue: &Q) {
         loop {
             let next = self.held().iter().flatten().map(|lease| lease.due).min();
@@ -84,21 +94,24 @@ impl Leases {
 
     async fn extend_due<Q: Queue>(&self, queue: &Q) {
         let asked = Instant::now();
-        // Those that are nearly due go along in the same call.
+        // Leases that are nearly due are extended in the same call.
         let soon = asked + self.length / 10;
         let mut due = Vec::new();
-        let mut entries = Vec::new();
+        let mut receipts = Vec::new();
         for (index, held) in self.held().iter_mut().enumerate() {
             match held {
                 Some(lease) if lease.ends <= asked => {
-                    tracing::warn!("a lease ran out before it could be extended, its message may run twice");
+                    lease.span.in_scope(|| {
+                        tracing::warn!(
+                            "the lease ran out before it could be extended: the message may run twice"
+                        );
+                    });
                     *held = None;
                 }
                 Some(lease) if lease.due <= soon => {
                     lease.extending = true;
                     due.push(index);
-                    let receipt = lease.receipt.clone();
-                    entries.push(Visibility { receipt, after: self.length, held: true });
+                    receipts.push(lease.receipt.clone());
                 }
                 _ => {}
             }
@@ -106,7 +119,7 @@ impl Leases {
         if due.is_empty() {
             return;
         }
-        let call = queue.set_visibility(entries);
+        let call = queue.extend(receipts, self.length);
         // A call that hangs must not keep the messages of this batch from being acknowledged.
         let results = tokio::time::timeout(self.length / 4, call).await;
         let results = results.unwrap_or_else(|_| {
@@ -123,7 +136,7 @@ impl Leases {
                 }
                 Err(e) => {
                     lease.due = Instant::now() + self.length / 10;
-                    tracing::warn!("a lease could not be extended: {e:#}");
+                    lease.span.in_scope(|| tracing::warn!("the lease could not be extended: {e:#}"));
                 }
             }
         }
@@ -142,13 +155,14 @@ mod tests {
 
     use anyhow::{Result, bail};
     use wasq_engine::Child;
-    use wasq_protocol::{DeadLetter, Timestamp};
+    use wasq_protocol::{DeadLetter, Delivery};
 
     use super::*;
+    use crate::ports::Release;
 
     const LENGTH: Duration = Duration::from_secs(60);
 
-    /// A queue whose calls take a while and fail so often before they work.
+    /// A queue with calls that last `takes`. The first `failures` calls fail.
     struct Slow {
         takes: Duration,
         failures: AtomicU32,
@@ -166,13 +180,17 @@ mod tests {
     }
 
     impl Queue for Slow {
-        async fn set_visibility(&self, entries: Vec<Visibility>) -> Vec<Result<()>> {
+        async fn extend(&self, receipts: Vec<String>, _: Duration) -> Vec<Result<()>> {
             self.calls.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(self.takes).await;
             let left = self.failures.load(Ordering::Relaxed);
             self.failures.store(left.saturating_sub(1), Ordering::Relaxed);
             let answer = || if left > 0 { bail!("as told") } else { Ok(()) };
-            entries.iter().map(|_| answer()).collect()
+            receipts.iter().map(|_| answer()).collect()
+        }
+
+        async fn release(&self, _: Vec<Release>) -> Vec<Result<()>> {
+            unreachable!("leases are only extended")
         }
 
         async fn delete(&self, _: Vec<String>) -> Vec<Result<()>> {
@@ -188,31 +206,17 @@ mod tests {
         }
     }
 
-    struct Still;
-
-    impl Clock for Still {
-        fn now(&self) -> Timestamp {
-            Timestamp::from_ms(0)
-        }
-    }
-
     fn leases(receipts: &[&str]) -> Leases {
-        let delivery = |receipt: &&str| Delivery {
-            message_id: (*receipt).to_owned(),
-            receipt: (*receipt).to_owned(),
-            body: String::new(),
-            receive_count: 1,
-            lease_until: Timestamp::from_ms(0).plus(LENGTH),
-            first_received: Timestamp::from_ms(0),
-            sent: Timestamp::from_ms(0),
-            attributes: Default::default(),
-            group: None,
-            trace_header: None,
-        };
-        Leases::new(&receipts.iter().map(delivery).collect::<Vec<_>>(), LENGTH, &Still)
+        let now = Timestamp::from_ms(0);
+        let mut leases = Leases::new(LENGTH, receipts.len(), now, Instant::now());
+        for (index, receipt) in receipts.iter().enumerate() {
+            leases.hold(index, (*receipt).to_owned(), now.plus(LENGTH), Span::none());
+        }
+        leases
     }
 
-    /// Works for so long, then releases; returns whether the lease was still held, and when that was known.
+    /// Works for `seconds`, then releases the lease. Returns whether it was still held, and the
+    /// time that this took.
     async fn work(leases: &Leases, queue: &Slow, seconds: u64) -> (Held, Duration) {
         let started = Instant::now();
         let worked = async {
@@ -229,7 +233,7 @@ mod tests {
     async fn long_work_keeps_its_lease_with_few_calls() {
         let queue = Slow::new(Duration::from_millis(20), 0);
         let (held, _) = work(&leases(&["a", "b"]), &queue, 590).await;
-        // Both in one call, each time when half of the lease is left.
+        // One call extends both leases, each time when half of the lease is left.
         assert_eq!((held, queue.calls()), (Held::Still, 19));
     }
 

@@ -1,15 +1,16 @@
 #![doc = include_str!("../README.md")]
+// The futures of the SDK nest deeper than the compiler allows by default.
+#![recursion_limit = "256"]
 
-mod acknowledge;
 mod artifacts;
-mod attempt;
 mod aws;
+mod delivery;
 mod lease;
-mod live;
+mod live_records;
 mod modules;
 mod ports;
-mod record;
 mod secrets;
+mod state;
 mod verdict;
 mod wasm;
 mod worker;
@@ -17,8 +18,9 @@ mod worker;
 pub use artifacts::{CheckedArtifact, Checks};
 pub use aws::{Config, Function};
 pub use ports::{
-    ArtifactError, Finished, Observer, Parts, Ports, Queue, Registry, Runner, SecretStore, Visibility,
+    ArtifactError, Finished, Observer, Queue, Registry, Release, Runner, WorkerParts, WorkerPorts,
 };
+pub use state::WorkerSettings;
 pub use verdict::Verdict;
 pub use wasm::Wasm;
-pub use worker::{Answer, Settings as WorkerSettings, Worker};
+pub use worker::{Answer, Worker};

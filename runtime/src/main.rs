@@ -1,6 +1,6 @@
 //! The worker's Lambda binary.
 
-// The SDK's futures nest deeper than the compiler looks by default.
+// The SDK's futures nest deeper than the compiler's default limit.
 #![recursion_limit = "256"]
 
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use wasq_runtime::{Config, Function};
 async fn main() -> Result<()> {
     wasq_aws::start_logging();
     let config = Config::from_vars(&Vars::new(env))?;
-    // On a thread that hears of answers by itself; this one would have to be woken for each.
+    // On one of tokio's worker threads, which receives answers from the network itself. Another thread would
+    // have to wake the main thread for each answer.
     tokio::spawn(serve(config)).await?
 }
 

@@ -1,4 +1,4 @@
-//! Loaded modules, kept between runs within a bound.
+//! The bounded cache of loaded modules, which stay loaded between runs.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OnceCell;
 use wasq_protocol::{Artifact, ByteCount, Digest};
 
-use crate::ports::{ArtifactError, Parts, Ports, Registry, Runner};
+use crate::ports::{ArtifactError, Registry, Runner, WorkerParts, WorkerPorts};
 
 /// The cache. A module that many runs wait for is fetched and loaded once.
 pub(crate) struct Modules<M> {
@@ -35,12 +35,12 @@ impl<M: Clone> Modules<M> {
     /// The module with this digest, from the cache or the registry.
     pub(crate) async fn get<P>(
         &self,
-        ports: &Parts<P>,
+        ports: &WorkerParts<P>,
         module: &Digest,
         artifact: &Artifact,
     ) -> Result<M, ArtifactError>
     where
-        P: Ports<Runner: Runner<Module = M>>,
+        P: WorkerPorts<Runner: Runner<Module = M>>,
     {
         let cell = self.cell(artifact);
         let load = || async {
@@ -56,8 +56,8 @@ impl<M: Clone> Modules<M> {
         modules.is_empty() || (modules.len() < self.max && held + bytes <= self.bytes_max)
     }
 
-    /// The place of a module in the cache. Those that nobody has used for the longest make room for a new one; runs that
-    /// still use one keep it alive until they end.
+    /// The cell of a module in the cache. The least recently used modules are removed to make room for a new
+    /// one. Runs that still use a removed module keep it alive until they end.
     fn cell(&self, artifact: &Artifact) -> Arc<OnceCell<M>> {
         let Artifact { sha256: digest, bytes, .. } = *artifact;
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,7 +65,7 @@ impl<M: Clone> Modules<M> {
         let now = loaded.uses;
         while !loaded.modules.contains_key(&digest) && !self.has_room(&loaded.modules, bytes) {
             let oldest = loaded.modules.iter().min_by_key(|(_, entry)| entry.last_use);
-            let oldest = oldest.map(|(digest, _)| *digest).expect("without any, there is room");
+            let oldest = oldest.map(|(digest, _)| *digest).expect("an empty cache has room");
             loaded.modules.remove(&oldest);
         }
         let new = || Entry { module: Arc::default(), bytes, last_use: now };
@@ -96,9 +96,9 @@ mod tests {
         assert_eq!(held(), 3);
         let kept = modules.cell(&artifact(4, 10));
         modules.cell(&artifact(5, 90));
-        assert_eq!(held(), 2, "only the one that was used last fits beside it");
+        assert_eq!(held(), 2, "only the module that was used last fits with the new one");
         assert!(Arc::ptr_eq(&kept, &modules.cell(&artifact(4, 10))));
-        // What is larger than all is loaded alone.
+        // A module that is larger than the bound is loaded alone.
         modules.cell(&artifact(6, 1000));
         assert_eq!(held(), 1);
     }

@@ -1,53 +1,55 @@
-//! What the worker needs from the outside.
+//! The ports: the traits by which the worker reaches the outside.
 
 use std::time::Duration;
 
 use anyhow::Result;
 use wasq_engine::{Child, Report, Run};
 use wasq_protocol::{
-    Artifact, Clock, DeadLetter, Delivery, Digest, Fingerprint, LiveRecord, Outcome, RunRecord, SecretError,
-    SecretSource, SecretValue, TaskName,
+    Artifact, Clock, DeadLetter, Delivery, Digest, Fingerprint, LiveRecord, Outcome, RunRecord, SecretStore,
+    TaskName,
 };
 
-use crate::artifacts::CheckedArtifact;
-
-/// The kinds of port that a worker is made with.
-pub trait Ports: 'static {
+/// The kinds of a worker's ports.
+pub trait WorkerPorts: 'static {
     /// The queue.
     type Queue: Queue;
-    /// What is live.
+    /// The registry.
     type Registry: Registry;
-    /// Where secrets are kept.
+    /// The secret store.
     type SecretStore: SecretStore;
-    /// What runs tasks.
-    type Runner: Runner;
-    /// Who hears of what was done.
+    /// The runner; it loads the registry's artifacts.
+    type Runner: Runner<Artifact = <Self::Registry as Registry>::Artifact>;
+    /// The observer.
     type Observer: Observer;
     /// The time.
     type Clock: Clock;
 }
 
-/// The ports of a worker.
+/// A worker's ports.
 #[derive(Debug)]
-pub struct Parts<P: Ports> {
+pub struct WorkerParts<P: WorkerPorts> {
     /// The queue.
     pub queue: P::Queue,
-    /// What is live.
+    /// The registry.
     pub registry: P::Registry,
-    /// Where secrets are kept.
+    /// The secret store.
     pub secrets: P::SecretStore,
-    /// What runs tasks.
+    /// The runner.
     pub runner: P::Runner,
-    /// Who hears of what was done.
+    /// The observer.
     pub observer: P::Observer,
     /// The time.
     pub clock: P::Clock,
 }
 
-/// The queue. Each call is a batch and answers per entry, in order: a failure of one says nothing of the others.
+/// The queue. Each call takes a batch and returns one result for each entry, in order. The entries fail
+/// independently of each other.
 pub trait Queue: Send + Sync + 'static {
-    /// Makes messages visible after the given times from now.
-    fn set_visibility(&self, entries: Vec<Visibility>) -> impl Future<Output = Vec<Result<()>>> + Send;
+    /// Extends the leases of messages that the worker goes on with, by receipt handle: each lasts for `lease` from now.
+    fn extend(&self, receipts: Vec<String>, lease: Duration) -> impl Future<Output = Vec<Result<()>>> + Send;
+
+    /// Releases messages: each becomes visible to receivers after its time from now.
+    fn release(&self, entries: Vec<Release>) -> impl Future<Output = Vec<Result<()>>> + Send;
 
     /// Deletes messages by receipt handle.
     fn delete(&self, receipts: Vec<String>) -> impl Future<Output = Vec<Result<()>>> + Send;
@@ -62,66 +64,61 @@ pub trait Queue: Send + Sync + 'static {
     ) -> impl Future<Output = Vec<Result<()>>> + Send;
 }
 
-/// A change of a message's visibility.
+/// A message that the worker releases.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Visibility {
+pub struct Release {
     /// The message's receipt handle.
     pub receipt: String,
-    /// It becomes visible after this.
+    /// How long from now until it is visible.
     pub after: Duration,
-    /// Whether the worker goes on with it: a lease that is extended, not a message that is given back.
-    pub held: bool,
 }
 
-/// The registry, as far as a worker may read it.
+/// The part of the registry that a worker may read.
 pub trait Registry: Send + Sync + 'static {
-    /// What is live under a name; `None` if nothing is.
+    /// The machine code of a module on this machine, as the [`Runner`] loads it.
+    type Artifact: Send;
+
+    /// Returns the live record under a name; `None` if there is none.
     fn live(&self, task: &TaskName) -> impl Future<Output = Result<Option<LiveRecord>>> + Send;
 
-    /// A local file with the machine code of a module.
+    /// The machine code of a module. Its digest is the one that `artifact` names.
     fn artifact(
         &self,
         fingerprint: &Fingerprint,
         module: &Digest,
         artifact: &Artifact,
-    ) -> impl Future<Output = Result<CheckedArtifact, ArtifactError>> + Send;
+    ) -> impl Future<Output = Result<Self::Artifact, ArtifactError>> + Send;
 
-    /// Asks the publisher to compile what is live under a name for this worker. Returns when it was asked.
+    /// Asks the publisher to compile the live module of a task for this worker. Does not wait for the result.
     fn request_artifact(&self, task: &TaskName) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// Where secrets are kept, as far as a worker may read it.
-pub trait SecretStore: Send + Sync + 'static {
-    /// The value of a secret, which the task's settings call `name`.
-    fn secret(
-        &self,
-        name: &str,
-        from: &SecretSource,
-    ) -> impl Future<Output = Result<SecretValue, SecretError>> + Send;
-}
-
-/// What loads and runs a task's machine code: wasmtime ([`Wasm`](crate::Wasm)), or a script in the simulator.
+/// The runner loads and runs a task's machine code: wasmtime ([`Wasm`](crate::Wasm)), or a
+/// script in the simulator.
 pub trait Runner: Send + Sync + 'static {
     /// A module that is loaded and ready to run.
     type Module: Clone + Send + Sync + 'static;
 
-    /// What machine code must have been compiled for.
+    /// The machine code that it loads.
+    type Artifact: Send;
+
+    /// The engine that machine code must have been compiled for.
     fn fingerprint(&self) -> &Fingerprint;
 
-    /// Loads an artifact from a file.
+    /// Loads an artifact.
     fn load(
         &self,
-        artifact: CheckedArtifact,
+        artifact: Self::Artifact,
     ) -> impl Future<Output = Result<Self::Module, ArtifactError>> + Send;
 
-    /// Runs a module once, in a sandbox of its own. Whatever it does, the answer is a report.
+    /// Runs a module once, in its own sandbox. Every end of the run, a crash included, becomes a report.
     fn run(&self, module: &Self::Module, run: Run<'_>) -> impl Future<Output = Report> + Send;
 }
 
-/// Why there is no machine code.
+/// The reason why there is no machine code.
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactError {
-    /// The registry has none, or what it has is damaged.
+    /// The registry has no artifact, or a damaged one.
     #[error("{0}")]
     Missing(String),
     /// The registry did not answer.
@@ -129,17 +126,17 @@ pub enum ArtifactError {
     Unavailable(anyhow::Error),
 }
 
-/// Hears of every delivery that was dealt with: writes the log, and on the single machine keeps the results.
+/// Hears of every delivery that was settled: writes the log, and on the single machine keeps the results.
 pub trait Observer: Send + Sync + 'static {
-    /// A delivery was run, or given up, and acknowledged.
+    /// A delivery or a direct invoke was settled.
     fn finished(&self, finished: &Finished<'_>);
 }
 
-/// A delivery that was dealt with, or a direct invoke.
+/// A delivery that was settled, or a direct invoke.
 #[derive(Debug)]
 pub struct Finished<'a> {
-    /// What the log says of it.
+    /// The log record.
     pub record: RunRecord,
-    /// How the run ended, or why there was none.
+    /// The outcome of the run, or the reason why there was none.
     pub outcome: &'a Outcome,
 }

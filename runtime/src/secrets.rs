@@ -1,4 +1,4 @@
-//! The values of secrets, believed for a while.
+//! The cache of secret values, with a time to live.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,15 +6,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use wasq_engine::SecretValues;
-use wasq_protocol::{SecretError, SecretSource, SecretValue, Settings};
-
-use crate::ports::SecretStore;
+use wasq_protocol::{SecretError, SecretSource, SecretStore, SecretValue, Settings};
 
 /// The values that were read last.
-pub(crate) struct Secrets {
-    /// How long a value is believed.
+pub(crate) struct SecretCache {
+    /// The time for which a value is used before it is read again.
     ttl: Duration,
-    /// Locked while a value is read, so that of many runs that wait for it one asks.
+    /// Each value is locked while it is read, so that only one of the runs that wait for it asks the store.
     read: Mutex<HashMap<SecretSource, Arc<tokio::sync::Mutex<Option<Known>>>>>,
 }
 
@@ -26,15 +24,16 @@ struct Known {
 
 /// A value that cannot be read again is used no longer than this.
 const STALE_MAX: Duration = Duration::from_secs(3600);
-/// Values that are remembered; beyond that, all are forgotten.
+/// The most values in the cache. If it is full, the next new value clears it.
 const REMEMBERED_MAX: usize = 1000;
 
-impl Secrets {
+impl SecretCache {
     pub(crate) fn new(ttl: Duration) -> Self {
         Self { ttl, read: Mutex::default() }
     }
 
-    /// The values of what a task's settings name. The error says which has none.
+    /// Returns the values of the secrets that a task's settings name. The error names a secret
+    /// that has no value.
     pub(crate) async fn of<S: SecretStore>(
         &self,
         store: &S,
@@ -66,12 +65,12 @@ impl Secrets {
                 *known = Some(Known { value: value.clone(), read: Instant::now() });
                 Ok(value)
             }
-            // What was right a while ago is better than no run.
+            // A value that was right up to an hour ago is better than no run.
             Err(SecretError::Unavailable(why))
                 if known.as_ref().is_some_and(|known| known.read.elapsed() < STALE_MAX) =>
             {
                 tracing::warn!(%from, "a secret could not be read again, its last value is used: {why}");
-                Ok(known.as_ref().map(|known| known.value.clone()).expect("looked at above"))
+                Ok(known.as_ref().map(|known| known.value.clone()).expect("the guard has found a value"))
             }
             Err(e) => {
                 *known = None;

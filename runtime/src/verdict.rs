@@ -1,10 +1,10 @@
-//! What happens with a message: decided here and nowhere else.
+//! The verdict: how a message is settled. It is decided here and nowhere else.
 
 use std::time::Duration;
 
-use wasq_protocol::{Backoff, Failure, FailureKind};
+use wasq_protocol::{Backoff, Delivery, Failure, FailureKind, Timestamp};
 
-/// What happens with a message.
+/// The way in which a message is settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is done: its children are sent, then it is deleted.
@@ -13,22 +13,24 @@ pub enum Verdict {
     Retry(Duration),
     /// It goes to the dead-letter queue.
     DeadLetter,
-    /// It becomes visible again after this time; nothing was attempted.
-    GiveBack(Duration),
+    /// It becomes visible again after this time; it was not attempted.
+    Release(Duration),
 }
 
-/// What a failure is judged by.
+/// The facts by which a failure is judged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {
-    /// Which attempt failed; the first is 1.
+    /// The number of the attempt that failed; the first is 1.
     pub attempt: u32,
-    /// How many attempts there are.
+    /// The number of attempts that the task allows.
     pub max_attempts: u32,
     /// The task's waits.
     pub backoff: Backoff,
-    /// How long the message has been known to workers.
+    /// The time since the first receive of the message.
     pub known_for: Duration,
-    /// How long ago the message was sent.
+    /// How long it is until the message's `not_before`; zero if that is over, or if it has none.
+    pub early: Duration,
+    /// The time since the message was sent.
     pub age: Duration,
     /// The age at which it must be in the dead-letter queue.
     pub kept_for: Duration,
@@ -36,27 +38,28 @@ pub(crate) struct Case {
     pub jitter: f64,
 }
 
-/// A task that is not live (yet) may be being published right now: its messages wait this long for it.
+/// The time that messages wait for a task that is not live: the publisher may be working on it right now.
 pub(crate) const UNKNOWN_TASK_GRACE: Duration = Duration::from_secs(60);
-/// Within that time the worker looks again after these waits: few, because it can only estimate later how many receives
-/// were spent on them.
+/// The waits after which the worker looks for the task again, within that time. They are few, because the
+/// worker can only estimate later how many receives were spent on them.
 const GRACE_WAITS: [Duration; 3] = [Duration::from_secs(4), Duration::from_secs(16), Duration::from_secs(40)];
-/// After a fault of the host's own: long enough not to hammer a service that is down, and the longer the fault lasts
-/// the longer, because every receive counts towards the redrive policy.
+/// The shortest and the longest wait after a fault of the host. The shortest spares a service that is down.
+/// The wait grows while the fault lasts, because every receive counts towards the redrive policy.
 const HOST_FAULT_WAIT: Duration = Duration::from_secs(5);
 const HOST_FAULT_WAIT_MAX: Duration = Duration::from_secs(300);
-/// SQS forgets a message after its retention, without a word. One that would wait until so long before that goes to the
-/// dead-letter queue while it is there.
+/// The margin before the end of a message's retention. At that end, SQS deletes the message without notice. A
+/// message that would wait into this margin goes to the dead-letter queue while it is still there.
 pub(crate) const KEPT_MARGIN: Duration = Duration::from_secs(12 * 3600);
-/// A `not_before` cannot lie further after the send than this: the shortest retention that we work with is four days.
+/// The longest time from the send to a `not_before`. The shortest retention that we work with is four days.
 pub(crate) const AHEAD_MAX: Duration = Duration::from_secs(3 * 24 * 3600);
-/// The longest wait. SQS allows 12 h of invisibility, counted from the receive, and the run has had some of it.
+/// The longest wait. SQS allows 12 h of invisibility, counted from the receive, and the run has
+/// used some of it.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(12 * 3600 - 15 * 60);
 
 /// Judges a failure.
-pub(crate) fn judge(failure: &Failure, case: &Case) -> Verdict {
+pub(crate) fn judge_failure(failure: &Failure, case: &Case) -> Verdict {
     match judge_kind(failure, case) {
-        Verdict::Retry(wait) | Verdict::GiveBack(wait) if case.age + wait > case.kept_for => {
+        Verdict::Retry(wait) | Verdict::Release(wait) if case.age + wait > case.kept_for => {
             Verdict::DeadLetter
         }
         verdict => verdict,
@@ -83,17 +86,19 @@ fn judge_kind(failure: &Failure, case: &Case) -> Verdict {
             if case.known_for >= UNKNOWN_TASK_GRACE {
                 return Verdict::DeadLetter;
             }
-            Verdict::GiveBack(grace_wait(case.known_for))
+            Verdict::Release(grace_wait(case.known_for))
         }
-        // Not the message's fault, however often it happens; the queue's redrive policy is the last net.
+        // The message is not at fault, however often this happens. The queue's redrive policy
+        // is the last limit.
         FailureKind::ArtifactMissing | FailureKind::Unavailable => {
-            Verdict::GiveBack((case.known_for / 4).clamp(HOST_FAULT_WAIT, HOST_FAULT_WAIT_MAX))
+            Verdict::Release((case.known_for / 4).clamp(HOST_FAULT_WAIT, HOST_FAULT_WAIT_MAX))
         }
-        FailureKind::Interrupted => Verdict::GiveBack(Duration::ZERO),
+        // The message waits for its time, or another worker may have it at once.
+        FailureKind::Interrupted => Verdict::Release(case.early.min(WAIT_MAX)),
     }
 }
 
-/// The wait that begins when a message has been known for so long.
+/// The wait that begins when the first receive of a message was `known_for` ago.
 fn grace_wait(known_for: Duration) -> Duration {
     let mut ends = Duration::ZERO;
     for wait in GRACE_WAITS {
@@ -105,9 +110,22 @@ fn grace_wait(known_for: Duration) -> Duration {
     GRACE_WAITS[GRACE_WAITS.len() - 1]
 }
 
-/// About how many receives of a message were spent on waiting for its task to be ready: `known_for` is the time from
-/// its first receive until then. They count as no attempts.
-pub(crate) fn receives_before_ready(known_for: Duration) -> u32 {
+/// About how many receives of a delivery's message were spent on waiting: for its task to be published first, and for its
+/// `not_before`. They count as no attempts.
+pub(crate) fn receives_that_waited(
+    delivery: &Delivery,
+    first_published: Timestamp,
+    not_before: Option<Timestamp>,
+) -> u32 {
+    let for_task = first_published.since(delivery.first_received);
+    let for_time = not_before.map(|at| at.since(delivery.first_received)).unwrap_or_default();
+    // One receive for each wait, of which none is longer than 12 h.
+    let for_time = u32::try_from(for_time.as_millis().div_ceil(WAIT_MAX.as_millis())).unwrap_or(u32::MAX);
+    receives_before_ready(for_task).saturating_add(for_time)
+}
+
+/// About how many receives were spent on waiting for a task that was published `known_for` after the first receive.
+fn receives_before_ready(known_for: Duration) -> u32 {
     let mut begins = Duration::ZERO;
     let mut receives = 0;
     for wait in GRACE_WAITS {

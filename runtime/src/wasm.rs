@@ -5,7 +5,7 @@ use wasq_protocol::Fingerprint;
 
 use crate::artifacts::CheckedArtifact;
 use crate::ports::{ArtifactError, Runner};
-use crate::worker::Settings;
+use crate::state::WorkerSettings;
 
 /// Runs tasks in wasmtime.
 pub struct Wasm {
@@ -14,8 +14,8 @@ pub struct Wasm {
 }
 
 impl Wasm {
-    /// Starts an engine with room for as much as the settings allow at once, whose tasks reach these addresses.
-    pub fn new(settings: &Settings, addresses: Addresses) -> anyhow::Result<Self> {
+    /// Starts an engine with room for the concurrent runs of the settings. Its tasks may reach `addresses`.
+    pub fn new(settings: &WorkerSettings, addresses: Addresses) -> anyhow::Result<Self> {
         let pool = Pool { concurrency: settings.concurrency, memory: settings.caps.memory };
         let limits = Limits { addresses, ..Limits::default() };
         let engine = Engine::new(pool, limits).map_err(|e| anyhow::anyhow!("start the engine: {e:#}"))?;
@@ -25,6 +25,7 @@ impl Wasm {
 
 impl Runner for Wasm {
     type Module = Module;
+    type Artifact = CheckedArtifact;
 
     fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
@@ -43,7 +44,7 @@ impl Runner for Wasm {
 }
 
 fn load(engine: &Engine, artifact: &CheckedArtifact) -> Result<Module, ArtifactError> {
-    // Safety: its digest is the one that the live record names, which only the publisher can write.
+    // Safety: the file's digest is the one in the live record, and only the publisher can write live records.
     unsafe { engine.load(artifact.path()) }.map_err(|e| match e {
         LoadError::Artifact(_) => ArtifactError::Missing(e.to_string()),
         // Compiling it again would not help.

@@ -1,13 +1,13 @@
-/* What the SDK's own files share. Not for tasks. */
+/* Functions that the SDK's own files share. Not for tasks. */
 #ifndef WASQ_INTERNAL_H
 #define WASQ_INTERNAL_H
 
 #include <stddef.h>
 
-/* As malloc; a run for which there is no memory ends. */
+/* Like malloc, but ends the run if there is no memory. */
 void *wasq_allocate(size_t size);
 
-/* How many bytes the UTF-8 character has that stands here; 0 if none does. A NUL is one. */
+/* The length in bytes of the UTF-8 character here; 0 if there is no valid one. A NUL is a character. */
 size_t wasq_utf8_character(const char *at);
 
 #endif

@@ -14,7 +14,7 @@ typedef enum { J_NULL, J_BOOL, J_NUMBER, J_STRING, J_ARRAY, J_OBJECT } kind;
 struct wasq_json {
     kind kind;
     bool truth;
-    /* A string, or a number as it stands in the text. */
+    /* A string, or a number as it is written in the text. */
     const char *text;
     /* The elements of an array, or the members of an object with their keys. */
     size_t count;
@@ -54,7 +54,7 @@ static bool read_hex(reader *reader, uint32_t *unit) {
     return true;
 }
 
-/* Behind "\u". Half a surrogate pair is U+FFFD. */
+/* Reads an escape from after its "\u". Half a surrogate pair becomes U+FFFD. */
 static bool read_escaped(reader *reader, char **to) {
     uint32_t code;
     if (!read_hex(reader, &code)) return false;
@@ -91,11 +91,11 @@ static bool read_string(reader *reader, const char **string) {
     if (*reader->at++ != '"') return false;
     const char *end = reader->at;
     while (*end != '"') {
-        if ((unsigned char)*end < 0x20) return false; /* The text's end as well. */
+        if ((unsigned char)*end < 0x20) return false; /* A NUL, the end of the text, as well. */
         if (*end == '\\' && *++end == '\0') return false;
         end++;
     }
-    /* No escape is shorter than what it stands for. */
+    /* An escape is never shorter than the character that it means. */
     char *out = wasq_allocate((size_t)(end - reader->at) + 1);
     *string = out;
     while (*reader->at != '"') {
@@ -141,7 +141,7 @@ static bool read_number(reader *reader, const char **number) {
     return true;
 }
 
-/* Behind the opening bracket of an array or an object. */
+/* Reads an array or an object from after its opening bracket. */
 static bool read_members(reader *reader, wasq_json *value, char end) {
     if (++reader->levels > LEVELS_MAX) return false;
     size_t room = 0;
@@ -204,7 +204,7 @@ static bool read_value(reader *reader, wasq_json *value) {
     }
 }
 
-/* A response can be anything. */
+/* A response can contain any bytes. */
 static bool is_utf8(const char *text) {
     while (*text != '\0') {
         size_t bytes = wasq_utf8_character(text);
@@ -224,7 +224,7 @@ const wasq_json *wasq_json_parse(const char *text) {
 
 const wasq_json *wasq_json_get(const wasq_json *value, const char *key) {
     if (value == NULL || value->kind != J_OBJECT) return NULL;
-    /* Of a key that stands there twice, the last. */
+    /* If a key occurs twice, the last one counts. */
     for (size_t i = value->count; i > 0; i--) {
         if (strcmp(value->keys[i - 1], key) == 0) return &value->values[i - 1];
     }

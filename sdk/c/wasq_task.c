@@ -35,7 +35,8 @@ void *wasq_allocate(size_t size) {
     return memory;
 }
 
-/* The host allocates by this what it hands to the task. One byte more, for the NUL behind a string. */
+/* The host allocates the values that it passes to the task by this function. One byte more, for the NUL after
+ * a string. */
 EXPORT("cabi_realloc") void *cabi_realloc(void *old, size_t old_size, size_t align, size_t size) {
     (void)old;
     (void)old_size;
@@ -54,7 +55,7 @@ size_t wasq_utf8_character(const char *text) {
     unsigned char first = at[0];
     if (first < 0x80) return 1;
     size_t len = first >= 0xC2 && first < 0xE0 ? 2 : first >= 0xE0 && first < 0xF0 ? 3 : first >= 0xF0 && first < 0xF5 ? 4 : 0;
-    /* What follows the first byte: not an overlong form, a surrogate, or what lies beyond U+10FFFF. */
+    /* The limits of the second byte exclude overlong forms, surrogates and characters beyond U+10FFFF. */
     unsigned char low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;
     unsigned char high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
     for (size_t i = 1; i < len; i++, low = 0x80, high = 0xBF) {
@@ -63,7 +64,7 @@ size_t wasq_utf8_character(const char *text) {
     return len;
 }
 
-/* What is no UTF-8 becomes U+FFFD: the host takes nothing else, and a response can have anything in it. */
+/* Replaces invalid UTF-8 by U+FFFD: the host accepts only UTF-8, and a response can contain any bytes. */
 static const char *as_utf8(const char *text) {
     size_t wrong = 0, len = 0;
     for (size_t bytes; text[len] != '\0'; len += bytes == 0 ? 1 : bytes) {
@@ -330,14 +331,14 @@ wasq_enqueued wasq_enqueue_with(const char *task, const char *params, uint32_t d
         error = wasq_format("enqueue a child: this run has sent %u, and may send no more", (unsigned)result.error.limit);
         break;
     default:
-        error = wasq_format("enqueue a child: %u parents above it are the most there may be",
+        error = wasq_format("enqueue a child: it would have more than %u parents above it",
                             (unsigned)result.error.limit);
         break;
     }
     return (wasq_enqueued){.error = error};
 }
 
-/* ---- What is known about this run ---- */
+/* ---- Information about this run ---- */
 
 #define CONTEXT_TEXT(function, name)                    \
     IMPORT("context", name) void host_##function(span *result); \

@@ -10,8 +10,9 @@
  *
  * `wasq build` compiles it together with wasq_task.c.
  *
- * Every run has a memory of its own, which is dropped after it: nothing that these functions return needs to be freed. All
- * strings are UTF-8 and end with a NUL. Where memory is not to be had, the run ends; no function returns NULL for that.
+ * Every run has its own memory, which is dropped after the run: nothing that these functions return needs to
+ * be freed. All strings are UTF-8 and end with a NUL. If there is no more memory, the run ends; no function
+ * returns NULL for that.
  */
 #ifndef WASQ_TASK_H
 #define WASQ_TASK_H
@@ -38,17 +39,17 @@ typedef struct {
     uint32_t seconds;
 } wasq_outcome;
 
-/* The task itself: yours. `params` is JSON text. To return means that the run is done; abort() means that something cannot
- * be: another attempt, as for wasq_retry. */
+/* The task itself, which you write. `params` is JSON text. When it returns, the run is done. Call abort() for
+ * a state that is impossible: the message gets another attempt, as after wasq_retry. */
 wasq_outcome wasq_run(const char *params);
 
-/* It succeeded, with this JSON text as its result. */
+/* The task succeeded, with this JSON text as its result. */
 wasq_outcome wasq_success(const char *json, ...) WASQ_PRINTF(1, 2);
-/* A passing error: another attempt by the task's retry policy, until its attempts are used up. */
+/* A temporary error: another attempt by the task's retry policy, until its attempts are used up. */
 wasq_outcome wasq_retry(const char *reason, ...) WASQ_PRINTF(1, 2);
-/* A passing error whose end is known, such as a rate limit. */
+/* A temporary error with a known end, such as a rate limit. */
 wasq_outcome wasq_retry_after(uint32_t seconds, const char *reason, ...) WASQ_PRINTF(2, 3);
-/* This message can never succeed: to the dead-letter queue, with this reason. */
+/* This message can never succeed: wasq moves it to the dead-letter queue, with this reason. */
 wasq_outcome wasq_reject(const char *reason, ...) WASQ_PRINTF(1, 2);
 /* Ends the run at once, as abort() does, with a reason. */
 WASQ_NORETURN void wasq_abort(const char *reason, ...) WASQ_PRINTF(1, 2);
@@ -60,7 +61,7 @@ typedef struct {
     const char *value;
 } wasq_header;
 
-/* What is left out (0, NULL) is the usual: GET, no headers, no body, the run's own deadline. */
+/* A field that is left out (0, NULL) has its default: GET, no headers, no body, the run's own deadline. */
 typedef struct {
     const char *url;
     const char *method;
@@ -72,12 +73,12 @@ typedef struct {
 } wasq_request;
 
 typedef struct {
-    /* Why there is no response; NULL if there is one. */
+    /* The reason why there is no response; NULL if there is one. */
     const char *error;
     uint16_t status;
     const wasq_header *headers;
     size_t header_count;
-    /* The whole body, whatever its bytes are, and a NUL behind them. */
+    /* The whole body, with any bytes, and a NUL after them. */
     const char *body;
     size_t body_len;
 } wasq_response;
@@ -88,43 +89,45 @@ wasq_response wasq_send(wasq_request request);
 wasq_response wasq_get(const char *url);
 /* The value of the first header of a name (in lower case), or NULL. */
 const char *wasq_header_value(const wasq_response *response, const char *name);
-/* For how many seconds a server that is busy (429 or 503) asks to be left alone: its retry-after, or 60. 0 for any other. */
+/* The number of seconds that a busy server (status 429 or 503) asks the caller to wait: its retry-after, or
+ * 60 if that is not a number. 0 for any other status. */
 uint32_t wasq_busy(const wasq_response *response);
 
 /* ---- Child tasks, sent when this run has succeeded ---- */
 
 typedef struct {
-    /* The child's id, or why there is none; the other is NULL. */
+    /* The child's id, or the reason why there is none; the other one is NULL. */
     const char *id;
     const char *error;
 } wasq_enqueued;
 
 /* Enqueues a message for a task; `params` is JSON text. */
 wasq_enqueued wasq_enqueue(const char *task, const char *params);
-/* As wasq_enqueue, to run no sooner than `delay_seconds` from now (up to 3 days), and with an id of your own unless NULL. */
+/* Like wasq_enqueue. The child runs no sooner than `delay_seconds` from now (up to 3 days). It gets the id
+ * `id`, unless that is NULL. */
 wasq_enqueued wasq_enqueue_with(const char *task, const char *params, uint32_t delay_seconds, const char *id);
 
-/* ---- What is known about this run ---- */
+/* ---- Information about this run ---- */
 
 /* The message's id, the same in every attempt. */
 const char *wasq_id(void);
 /* The name under which the task was called. */
 const char *wasq_task(void);
-/* Which attempt this is; the first is 1. */
+/* The number of this attempt; the first is 1. */
 uint32_t wasq_attempt(void);
 uint32_t wasq_max_attempts(void);
-/* When the run will be ended, in milliseconds since the Unix epoch. */
+/* The time at which wasq ends the run, in milliseconds since the Unix epoch. */
 uint64_t wasq_deadline(void);
 /* The id of the message whose task enqueued this one, or NULL. */
 const char *wasq_parent(void);
 /* The id at the top of the chain of parents. */
 const char *wasq_root(void);
-/* How many parents are above. */
+/* The number of parents above this message. */
 uint32_t wasq_depth(void);
 /* The W3C trace context that came with the message, or NULL. */
 const char *wasq_traceparent(void);
 
-/* ---- Log lines; what is printed arrives as well: stdout as info, stderr as warn ---- */
+/* ---- Log lines; printed lines arrive as well: stdout as info, stderr as warn ---- */
 
 typedef enum { WASQ_TRACE, WASQ_DEBUG, WASQ_INFO, WASQ_WARN, WASQ_ERROR } wasq_level;
 
@@ -134,9 +137,10 @@ void wasq_log(wasq_level level, const char *line, ...) WASQ_PRINTF(2, 3);
 
 typedef struct wasq_json wasq_json;
 
-/* Reads a JSON text. NULL if it is none, or has more than 512 levels. */
+/* Reads a JSON text. NULL if it is not JSON, or has more than 512 levels. */
 const wasq_json *wasq_json_parse(const char *text);
-/* The functions below take NULL, and answer as for a value of another type: a chain of them needs one check at its end. */
+/* The functions below accept NULL and treat it as a value of another type: a chain needs one check at its
+ * end. */
 
 /* A member of an object, or NULL. */
 const wasq_json *wasq_json_get(const wasq_json *value, const char *key);
@@ -146,7 +150,7 @@ const wasq_json *wasq_json_at(const wasq_json *value, size_t index);
 size_t wasq_json_count(const wasq_json *value);
 /* The key of an object's member, or NULL. */
 const char *wasq_json_key(const wasq_json *value, size_t index);
-/* A string, or NULL. (What stands behind a NUL in it is lost.) */
+/* A string, or NULL. (Text after a NUL in the string is lost.) */
 const char *wasq_json_string(const wasq_json *value);
 /* Whether it is an integer of 64 bits; if so, `number` is set. */
 bool wasq_json_integer(const wasq_json *value, int64_t *number);
@@ -159,8 +163,8 @@ bool wasq_json_null(const wasq_json *value);
 
 /* A string as JSON text, in quotation marks. */
 const char *wasq_json_quote(const char *text);
-/* As sprintf, into memory of its own. Here, and in every text that is handed to wasq, bytes that are no UTF-8 become
- * U+FFFD. */
+/* Like sprintf, into new memory. Here, and in every text that is passed to wasq, bytes that are not UTF-8
+ * become U+FFFD. */
 const char *wasq_format(const char *format, ...) WASQ_PRINTF(1, 2);
 
 #ifdef __cplusplus

@@ -8,10 +8,10 @@
 //         return wasq::object({{"hello", *name}});
 //     }
 //
-// `wasq build` compiles it. There are no exceptions in WebAssembly as zig makes it, so errors are values: every function that can
-// fail returns a std::expected, whose error is a wasq::failure that a task can return as it is.
+// `wasq build` compiles it. WebAssembly from zig has no exceptions, so errors are values: every function that
+// can fail returns a std::expected. Its error is a wasq::failure, which a task can return as it is.
 //
-// Every run has a memory of its own, which is dropped after it.
+// Every run has its own memory, which is dropped after the run.
 #pragma once
 
 #include <cstdint>
@@ -39,17 +39,18 @@ struct failure {
     std::uint32_t seconds = 0;
 };
 
-// A passing error: another attempt by the task's retry policy, until its attempts are used up.
+// A temporary error: another attempt by the task's retry policy, until its attempts are used up.
 inline std::unexpected<failure> retry(std::string reason) {
     return std::unexpected(failure{failure::kind::retry, std::move(reason)});
 }
 
-// A passing error whose end is known, such as a rate limit: another attempt, no sooner than in so many seconds.
+// A temporary error with a known end, such as a rate limit: the message gets another attempt, no sooner than
+// after this number of seconds.
 inline std::unexpected<failure> retry_after(std::uint32_t seconds, std::string reason) {
     return std::unexpected(failure{failure::kind::retry_after, std::move(reason), seconds});
 }
 
-// This message can never succeed: to the dead-letter queue, with this reason.
+// This message can never succeed: wasq moves it to the dead-letter queue, with this reason.
 inline std::unexpected<failure> reject(std::string reason) {
     return std::unexpected(failure{failure::kind::reject, std::move(reason)});
 }
@@ -61,10 +62,10 @@ inline std::unexpected<failure> reject(std::string reason) {
 
 // ---- JSON ----
 
-// A value that was read from a JSON text. What is not there is a value as well: it is of no type, and empty.
+// A value that was read from a JSON text. A missing value is a value as well: it has no type and is empty.
 class json {
 public:
-    // Reads a JSON text; nothing if it is none.
+    // Reads a JSON text; std::nullopt if it is not JSON.
     static std::optional<json> parse(const std::string &text) {
         const wasq_json *value = wasq_json_parse(text.c_str());
         return value == nullptr ? std::nullopt : std::optional(json(value));
@@ -76,7 +77,7 @@ public:
     json operator[](std::size_t index) const { return json(wasq_json_at(value, index)); }
     // How many members or elements there are.
     std::size_t size() const { return wasq_json_count(value); }
-    // Whether it is there, null or not.
+    // Whether the value exists; a JSON null exists.
     explicit operator bool() const { return value != nullptr; }
 
     std::optional<std::string> string() const {
@@ -106,7 +107,8 @@ inline std::string quote(const std::string &text) {
     return wasq_json_quote(text.c_str());
 }
 
-// JSON text that is being put together: of a string, a number, a truth, or of what object() and array() return.
+// JSON text that is being built: from a string, a number, a boolean, or from the result of object() or
+// array().
 class text {
 public:
     text(const std::string &value) : written(quote(value)) {}
@@ -116,7 +118,7 @@ public:
     text(double value) : written(wasq_format("%.17g", value)) {}
     text(bool value) : written(value ? "true" : "false") {}
     text(std::nullptr_t) : written("null") {}
-    // What is JSON text already.
+    // Takes a text that is JSON already.
     static text raw(std::string json) {
         text made(nullptr);
         made.written = std::move(json);
@@ -173,8 +175,9 @@ struct response {
         return std::nullopt;
     }
 
-    // The body of a response whose status is 2xx, read as JSON. A server that is busy (429 or 503) is retry_after what its
-    // retry-after says, or a minute; any other status is retry.
+    // The body of a response whose status is 2xx, read as JSON. For a busy server (status 429 or 503) the
+    // error is retry_after, with the seconds of its retry-after, or 60 if that is not a number. For any other
+    // status the error is retry.
     std::expected<json, failure> success() const {
         if (busy > 0) return retry_after(busy, url + ": status " + std::to_string(status));
         if (status < 200 || status >= 300) {
@@ -185,11 +188,11 @@ struct response {
         return *value;
     }
 
-    // For how many seconds the server asks to be left alone; 0 if it does not.
+    // The number of seconds that the server asks the caller to wait; 0 if it does not ask.
     std::uint32_t busy;
 };
 
-// Sends a request and waits for the whole response. That there is none is retry, with the reason.
+// Sends a request and waits for the whole response. If there is none, the error is retry, with the reason.
 inline std::expected<response, failure> send(const request &request) {
     std::vector<wasq_header> headers;
     for (const auto &[name, value] : request.headers) headers.push_back({name.c_str(), value.c_str()});
@@ -218,13 +221,14 @@ inline std::expected<response, failure> get(std::string url) {
 // ---- Child tasks, sent when this run has succeeded ----
 
 struct enqueue_options {
-    // It runs no sooner than this from now; up to 3 days.
+    // The shortest time from now until the child runs; up to 3 days.
     std::uint32_t delay_seconds = 0;
-    // Without it, one is derived from the parent's, so that a parent that runs twice sends the same.
+    // Without an id, one is derived from the parent's, so that a parent that runs twice sends the same id.
     std::optional<std::string> id = std::nullopt;
 };
 
-// Enqueues a message for a task, and returns its id. That it is not accepted is reject, with the reason.
+// Enqueues a message for a task, and returns its id. If wasq does not accept it, the error is reject, with
+// the reason.
 inline std::expected<std::string, failure> enqueue(const std::string &task, const text &params,
                                                    const enqueue_options &options = {}) {
     wasq_enqueued child = wasq_enqueue_with(task.c_str(), params.str().c_str(), options.delay_seconds,
@@ -233,7 +237,7 @@ inline std::expected<std::string, failure> enqueue(const std::string &task, cons
     return child.id;
 }
 
-// ---- What is known about this run: wasq_id(), wasq_attempt() and so on, of wasq_task.h ----
+// ---- Information about this run: wasq_id(), wasq_attempt() and so on, from wasq_task.h ----
 
 // A value of the task's settings, from their table [env].
 inline std::optional<std::string> env(const std::string &name) {
@@ -241,7 +245,7 @@ inline std::optional<std::string> env(const std::string &name) {
     return value == nullptr ? std::nullopt : std::optional<std::string>(value);
 }
 
-// ---- Log; what is printed arrives as well: stdout as info, stderr as warn ----
+// ---- Log; printed lines arrive as well: stdout as info, stderr as warn ----
 
 inline void log(wasq_level level, const std::string &line) {
     wasq_log(level, "%s", line.c_str());
@@ -253,7 +257,7 @@ using result = std::expected<text, failure>;
 
 } // namespace wasq
 
-// The task itself: yours.
+// The task itself, which you write.
 wasq::result run(const wasq::json &params);
 
 extern "C" inline __attribute__((used)) wasq_outcome wasq_run(const char *params) {

@@ -11,16 +11,16 @@ func Name() string { return hostTask() }
 // Root is the id of the message at the top of the chain of parents.
 func Root() string { return hostRoot() }
 
-// Attempt is which attempt this is; the first is 1.
+// Attempt is the number of this attempt; the first is 1.
 func Attempt() int { return int(hostAttempt()) }
 
-// MaxAttempts is how many attempts the task's settings allow.
+// MaxAttempts is the number of attempts that the task's settings allow.
 func MaxAttempts() int { return int(hostMaxAttempts()) }
 
-// Depth is how many parents are above this message.
+// Depth is the number of parents above this message.
 func Depth() int { return int(hostDepth()) }
 
-// Deadline is when this run will be ended.
+// Deadline is the time at which wasq ends this run.
 func Deadline() time.Time { return time.UnixMilli(int64(hostDeadline())) }
 
 // Parent is the id of the message whose task enqueued this one, if one did.

@@ -10,7 +10,7 @@ type rejection struct{ reason string }
 
 func (r *rejection) Error() string { return r.reason }
 
-// delayed is a passing error whose end is known.
+// delayed is a temporary error with a known end.
 type delayed struct {
 	after  time.Duration
 	reason string

@@ -2,8 +2,9 @@
 
 package task
 
-// Outside of a component there is no host: the task's own functions can be tested, and what they ask for cannot.
-const nobody = "wasq/task: nobody answers outside of a component; `wasq test` runs the task as one"
+// Outside of a component there is no host. Tests can call the task's own functions, but none that needs the
+// host.
+const nobody = "wasq/task: there is no host outside of a component; `wasq test` runs the task as a component"
 
 func hostID() string                            { panic(nobody) }
 func hostTask() string                          { panic(nobody) }

@@ -13,8 +13,9 @@ import (
 
 // The component model's canonical ABI, written out for this one world.
 
-// What the host hands over lies in memory that is none of Go's: it asks for it before the runtime is awake, and while it asks, nothing
-// may be called that the garbage collector might call. It is never given back: a run has an instance of its own.
+// The host passes its values in memory that is not Go's. The host asks for this memory before Go's runtime is
+// ready. While the host asks, no function may be called that the garbage collector might call. The memory is
+// never released: each run has its own instance.
 var handedOver struct{ next, end uintptr }
 
 const pageBytes = 64 << 10
@@ -48,7 +49,8 @@ func view(address, length uint32) []byte {
 
 func address[T any](value *T) uint32 { return uint32(uintptr(unsafe.Pointer(value))) }
 
-// answer is what the host writes its answer into; numbers in it are where the canonical ABI puts them.
+// answer is the memory that the host writes its answer into. Its numbers lie where the canonical ABI puts
+// them.
 type answer [32]byte
 
 func (a *answer) pointer() unsafe.Pointer   { return unsafe.Pointer(a) }
@@ -56,7 +58,7 @@ func (a *answer) number(at int) uint32      { return binary.LittleEndian.Uint32(
 func (a *answer) bytes(at int) []byte       { return view(a.number(at), a.number(at+4)) }
 func (a *answer) set(at int, number uint32) { binary.LittleEndian.PutUint32(a[at:], number) }
 
-// returned is a result<string, failure>, and text is what it points to.
+// returned is a result<string, failure>, and its field text is the string that it points to.
 var returned struct {
 	answer
 	text string
@@ -90,10 +92,10 @@ func exportedRun(params, length uint32) uint32 {
 	return address(&returned.answer)
 }
 
-// valid is text with U+FFFD for what is no UTF-8: the host takes nothing else.
+// valid replaces bytes that are not UTF-8 by U+FFFD: the host accepts only UTF-8.
 func valid(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
 
-// wholeSeconds counts part of a second as one: no sooner than asked.
+// wholeSeconds rounds up to whole seconds, so that nothing starts sooner than asked.
 func wholeSeconds(duration time.Duration) uint32 {
 	return uint32(min(max(math.Ceil(duration.Seconds()), 0), math.MaxUint32))
 }
@@ -170,7 +172,7 @@ func hostEnqueue(child Child, params []byte) (string, error) {
 	case 1:
 		return "", fmt.Errorf("this run has sent %d, and may send no more", result.number(8))
 	default:
-		return "", fmt.Errorf("%d parents above it are the most there may be", result.number(8))
+		return "", fmt.Errorf("it would have more than %d parents above it", result.number(8))
 	}
 }
 
@@ -178,7 +180,8 @@ func hostEnqueue(child Child, params []byte) (string, error) {
 func importedSend(method, url string, headers unsafe.Pointer, headerCount uint32, hasBody bool, body string, hasTimeout bool, timeoutMS uint32, result unsafe.Pointer)
 
 func hostSend(request Request) (*Response, error) {
-	// An address, a length, an address, a length; and one more, because of nothing there is no address.
+	// For each header an address, a length, an address and a length. One element more, because the first
+	// element of an empty slice has no address.
 	headers := make([]uint32, len(request.Headers)*4+1)
 	kept := make([]string, 0, len(request.Headers)*2)
 	for i, header := range request.Headers {

@@ -11,7 +11,8 @@ import (
 // Header is one header line.
 type Header struct{ Name, Value string }
 
-// Request is a request. What is left out is the usual: GET, no headers, no body, the run's own deadline.
+// Request is a request. A field that is left out has its default: GET, no headers, no body, the run's own
+// deadline.
 type Request struct {
 	Method  string
 	URL     string
@@ -64,8 +65,9 @@ func (r *Response) Header(name string) string {
 	return ""
 }
 
-// Err is nil if the status is 2xx. A server that is busy (429 or 503) is [RetryAfter] what its retry-after says, or a minute; any
-// other status is an error that says so.
+// Err is nil if the status is 2xx. For a busy server (status 429 or 503) it is [RetryAfter], with the seconds
+// of its retry-after, or 60 if that is not a number. For any other status it is an error that names the
+// status.
 func (r *Response) Err() error {
 	switch {
 	case r.Status >= 200 && r.Status < 300:

@@ -17,7 +17,7 @@ type lines struct {
 
 func init() {
 	slog.SetDefault(slog.New(lines{}))
-	// Lines of the older package go where they always went.
+	// Lines of the older package log go to stderr, as they always did.
 	log.SetOutput(os.Stderr)
 	log.SetFlags(0)
 }

@@ -9,11 +9,12 @@ import (
 // Child is a message that is to be sent.
 type Child struct {
 	Task string
-	// Params are those of the message; {} if they are left out.
+	// Params are the message's params; {} if they are left out.
 	Params any
-	// Delay lets it run no sooner than this from now; up to 3 days.
+	// Delay is the shortest time from now until the child runs; up to 3 days.
 	Delay time.Duration
-	// ID, if it is left out, is derived from the parent's, so that a parent that runs twice sends the same.
+	// ID is the child's id. If it is left out, it is derived from the parent's id, so that a parent that runs
+	// twice sends the same id.
 	ID string
 }
 

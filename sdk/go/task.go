@@ -1,4 +1,4 @@
-// Package task is what tasks for wasq are written with in Go: a function with params in and a result out.
+// Package task is the library for wasq tasks in Go. A task is a function with params in and a result out.
 //
 //	package main
 //
@@ -21,10 +21,12 @@
 // `wasq build` makes a component of it. Params and result are of any types that encoding/json reads and writes; params that do not
 // fit are rejected, with the path.
 //
-// An error is another attempt by the task's retry policy, with its text as the reason; so is a panic, with its stack. [Reject]
-// moves the message to the dead-letter queue, [RetryAfter] says when to come back. To exit ends the run as a trap.
+// After an error the message gets another attempt by the task's retry policy, with the error's text as the
+// reason. The same holds for a panic, with its stack. [Reject] moves the message to the dead-letter queue.
+// [RetryAfter] sets the shortest time before the next attempt. Exiting the process ends the run as a trap.
 //
-// Lines of log/slog, and what is printed, go to the run's log; os.Getenv has the values of the settings' table [env].
+// Lines of log/slog and printed lines go to the run's log. os.Getenv returns the values of the settings'
+// table [env].
 package task
 
 import (
@@ -59,7 +61,7 @@ func Handle[Params, Output any](function func(Params) (Output, error)) {
 	}
 }
 
-// rejected says which of the params does not fit.
+// rejected names the param that does not fit.
 func rejected(err error) error {
 	var mismatch *json.UnmarshalTypeError
 	if errors.As(err, &mismatch) {
@@ -72,7 +74,7 @@ func rejected(err error) error {
 	return Reject("params: %s", strings.TrimPrefix(err.Error(), "json: "))
 }
 
-// call runs the task once; a panic is an error as any other.
+// call runs the task once; a panic becomes an error.
 func call(params []byte) (output []byte, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -84,7 +86,7 @@ func call(params []byte) (output []byte, err error) {
 	}
 	output, err = handler(params)
 	if err != nil {
-		// Here, where a panic of it is caught: an error may be a nil of its type.
+		// Error is called here, where a panic in it is caught: an error may be a nil pointer of its type.
 		_ = err.Error()
 	}
 	return output, err

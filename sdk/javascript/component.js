@@ -1,4 +1,4 @@
-// The component: what wasq calls, around the task's own module.
+// The component: the function that wasq calls, around the task's own module.
 
 import task from "wasq-task/the-task";
 import { Abort, Reject, Retry, RetryAfter } from "wasq-task";
@@ -8,7 +8,7 @@ const U32_MAX = 2 ** 32 - 1;
 export async function run(params) {
   try {
     const result = await task(JSON.parse(params));
-    // JSON has neither undefined nor functions: a task that returns such has no result.
+    // JSON has neither undefined nor functions: if a task returns one of these, its result is null.
     return JSON.stringify(result) ?? "null";
   } catch (error) {
     if (error instanceof Abort) throw error;
@@ -26,7 +26,7 @@ function failure(error) {
   return { tag: "retry", val: text(told(error)) };
 }
 
-// All that an error tells, its causes included; anything can be thrown.
+// The full text of an error, with its causes. A thrown value need not be an Error.
 function told(error, depth = 0) {
   if (!(error instanceof Error)) return `thrown: ${shown(error)}`;
   const causes = [error.cause, ...(error.errors ?? [])].filter((cause) => cause !== undefined && depth < 5);
@@ -42,7 +42,7 @@ function shown(value) {
   }
 }
 
-// Half a surrogate pair, as JSON can have it, is no text.
+// JSON can contain half a surrogate pair, which is not valid text.
 function text(reason) {
   return String(reason).toWellFormed();
 }

@@ -4,7 +4,8 @@ import { writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
-// What the project, or a folder above it, has installed: this file lies in the project's folder `build`.
+// The packages that are installed in the project or in a folder above it: this file lies in the project's
+// folder `build`.
 import { componentize, version } from "@bytecodealliance/componentize-js";
 import { build } from "esbuild";
 
@@ -24,7 +25,7 @@ try {
     logLevel: "warning",
   });
 } catch {
-  // esbuild has said what is wrong, and where.
+  // esbuild has already printed the error and its place.
   process.exit(1);
 }
 const { component } = await componentize({ sourcePath: bundle, witPath, worldName: "wasq:javascript/javascript" });

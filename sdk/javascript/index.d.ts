@@ -9,27 +9,31 @@
  *       return { user, repositories: answer.public_repos };
  *     }
  *
- * `wasq build` makes a component of a module `task.js` or `task.ts` with such a function as its default export. It gets the message's
- * params as they are, and may be `async`. What it returns must be what `JSON.stringify` can write. Any error that it throws is
- * another attempt by the task's retry policy, with its message and stack as the reason; the classes here say otherwise.
+ * `wasq build` makes a component of a module `task.js` or `task.ts` with such a function as its default
+ * export. The function gets the message's params as they are, and may be `async`. `JSON.stringify` must be
+ * able to write its result. After any thrown error the message gets another attempt by the task's retry
+ * policy, with the error's message and stack as the reason. The error classes here have other meanings.
  */
 
-/** A passing error: another attempt by the task's retry policy, until its attempts are used up. */
+/** A temporary error: another attempt by the task's retry policy, until its attempts are used up. */
 export class Retry extends Error {}
 
-/** A passing error whose end is known, such as a rate limit: another attempt, no sooner than in so many seconds. */
+/**
+ * A temporary error with a known end, such as a rate limit: another attempt after this number of seconds or
+ * later.
+ */
 export class RetryAfter extends Error {
   constructor(seconds: number, reason: string);
   readonly seconds: number;
 }
 
-/** This message can never succeed: to the dead-letter queue, with this reason. */
+/** This message can never succeed: wasq moves it to the dead-letter queue, with this reason. */
 export class Reject extends Error {}
 
-/** Ends the run at once, as a trap: for what cannot be. Treated like `Retry`. */
+/** Ends the run at once, as a trap, for a state that is impossible. wasq treats it like `Retry`. */
 export function abort(reason: string): never;
 
-/** Why there is no response, or not the one that was expected. */
+/** The error if there is no response, or not the expected one. */
 export class HttpError extends Error {
   readonly kind: "denied" | "invalid" | "timeout" | "too-large" | "failed" | "unexpected";
 }
@@ -43,13 +47,14 @@ export class Response {
   readonly body: Uint8Array;
   /** The first header of a name, in any case. */
   header(name: string): string | undefined;
-  /** The body as text; what is no UTF-8 becomes U+FFFD. */
+  /** The body as text; bytes that are not UTF-8 become U+FFFD. */
   text(): string;
   /** The body, read as JSON. */
   json(): any;
   /**
-   * The response itself if its status is 2xx. A server that is busy (429 or 503) is a `RetryAfter` what its retry-after says, or
-   * a minute; any other status is an `HttpError`.
+   * Returns the response itself if its status is 2xx. For a busy server (status 429 or 503) it throws a
+   * `RetryAfter`, with the seconds of its retry-after, or 60 if that is not a number. For any other status it
+   * throws an `HttpError`.
    */
   success(): this;
 }
@@ -76,27 +81,27 @@ export class EnqueueError extends Error {}
 /**
  * Enqueues a message for a task, and returns its id. Children are sent when this run has succeeded, and dropped if it does not.
  *
- * It runs no sooner than `delaySeconds` from now (up to 3 days). Without an `id`, one is derived from the parent's, so that a
- * parent that runs twice sends the same.
+ * The child runs no sooner than `delaySeconds` from now (up to 3 days). Without an `id`, one is derived from
+ * the parent's id, so that a parent that runs twice sends the same id.
  */
 export function enqueue(task: string, params?: unknown, options?: { delaySeconds?: number; id?: string }): string;
 
-/** What is known about the run in progress. */
+/** Information about the run in progress. */
 export const context: {
   /** The message's id, the same in every attempt: the key for work that must not be done twice. */
   id(): string;
   /** The name under which this task was called. */
   task(): string;
-  /** Which attempt this is; the first is 1. */
+  /** The number of this attempt; the first is 1. */
   attempt(): number;
   maxAttempts(): number;
-  /** When this run will be ended. */
+  /** The time at which wasq ends this run. */
   deadline(): Date;
   /** The id of the message whose task enqueued this one, if one did. */
   parent(): string | undefined;
   /** The id at the top of the chain of parents. */
   root(): string;
-  /** How many parents are above. */
+  /** The number of parents above this message. */
   depth(): number;
   /** The W3C trace context that came with the message, if one did. */
   traceparent(): string | undefined;
@@ -105,5 +110,5 @@ export const context: {
 /** A value of the task's settings, from their table `[env]`. */
 export function env(name: string): string | undefined;
 
-/** Lines of the run's log. What `console` prints arrives there as well. */
+/** Lines of the run's log. Lines that `console` prints arrive there as well. */
 export const log: Record<"trace" | "debug" | "info" | "warn" | "error", (message: string) => void>;

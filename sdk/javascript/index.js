@@ -1,4 +1,4 @@
-// Write tasks for wasq in JavaScript: a function with params in and a result out. index.d.ts says all of it.
+// Write tasks for wasq in JavaScript: a function with params in and a result out. index.d.ts explains it.
 
 import { getEnvironment } from "wasi:cli/environment@0.2.0";
 import * as hostContext from "wasq:task/context@0.1.0";
@@ -23,7 +23,7 @@ export class Reject extends Error {
   name = "Reject";
 }
 
-/** Ends the run as a trap: thrown on by the component's own wrapper. */
+/** Ends the run as a trap: the component's own wrapper throws it again. */
 export class Abort extends Error {
   name = "Abort";
 }
@@ -94,7 +94,7 @@ export const http = {
     try {
       return new Response(url, send(request));
     } catch (error) {
-      // Anything else is no answer of the host's.
+      // An error without a tag does not come from the host.
       if (error?.payload?.tag === undefined) throw error;
       throw httpError(url, error.payload);
     }
@@ -103,7 +103,8 @@ export const http = {
   post: (url, options) => http.request("POST", url, options),
 };
 
-// As the contract counts: whole, from 0 to 2^32 - 1. Part of one counts as one: no sooner than asked.
+// Returns a whole number from 0 to 2^32 - 1, as the contract requires. It rounds up, so that nothing happens
+// sooner than asked.
 function whole(what, number) {
   if (number === undefined) return undefined;
   const rounded = Math.ceil(number);
@@ -137,7 +138,7 @@ export function enqueue(task, params = {}, { delaySeconds, id } = {}) {
   try {
     return hostEnqueue(String(task).toWellFormed(), text, options);
   } catch (error) {
-    // Anything else is no answer of the host's.
+    // An error without a tag does not come from the host.
     if (error?.payload?.tag === undefined) throw error;
     throw new EnqueueError(`enqueue a child: ${enqueueReason(error.payload)}`);
   }
@@ -150,7 +151,7 @@ function enqueueReason({ tag, val }) {
     case "too-many":
       return `this run has sent ${val}, and may send no more`;
     default:
-      return `${val} parents above it are the most there may be`;
+      return `it would have more than ${val} parents above it`;
   }
 }
 

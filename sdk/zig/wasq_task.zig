@@ -17,10 +17,11 @@
 //! `wasq build` makes a component of a `task.zig` with that in it. Params and result are of any type that `std.json` reads and
 //! writes; params that do not fit are rejected, with the field.
 //!
-//! Any error is another attempt by the task's retry policy, with its name as the reason; `return wasq.retry(...)`, `retryAfter` and
-//! `reject` say more. A panic is a trap: another attempt as well.
+//! After any error the message gets another attempt by the task's retry policy, with the error's name as the
+//! reason. `return wasq.retry(...)`, `retryAfter` and `reject` say more. A panic is a trap: the message gets
+//! another attempt as well.
 //!
-//! Every run has a memory of its own, which is dropped after it: `wasq.allocator` never frees.
+//! Every run has its own memory, which is dropped after the run: `wasq.allocator` never frees.
 
 const std = @import("std");
 
@@ -28,7 +29,8 @@ const std = @import("std");
 pub const allocator = arena.allocator();
 var arena = std.heap.ArenaAllocator.init(std.heap.page_allocator);
 
-/// As `std.fmt.allocPrint`, into memory of the run. Bytes that are no UTF-8 become U+FFFD: the host takes nothing else.
+/// Like `std.fmt.allocPrint`, into memory of the run. Bytes that are not UTF-8 become U+FFFD: the host
+/// accepts only UTF-8.
 pub fn format(comptime text: []const u8, arguments: anytype) []const u8 {
     return printable(std.fmt.allocPrint(allocator, text, arguments) catch @panic("out of memory"));
 }
@@ -56,26 +58,27 @@ fn printable(bytes: []const u8) []const u8 {
 
 // ---- The task ----
 
-/// What the functions below return, so that a task can return it.
+/// The errors that the functions below return, so that a task can return them.
 pub const Failure = error{ Retry, RetryAfter, Reject };
 
 var failure_reason: []const u8 = "";
 var failure_seconds: u32 = 0;
 
-/// A passing error: another attempt by the task's retry policy, until its attempts are used up.
+/// A temporary error: another attempt by the task's retry policy, until its attempts are used up.
 pub fn retry(comptime text: []const u8, arguments: anytype) error{Retry} {
     failure_reason = format(text, arguments);
     return error.Retry;
 }
 
-/// A passing error whose end is known, such as a rate limit: another attempt, no sooner than in so many seconds.
+/// A temporary error with a known end, such as a rate limit: the message gets another attempt, no sooner than
+/// after this number of seconds.
 pub fn retryAfter(seconds: u32, comptime text: []const u8, arguments: anytype) error{RetryAfter} {
     failure_reason = format(text, arguments);
     failure_seconds = seconds;
     return error.RetryAfter;
 }
 
-/// This message can never succeed: to the dead-letter queue, with this reason.
+/// This message can never succeed: wasq moves it to the dead-letter queue, with this reason.
 pub fn reject(comptime text: []const u8, arguments: anytype) error{Reject} {
     failure_reason = format(text, arguments);
     return error.Reject;
@@ -116,7 +119,7 @@ pub fn task(comptime function: anytype) void {
     @export(&exported.run, .{ .name = "run" });
 }
 
-/// Says which of the params does not fit: `std.json` itself tells only that something does not.
+/// Names the param that does not fit: `std.json` itself says only that something does not fit.
 fn rejected(comptime Params: type, text: []const u8, problem: anyerror) error{Reject} {
     const value = json.parse(std.json.Value, text) catch return reject("params: {s}", .{@errorName(problem)});
     if (@typeInfo(Params) != .@"struct") return reject("params: {s}", .{@errorName(problem)});
@@ -182,8 +185,9 @@ pub const http = struct {
             return null;
         }
 
-        /// The response itself if its status is 2xx. A server that is busy (429 or 503) is `retryAfter` what its retry-after says,
-        /// or a minute; any other status is `retry`.
+        /// Returns the response itself if its status is 2xx. For a busy server (status 429 or 503) the error
+        /// is `retryAfter`, with the seconds of its retry-after, or 60 if that is not a number. For any other
+        /// status the error is `retry`.
         pub fn success(self: Response) Failure!Response {
             switch (self.status) {
                 200...299 => return self,
@@ -199,7 +203,7 @@ pub const http = struct {
             }
         }
 
-        /// The body, read as JSON. Fields that the type does not have are passed over.
+        /// The body, read as JSON. Fields that the type does not have are ignored.
         pub fn json(self: Response, comptime T: type) Failure!T {
             return std.json.parseFromSliceLeaky(T, allocator, self.body, .{ .ignore_unknown_fields = true }) catch |e|
                 return retry("{s}: the answer: {s}", .{ self.url, @errorName(e) });
@@ -211,9 +215,9 @@ pub const http = struct {
         return send(.{ .url = url });
     }
 
-    /// Sends a request and waits for the whole response. That there is none is `retry`, with the reason.
+    /// Sends a request and waits for the whole response. If there is none: `retry`, with the reason.
     pub fn send(request: Request) Failure!Response {
-        // One more than there are: of nothing, there is no address.
+        // One element more than there are headers, so that there is always an address.
         const headers = allocator.alloc(host.Header, request.headers.len + 1) catch @panic("out of memory");
         for (request.headers, headers[0..request.headers.len]) |from, *to| {
             to.* = .{ .name = .of(printable(from.name)), .value = .of(printable(from.value)) };
@@ -258,14 +262,14 @@ pub const http = struct {
 // ---- Child tasks ----
 
 pub const EnqueueOptions = struct {
-    /// It runs no sooner than this from now; up to 3 days.
+    /// The shortest time from now until the child runs; up to 3 days.
     delay_seconds: ?u32 = null,
-    /// Without it, one is derived from the parent's, so that a parent that runs twice sends the same.
+    /// Without an id, one is derived from the parent's, so that a parent that runs twice sends the same id.
     id: ?[]const u8 = null,
 };
 
 /// Enqueues a message for a task, and returns its id. Children are sent when this run has succeeded, and dropped if it does not.
-/// That one is not accepted is `reject`, with the reason.
+/// If wasq does not accept a child, the error is `reject`, with the reason.
 pub fn enqueue(name: []const u8, params: anytype, options: EnqueueOptions) error{Reject}![]const u8 {
     const child = host.Span.of(printable(name));
     const body = host.Span.of(printable(json.write(params)));
@@ -288,11 +292,11 @@ pub fn enqueue(name: []const u8, params: anytype, options: EnqueueOptions) error
     return switch (problem.kind) {
         0 => reject("enqueue a child: {s}", .{problem.payload.text.slice()}),
         1 => reject("enqueue a child: this run has sent {d}, and may send no more", .{problem.payload.limit}),
-        else => reject("enqueue a child: {d} parents above it are the most there may be", .{problem.payload.limit}),
+        else => reject("enqueue a child: it would have more than {d} parents above it", .{problem.payload.limit}),
     };
 }
 
-// ---- What is known about this run ----
+// ---- Information about this run ----
 
 pub const context = struct {
     /// The message's id, the same in every attempt: the key for work that must not be done twice.
@@ -303,14 +307,14 @@ pub const context = struct {
     pub fn name() []const u8 {
         return required(host.task);
     }
-    /// Which attempt this is; the first is 1.
+    /// The number of this attempt; the first is 1.
     pub fn attempt() u32 {
         return host.attempt();
     }
     pub fn maxAttempts() u32 {
         return host.max_attempts();
     }
-    /// When the run will be ended, in milliseconds since the Unix epoch.
+    /// The time at which wasq ends the run, in milliseconds since the Unix epoch.
     pub fn deadline() u64 {
         return host.deadline();
     }
@@ -322,7 +326,7 @@ pub const context = struct {
     pub fn root() []const u8 {
         return required(host.root);
     }
-    /// How many parents are above.
+    /// The number of parents above this message.
     pub fn depth() u32 {
         return host.depth();
     }
@@ -360,7 +364,7 @@ pub fn env(name: []const u8) ?[]const u8 {
     return null;
 }
 
-// ---- Log; what is printed arrives as well: stdout as info, stderr as warn ----
+// ---- Log; printed lines arrive as well: stdout as info, stderr as warn ----
 
 pub const log = struct {
     pub fn debug(comptime line: []const u8, arguments: anytype) void {
@@ -407,11 +411,11 @@ const Returned = extern struct {
 
 var returned: Returned = undefined;
 
-/// The host allocates by this what it hands to the task.
+/// The host allocates the values that it passes to the task by this function.
 export fn cabi_realloc(_: ?[*]u8, _: usize, alignment: usize, size: usize) [*]u8 {
     const most: std.mem.Alignment = .@"8";
     std.debug.assert(alignment <= most.toByteUnits());
-    // Of nothing, there is no address.
+    // An allocation of 0 bytes would have no address.
     const memory = allocator.alignedAlloc(u8, most, @max(size, 1)) catch @panic("out of memory");
     return memory.ptr;
 }

@@ -1,28 +1,29 @@
-//! Dependencies by `cargo deny`, and everything that comes from outside by `cargo fuzz`.
+//! Checks of dependencies by `cargo deny`, and of all input from outside by `cargo fuzz`.
 
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::setup::{EXAMPLE_TASKS, SDK, cargo, cargo_tool, root, run, target};
+use crate::setup::{EXAMPLE_TASKS, GUESTS, SDK, cargo, cargo_tool, root, run, target};
 
 const CARGO_DENY: &str = "0.20.2";
 const CARGO_FUZZ: &str = "0.13.2";
 const ADVISORIES: &str = "https://github.com/rustsec/advisory-db";
 
-/// Licences, sources and known vulnerabilities of all that we link and build tasks with; `deny.toml` has the rules.
+/// Checks licences, sources and known vulnerabilities of all crates that we link and build tasks with;
+/// `deny.toml` has the rules.
 pub(crate) fn deny() -> Result<()> {
     let cargo_deny = cargo_tool("cargo-deny", CARGO_DENY, "cargo-deny")?;
     let advisories = can_be_reached(ADVISORIES);
     if !advisories {
         eprintln!("NOT CHECKED: known vulnerabilities, because {ADVISORIES} cannot be reached from here");
     }
-    for manifest in ["Cargo.toml", EXAMPLE_TASKS, SDK] {
+    for manifest in ["Cargo.toml", EXAMPLE_TASKS, GUESTS, SDK] {
         let mut deny = Command::new(&cargo_deny);
         deny.arg("--manifest-path").arg(root().join(manifest)).arg("--locked");
         deny.arg("--config").arg(root().join("deny.toml"));
         deny.args(["check", "--hide-inclusion-graph"]);
-        // Each workspace uses some of the licences only.
+        // Each workspace uses only some of the licences.
         deny.args(["--allow", "license-not-encountered", "--allow", "license-exception-not-encountered"]);
         deny.args(["bans", "licenses", "sources"]).args(advisories.then_some("advisories"));
         run(&mut deny)?;
@@ -37,7 +38,8 @@ fn can_be_reached(repository: &str) -> bool {
     git.status().is_ok_and(|status| status.success())
 }
 
-/// Runs fuzz targets under libFuzzer, on the corpora in git and on what earlier runs have found, which is kept in `target`.
+/// Runs fuzz targets under libFuzzer, on the corpora in git and on the inputs that earlier runs found.
+/// `target` keeps the latter.
 pub(crate) fn fuzz(args: &[String]) -> Result<()> {
     let (mut only, mut seconds) = (None, "60");
     let mut rest = args.iter();
@@ -60,11 +62,12 @@ pub(crate) fn fuzz(args: &[String]) -> Result<()> {
     let cargo_fuzz = |words: &[&str]| {
         let mut command = cargo();
         command.env("PATH", &paths).args(["+nightly", "fuzz"]).args(words);
-        // Unoptimised, but for what is slow: the dev profile says what.
-        command.args(["--dev", "--features", "libfuzzer", "--target-dir"]).arg(target().join("fuzz"));
+        // Without optimisation, except for slow crates: the dev profile lists them.
+        command.args(["--dev", "--features", "libfuzzer", "--fuzz-dir"]).arg(root().join("proofs/fuzz"));
+        command.arg("--target-dir").arg(target().join("fuzz"));
         command
     };
-    let targets = root().join("fuzz/fuzz_targets");
+    let targets = root().join("proofs/fuzz/fuzz_targets");
     let mut names: Vec<_> = std::fs::read_dir(&targets)
         .with_context(|| format!("read {}", targets.display()))?
         .filter_map(|entry| Some(entry.ok()?.path().file_stem()?.to_str()?.to_owned()))
@@ -79,7 +82,7 @@ pub(crate) fn fuzz(args: &[String]) -> Result<()> {
         let found = target().join("fuzz/corpus").join(&name);
         std::fs::create_dir_all(&found).with_context(|| format!("create {}", found.display()))?;
         let mut fuzz = cargo_fuzz(&["run", &name]);
-        fuzz.arg(found).arg(root().join("fuzz/corpus").join(&name));
+        fuzz.arg(found).arg(root().join("proofs/fuzz/corpus").join(&name));
         run(fuzz.args(["--", &seconds, "-timeout=30", "-rss_limit_mb=4096"]))?;
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: wasq beside its peers, all of them built or installed, and measured in one run.
+//! `cargo xtask bench`: compares wasq with its peers. It builds or installs all of them, and measures them in
+//! one run.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -13,12 +14,12 @@ use crate::setup::{
     add_target, cargo, cargo_tool, guest, measured, optimised, output, pip, root, run, rust_guests, target,
 };
 
-const PEERS: &str = "bench/peers/Cargo.toml";
+const PEERS: &str = "proofs/bench/peers/Cargo.toml";
 const WASIP2: &str = "wasm32-wasip2";
 const UNKNOWN: &str = "wasm32-unknown-unknown";
 const WASMTIME: &str = "48.0.8";
 const DOCUMENT: &str = "docs/performance.md";
-/// The task that is loaded in each of these: from the smallest to the largest component.
+/// The languages of the task that is loaded, from the smallest to the largest component.
 const LANGUAGES: [(&str, &str); 4] =
     [("Rust", "rust"), ("Go", "go"), ("JavaScript", "javascript"), ("Python", "python")];
 
@@ -46,7 +47,7 @@ pub(crate) fn bench(args: &[String]) -> Result<()> {
             Err(e) => say("--missing", missing("tasks", &e)),
         }
     }
-    // By itself: together with others it would get a compiler.
+    // Build the worker by itself: together with other packages it would get a compiler.
     run(cargo().args([
         "build",
         "--locked",
@@ -89,7 +90,7 @@ pub(crate) fn bench(args: &[String]) -> Result<()> {
         Err(e) => say("--missing", missing("extism", &e)),
     }
     say("--plugin", peers.join(UNKNOWN).join("release/plugin.wasm").into());
-    let sources = root().join("bench/peers/python");
+    let sources = root().join("proofs/bench/peers/python");
     let requirements =
         std::fs::read_to_string(sources.join("requirements.txt")).context("read requirements.txt")?;
     match pip("peers-python", &requirements) {
@@ -106,7 +107,7 @@ pub(crate) fn bench(args: &[String]) -> Result<()> {
     run(Command::new(measured("wasq-bench")).args(words))
 }
 
-/// Why there is no row for a peer.
+/// The reason why there is no row for a peer.
 fn missing(name: &str, error: &anyhow::Error) -> OsString {
     format!("{name}={error:#}").into()
 }
@@ -120,7 +121,7 @@ fn peer(args: &[&str]) -> Result<()> {
 /// The example task in a language.
 fn component(language: &str) -> Result<PathBuf> {
     let folder = root().join("example-tasks").join(language).join("github_repositories");
-    // Rust's is the one that we are built with.
+    // For Rust it is the toolchain that builds this program.
     let programs = if language == "rust" { target() } else { toolchains()? };
     let made = built(&measured("wasq"), &folder, &programs)?;
     let component = made["component"].as_str().context("wasq build names the component")?;

@@ -1,21 +1,21 @@
-//! `cargo xtask ci`: what CI runs.
+//! `cargo xtask ci`: the checks that CI runs.
 
 use std::process::Command;
 
 use anyhow::{Result, ensure};
 
 use crate::audit::deny;
-use crate::setup::{EXAMPLE_TASKS, SDK, cargo, output, root, run, target};
+use crate::setup::{EXAMPLE_TASKS, GUESTS, SDK, cargo, output, root, run, target};
 use crate::test::test;
 
 pub(crate) fn ci() -> Result<()> {
-    for manifest in ["Cargo.toml", EXAMPLE_TASKS, SDK] {
+    for manifest in ["Cargo.toml", EXAMPLE_TASKS, GUESTS, SDK] {
         run(cargo().args(["fmt", "--all", "--check", "--manifest-path"]).arg(root().join(manifest)))?;
     }
     rules()?;
     deny()?;
     run(cargo().args(["clippy", "--locked", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
-    for manifest in [EXAMPLE_TASKS, SDK] {
+    for manifest in [EXAMPLE_TASKS, GUESTS, SDK] {
         let mut clippy = cargo();
         clippy.args(["clippy", "--locked", "--workspace", "--all-targets", "--manifest-path"]);
         clippy.arg(root().join(manifest)).arg("--target-dir").arg(target().join("guests"));
@@ -27,16 +27,16 @@ pub(crate) fn ci() -> Result<()> {
     test(&[])
 }
 
-/// What must be absent from a part, by its dependency tree.
+/// Packages, crates that must be absent from their dependency trees, and the reasons.
 const ABSENT: [(&str, &str, &str); 5] = [
     ("wasq-consumer", "wasmtime", "the consumer never links wasmtime"),
     ("wasq-runtime", "cranelift-codegen", "the worker must not have a compiler"),
     ("wasq-cli", "aws-lc-sys", "TLS is rustls on ring"),
-    ("wasq-toolkit", "aws-config", "who writes a task needs no AWS"),
+    ("wasq-toolkit", "aws-config", "an author of tasks needs no AWS"),
     ("wasq-protocol", "tokio", "the protocol has no I/O"),
 ];
 
-/// A larger file is no source.
+/// The largest size of a tracked file. A larger file is not source.
 const TRACKED_BYTES_MAX: u64 = 400_000;
 
 /// Rules that no linter knows.

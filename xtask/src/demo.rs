@@ -61,7 +61,7 @@ pub(crate) fn demo() -> Result<()> {
     Ok(())
 }
 
-/// What each step took.
+/// The time of each step.
 struct Steps {
     last: Instant,
     done: Vec<(&'static str, Duration)>,
@@ -79,7 +79,7 @@ impl Steps {
     }
 
     fn print(&self) {
-        println!("What it took");
+        println!("Time of each step");
         for (step, time) in &self.done {
             println!("  {step:<26} {:>8.2} s", time.as_secs_f64());
         }
@@ -111,7 +111,7 @@ impl GitHub {
         let log = std::fs::File::create(folder.join("stand-in.log"))?;
         let mut server = Process::start(
             Command::new("python3")
-                .arg(root().join("tests/github_stand_in.py"))
+                .arg(root().join("proofs/system/github_stand_in.py"))
                 .stdout(Stdio::piped())
                 .stderr(log),
         )?;
@@ -167,7 +167,7 @@ fn start_stack(tasks: &Path, data: &Path) -> Result<(Process, Value)> {
                 "127.0.0.1:0",
                 "--log",
                 "info,wasq_consumer=debug",
-                // Where the stand-in for GitHub is.
+                // The address of the stand-in for GitHub.
                 "--allow-address",
                 "127.0.0.1",
                 "--tasks",
@@ -223,7 +223,7 @@ impl Process {
         child.map(Self).with_context(|| format!("start {}", command.get_program().display()))
     }
 
-    /// The first line on its stdout: how it says that it is ready.
+    /// The first line on its stdout, which says that it is ready.
     fn first_line(&mut self) -> Result<String> {
         let stdout = self.0.stdout.take().context("its output is not connected")?;
         let mut line = String::new();
@@ -232,7 +232,7 @@ impl Process {
         Ok(line.trim().to_owned())
     }
 
-    /// Asks it to end, as an operator would, and expects that it does so in order.
+    /// Asks it to end, as an operator would, and expects it to end with success.
     fn end(mut self) -> Result<()> {
         let pid = self.0.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status().context("run kill")?;

@@ -1,8 +1,8 @@
-//! `cargo xtask dist`: what is released. The three Lambda functions as zips, and `wasq` in an archive with all of them, for
-//! arm64 and x86_64.
+//! `cargo xtask dist`: the files of a release. The three Lambda functions as zips, and `wasq` in an archive
+//! with all of them, for arm64 and x86_64.
 //!
-//! Linked by zig against the C library of Amazon Linux 2023, whatever this machine has; the same sources give the same bytes,
-//! wherever they lie.
+//! zig links them against the C library of Amazon Linux 2023, not against the one of this machine. The same
+//! sources give the same bytes, in any folder.
 
 use std::fs::File;
 use std::io::Write;
@@ -20,7 +20,8 @@ const ARCHITECTURES: [(&str, &str); 2] =
     [("arm64", "aarch64-unknown-linux-gnu"), ("x86_64", "x86_64-unknown-linux-gnu")];
 /// The C library of `provided.al2023`.
 const GLIBC: &str = "2.34";
-/// The functions' binaries and packages, each built by itself: together, cargo would give the worker the publisher's compiler.
+/// The functions' binaries and packages. Each is built by itself: if they were built together, cargo would
+/// give the worker the publisher's compiler.
 const FUNCTIONS: [(&str, &str); 3] = [
     ("wasq-worker", "wasq-runtime"),
     ("wasq-consumer", "wasq-consumer"),
@@ -64,7 +65,7 @@ pub(crate) fn dist(args: &[String]) -> Result<()> {
 }
 
 fn build(tools: &Path, triple: &str, package: &str, binary: &str) -> Result<PathBuf> {
-    // Paths of this machine would stand in the messages of panics.
+    // Without these flags the messages of panics would contain paths of this machine.
     let home = env("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| env("HOME").map(|home| Path::new(&home).join(".cargo")));
     let home = home.context("neither CARGO_HOME nor HOME is set")?;
@@ -84,12 +85,12 @@ fn build(tools: &Path, triple: &str, package: &str, binary: &str) -> Result<Path
     Ok(folder.join(triple).join("release").join(binary))
 }
 
-#[allow(clippy::disallowed_methods, reason = "of cargo's own variables")]
+#[allow(clippy::disallowed_methods, reason = "these are cargo's own variables")]
 fn env(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// A function as Lambda wants it: `bootstrap`, executable, and no time of its own.
+/// Packs a function as Lambda expects it: an executable file `bootstrap`, with a fixed modification time.
 pub(crate) fn package_function(binary: &Path, zip: &Path) -> Result<PathBuf> {
     let bytes = std::fs::read(binary).with_context(|| format!("read {}", binary.display()))?;
     let mut writer = ZipWriter::new(File::create(zip).with_context(|| format!("create {}", zip.display()))?);
@@ -104,13 +105,14 @@ pub(crate) fn package_function(binary: &Path, zip: &Path) -> Result<PathBuf> {
     Ok(zip.to_owned())
 }
 
-/// `wasq` for one architecture with the functions beside it: unpacked, `wasq deploy` finds them.
+/// Makes an archive of `wasq` for one architecture and of the functions, which `wasq deploy` finds after
+/// unpacking.
 fn release(wasq: &Path, architecture: &str, functions: &[(&str, &str)]) -> Result<PathBuf> {
     let dist = target().join("dist");
     let name = format!("wasq-{}-linux-{architecture}", env!("CARGO_PKG_VERSION"));
     let staged = dist.join("staged");
     let folder = staged.join(&name);
-    // Of an earlier run nothing must get in.
+    // No file of an earlier run may get into the archive.
     let _ = std::fs::remove_dir_all(&staged);
     for (architecture, _) in functions {
         let beside = folder.join("functions").join(architecture);

@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use crate::setup::{binary, cargo, output, pip, root, run, rust_guests, target};
 
-/// The task that there is in every language, and its tests.
+/// The task that exists in every language, and its tests.
 const TASK: &str = "github_repositories";
 const CASES: &str = "example-tasks/github_repositories.tests.toml";
-/// Folders of `example-tasks`, and where the task's source is.
+/// Folders of `example-tasks`, and the path of the task's source.
 const LANGUAGES: [(&str, &str); 8] = [
     ("rust", "src/lib.rs"),
     ("python", "task.py"),
@@ -24,7 +24,7 @@ const LANGUAGES: [(&str, &str); 8] = [
     ("zig", "task.zig"),
 ];
 
-/// Installs what the example tasks are built with, each in its pinned version; returns the folder of programs.
+/// Installs the toolchains of the example tasks, each in its pinned version. Returns the folder of programs.
 pub(crate) fn toolchains() -> Result<PathBuf> {
     let tasks = root().join("example-tasks");
     let requirements = tasks.join("requirements.txt");
@@ -44,7 +44,8 @@ pub(crate) fn toolchains() -> Result<PathBuf> {
     Ok(programs)
 }
 
-/// Builds and measures them all, and prints a table. With `--build`, only builds what the tests of the crates need.
+/// Builds and measures the task in all languages, and prints a table. With `--build`, it only builds the
+/// guests that the tests of the crates need.
 pub(crate) fn guests(args: &[String]) -> Result<()> {
     rust_guests()?;
     match args {
@@ -92,9 +93,9 @@ pub(crate) fn guests(args: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Builds a project as its author would; returns what `wasq build` says of it.
+/// Builds a project as its author would. Returns the JSON that `wasq build` prints.
 pub(crate) fn built(wasq: &Path, folder: &Path, programs: &Path) -> Result<Value> {
-    #[allow(clippy::disallowed_methods, reason = "of the programs that it starts")]
+    #[allow(clippy::disallowed_methods, reason = "it is for the programs that `wasq build` starts")]
     let path = std::env::var("PATH").unwrap_or_default();
     let mut build = Command::new(wasq);
     build
@@ -108,7 +109,8 @@ pub(crate) fn built(wasq: &Path, folder: &Path, programs: &Path) -> Result<Value
 
 fn row(language: &str, folder: &Path, source: &Path, programs: &Path) -> Result<String> {
     let wasq = binary("wasq");
-    // Once for what is shared by all projects, such as a C library; then as it is from then on.
+    // The first build also makes the files that all projects share, such as a C library. The second is
+    // measured.
     built(&wasq, folder, programs)?;
     let started = Instant::now();
     let made = built(&wasq, folder, programs)?;
@@ -133,7 +135,7 @@ fn row(language: &str, folder: &Path, source: &Path, programs: &Path) -> Result<
     ))
 }
 
-/// The lines of a task with something in them, without its tests.
+/// The number of lines of a task that are not empty, without its tests.
 fn lines(source: &Path) -> Result<usize> {
     let text = std::fs::read_to_string(source).with_context(|| format!("read {}", source.display()))?;
     let task = text.split("#[cfg(test)]").next().unwrap_or_default();

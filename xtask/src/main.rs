@@ -1,6 +1,6 @@
-//! Developer commands: `cargo xtask` prints what there is.
+//! Developer commands: `cargo xtask` prints the list.
 //!
-//! Each installs what it needs (but for rustup and Python 3) and can be run on a fresh clone.
+//! Each command installs the tools that it needs (except rustup and Python 3) and runs on a fresh clone.
 
 mod audit;
 mod bench;
@@ -22,15 +22,15 @@ Usage: cargo xtask COMMAND
   test      set everything up and run every test; words after it select Python tests (pytest -k)
   ci        what CI runs: format, lints, docs, rules, then the tests
   guests    build the example task in every language, and measure: sizes, times, memory; --build only builds those in Rust
-  hostile   tasks that mean harm, each beside an honest one, round after round; --rounds N
-  fuzz      what comes from outside, under libFuzzer (needs rustup's nightly): [TARGET] --seconds N
+  hostile   run harmful tasks, each in one batch with an honest task, round after round; --rounds N
+  fuzz      test all input from outside, under libFuzzer (needs rustup's nightly): [TARGET] --seconds N
   deny      licences, sources and known vulnerabilities of dependencies
   sim       the delivery code in simulated worlds: --tasks N --crashes N, or --seed N for one world again
-  dist      what is released: Lambda zips and archives, for arm64 and x86_64; --arch for one
+  dist      make the files of a release: Lambda zips and archives, for arm64 and x86_64; --arch for one
   chaos     kill -9 everything, again and again: --messages N --kills N --only one-process|own-queue|ministack
   drain     how fast one consumer drains, beside a plain receive-delete loop: --messages N --rounds N
   bench     wasq beside wasmtime, Extism, Celery and others, all measured now; --write updates docs/performance.md
-  cost      what a million tasks cost, from API calls counted in the simulator; --prices FILE
+  cost      print the cost of a million tasks, from API calls counted in the simulator; --prices FILE
 ";
 
 fn main() -> ExitCode {

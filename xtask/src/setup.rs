@@ -1,4 +1,4 @@
-//! What the other commands need: the guest target, the guests, the binaries, a Python environment.
+//! The requirements of the other commands: the guest target, the guests, the binaries, a Python environment.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -54,7 +54,8 @@ fn shown(command: &Command) -> String {
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
-/// Cargo, without what the cargo that runs us says of xtask: some build scripts read that, and would build again.
+/// Cargo without the variables about xtask that the cargo above us sets: some build scripts read them, and
+/// would build again.
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new("cargo");
     for (name, _) in std::env::vars_os() {
@@ -66,17 +67,28 @@ pub(crate) fn cargo() -> Command {
     cargo
 }
 
-/// Manifests of workspaces of their own.
+/// Manifests of workspaces of their own: they are built for WebAssembly.
 pub(crate) const EXAMPLE_TASKS: &str = "example-tasks/rust/Cargo.toml";
+pub(crate) const GUESTS: &str = "proofs/guests/Cargo.toml";
 pub(crate) const SDK: &str = "sdk/rust/Cargo.toml";
 
 /// Adds the guest target if it is missing, and builds the example tasks in Rust.
+pub(crate) fn example_tasks() -> Result<()> {
+    build_guests(EXAMPLE_TASKS)
+}
+
+/// As [`example_tasks`], with the guest that the tests use.
 pub(crate) fn rust_guests() -> Result<()> {
+    build_guests(EXAMPLE_TASKS)?;
+    build_guests(GUESTS)
+}
+
+fn build_guests(manifest: &str) -> Result<()> {
     add_target(GUEST_TARGET)?;
     run(cargo()
         .args(["build", "--locked", "--release", "--target", GUEST_TARGET])
         .arg("--manifest-path")
-        .arg(root().join(EXAMPLE_TASKS))
+        .arg(root().join(manifest))
         .arg("--target-dir")
         .arg(target().join("guests")))
 }
@@ -91,7 +103,7 @@ pub(crate) fn add_target(triple: &str) -> Result<()> {
         .with_context(|| format!("add the target {triple} (rustup is needed: https://rustup.rs)"))
 }
 
-/// A program of a crate's, installed in this version.
+/// The program of a crate, installed in this version.
 pub(crate) fn cargo_tool(name: &str, version: &str, program: &str) -> Result<PathBuf> {
     let tools = target().join("tools").join(format!("{name}-{version}"));
     let program = tools.join("bin").join(program);
@@ -103,13 +115,13 @@ pub(crate) fn cargo_tool(name: &str, version: &str, program: &str) -> Result<Pat
     Ok(program)
 }
 
-/// Builds every binary, together with the tests: apart, cargo would choose other features for the dependencies and
-/// build all of them twice.
+/// Builds every binary, together with the tests. In two builds, cargo would choose other features for the
+/// dependencies and build all of them twice.
 pub(crate) fn binaries() -> Result<()> {
     run(cargo().args(["build", "--locked", "--workspace", "--bins", "--tests"]))
 }
 
-/// Builds what is measured, optimised; all at once, as in [`binaries`].
+/// Builds the measured binaries with optimisation, all at once, as in [`binaries`].
 pub(crate) fn optimised() -> Result<()> {
     let mut build = cargo();
     build.args(["build", "--locked", "--profile", "measure", "--bins", "--examples"]);
@@ -121,13 +133,13 @@ pub(crate) fn measured(name: &str) -> PathBuf {
     target().join("measure").join(name)
 }
 
-/// A Python environment with what `tests/requirements.txt` pins; returns its folder of programs.
+/// A Python environment with what `proofs/system/requirements.txt` pins; returns its folder of programs.
 pub(crate) fn python() -> Result<PathBuf> {
-    let requirements = root().join("tests/requirements.txt");
-    pip("python", &std::fs::read_to_string(requirements).context("read tests/requirements.txt")?)
+    let requirements = root().join("proofs/system/requirements.txt");
+    pip("python", &std::fs::read_to_string(requirements).context("read proofs/system/requirements.txt")?)
 }
 
-/// A Python environment of that name, with these requirements in it; returns its folder of programs.
+/// Makes a Python environment of that name with these requirements. Returns its folder of programs.
 pub(crate) fn pip(name: &str, requirements: &str) -> Result<PathBuf> {
     let folder = target().join(name);
     let stamp = folder.join("installed.txt");

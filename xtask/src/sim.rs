@@ -4,12 +4,12 @@ use anyhow::Result;
 
 use crate::setup::{binaries, binary, run};
 
-/// Worlds by the thousand, or one by its seed.
+/// Simulates thousands of worlds, or one by its seed.
 pub(crate) fn sim(args: &[String]) -> Result<()> {
     simulator("worlds", args)
 }
 
-/// What a million tasks cost.
+/// Computes the cost of a million tasks.
 pub(crate) fn cost(args: &[String]) -> Result<()> {
     simulator("cost", args)
 }

@@ -22,7 +22,7 @@ pub(crate) fn test(select: &[String]) -> Result<()> {
         }
     }
     let mut pytest = Command::new(programs.join("pytest"));
-    pytest.arg(root().join("tests"));
+    pytest.arg(root().join("proofs/system"));
     if !select.is_empty() {
         pytest.arg("-k").arg(select.join(" "));
     }

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use tokio::time::Instant;
-use wasq_consumer::{DrainSettings, InFlight, InvokeError, Invoker, Mode, Source, Summary, drain};
+use tokio_util::sync::CancellationToken;
+use wasq_consumer::{
+    ConsumerParts, ConsumerPorts, DrainSettings, InFlight, InvokeError, Invoker, Mode, Source, Summary, drain,
+};
 use wasq_protocol::{Clock, DeadLetter, Delivery, FailureKind, Timestamp, WorkerEvent};
 
 /// Virtual time, which tokio advances when nothing else is left to do.
@@ -24,7 +27,7 @@ struct World(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Delivery>,
-    given_back: Vec<(String, Duration)>,
+    released: Vec<(String, Duration)>,
     dead: Vec<(String, FailureKind)>,
     accepted: Vec<String>,
     in_flight: u64,
@@ -32,16 +35,16 @@ struct State {
     receives_fail: u32,
     /// Invokes that are throttled before the first one is accepted.
     throttled: u32,
-    /// What every other invoke is answered with.
+    /// The error that answers all further invokes, if there is one.
     answer: Option<fn(String) -> InvokeError>,
-    /// The batches that were accepted, by their sizes.
+    /// The sizes of the accepted batches.
     batches: Vec<usize>,
     deleted: u64,
-    /// Nothing can be sent to the dead-letter queue.
+    /// Every send to the dead-letter queue fails.
     no_dead_letters: bool,
     /// Every worker is busy.
     full: bool,
-    /// Of what is in flight, nothing is said to be waiting only.
+    /// `in_flight` answers `Exactly`: no message in flight only waits.
     exactly: bool,
     /// Invokes that are under way, and the most there were at once.
     busy: (u32, u32),
@@ -63,7 +66,8 @@ impl World {
         let until = Timestamp::from_ms(seconds * 1000);
         let settings =
             DrainSettings { mode, until, receivers: 3, held_bytes_max: 32 << 20, in_flight_max: 100 };
-        let summary = drain(self, self, &Virtual(started), settings).await;
+        let ports = ConsumerParts { source: self.clone(), invoker: self.clone(), clock: Virtual(started) };
+        let summary = drain::<Ports>(&ports, settings, CancellationToken::new()).await;
         (summary, started.elapsed())
     }
 }
@@ -83,6 +87,14 @@ fn delivery(id: &str, body: &str) -> Delivery {
     }
 }
 
+struct Ports;
+
+impl ConsumerPorts for Ports {
+    type Source = World;
+    type Invoker = World;
+    type Clock = Virtual;
+}
+
 impl Source for World {
     async fn receive(&self, wait: Duration) -> Result<Vec<Delivery>> {
         let received: Vec<_> = self.state(|state| {
@@ -99,9 +111,9 @@ impl Source for World {
         Ok(received)
     }
 
-    async fn give_back(&self, entries: Vec<(String, Duration)>) -> Vec<Result<()>> {
+    async fn release(&self, entries: Vec<(String, Duration)>) -> Vec<Result<()>> {
         let results = entries.iter().map(|_| Ok(())).collect();
-        self.state(|state| state.given_back.extend(entries));
+        self.state(|state| state.released.extend(entries));
         results
     }
 
@@ -153,7 +165,7 @@ impl Invoker for World {
     }
 
     async fn in_flight(&self) -> Result<InFlight> {
-        // Workers finish a little between two looks.
+        // The workers finish ten messages between two checks.
         Ok(self.state(|state| {
             state.in_flight = state.in_flight.saturating_sub(10);
             if state.exactly { InFlight::Exactly(state.in_flight) } else { InFlight::AtMost(state.in_flight) }
@@ -192,33 +204,33 @@ async fn a_worker_that_is_busy_for_a_while_costs_no_receive() {
     let world = World::with(20);
     world.state(|state| state.throttled = 5);
     let (summary, _) = world.drain(Mode::UntilEmpty, 60).await;
-    assert_eq!((summary.handed_over, summary.given_back), (20, 0));
+    assert_eq!((summary.handed_over, summary.released), (20, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_busy_worker_does_not_take_is_given_back() {
+async fn what_a_busy_worker_does_not_take_is_released() {
     let world = World::with(20);
     world.state(|state| state.answer = Some(InvokeError::Throttled));
     let (summary, took) = world.drain(Mode::UntilEmpty, 300).await;
-    assert_eq!((summary.handed_over, summary.given_back, summary.errors), (0, 20, 0));
+    assert_eq!((summary.handed_over, summary.released, summary.errors), (0, 20, 0));
     assert!(took < Duration::from_secs(70), "{took:?}");
-    // While it is leased, and for longer the longer it has been known.
-    let given_back = world.state(|state| state.given_back.clone());
-    assert!(given_back.iter().all(|(_, wait)| *wait >= Duration::from_secs(5)), "{given_back:?}");
+    // The drain releases the messages while they are leased. The older a message, the longer it stays hidden.
+    let released = world.state(|state| state.released.clone());
+    assert!(released.iter().all(|(_, wait)| *wait >= Duration::from_secs(5)), "{released:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_worker_refuses_is_given_back_and_what_it_may_have_is_not() {
+async fn what_the_worker_refuses_is_released_and_what_it_may_have_is_not() {
     let world = World::with(5);
     world.state(|state| state.answer = Some(InvokeError::Refused));
     let (summary, _) = world.drain(Mode::UntilEmpty, 60).await;
-    assert_eq!((summary.given_back, summary.unknown, summary.errors), (5, 0, 1));
+    assert_eq!((summary.released, summary.unknown, summary.errors), (5, 0, 1));
 
     let world = World::with(5);
     world.state(|state| state.answer = Some(InvokeError::Unknown));
     let (summary, _) = world.drain(Mode::UntilEmpty, 60).await;
-    assert_eq!((summary.given_back, summary.unknown, summary.errors), (0, 5, 1));
-    assert!(world.state(|state| state.given_back.is_empty()));
+    assert_eq!((summary.released, summary.unknown, summary.errors), (0, 5, 1));
+    assert!(world.state(|state| state.released.is_empty()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -257,7 +269,7 @@ async fn it_waits_while_too_much_is_in_flight() {
 #[tokio::test(start_paused = true)]
 async fn what_merely_waits_does_not_stop_the_queue() {
     let world = World::with(100);
-    // Ten thousand messages wait for tomorrow, perhaps.
+    // These 10,000 messages may all wait for tomorrow.
     world.state(|state| state.in_flight = 10_000);
     let (summary, took) = world.drain(Mode::UntilEmpty, 60).await;
     assert_eq!(summary.handed_over, 100);
@@ -287,7 +299,9 @@ async fn it_holds_no_more_than_its_memory_takes() {
             held_bytes_max,
             in_flight_max: 1000,
         };
-        let summary = drain(&world, &world, &Virtual(Instant::now()), settings).await;
+        let clock = Virtual(Instant::now());
+        let ports = ConsumerParts { source: world.clone(), invoker: world.clone(), clock };
+        let summary = drain::<Ports>(&ports, settings, CancellationToken::new()).await;
         assert_eq!((summary.handed_over, world.state(|state| state.busy.1)), (90, at_once));
     }
 }

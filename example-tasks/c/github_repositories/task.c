@@ -22,7 +22,7 @@ wasq_outcome wasq_run(const char *text) {
     uint32_t seconds = wasq_busy(&response);
     if (seconds > 0) return wasq_retry_after(seconds, "%s: status %d", url, response.status);
     if (response.status == 404) return wasq_reject("GitHub does not know the user %s", user);
-    // Its rate limit, said in another way.
+    // GitHub reports its rate limit by this status as well.
     if (response.status == 403) return wasq_retry_after(60, "GitHub's rate limit (status 403)");
     if (response.status != 200) return wasq_retry("%s: status %d: %.200s", url, response.status, response.body);
 

@@ -15,7 +15,7 @@ static std::expected<std::int64_t, wasq::failure> repositories_of(const std::str
     auto response = wasq::send({.url = url, .timeout_ms = 10'000});
     if (!response) return std::unexpected(response.error());
     if (response->status == 404) return wasq::reject("GitHub does not know the user " + user);
-    // Its rate limit, said in another way.
+    // GitHub reports its rate limit by this status as well.
     if (response->status == 403) return wasq::retry_after(60, "GitHub's rate limit (status 403)");
     auto answer = response->success();
     if (!answer) return std::unexpected(answer.error());

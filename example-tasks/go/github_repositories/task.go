@@ -61,7 +61,7 @@ func repositoriesOf(user string) (int, error) {
 	switch response.Status {
 	case 404:
 		return 0, task.Reject("GitHub does not know the user %s", user)
-	case 403: // Its rate limit, said in another way.
+	case 403: // GitHub reports its rate limit by this status as well.
 		return 0, task.RetryAfter(time.Minute, "GitHub's rate limit (status 403)")
 	}
 	var found struct {

@@ -15,7 +15,7 @@ def github_repositories(user: str, then: str | None = None):
     response = http.get(f"{api}/users/{user}", timeout=10)
     if response.status == 404:
         raise Reject(f"GitHub does not know the user {user}")
-    if response.status == 403:  # Its rate limit, said in another way.
+    if response.status == 403:  # GitHub reports its rate limit by this status as well.
         raise RetryAfter(60, "GitHub's rate limit (status 403)")
     repositories = response.success().json()["public_repos"]
     if repositories < 0:

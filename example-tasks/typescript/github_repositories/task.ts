@@ -39,7 +39,7 @@ function repositoriesOf(user: string): number {
   const api = env("GITHUB_API") ?? "https://api.github.com";
   const response = http.get(`${api}/users/${user}`, { timeoutMs: 10_000 });
   if (response.status === 404) throw new Reject(`GitHub does not know the user ${user}`);
-  // Its rate limit, said in another way.
+  // GitHub reports its rate limit by this status as well.
   if (response.status === 403) throw new RetryAfter(60, "GitHub's rate limit (status 403)");
   return response.success().json().public_repos;
 }

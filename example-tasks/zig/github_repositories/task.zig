@@ -15,7 +15,7 @@ const Params = struct {
 
 const Output = struct { user: []const u8, repositories: i64 };
 
-/// What GitHub says of a user; we need one number of it.
+/// GitHub's answer about a user; we need one number of it.
 const User = struct { public_repos: i64 };
 
 fn githubRepositories(params: Params) !Output {
@@ -31,7 +31,7 @@ fn githubRepositories(params: Params) !Output {
     });
     switch (response.status) {
         404 => return wasq.reject("GitHub does not know the user {s}", .{user}),
-        // Its rate limit, said in another way.
+        // GitHub reports its rate limit by this status as well.
         403 => return wasq.retryAfter(60, "GitHub's rate limit (status 403)", .{}),
         else => {},
     }

@@ -71,12 +71,13 @@ async fn a_task_may_ask_for_a_longer_wait() {
     let (worker, queue, _folder) = worker(at_once());
     let wait = |seconds| verb("a", json!({"verb": "retry-after", "seconds": seconds, "reason": "limit"}));
     hand_over(&worker, vec![wait(90)]).await;
-    // More than SQS can wait is lowered to what it can.
+    // A wait that is too long for SQS is lowered to 12 h less 15 min.
     hand_over(&worker, vec![wait(u32::MAX)]).await;
     assert_eq!(queue.calls(), ["visible a 90", "visible a 42300"]);
 }
 
-/// On the threads that run tasks: there, who is told of an end comes before those who still wait for their turn.
+/// Runs on tokio's worker threads: there, a task that was just woken comes before the tasks that still
+/// wait for their turn.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn what_ends_together_is_acknowledged_together() {
     let (worker, queue, _folder) = worker(at_once());
@@ -144,10 +145,10 @@ async fn a_worker_that_is_told_to_stop_gives_back() {
 }
 
 #[tokio::test]
-async fn what_waits_does_not_begin_in_the_stead_of_what_was_stopped() {
+async fn a_waiting_run_does_not_start_in_the_slot_of_a_stopped_run() {
     let (worker, queue, _folder) = worker_with_memory(at_once(), ByteCount::mib(128));
     let echo = |id| verb(id, json!({"verb": "echo", "value": 1}));
-    // Once, so that what follows need not load anything.
+    // One run first, so that the module is loaded before the runs below.
     hand_over(&worker, vec![echo("before")]).await;
     let waiting = ["b", "c", "d", "e", "f", "g", "h"].map(echo);
     let sleeping = verb("a", json!({"verb": "sleep", "ms": 20_000}));
@@ -160,7 +161,7 @@ async fn what_waits_does_not_begin_in_the_stead_of_what_was_stopped() {
     };
     let (unfinished, ()) = tokio::join!(running, stopping);
     assert_eq!(unfinished.len(), 8);
-    // Who hears of the stop first is left to chance.
+    // The order in which the runs see the stop is random.
     let mut calls = queue.calls().split_off(1);
     calls.sort();
     let given_back = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|id| format!("visible {id} 0"));
@@ -179,7 +180,7 @@ async fn no_wait_is_longer_than_the_queue_remembers() {
             .await
             .is_empty()
     );
-    // Nor is a fault of ours waited for until the message is forgotten.
+    // A fault of the host does not let a message wait until SQS deletes it either.
     let mut unlucky = delivery("unlucky", json!({"task": "unreachable"}));
     unlucky.sent = SystemClock.now().minus(Duration::from_secs(84 * 3600));
     hand_over(&worker, vec![unlucky]).await;
@@ -207,8 +208,8 @@ async fn a_message_is_not_run_before_its_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_tasks_may_have_together_bounds_how_many_run() {
-    // Two of these do not fit beside each other, though there are eight places.
+async fn memory_bounds_how_many_tasks_run_at_once() {
+    // Two of these do not fit into the memory together, although there are eight slots.
     let settings = Settings { memory: ByteCount::mib(512), ..Settings::default() };
     let (worker, queue, _folder) = worker_with_memory(settings, ByteCount::mib(700));
     let sleep = |id: &str| verb(id, json!({"verb": "sleep", "ms": 600}));
@@ -217,7 +218,7 @@ async fn what_tasks_may_have_together_bounds_how_many_run() {
     told.sort_by(|one, other| one.place_ms.total_cmp(&other.place_ms));
     let (first, second) = (&told[0], &told[1]);
     assert!(second.place_ms > first.run_ms / 2.0, "{} and {}", second.place_ms, first.run_ms);
-    // One that may have more than all runs alone.
+    // A task that may have more memory than the worker has for all tasks runs alone.
     let settings = Settings { memory: ByteCount::mib(512), ..Settings::default() };
     let (worker, _, _folder) = worker_with_memory(settings, ByteCount::mib(1));
     assert!(hand_over(&worker, vec![sleep("a")]).await.is_empty());

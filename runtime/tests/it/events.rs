@@ -1,4 +1,4 @@
-//! The three ways to invoke the worker end in one.
+//! The events that invoke the worker, and the worker's answers.
 
 use std::time::Duration;
 

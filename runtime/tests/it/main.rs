@@ -6,24 +6,26 @@ mod secrets;
 mod telling;
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use serde_json::{Value, json};
-use wasq_engine::{Addresses, Child, Engine, fingerprint};
+use wasq_engine::{Addresses, Child, Engine};
 use wasq_protocol::{
-    Artifact, Batch, ByteCount, Caps, Clock, DeadLetter, Delivery, Digest, Fingerprint, Invoke, LiveRecord,
-    RunRecord, SecretError, SecretSource, SecretValue, Settings, SystemClock, TaskName, Timestamp, Version,
-    WORLD,
+    Artifact, Batch, ByteCount, Clock, DeadLetter, Delivery, Digest, Fingerprint, Invoke, LiveRecord,
+    RunRecord, SecretError, SecretSource, SecretStore, SecretValue, Settings, SystemClock, TaskName,
 };
 use wasq_runtime::{
-    ArtifactError, CheckedArtifact, Checks, Finished, Observer, Parts, Ports, Queue, Registry, SecretStore,
-    Visibility, Wasm, Worker, WorkerSettings,
+    ArtifactError, CheckedArtifact, Finished, Observer, Queue, Registry, Release, Wasm, Worker, WorkerParts,
+    WorkerPorts, WorkerSettings,
 };
+use wasq_testing::{Compiled, Tasks, read_guest, worker_settings};
 
-/// A queue that notes what is asked of it, and refuses what it is told to refuse.
+/// How long each lease lasts.
+const LEASE: Duration = Duration::from_secs(30);
+
+/// A queue that records every call, and fails the calls that the test tells it to fail.
 #[derive(Clone, Default)]
 struct Recorder(Arc<Mutex<Record>>);
 
@@ -49,12 +51,12 @@ impl Recorder {
         self.0.lock().expect("no panic").broken.push(word);
     }
 
-    /// What the secret store answers from now on.
+    /// Sets the value that the secret store returns from now on.
     fn keep_secret(&self, from: &str, value: Result<&str, SecretError>) {
         self.0.lock().expect("no panic").secrets.insert(from.to_owned(), value.map(str::to_owned));
     }
 
-    /// What was told of each delivery.
+    /// The log record of each delivery.
     fn told(&self) -> Vec<RunRecord> {
         self.0.lock().expect("no panic").told.clone()
     }
@@ -71,9 +73,13 @@ impl Recorder {
 }
 
 impl Queue for Recorder {
-    async fn set_visibility(&self, entries: Vec<Visibility>) -> Vec<Result<()>> {
-        let note =
-            |entry: Visibility| self.note(format!("visible {} {}", entry.receipt, entry.after.as_secs()));
+    async fn extend(&self, receipts: Vec<String>, lease: Duration) -> Vec<Result<()>> {
+        let note = |receipt: String| self.note(format!("visible {receipt} {}", lease.as_secs()));
+        receipts.into_iter().map(note).collect()
+    }
+
+    async fn release(&self, entries: Vec<Release>) -> Vec<Result<()>> {
+        let note = |Release { receipt, after }| self.note(format!("visible {receipt} {}", after.as_secs()));
         entries.into_iter().map(note).collect()
     }
 
@@ -94,33 +100,30 @@ impl Queue for Recorder {
     }
 }
 
-/// A registry with one task, `verbs`, in a folder.
-struct OneTask {
-    record: LiveRecord,
-    artifact: PathBuf,
-    checks: Checks,
-}
+/// A registry that does not answer for the task `unreachable`.
+struct SomeTasks(Tasks);
 
-impl Registry for OneTask {
+impl Registry for SomeTasks {
+    type Artifact = CheckedArtifact;
+
     async fn live(&self, task: &TaskName) -> Result<Option<LiveRecord>> {
         match task.as_str() {
-            "verbs" => Ok(Some(self.record.clone())),
             "unreachable" => Err(anyhow!("the registry is down")),
-            _ => Ok(None),
+            _ => self.0.live(task).await,
         }
     }
 
     async fn artifact(
         &self,
-        _: &Fingerprint,
-        _: &Digest,
+        fingerprint: &Fingerprint,
+        module: &Digest,
         artifact: &Artifact,
     ) -> Result<CheckedArtifact, ArtifactError> {
-        self.checks.check(self.artifact.clone(), artifact).await
+        self.0.artifact(fingerprint, module, artifact).await
     }
 
-    async fn request_artifact(&self, _: &TaskName) -> Result<()> {
-        Ok(())
+    async fn request_artifact(&self, task: &TaskName) -> Result<()> {
+        self.0.request_artifact(task).await
     }
 }
 
@@ -142,9 +145,9 @@ impl Observer for Recorder {
 
 struct Test;
 
-impl Ports for Test {
+impl WorkerPorts for Test {
     type Queue = Recorder;
-    type Registry = OneTask;
+    type Registry = SomeTasks;
     type SecretStore = Recorder;
     type Runner = Wasm;
     type Observer = Recorder;
@@ -158,12 +161,12 @@ fn worker(settings: Settings) -> (TestWorker, Recorder, tempfile::TempDir) {
     worker_with(settings, Duration::ZERO, ByteCount::mib(4096))
 }
 
-/// The same, with so much memory for its tasks.
+/// The same, with `memory` for all its tasks together.
 fn worker_with_memory(settings: Settings, memory: ByteCount) -> (TestWorker, Recorder, tempfile::TempDir) {
     worker_with(settings, Duration::ZERO, memory)
 }
 
-/// The same, which believes secrets for a while.
+/// The same, with secrets cached for `secret_ttl`.
 fn worker_with_secrets_for(
     settings: Settings,
     secret_ttl: Duration,
@@ -176,65 +179,28 @@ fn worker_with(
     secret_ttl: Duration,
     memory: ByteCount,
 ) -> (TestWorker, Recorder, tempfile::TempDir) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the runtime lies in the root");
-    let path = root.join("target/guests/wasm32-wasip2/release/verbs.wasm");
-    let wasm = std::fs::read(&path)
-        .unwrap_or_else(|e| panic!("{}: {e}; run `cargo xtask guests --build`", path.display()));
-    let machine_code = Engine::compiler().and_then(|engine| Ok(engine.compile(&wasm)?)).expect("it compiles");
+    let wasm = read_guest("verbs").expect("the guest is built");
+    let compiler = Engine::compiler().expect("it starts");
     let folder = tempfile::tempdir().expect("a folder");
-    let artifact = folder.path().join("verbs.cwasm");
-    std::fs::write(&artifact, &machine_code).expect("written");
-    let long_ago = Timestamp::from_ms(1);
-    let made =
-        Artifact { sha256: Digest::of(&machine_code), bytes: machine_code.len() as u64, compiled: long_ago };
-    let record = LiveRecord {
-        task: "verbs".parse().expect("a name"),
-        version: Version {
-            version: 1,
-            digest: Digest::of(&wasm),
-            world: WORLD.to_owned(),
-            settings,
-            published: long_ago,
-            artifacts: [(fingerprint(), made)].into(),
-        },
-        first_published: long_ago,
-        removed: None,
-        history: Vec::new(),
-    };
+    let verbs = Compiled::compile(&compiler, &wasm, folder.path()).expect("it compiles");
+    let tasks = Tasks::default();
+    tasks.publish(&"verbs".parse().expect("a name"), &verbs, settings);
     let queue = Recorder::default();
-    let settings = WorkerSettings {
-        concurrency: 8,
-        memory,
-        modules_max: 4,
-        modules_bytes_max: ByteCount::mib(200),
-        live_ttl: Duration::ZERO,
-        secret_ttl,
-        lease: Duration::from_secs(30),
-        retention: Duration::from_secs(96 * 3600),
-        caps: Caps::default(),
+    let settings = WorkerSettings { memory, secret_ttl, ..worker_settings(8, LEASE) };
+    let parts = WorkerParts {
+        queue: queue.clone(),
+        registry: SomeTasks(tasks),
+        secrets: queue.clone(),
+        runner: Wasm::new(&settings, Addresses::default()).expect("it starts"),
+        observer: queue.clone(),
+        clock: SystemClock,
     };
-    let runner = Wasm::new(&settings, Addresses::default()).expect("it starts");
-    let registry = OneTask { record, artifact, checks: Checks::default() };
-    let (secrets, observer) = (queue.clone(), queue.clone());
-    let parts = Parts { queue: queue.clone(), registry, secrets, runner, observer, clock: SystemClock };
     (Worker::new(parts, settings), queue, folder)
 }
 
 /// A delivery that was just received for the first time; its receipt is its id.
 fn delivery(id: &str, body: Value) -> Delivery {
-    let now = SystemClock.now();
-    Delivery {
-        message_id: id.to_owned(),
-        body: body.to_string(),
-        receipt: id.to_owned(),
-        receive_count: 1,
-        lease_until: now.plus(Duration::from_secs(30)),
-        first_received: now,
-        sent: now,
-        attributes: Default::default(),
-        group: None,
-        trace_header: None,
-    }
+    wasq_testing::delivery(id, body.to_string(), LEASE)
 }
 
 fn verb(id: &str, params: Value) -> Delivery {

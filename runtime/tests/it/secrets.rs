@@ -28,14 +28,14 @@ async fn a_value_is_read_once_and_again_when_its_time_is_over() {
     let (worker, queue, _folder) = worker_with_secrets_for(settings(), Duration::ZERO);
     queue.keep_secret(FROM, Ok("the first value"));
     assert!(hand_over(&worker, vec![env("a")]).await.is_empty());
-    // Whoever keeps it is not there for a moment: what was right before is used.
+    // The secret store does not answer for a moment: the worker uses the last value.
     queue.keep_secret(FROM, Err(SecretError::Unavailable("throttled".to_owned())));
     assert!(hand_over(&worker, vec![env("b")]).await.is_empty());
     assert_eq!(asked(&queue), 2);
     queue.keep_secret(FROM, Ok("the second value"));
     assert!(hand_over(&worker, vec![env("c")]).await.is_empty());
     assert_eq!(asked(&queue), 3);
-    // Gone is gone.
+    // The last value of a secret that was removed is not used.
     queue.keep_secret(FROM, Err(SecretError::Missing("ParameterNotFound".to_owned())));
     assert!(hand_over(&worker, vec![env("d")]).await.contains("d"));
 }

@@ -1,4 +1,4 @@
-//! What the log is told of each delivery, and where its trace goes.
+//! The log record of each delivery, and the trace that its children continue.
 
 use std::time::Duration;
 
@@ -68,10 +68,10 @@ async fn what_could_not_be_acknowledged_is_told_as_such() {
     let params = json!({"verb": "enqueue", "task": "verbs", "count": 1, "fail": false});
     hand_over(&worker, vec![verb("a", params)]).await;
     let [record] = <[_; 1]>::try_from(queue.told()).expect("one");
-    assert_eq!((record.kind, record.then), (Some(FailureKind::Unavailable), Then::GiveBack));
+    assert_eq!((record.kind, record.then), (Some(FailureKind::Unavailable), Then::Release));
 }
 
-/// X-Ray's header goes to the children beside their messages, and to tasks in W3C's words.
+/// The X-Ray header goes to the children outside their messages, and to tasks as a W3C `traceparent`.
 #[tokio::test]
 async fn a_trace_goes_on_in_the_children() {
     let (worker, queue, _folder) = worker(once());

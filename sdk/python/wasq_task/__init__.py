@@ -11,13 +11,16 @@
 
 `wasq build` makes a component of a module `task.py` with one such function in it.
 
-- The message's params are the function's arguments; what its annotations do not take is rejected before it is called. A function with
-  a parameter `params`, without an annotation, gets them as they are. What it returns must be what `json` can write.
-- Any exception is another attempt by the task's retry policy, with its message and traceback as the reason. `Retry` says so without
-  a traceback, `RetryAfter` says when to come back, `Reject` moves the message to the dead-letter queue. To leave the
-  interpreter (`sys.exit`) ends the run as a trap.
-- `http` reaches the hosts that the task's `allow_hosts` names; `enqueue` sends child tasks when the task has succeeded; `context` has
-  the message's id, the attempt and the deadline. Lines of `logging`, and what is printed, go to the run's log.
+- The message's params are the function's arguments. Params that do not fit its annotations are rejected
+  before it is called. A function with a parameter `params`, without an annotation, gets them as they are.
+  `json` must be able to write the function's result.
+- After any exception the message gets another attempt by the task's retry policy, with its message and
+  traceback as the reason. `Retry` does the same without a traceback. `RetryAfter` sets the shortest time
+  before the next attempt. `Reject` moves the message to the dead-letter queue. Leaving the interpreter
+  (`sys.exit`) ends the run as a trap.
+- `http` reaches the hosts that the task's `allow_hosts` names. `enqueue` sends child tasks when the task has
+  succeeded. `context` has the message's id, the attempt and the deadline. Lines of `logging` and
+  printed lines go to the run's log.
 """
 
 from . import context, http

@@ -1,4 +1,4 @@
-"""The component: what wasq calls, around the task that `task.py` registers."""
+"""The component: the function that wasq calls, around the task that `task.py` registers."""
 
 import json
 import logging
@@ -10,14 +10,14 @@ import task as _task_module
 from componentize_py_types import Err
 from wasq_world.imports import log, outcome
 
-# Used at run time, and then too late to be loaded.
+# Used at run time, when it is too late to load it.
 import encodings.idna  # noqa: F401
 
 from .failures import Reject, Retry, RetryAfter
 from .tasks import call, registered
 
 _registered = registered()
-# Reasons are cut by the host; the end of a traceback says more than its beginning.
+# The host cuts long reasons; the end of a traceback says more than its beginning.
 _TRACEBACK_CHARS = 3000
 
 
@@ -59,5 +59,5 @@ def _reason(error: Exception) -> str:
 
 
 def _text(text: str) -> str:
-    # Half a surrogate pair, as JSON can have it, is no text.
+    # JSON can contain half a surrogate pair, which is not valid text.
     return text.encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""What is known about the run in progress."""
+"""Information about the run in progress."""
 
 from datetime import datetime, timezone
 
@@ -19,17 +19,17 @@ def task() -> str:
 
 
 def attempt() -> int:
-    """Which attempt this is; the first is 1."""
+    """The number of this attempt; the first is 1."""
     return _host.attempt()
 
 
 def max_attempts() -> int:
-    """How many attempts the task's settings allow."""
+    """The number of attempts that the task's settings allow."""
     return _host.max_attempts()
 
 
 def deadline() -> datetime:
-    """When this run will be ended, in UTC."""
+    """The time at which wasq ends this run, in UTC."""
     return datetime.fromtimestamp(_host.deadline() / 1000, timezone.utc)
 
 
@@ -44,7 +44,7 @@ def root() -> str:
 
 
 def depth() -> int:
-    """How many parents are above this message."""
+    """The number of parents above this message."""
     return _host.depth()
 
 

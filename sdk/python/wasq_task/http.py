@@ -15,7 +15,7 @@ except ImportError:  # Not in a component.
 
 
 class HTTPError(Exception):
-    """There is no response, or not the one that was expected."""
+    """There is no response, or not the expected one."""
 
 
 class Denied(HTTPError):
@@ -38,7 +38,7 @@ class Response:
 
     @property
     def text(self) -> str:
-        """The body as text; what is no UTF-8 becomes U+FFFD."""
+        """The body as text; bytes that are not UTF-8 become U+FFFD."""
         return self.body.decode(errors="replace")
 
     def json(self) -> Any:
@@ -49,10 +49,10 @@ class Response:
             raise HTTPError(f"{self.url}: the answer is not JSON: {error}") from error
 
     def success(self) -> "Response":
-        """The response itself if its status is 2xx.
+        """Returns the response itself if its status is 2xx.
 
-        A server that is busy (429 or 503) is `RetryAfter` what its retry-after says, or a minute. Any other status is an
-        `HTTPError`.
+        For a busy server (status 429 or 503) it raises `RetryAfter`, with the seconds of its retry-after, or
+        60 if that is not a number. For any other status it raises an `HTTPError`.
         """
         if 200 <= self.status < 300:
             return self
@@ -71,7 +71,10 @@ def request(
     json: Any = None,
     timeout: float | None = None,
 ) -> Response:
-    """Sends a request and waits for the whole response; `timeout` in seconds, beside the run's own deadline."""
+    """Sends a request and waits for the whole response.
+
+    `timeout` is in seconds; the run's own deadline holds as well.
+    """
     headers = dict(headers or {})
     if json is not None:
         body = _json.dumps(json)
@@ -79,7 +82,7 @@ def request(
             headers["content-type"] = "application/json"
     if isinstance(body, str):
         body = body.encode()
-    # What is of another type than the host takes would end the run before anything could catch it.
+    # A value of a type that the host does not accept would end the run, and no code could catch that.
     lines = [_host.Header(_text("a header's name", name), _text(name, value)) for name, value in headers.items()]
     method, url = _text("method", method), _text("url", url)
     if body is not None and not isinstance(body, (bytes, bytearray, memoryview)):

@@ -19,15 +19,15 @@ class EnqueueError(Exception):
 def enqueue(task: str, params: Any = None, *, delay: float | None = None, id: str | None = None) -> str:
     """Enqueues a message for a task, and returns its id. Children are dropped if this run does not succeed.
 
-    It runs no sooner than `delay` seconds from now (up to 3 days). Without an `id`, one is derived from the parent's, so that a
-    parent that runs twice sends the same.
+    The child runs no sooner than `delay` seconds from now (up to 3 days). Without an `id`, one is derived
+    from the parent's id, so that a parent that runs twice sends the same id.
     """
     text = json.dumps({} if params is None else params)
     for what, value in (("task", task), ("id", id)):
         if value is not None and not isinstance(value, str):
             raise TypeError(f"{what}: expected a str, found {value!r}")
     delay = None if delay is None else whole_seconds(delay)
-    # Half a surrogate pair, as JSON can have it, is no text; and so no name of a task.
+    # JSON can contain half a surrogate pair, which is not valid text and so not a valid task name.
     task, id = (value and value.encode(errors="replace").decode() for value in (task, id))
     try:
         return _host.enqueue(task, text, _host.EnqueueOptions(delay, id))
@@ -40,4 +40,4 @@ def _reason(error):
         return error.value
     if isinstance(error, _host.EnqueueError_TooMany):
         return f"this run has sent {error.value}, and may send no more"
-    return f"{error.value} parents above it are the most there may be"
+    return f"it would have more than {error.value} parents above it"

@@ -53,7 +53,7 @@ def call(function: Callable, params: Any) -> Any:
 
 
 def _is(value: Any, hint: Any) -> bool:
-    """Whether a value that was read from JSON is of a type. What we do not know is the function's own business."""
+    """Whether a value from JSON is of a type. Types that we do not know are left to the function."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return True

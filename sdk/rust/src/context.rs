@@ -1,10 +1,10 @@
-//! What is known about the run in progress.
+//! Information about the run in progress.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::host;
 
-/// What there is to know.
+/// All information about the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Context {
     pub(crate) id: String,
@@ -28,17 +28,17 @@ pub fn task() -> String {
     host::context(|context| context.task.clone())
 }
 
-/// Which attempt this is; the first is 1.
+/// The number of this attempt; the first is 1.
 pub fn attempt() -> u32 {
     host::context(|context| context.attempt)
 }
 
-/// How many attempts the task's settings allow.
+/// The number of attempts that the task's settings allow.
 pub fn max_attempts() -> u32 {
     host::context(|context| context.max_attempts)
 }
 
-/// When this run will be ended.
+/// The time at which wasq ends this run.
 pub fn deadline() -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(host::context(|context| context.deadline_ms))
 }
@@ -53,7 +53,7 @@ pub fn root() -> String {
     host::context(|context| context.root.clone())
 }
 
-/// How many parents are above this message.
+/// The number of parents above this message.
 pub fn depth() -> u32 {
     host::context(|context| context.depth)
 }

@@ -4,26 +4,26 @@ use std::error::Error;
 use std::fmt::{self, Display};
 use std::time::Duration;
 
-/// What is to become of a message that the task could not finish.
+/// The next step for a message that the task could not finish.
 ///
 /// Any error turns into [`Failure::Retry`] by `?`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// A passing error: another attempt by the task's retry policy, until its attempts are used up.
+    /// A temporary error: another attempt by the task's retry policy, until its attempts are used up.
     Retry(String),
-    /// A passing error whose end is known, such as a rate limit.
+    /// A temporary error with a known end, such as a rate limit.
     RetryAfter {
         /// The shortest time to wait.
         after: Duration,
-        /// What went wrong.
+        /// The reason, for people.
         reason: String,
     },
-    /// This message can never succeed: to the dead-letter queue, with this reason.
+    /// This message can never succeed: wasq moves it to the dead-letter queue, with this reason.
     Reject(String),
 }
 
 impl Failure {
-    /// Another attempt, because of this.
+    /// Another attempt, with this reason.
     pub fn retry(reason: impl Display) -> Self {
         Self::Retry(reason.to_string())
     }
@@ -49,7 +49,7 @@ impl Display for Failure {
     }
 }
 
-/// With all its causes. (This is why a failure is no error itself.)
+/// Adds all causes to the reason. (Because of this conversion, `Failure` itself cannot implement [`Error`].)
 impl<E: Error> From<E> for Failure {
     fn from(error: E) -> Self {
         let mut reason = error.to_string();

@@ -1,4 +1,5 @@
-//! What stands behind the other modules: wasq itself in a component, and a [`World`](crate::testing::World) in tests.
+//! The host behind the other modules: wasq itself in a component, a [`World`](crate::testing::World) in
+//! tests.
 
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use crate::testing::{context, enqueue, log, send};
@@ -31,7 +32,7 @@ mod component {
 
     use bindings::wasq::task as host;
 
-    /// Asked for once: each run has an instance of its own.
+    /// Asks the host only once: each run has its own instance.
     pub(crate) fn context<T>(get: impl FnOnce(&Context) -> T) -> T {
         thread_local!(static CONTEXT: OnceCell<Context> = const { OnceCell::new() });
         CONTEXT.with(|context| {

@@ -16,7 +16,7 @@ pub struct Request {
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Option<Vec<u8>>,
     pub(crate) timeout: Option<Duration>,
-    /// Why it cannot be sent.
+    /// The reason why it cannot be sent.
     pub(crate) problem: Option<String>,
 }
 
@@ -32,16 +32,16 @@ pub struct Response {
     pub body: Vec<u8>,
 }
 
-/// Why there is no response.
+/// The reason why there is no response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// What was asked.
+    /// The URL of the request.
     pub url: String,
-    /// What went wrong.
+    /// The kind of the error.
     pub kind: ErrorKind,
 }
 
-/// What went wrong.
+/// The kind of an [`Error`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The task's `allow_hosts` does not name the address; the text says which entry would.
@@ -54,7 +54,7 @@ pub enum ErrorKind {
     TooLarge(u64),
     /// Connecting, TLS or the exchange failed; the text says how.
     Failed(String),
-    /// The response is not what was expected: its status, or its body.
+    /// The response's status or body is not the expected one.
     Unexpected(String),
 }
 
@@ -114,7 +114,7 @@ impl Request {
 }
 
 impl Response {
-    /// The response itself if its status is 2xx, and otherwise an error that says what it is.
+    /// Returns the response itself if its status is 2xx, and otherwise an error that names the status.
     pub fn success(self) -> Result<Self, Error> {
         if (200..300).contains(&self.status) {
             return Ok(self);
@@ -134,7 +134,7 @@ impl Response {
         })
     }
 
-    /// The body as text; what is no UTF-8 becomes U+FFFD.
+    /// The body as text; bytes that are not UTF-8 become U+FFFD.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -145,8 +145,8 @@ impl Response {
         headers.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// What a server that is busy asks for (429 or 503): another attempt after its `retry-after`, or after a minute if it
-    /// names no number of seconds. `None` for any other status.
+    /// The failure that a busy server (status 429 or 503) asks for: another attempt after its `retry-after`,
+    /// or after a minute if it names no number of seconds. `None` for any other status.
     pub fn busy(&self) -> Option<Failure> {
         let after = self.header("retry-after").and_then(|seconds| seconds.parse().ok()).unwrap_or(60);
         let reason = format!("{}: status {}", self.url, self.status);

@@ -4,7 +4,7 @@ use log::{LevelFilter, Log, Metadata, Record};
 
 struct Logger;
 
-/// Before the task runs. (Somebody else's logger stays.)
+/// Sets the logger before the task runs. (A logger that is already set stays.)
 pub(crate) fn start() {
     if log::set_logger(&Logger).is_ok() {
         log::set_max_level(LevelFilter::Trace);

@@ -15,20 +15,20 @@ pub struct Child {
     pub task: String,
     /// Its params.
     pub params: Value,
-    /// It runs no sooner than this from now; at most 3 days.
+    /// The shortest time from now until the child runs; at most 3 days.
     pub delay: Option<Duration>,
-    /// Its id; derived from the parent's if there is none, so that a parent that runs twice sends the same.
+    /// Its id. Without one, it is derived from the parent's, so a parent that runs twice sends the same id.
     pub id: Option<String>,
 }
 
-/// Why a child was not accepted.
+/// The reason why a child was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EnqueueError {
     /// The task's name, the params or an option is not valid; the text names which and why.
     Invalid(String),
-    /// The run has enqueued as many children as it may: that many.
+    /// The run has enqueued as many children as it may; the number is that limit.
     TooMany(u32),
-    /// The message is as deep in its chain of parents as is allowed: that deep.
+    /// The message is as deep in its chain of parents as is allowed; the number is that limit.
     TooDeep(u32),
 }
 
@@ -53,7 +53,7 @@ impl fmt::Display for EnqueueError {
                 write!(f, "enqueue a child: this run has sent {limit}, and may send no more")
             }
             Self::TooDeep(limit) => {
-                write!(f, "enqueue a child: {limit} parents above it are the most there may be")
+                write!(f, "enqueue a child: it would have more than {limit} parents above it")
             }
         }
     }

@@ -13,7 +13,7 @@ where
 {
     logging::start();
     let mut reader = serde_json::Deserializer::from_str(params);
-    // Sending it again would not help.
+    // Another attempt would fail in the same way.
     let params = serde_path_to_error::deserialize(&mut reader).map_err(|e| {
         let path = e.path().to_string();
         let path = if path == "." { "params".to_owned() } else { format!("params.{path}") };
@@ -23,7 +23,7 @@ where
     serde_json::to_string(&output).map_err(|e| Failure::Reject(format!("the result is no JSON: {e}")))
 }
 
-/// As [`run`], in the words of the contract.
+/// Like [`run`], with the failure type of the contract.
 #[cfg(target_family = "wasm")]
 pub fn run_exported<P, O>(
     params: &str,
@@ -39,7 +39,7 @@ where
     run(params, task).map_err(|failure| match failure {
         Failure::Retry(reason) => Wit::Retry(reason),
         Failure::RetryAfter { after, reason } => {
-            // Part of a second counts as one: no sooner than asked.
+            // Rounded up to whole seconds, so that the next attempt starts no sooner than asked.
             let seconds = u32::try_from(after.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
             Wit::RetryAfter(RetryAfter { seconds, reason })
         }

@@ -1,4 +1,4 @@
-//! Tests of a task on any machine: what the host would do is done by a [`World`].
+//! Tests of a task on any machine: a [`World`] does the work of the host.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ use crate::http::{self, ErrorKind, Request, Response};
 use crate::queue::{Child, EnqueueError};
 use crate::{Failure, task};
 
-/// What a task can reach in a test: prepared answers, and a record of what it did.
+/// The host of a task in a test: prepared answers, and a record of requests, children and log lines.
 #[derive(Debug)]
 pub struct World {
     context: Context,
@@ -63,7 +63,7 @@ impl World {
         }
     }
 
-    /// Sets which attempt it is.
+    /// Sets the number of the attempt.
     pub fn attempt(mut self, attempt: u32) -> Self {
         self.context.attempt = attempt;
         self
@@ -81,7 +81,7 @@ impl World {
         self.answer_with(url, status, &[], body)
     }
 
-    /// As [`World::answer`], with headers.
+    /// Like [`World::answer`], with headers.
     pub fn answer_with(
         mut self,
         url: &str,
@@ -102,11 +102,12 @@ impl World {
         self
     }
 
-    /// Runs a task in this world, from JSON to JSON as wasq does. Returns its result, and the world as it is then.
+    /// Runs a task in this world, from JSON to JSON as wasq does. Returns its result, and the world
+    /// afterwards.
     ///
     /// # Panics
     ///
-    /// If the task makes a request that was not prepared, or not all that were.
+    /// If the task makes a request that was not prepared, or does not make all requests that were.
     #[track_caller]
     pub fn run<P, O>(
         self,
@@ -120,7 +121,7 @@ impl World {
         WORLD.set(self);
         let result = task::run(&params.to_string(), task);
         let world = WORLD.take();
-        assert!(world.answers.is_empty(), "not asked for: {:?}", world.answers);
+        assert!(world.answers.is_empty(), "prepared answers that were not used: {:?}", world.answers);
         let json = |text: String| serde_json::from_str(&text).expect("it was written as JSON");
         (result.map(json), world)
     }
@@ -152,7 +153,7 @@ pub(crate) fn send(request: Request) -> Result<Response, http::Error> {
 }
 
 pub(crate) fn log(level: Level, message: &str) {
-    // Another thread's line, after the test's end, has no world.
+    // A line that another thread logs after the end of the test has no world.
     let _ = WORLD.try_with(|world| {
         if let Ok(mut world) = world.try_borrow_mut() {
             world.log.push((level, message.to_owned()));

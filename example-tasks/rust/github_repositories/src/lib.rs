@@ -19,7 +19,7 @@ struct Output {
     repositories: i64,
 }
 
-/// What GitHub says of a user; we need one number of it.
+/// GitHub's answer about a user; we need one number of it.
 #[derive(Deserialize)]
 struct User {
     public_repos: i64,
@@ -39,7 +39,7 @@ fn repositories(Params { user, then }: Params) -> Result<Output, Failure> {
     }
     match response.status {
         404 => return Err(Failure::reject(format!("GitHub does not know the user {user}"))),
-        // Its rate limit, said in another way.
+        // GitHub reports its rate limit by this status as well.
         403 => return Err(Failure::retry_after(Duration::from_secs(60), "GitHub's rate limit (status 403)")),
         _ => {}
     }

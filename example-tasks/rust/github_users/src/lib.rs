@@ -40,7 +40,7 @@ fn users(Params { city }: Params) -> Result<Output, Failure> {
     Ok(Output { city, users: total_count })
 }
 
-/// Percent-encodes everything that may not stand in a query.
+/// Percent-encodes every byte that a query may not contain.
 fn encode(text: &str) -> String {
     let unreserved = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
     text.bytes()

@@ -1,4 +1,4 @@
-//! The smallest task: it greets whoever the message names.
+//! The smallest task: it greets the message's params.
 
 use serde_json::{Value, json};
 use wasq_task::{Failure, task};

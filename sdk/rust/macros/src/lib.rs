@@ -7,8 +7,8 @@ use syn::{Error, ItemFn, ReturnType};
 
 /// Makes a function the task: `fn(Params) -> Result<Output, Failure>`, with types that serde reads and writes.
 ///
-/// The function stays what it is, and can be called by tests. For WebAssembly a component is exported that reads the
-/// message's params, calls it, and writes its result.
+/// The function stays as it is, and tests can call it. For WebAssembly the macro also exports a component,
+/// which reads the message's params, calls the function, and writes its result.
 #[proc_macro_attribute]
 pub fn task(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand(arguments.into(), item.into()).unwrap_or_else(Error::into_compile_error).into()
@@ -19,12 +19,12 @@ fn expand(
     item: proc_macro2::TokenStream,
 ) -> syn::Result<proc_macro2::TokenStream> {
     if !arguments.is_empty() {
-        return Err(Error::new_spanned(arguments, "#[task] takes no arguments: settings stand in NAME.toml"));
+        return Err(Error::new_spanned(arguments, "#[task] takes no arguments: settings are in NAME.toml"));
     }
     let function: ItemFn = syn::parse2(item)?;
     let signature = &function.sig;
     if signature.asyncness.is_some() {
-        let problem = "a task is no async function: everything that it can wait for is synchronous";
+        let problem = "a task cannot be an async function: every call that it can wait for is synchronous";
         return Err(Error::new_spanned(&signature.asyncness, problem));
     }
     if !signature.generics.params.is_empty() {
@@ -44,7 +44,7 @@ fn expand(
     Ok(quote! {
         #function
 
-        // Without a component nobody but tests might call it.
+        // Without a component, perhaps only tests call it; this use avoids a warning.
         #[cfg(not(target_family = "wasm"))]
         const _: () = {
             let _ = #name;

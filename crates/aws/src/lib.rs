@@ -1,0 +1,22 @@
+#![doc = include_str!("../README.md")]
+
+#[cfg(feature = "lambda")]
+mod lambda;
+mod logging;
+#[cfg(feature = "s3")]
+mod s3;
+mod sdk;
+#[cfg(feature = "secrets")]
+mod secrets;
+mod sqs;
+
+pub use aws_config::SdkConfig;
+#[cfg(feature = "lambda")]
+pub use lambda::{serve, start_logging};
+pub use logging::{JsonLines, TextLines};
+#[cfg(feature = "s3")]
+pub use s3::get_object;
+pub use sdk::{explain, function_config, sdk_config};
+#[cfg(feature = "secrets")]
+pub use secrets::SecretReader;
+pub use sqs::{Counts, Outbound, QueueEndpoint};

@@ -1,0 +1,121 @@
+//! The command line's arguments.
+
+use clap::{Parser, Subcommand};
+
+use crate::build::Build;
+use crate::check::Check;
+use crate::deploy::Deploy;
+use crate::destroy::Destroy;
+use crate::dev::Dev;
+use crate::dlq::Dlq;
+use crate::doctor::Doctor;
+use crate::enqueue::Enqueue;
+use crate::logs::Logs;
+use crate::new::New;
+use crate::pause::Pause;
+use crate::publish::{Push, Rm, Rollback};
+use crate::run::Run;
+use crate::status::Status;
+use crate::tasks::Tasks;
+use crate::test::Test;
+
+/// WebAssembly components as background tasks.
+#[derive(Debug, Parser)]
+#[command(
+    name = "wasq",
+    version,
+    after_help = "Start here:\n  wasq new hello --lang python    a task in a folder; see also --lang rust, javascript, go ...\n  wasq dev hello                  the whole system on this machine; builds on every save\n  wasq enqueue hello --params '{\"name\": \"Ada\"}' --wait\n                                  run it, and see its result\n\nOn AWS:\n  wasq deploy                     the same system, as a stack in your account\n  wasq status --stack wasq        the state of a deployment; enqueue, tasks, dlq,\n                                  logs and doctor take --stack too"
+)]
+pub(crate) struct Args {
+    /// Answer with one JSON value on stdout
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Level of the log on stderr: error, warn, info, debug, trace, or a filter such as "info,task=debug"
+    #[arg(long, global = true, env = "WASQ_LOG", default_value = "info", value_name = "FILTER")]
+    pub(crate) log: String,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the whole system on this machine: queue, consumer, worker and publisher
+    ///
+    /// Runs until ctrl-c or SIGTERM. Tasks are published by putting NAME.wasm (and NAME.toml) into the tasks folder; messages
+    /// are sent by `wasq enqueue`, or by any SQS client with --endpoint-url. Queue and registry survive a restart.
+    Dev(Dev),
+    /// Make a project for a new task
+    ///
+    /// Creates a folder with a task, its tests and its settings. The project builds and runs without changes.
+    New(New),
+    /// Build a project into a component that fits wasq
+    ///
+    /// One file tells the language: Cargo.toml, go.mod, or task.py, task.js, task.ts, task.c, task.cpp,
+    /// task.zig. The component is written to the folder `build` of the project. The task gets the name of the
+    /// project's folder.
+    Build(Build),
+    /// Run a task's tests: a table of params, prepared HTTP answers and expected results
+    ///
+    /// A project is built first. Exit code 0: all tests passed; 1: at least one test failed.
+    Test(Test),
+    /// Describe a component, and say whether it can be published
+    ///
+    /// Shows the tools that made it, its imports and which of them are denied, and its sizes. Exit code 0: it
+    /// can be published; 1: it cannot.
+    Check(Check),
+    /// Run one task from a file, once, under production limits
+    ///
+    /// Exit code 0: the task succeeded; 1: it failed; 2: it could not be run.
+    Run(Run),
+    /// Send a message to the queue
+    ///
+    /// Sends {"task": TASK, "params": JSON} to the queue of a running `wasq dev`, of a deployment (--stack),
+    /// or to any SQS queue (--queue-url).
+    Enqueue(Enqueue),
+    /// Publish a component: put it into the tasks folder of `wasq dev`, or into the tasks bucket of a
+    /// deployment (--stack)
+    ///
+    /// A project is built first. The settings, FILE.toml next to the component, are uploaded too. Without a
+    /// settings file, the settings of the last upload stay. With --wait, the exit code is 1 if the publisher
+    /// refuses the upload.
+    Push(Push),
+    /// List live tasks and refused uploads, or show everything about one task
+    Tasks(Tasks),
+    /// Bring an earlier version of a task back, with its settings, as a new version
+    Rollback(Rollback),
+    /// Remove a task: nothing runs under its name any more
+    ///
+    /// Messages for it go to the dead-letter queue after a minute. The task's history stays, and
+    /// `wasq rollback` brings the task back.
+    Rm(Rm),
+    /// List, show, redrive or delete dead letters
+    ///
+    /// Works on the queue of a running `wasq dev`, of a deployment (--stack), or on any SQS queue
+    /// (--queue-url).
+    Dlq(Dlq),
+    /// Show how many messages, dead letters and tasks there are, and where the data is
+    Status(Status),
+    /// Show the log: runs, and the lines that tasks logged
+    ///
+    /// With --json, prints each line unchanged, as one JSON object.
+    Logs(Logs),
+    /// Deploy to AWS, or bring a deployment up to date
+    ///
+    /// Creates or updates one CloudFormation stack with queues, buckets, functions, roles, alarms and a
+    /// dashboard. Options that are not given keep their values. The command can be run again at any time,
+    /// also after an interruption or a failure.
+    Deploy(Deploy),
+    /// Look for settings that would lose, duplicate or expose something
+    ///
+    /// Reads the live configuration. Exit code 0: nothing was found; 1: something was found, or could not be
+    /// read.
+    Doctor(Doctor),
+    /// Take no more messages from a deployment's queue; they wait there
+    Pause(Pause),
+    /// Take messages from the queue again, after `wasq pause`
+    Resume(Pause),
+    /// Delete a deployment; queues and buckets stay unless told otherwise
+    Destroy(Destroy),
+}

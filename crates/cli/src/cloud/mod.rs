@@ -1,0 +1,11 @@
+//! AWS beyond queues: the account, stacks, and the functions' code.
+
+mod code;
+mod publisher;
+mod session;
+mod stack;
+
+pub(crate) use code::{ARCHITECTURES, CodeBucket, Functions};
+pub(crate) use publisher::PublisherFunction;
+pub(crate) use session::{Bucket, Identity, Session, explain};
+pub(crate) use stack::{Deployment, Kept, Stack};

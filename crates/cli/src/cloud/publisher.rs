@@ -1,0 +1,43 @@
+//! Requests to the publisher's function to compile a task.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use aws_sdk_lambda::Client;
+use aws_sdk_lambda::config::timeout::TimeoutConfig;
+use aws_sdk_lambda::primitives::Blob;
+use wasq_protocol::{PublishRequest, TaskName};
+
+use crate::cloud::{Stack, explain};
+
+/// The function's own timeout, and some time for the answer.
+const TIMEOUT: Duration = Duration::from_secs(310);
+
+/// The publisher of a stack.
+pub(crate) struct PublisherFunction {
+    client: Client,
+    name: String,
+}
+
+impl PublisherFunction {
+    pub(crate) fn of(stack: &Stack) -> Self {
+        let timeouts = TimeoutConfig::builder().operation_timeout(TIMEOUT).read_timeout(TIMEOUT).build();
+        let config = aws_sdk_lambda::config::Builder::from(&stack.session.sdk).timeout_config(timeouts);
+        Self { client: Client::from_conf(config.build()), name: format!("{}-publisher", stack.name) }
+    }
+
+    /// Compiles the live version of a task for the publisher's own engine. Returns when the live record names
+    /// the artifact. The inner error is the publisher's reason for a refusal.
+    pub(crate) async fn compile(&self, task: &TaskName) -> Result<Result<(), String>> {
+        let request = serde_json::to_vec(&PublishRequest { recompile: task.clone() })?;
+        let asked = self.client.invoke().function_name(&self.name).payload(Blob::new(request)).send().await;
+        let answer = asked.map_err(explain).with_context(|| format!("invoke {}", self.name))?;
+        if answer.function_error.is_none() {
+            return Ok(Ok(()));
+        }
+        let payload = answer.payload.map(Blob::into_inner).unwrap_or_default();
+        let said: serde_json::Value = serde_json::from_slice(&payload).unwrap_or_default();
+        let why = said["errorMessage"].as_str().map(str::to_owned);
+        Ok(Err(why.unwrap_or_else(|| String::from_utf8_lossy(&payload).into_owned())))
+    }
+}

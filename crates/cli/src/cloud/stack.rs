@@ -1,0 +1,483 @@
+//! A CloudFormation stack: its state, and how wasq creates, updates, repairs and deletes it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use aws_sdk_cloudformation::Client;
+use aws_sdk_cloudformation::error::ProvideErrorMetadata;
+use aws_sdk_cloudformation::operation::update_stack::builders::UpdateStackFluentBuilder;
+use aws_sdk_cloudformation::types::{
+    Capability, ChangeSetStatus, ChangeSetType, Parameter, ResourceToImport, Stack as Described, StackEvent,
+};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::cloud::{Bucket, Identity, Session, explain};
+
+/// The template that this version deploys.
+const TEMPLATE: &str = include_str!("../../../../deploy/template.yaml");
+/// CloudFormation accepts a larger template only through S3.
+const _: () = assert!(TEMPLATE.len() <= 51_200);
+/// The interval between two looks at CloudFormation's progress.
+const POLL: Duration = Duration::from_millis(1500);
+/// The marks of wasq's own stacks and queues: a stack's description begins with `DESCRIPTION`, and a queue
+/// has the tag `TAG`.
+const DESCRIPTION: &str = "wasq:";
+const TAG: &str = "wasq";
+/// The name of the change set that takes over queues and buckets of an earlier stack.
+const ADOPTION: &str = "wasq-adopts";
+/// The stack's description between that change set and the update that follows.
+const ADOPTING: &str = "wasq: taking over what an earlier stack has kept.";
+
+/// A stack by its name, whether it exists or not.
+#[derive(Clone)]
+pub(crate) struct Stack {
+    pub(crate) name: String,
+    pub(crate) session: Session,
+    client: Client,
+}
+
+/// A stack that exists.
+#[derive(Clone, Debug)]
+pub(crate) struct Deployment {
+    pub(crate) name: String,
+    pub(crate) session: Session,
+    pub(crate) status: String,
+    pub(crate) parameters: BTreeMap<String, String>,
+    pub(crate) outputs: BTreeMap<String, String>,
+}
+
+/// A queue or bucket that stays when its stack is deleted: its logical id, its type, and its name or address.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) logical_id: &'static str,
+    pub(crate) kind: &'static str,
+    /// The property that identifies it for CloudFormation.
+    pub(crate) property: &'static str,
+    pub(crate) identifier: String,
+    pub(crate) name: String,
+}
+
+/// Follows CloudFormation's events from a moment on.
+struct Follow {
+    seen: HashSet<String>,
+    started: Instant,
+}
+
+impl Stack {
+    pub(crate) fn new(session: Session, name: String) -> Self {
+        let client = Client::new(&session.sdk);
+        Self { name, session, client }
+    }
+
+    /// The stack as it is now; `None` if it does not exist.
+    pub(crate) async fn describe(&self) -> Result<Option<Deployment>> {
+        let answer = self.client.describe_stacks().stack_name(&self.name).send().await;
+        let stack = match answer {
+            Ok(answer) => answer.stacks.unwrap_or_default().into_iter().next(),
+            // CloudFormation has no error code of its own for this.
+            Err(e) if e.message().is_some_and(|message| message.contains("does not exist")) => None,
+            Err(e) => {
+                return Err(explain(e)).with_context(|| format!("look for the stack {}", self.name));
+            }
+        };
+        let Some(stack) = stack else {
+            return Ok(None);
+        };
+        let description = match stack.description().filter(|description| !description.is_empty()) {
+            Some(description) => Some(description.to_owned()),
+            None => {
+                let asked = self.client.get_template_summary().stack_name(&self.name).send().await;
+                asked.ok().and_then(|summary| summary.description)
+            }
+        };
+        let ours = description.is_some_and(|description| description.starts_with(DESCRIPTION));
+        let deployment = self.deployment(stack);
+        // A stack with a change set that was never carried out has no description; `delete` checks that wasq
+        // made it.
+        let without = ["REVIEW_IN_PROGRESS", "DELETE_IN_PROGRESS", "DELETE_COMPLETE"];
+        ensure!(
+            ours || without.contains(&deployment.status.as_str()),
+            "the stack {} in {} is not one of wasq's: name another by --stack",
+            self.name,
+            self.session.region
+        );
+        Ok(Some(deployment).filter(|deployment| deployment.status != "DELETE_COMPLETE"))
+    }
+
+    fn deployment(&self, stack: Described) -> Deployment {
+        let parameters = stack.parameters.unwrap_or_default().into_iter();
+        let outputs = stack.outputs.unwrap_or_default().into_iter();
+        Deployment {
+            name: self.name.clone(),
+            session: self.session.clone(),
+            status: stack.stack_status.map(|status| status.as_str().to_owned()).unwrap_or_default(),
+            parameters: parameters.filter_map(|p| p.parameter_key.zip(p.parameter_value)).collect(),
+            outputs: outputs.filter_map(|o| o.output_key.zip(o.output_value)).collect(),
+        }
+    }
+
+    /// As [`Self::describe`], but a stack that does not exist is an error.
+    pub(crate) async fn find(&self) -> Result<Deployment> {
+        self.describe().await?.with_context(|| {
+            format!(
+                "there is no stack {} in {}: `wasq deploy` makes one; --stack and --region name another",
+                self.name, self.session.region
+            )
+        })
+    }
+
+    /// Brings a stack that another run has left half-made to a state from which it can be updated, or deletes
+    /// it. Waits for an operation that is under way, finishes a roll-back, and deletes a stack that cannot be
+    /// updated any more.
+    pub(crate) async fn settle(&self) -> Result<Option<Deployment>> {
+        // Each round leads to another state. A stack that is not settled after four rounds needs a person.
+        for _ in 0..4 {
+            let Some(now) = self.describe().await? else {
+                return Ok(None);
+            };
+            match now.status.as_str() {
+                "REVIEW_IN_PROGRESS" => {
+                    self.delete().await?;
+                    eprintln!(
+                        "  a change set of the stack {} was never carried out; starting again",
+                        self.name
+                    );
+                }
+                status if status.ends_with("_IN_PROGRESS") => {
+                    eprintln!("  the stack {} is in {status}; waiting for its end", self.name);
+                    self.follow().await?.end(self).await?;
+                }
+                "IMPORT_ROLLBACK_COMPLETE" | "IMPORT_ROLLBACK_FAILED"
+                    if now.resources().await?.is_empty() =>
+                {
+                    eprintln!("  nothing was taken over into the stack {}; starting again", self.name);
+                    self.delete().await?;
+                }
+                "CREATE_FAILED" | "ROLLBACK_COMPLETE" | "ROLLBACK_FAILED" | "DELETE_FAILED" => {
+                    eprintln!("  the stack {} is in {}; removing what is left of it", self.name, now.status);
+                    self.delete().await?;
+                }
+                "UPDATE_ROLLBACK_FAILED" => {
+                    eprintln!(
+                        "  the last roll-back of the stack {} did not end; going on with it",
+                        self.name
+                    );
+                    let follow = self.follow().await?;
+                    let asked = self.client.continue_update_rollback().stack_name(&self.name).send().await;
+                    asked.map_err(explain).context("continue the roll-back")?;
+                    follow.end(self).await?;
+                }
+                "IMPORT_ROLLBACK_FAILED" => break,
+                _ => return Ok(Some(now)),
+            }
+        }
+        let now = self.describe().await?.map(|now| now.status).unwrap_or_default();
+        bail!(
+            "the stack {} stays in {now}: CloudFormation's console shows the reason; fix that, and run this command again",
+            self.name
+        )
+    }
+
+    /// Fails if the stack holds a change set that wasq did not make. Such a stack must never be deleted.
+    async fn only_our_change_sets(&self) -> Result<()> {
+        let listed = self.client.list_change_sets().stack_name(&self.name).send().await;
+        let listed = listed.map_err(explain).context("list change sets")?.summaries.unwrap_or_default();
+        let others: Vec<_> = listed
+            .iter()
+            .filter_map(|summary| summary.change_set_name())
+            .filter(|name| *name != ADOPTION)
+            .collect();
+        ensure!(
+            others.is_empty(),
+            "the stack {} waits for somebody to carry out the change set {}, which wasq did not make: carry it out or delete it, or name another stack by --stack",
+            self.name,
+            others.join(", ")
+        );
+        Ok(())
+    }
+
+    /// Creates the stack, or updates it. Returns whether there was anything to do. Parameters that are not given get the
+    /// template's default.
+    pub(crate) async fn apply(&self, is_there: bool, parameters: &BTreeMap<String, String>) -> Result<bool> {
+        let parameters: Vec<_> = parameters
+            .iter()
+            // An older template may have had parameters that this one does not have.
+            .filter(|(key, _)| TEMPLATE.contains(&format!("\n  {key}:\n    Type: ")))
+            .map(|(key, value)| Parameter::builder().parameter_key(key).parameter_value(value).build())
+            .collect();
+        if !is_there {
+            let follow = Follow { seen: HashSet::new(), started: Instant::now() };
+            let asked = self
+                .client
+                .create_stack()
+                .stack_name(&self.name)
+                .template_body(TEMPLATE)
+                .capabilities(Capability::CapabilityIam)
+                .set_parameters(Some(parameters))
+                .send()
+                .await;
+            asked.map_err(explain).with_context(|| format!("create the stack {}", self.name))?;
+            follow.well(self, &["CREATE_COMPLETE"]).await?;
+            return Ok(true);
+        }
+        self.update(self.client.update_stack().template_body(TEMPLATE), parameters).await
+    }
+
+    /// Changes only parameters: the stack keeps its template. Parameters that its template does not have are
+    /// left out.
+    pub(crate) async fn apply_to_its_template(&self, parameters: &BTreeMap<String, String>) -> Result<bool> {
+        let summary = self.client.get_template_summary().stack_name(&self.name).send().await;
+        let summary =
+            summary.map_err(explain).with_context(|| format!("read the template of {}", self.name))?;
+        let known: Vec<_> = summary
+            .parameters
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|known| known.parameter_key)
+            .collect();
+        let parameters = parameters.iter().filter(|(key, _)| known.contains(key));
+        let parameters = parameters
+            .map(|(key, value)| Parameter::builder().parameter_key(key).parameter_value(value).build())
+            .collect();
+        self.update(self.client.update_stack().use_previous_template(true), parameters).await
+    }
+
+    /// Returns whether there was anything to do.
+    async fn update(&self, update: UpdateStackFluentBuilder, parameters: Vec<Parameter>) -> Result<bool> {
+        let follow = self.follow().await?;
+        let asked = update
+            .stack_name(&self.name)
+            .capabilities(Capability::CapabilityIam)
+            .set_parameters(Some(parameters))
+            .send()
+            .await;
+        match asked {
+            Ok(_) => {}
+            Err(e)
+                if e.message().is_some_and(|message| message.contains("No updates are to be performed")) =>
+            {
+                return Ok(false);
+            }
+            Err(e) => return Err(explain(e)).with_context(|| format!("update the stack {}", self.name)),
+        }
+        follow.well(self, &["UPDATE_COMPLETE"]).await?;
+        Ok(true)
+    }
+
+    /// The existing queues and buckets that have this stack's names and were made by wasq.
+    pub(crate) async fn kept(&self, identity: &Identity) -> Result<Vec<Kept>> {
+        let mut kept = Vec::new();
+        let sqs = aws_sdk_sqs::Client::new(&self.session.sdk);
+        for (logical_id, suffix) in [("DeadLetterQueue", "-dead-letters"), ("Queue", "")] {
+            let name = format!("{}{suffix}", self.name);
+            match sqs.get_queue_url().queue_name(&name).send().await {
+                Ok(answer) => {
+                    let url = answer.queue_url.context("the answer has no address")?;
+                    let tags = sqs.list_queue_tags().queue_url(&url).send().await.map_err(explain);
+                    let tags = tags.with_context(|| format!("read the tags of the queue {name}"))?;
+                    let tagged = tags.tags().and_then(|tags| tags.get(TAG));
+                    ensure!(
+                        tagged == Some(&self.name),
+                        "there is a queue {name} that wasq did not make: take another name, by --stack; if it is to be taken over, give it the tag {TAG} = {}",
+                        self.name
+                    );
+                    kept.push(Kept {
+                        logical_id,
+                        kind: "AWS::SQS::Queue",
+                        property: "QueueUrl",
+                        identifier: url,
+                        name,
+                    });
+                }
+                Err(e) if e.as_service_error().is_some_and(|e| e.is_queue_does_not_exist()) => {}
+                Err(e) => return Err(explain(e)).with_context(|| format!("look for the queue {name}")),
+            }
+        }
+        for (logical_id, word) in [("TasksBucket", "tasks"), ("RegistryBucket", "registry")] {
+            let name = format!("{}-{word}-{}-{}", self.name, identity.account, self.session.region);
+            match self.session.bucket(&name, &identity.account).await? {
+                Bucket::Absent => {}
+                // Its name contains the account and the region, so no other stack's bucket has this name.
+                Bucket::Ours => kept.push(Kept {
+                    logical_id,
+                    kind: "AWS::S3::Bucket",
+                    property: "BucketName",
+                    identifier: name.clone(),
+                    name,
+                }),
+                Bucket::NotOurs => bail!(
+                    "the bucket's name {name} is taken by another account, or you may not see it: take another name, by --stack"
+                ),
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Creates a stack from the queues and buckets that an earlier stack has kept, and from nothing else yet.
+    /// CloudFormation cannot create a resource under a name that is taken, but it can import the existing
+    /// resource.
+    pub(crate) async fn adopt(&self, kept: &[Kept]) -> Result<()> {
+        let mut resources = serde_json::Map::new();
+        let mut imports = Vec::new();
+        for Kept { logical_id, kind, property, identifier, name } in kept {
+            let named = if *kind == "AWS::SQS::Queue" { "QueueName" } else { "BucketName" };
+            let resource = json!({ "Type": kind, "DeletionPolicy": "Retain", "Properties": { named: name } });
+            resources.insert((*logical_id).to_owned(), resource);
+            let import = ResourceToImport::builder()
+                .resource_type(*kind)
+                .logical_resource_id(*logical_id)
+                .resource_identifier(*property, identifier)
+                .build();
+            imports.push(import);
+        }
+        let follow = Follow { seen: HashSet::new(), started: Instant::now() };
+        let asked = self
+            .client
+            .create_change_set()
+            .stack_name(&self.name)
+            .change_set_name(ADOPTION)
+            .change_set_type(ChangeSetType::Import)
+            .template_body(json!({ "Description": ADOPTING, "Resources": resources }).to_string())
+            .set_resources_to_import(Some(imports))
+            .send()
+            .await;
+        asked.map_err(explain).context("ask CloudFormation to take over what is there")?;
+        loop {
+            let request = self.client.describe_change_set().stack_name(&self.name).change_set_name(ADOPTION);
+            let answer = request.send().await.map_err(explain).context("look at the change set")?;
+            match answer.status {
+                Some(ChangeSetStatus::CreateComplete) => break,
+                Some(ChangeSetStatus::Failed) => {
+                    let why = answer.status_reason.unwrap_or_default();
+                    bail!("CloudFormation does not take over what is there: {why}")
+                }
+                _ => tokio::time::sleep(POLL).await,
+            }
+        }
+        // The buckets' policies stay in force until here. CloudFormation does not replace a policy that it
+        // has not made.
+        let s3 = aws_sdk_s3::Client::new(&self.session.sdk);
+        for bucket in kept.iter().filter(|kept| kept.kind == "AWS::S3::Bucket") {
+            let deleted = s3.delete_bucket_policy().bucket(&bucket.identifier).send().await;
+            deleted.map_err(explain).with_context(|| format!("renew the policy of {}", bucket.name))?;
+        }
+        let execute = self.client.execute_change_set().stack_name(&self.name).change_set_name(ADOPTION);
+        execute.send().await.map_err(explain).context("take over what is there")?;
+        follow.well(self, &["IMPORT_COMPLETE"]).await
+    }
+
+    /// Deletes the stack, and waits until it is gone.
+    pub(crate) async fn delete(&self) -> Result<()> {
+        if self.describe().await?.is_some_and(|now| now.status == "REVIEW_IN_PROGRESS") {
+            self.only_our_change_sets().await?;
+        }
+        let follow = self.follow().await?;
+        let asked = self.client.delete_stack().stack_name(&self.name).send().await;
+        asked.map_err(explain).with_context(|| format!("delete the stack {}", self.name))?;
+        follow.well(self, &["DELETE_COMPLETE"]).await
+    }
+
+    /// Follows CloudFormation's events from now on.
+    async fn follow(&self) -> Result<Follow> {
+        let seen = self.events().await?.into_iter().filter_map(|event| event.event_id).collect();
+        Ok(Follow { seen, started: Instant::now() })
+    }
+
+    /// The newest events, newest first. A stack that does not exist has none.
+    async fn events(&self) -> Result<Vec<StackEvent>> {
+        match self.client.describe_stack_events().stack_name(&self.name).send().await {
+            Ok(answer) => Ok(answer.stack_events.unwrap_or_default()),
+            Err(e) if e.message().is_some_and(|message| message.contains("does not exist")) => Ok(Vec::new()),
+            Err(e) => Err(explain(e)).context("follow CloudFormation"),
+        }
+    }
+}
+
+impl Follow {
+    /// Prints CloudFormation's events on stderr until it is done. Returns the stack's status and the
+    /// failures.
+    async fn end(mut self, stack: &Stack) -> Result<(String, Vec<String>)> {
+        let mut failed = Vec::new();
+        loop {
+            // Wait before the first look as well: it might still see the status from before the operation.
+            tokio::time::sleep(POLL).await;
+            // Read the status before the events, so that no event is missed between the two.
+            let status = stack.describe().await?.map_or("DELETE_COMPLETE".to_owned(), |now| now.status);
+            for event in stack.events().await?.into_iter().rev() {
+                if event.event_id().is_some_and(|id| self.seen.insert(id.to_owned())) {
+                    failed.extend(self.tell(&event));
+                }
+            }
+            if !status.ends_with("_IN_PROGRESS") {
+                return Ok((status, failed));
+            }
+        }
+    }
+
+    /// As [`Self::end`], but a status that is not `wanted` is an error that lists the failures.
+    async fn well(self, stack: &Stack, wanted: &[&str]) -> Result<()> {
+        let (status, failed) = self.end(stack).await?;
+        if wanted.contains(&status.as_str()) {
+            return Ok(());
+        }
+        let failed = if failed.is_empty() {
+            "CloudFormation does not say why".to_owned()
+        } else {
+            failed.join("\n  ")
+        };
+        Err(anyhow!(
+            "the stack {} ended in {status}:\n  {failed}\nFix this, and run the same command again: it continues from there",
+            stack.name
+        ))
+    }
+
+    /// Prints an event. Returns the resource and the reason, if the event is a failure.
+    fn tell(&self, event: &StackEvent) -> Option<String> {
+        let status = event.resource_status().map(|status| status.as_str()).unwrap_or_default();
+        let resource = event.logical_resource_id().unwrap_or_default();
+        let reason = event.resource_status_reason().unwrap_or_default();
+        let separator = if reason.is_empty() { "" } else { ": " };
+        let failed = status.ends_with("_FAILED");
+        if failed || !status.ends_with("_IN_PROGRESS") {
+            let seconds = self.started.elapsed().as_secs();
+            let reason = if failed { reason } else { "" };
+            eprintln!(
+                "  {seconds:>4} s  {resource:<26} {status}{}{reason}",
+                if failed { separator } else { "" }
+            );
+        }
+        // A resource that was cancelled because another one failed needs no fix.
+        (failed && !reason.contains("cancelled")).then(|| format!("{resource}{separator}{reason}"))
+    }
+}
+
+impl Deployment {
+    /// An output of the stack.
+    pub(crate) fn output(&self, name: &str) -> Result<&str> {
+        let output = self.outputs.get(name).map(String::as_str);
+        output.with_context(|| {
+            format!(
+                "the stack {} is in {} and has no output {name}: is it one of wasq's? `wasq deploy` brings it up to date",
+                self.name, self.status
+            )
+        })
+    }
+
+    /// The physical ids of its resources by their logical ids.
+    pub(crate) async fn resources(&self) -> Result<BTreeMap<String, String>> {
+        let client = Client::new(&self.session.sdk);
+        let mut resources = BTreeMap::new();
+        let mut pages = client.list_stack_resources().stack_name(&self.name).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(explain).with_context(|| format!("list what is in {}", self.name))?;
+            let summaries = page.stack_resource_summaries.unwrap_or_default().into_iter();
+            let gone = aws_sdk_cloudformation::types::ResourceStatus::DeleteComplete;
+            for summary in summaries.filter(|summary| summary.resource_status.as_ref() != Some(&gone)) {
+                resources.extend(summary.logical_resource_id.zip(summary.physical_resource_id));
+            }
+        }
+        Ok(resources)
+    }
+}

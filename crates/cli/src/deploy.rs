@@ -1,0 +1,280 @@
+//! `wasq deploy`: creates the stack on AWS, or brings it up to date.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use wasq_engine::Platform;
+use wasq_protocol::{Fingerprint, TaskName};
+
+use crate::cloud::{ARCHITECTURES, CodeBucket, Deployment, Functions, PublisherFunction, Session, Stack};
+use crate::output::{self, Ended};
+use crate::registry::Registry;
+use crate::target::{Target, stack_name};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Deploy {
+    /// The stack's name; everything in it is named after it
+    #[arg(long, default_value = "wasq", value_name = "NAME", env = "WASQ_STACK", value_parser = stack_name)]
+    pub(crate) stack: String,
+    /// The AWS region; without this, the region that the AWS CLI would use
+    #[arg(long, value_name = "REGION")]
+    pub(crate) region: Option<String>,
+    /// The folder with the functions' zips, in its folders arm64 and x86_64; without this, the folder
+    /// `functions` next to this command
+    #[arg(long, value_name = "DIR")]
+    pub(crate) functions: Option<PathBuf>,
+    /// A bucket of yours for the zips; without this, one is made
+    #[arg(long, value_name = "NAME")]
+    pub(crate) code_bucket: Option<String>,
+    #[command(flatten)]
+    pub(crate) options: StackOptions,
+}
+
+/// The template's parameters.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct StackOptions {
+    /// The functions' processor [default: arm64]
+    #[arg(long, value_parser = ARCHITECTURES)]
+    pub(crate) arch: Option<String>,
+    /// How messages get to the worker. window: a consumer waits for them all the time; until-empty: it looks once a minute,
+    /// which is the cheapest; event-source: Lambda polls by itself [default: window]
+    #[arg(long, value_parser = ["window", "until-empty", "event-source"])]
+    mode: Option<String>,
+    /// The upper limit for the time that a task may run [default: 5m]
+    #[arg(long, value_parser = ["1m", "5m", "14m"])]
+    longest_task: Option<String>,
+    /// Number of workers that may run at once, reserved for wasq; 0 shares the account's concurrency
+    /// [default: 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    concurrency: Option<u32>,
+    /// Tasks that one worker runs at once [default: 10]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    tasks_per_worker: Option<u32>,
+    /// The worker's memory in MB, for all tasks that it runs at once [default: 1769]
+    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(256..=10240))]
+    worker_memory: Option<u32>,
+    /// The upper limit for the memory that a task may have, such as 512MiB [default: 512MiB]
+    #[arg(long, value_name = "SIZE")]
+    largest_task: Option<String>,
+    /// Addresses that tasks may reach in addition to the public internet, such as 10.0.0.0/8, separated by
+    /// commas; "" for none [default: none]
+    #[arg(long, value_name = "RANGES")]
+    allow_addresses: Option<String>,
+    /// The KMS key that secrets of tasks are encrypted with; "" for the account's own [default: the account's own]
+    #[arg(long, value_name = "ARN")]
+    secrets_key: Option<String>,
+    /// The CloudWatch metrics. off: none; function: for all tasks together; task: for each task as well (each
+    /// metric is billed) [default: function]
+    #[arg(long, value_parser = ["off", "function", "task"])]
+    metrics: Option<String>,
+    /// How long logs are kept, in days [default: 30]
+    #[arg(long, value_name = "DAYS")]
+    log_retention: Option<u32>,
+    /// The SNS topic that alarms are sent to
+    #[arg(long, value_name = "ARN")]
+    alarm_topic: Option<String>,
+}
+
+impl StackOptions {
+    /// The values that were given, by the names of the template's parameters.
+    pub(crate) fn parameters(self) -> BTreeMap<&'static str, String> {
+        let Self {
+            arch,
+            mode,
+            longest_task,
+            concurrency,
+            tasks_per_worker,
+            worker_memory,
+            largest_task,
+            allow_addresses,
+            secrets_key,
+            metrics,
+            log_retention,
+            alarm_topic,
+        } = self;
+        let number = |number: Option<u32>| number.map(|number| number.to_string());
+        let given = [
+            ("Architecture", arch),
+            ("Mode", mode),
+            ("LongestTask", longest_task),
+            ("Concurrency", number(concurrency)),
+            ("TasksPerWorker", number(tasks_per_worker)),
+            ("WorkerMemory", number(worker_memory)),
+            ("LargestTask", largest_task),
+            ("AllowAddresses", allow_addresses),
+            ("SecretsKey", secrets_key),
+            ("Metrics", metrics),
+            ("LogRetention", number(log_retention)),
+            ("AlarmTopic", alarm_topic),
+        ];
+        given.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+}
+
+pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
+    let Deploy { stack, region, functions, code_bucket, options } = args;
+    let session = Session::open(region).await?;
+    let identity = session.identity().await?;
+    let stack = Stack::new(session.clone(), stack);
+    // Find errors on this machine before anything on AWS is changed.
+    let before = stack.describe().await?;
+    let architecture =
+        options.arch.clone().or_else(|| before.as_ref()?.parameters.get("Architecture").cloned());
+    let architecture = architecture.unwrap_or_else(|| "arm64".to_owned());
+    let functions = Functions::read(functions, &architecture)?;
+
+    eprintln!("Deploying {} to account {} in {}", stack.name, identity.account, session.region);
+    let code_bucket = code_bucket
+        .or_else(|| before.as_ref()?.parameters.get("CodeBucket").cloned())
+        .unwrap_or_else(|| CodeBucket::name(&stack.name, &identity.account, &session.region));
+    let code = CodeBucket::open(&session, code_bucket, &identity.account).await?;
+    code.upload(&functions).await?;
+
+    let settled = stack.settle().await?;
+    let mut is_there = settled.is_some();
+    if !is_there {
+        let kept = stack.kept(&identity).await?;
+        if !kept.is_empty() {
+            let names: Vec<_> = kept.iter().map(|kept| kept.name.as_str()).collect();
+            eprintln!(
+                "  an earlier stack has kept {}; taking them over with their contents",
+                names.join(", ")
+            );
+            stack.adopt(&kept).await?;
+            is_there = true;
+        }
+    }
+    // The earlier parameters stay, even if the stack had to be removed first.
+    let mut parameters: BTreeMap<String, String> = before.map(|before| before.parameters).unwrap_or_default();
+    parameters.extend(options.parameters().into_iter().map(|(name, value)| (name.to_owned(), value)));
+    parameters.insert("Architecture".to_owned(), architecture);
+    parameters.insert("CodeBucket".to_owned(), code.name.clone());
+    parameters.insert("CodePrefix".to_owned(), functions.prefix.clone());
+    // These parameters belong to the first step of an upgrade. This update is the last step.
+    for (parameter, _) in PUBLISHER_FIRST {
+        parameters.remove(parameter);
+    }
+    if let Some(settled) = settled {
+        compile_ahead(&stack, settled, &parameters).await?;
+    }
+    let changed = stack.apply(is_there, &parameters).await?;
+    if !changed {
+        eprintln!("  nothing to change");
+    }
+
+    let deployment = stack.find().await.context("after the deployment")?;
+    if json {
+        output::value(&json!({
+            "stack": stack.name,
+            "region": session.region,
+            "account": identity.account,
+            "changed": changed,
+            "parameters": deployment.parameters,
+            "outputs": deployment.outputs,
+        }));
+        return Ok(Ended::Well);
+    }
+    let (queue, tasks) = (deployment.output("QueueUrl")?, deployment.output("TasksBucketName")?);
+    let (name, region) = (&stack.name, &session.region);
+    output::text(&format!(
+        "{name} is deployed.\n  \
+         queue         {queue}\n  \
+         dead letters  {}\n  \
+         tasks         s3://{tasks} (put NAME.wasm here, and NAME.toml beside it)\n\n\
+         Try it:\n  \
+         aws s3 cp hello.wasm s3://{tasks}/ --region {region}\n  \
+         aws sqs send-message --region {region} --queue-url {queue} --message-body '{{\"task\": \"hello\", \"params\": {{}}}}'\n  \
+         wasq logs --stack {name} --region {region} --follow\n\
+         Then: wasq status, wasq doctor, wasq tasks, wasq dlq ls, all with --stack {name} --region {region}\n",
+        deployment.output("DeadLetterUrl")?
+    ));
+    Ok(Ended::Well)
+}
+
+/// The parameters for the publisher's code in the first step of an upgrade, each with the parameter of the
+/// last step that has its value.
+const PUBLISHER_FIRST: [(&str, &str); 3] = [
+    ("PublisherCodePrefix", "CodePrefix"),
+    ("PublisherCodeBucket", "CodeBucket"),
+    ("PublisherArchitecture", "Architecture"),
+];
+
+/// Lets the newer publisher compile the live tasks before newer workers start, if the engine has changed.
+/// Otherwise every task would wait for its compilation when its first message comes. Until then, the older
+/// workers continue with the artifacts that they have.
+async fn compile_ahead(
+    stack: &Stack,
+    before: Deployment,
+    parameters: &BTreeMap<String, String>,
+) -> Result<()> {
+    let architecture = parameters.get("Architecture").map(String::as_str);
+    let platform =
+        if architecture == Some("x86_64") { Platform::LINUX_X86_64 } else { Platform::LINUX_ARM64 };
+    let fingerprint = platform.fingerprint();
+    // A stack that has no registry yet has no tasks either.
+    let Ok(registry) = Registry::of(&Target::Aws(Box::new(before.clone()))) else {
+        return Ok(());
+    };
+    if waiting(&registry, &fingerprint).await?.is_empty() {
+        return Ok(());
+    }
+    let [(first_of_all, _), ..] = PUBLISHER_FIRST;
+    if !before.parameters.contains_key(first_of_all) {
+        eprintln!("  the engine has changed: each task is compiled for it when its next message comes");
+        return Ok(());
+    }
+    eprintln!("  the engine has changed: tasks are compiled for it before its workers start");
+    let mut first = before.parameters.clone();
+    for (step, last) in PUBLISHER_FIRST {
+        first.insert(step.to_owned(), parameters[last].clone());
+    }
+    stack.apply_to_its_template(&first).await.context("put the newer publisher before the newer workers")?;
+    let compiled = compile_all(stack, &registry, &fingerprint).await;
+    if compiled.is_err() {
+        // The older workers cannot run the artifacts of the newer publisher.
+        let mut back = before.parameters;
+        back.insert(first_of_all.to_owned(), String::new());
+        if let Err(e) = stack.apply_to_its_template(&back).await {
+            eprintln!(
+                "  the older publisher could not be put back, and uploads wait until you deploy again: {e:#}"
+            );
+        }
+    }
+    compiled
+}
+
+async fn compile_all(stack: &Stack, registry: &Registry, fingerprint: &Fingerprint) -> Result<()> {
+    let publisher = PublisherFunction::of(stack);
+    let mut refused = Vec::new();
+    // List the tasks again: one may have been published since the first look.
+    for task in waiting(registry, fingerprint).await? {
+        if let Err(why) = publisher.compile(&task).await? {
+            refused.push(format!("{task}: {why}"));
+            continue;
+        }
+        let live = registry.task(&task).await?.live;
+        if live.is_some_and(|record| !record.version.artifacts.contains_key(fingerprint)) {
+            eprintln!(
+                "  these functions come from another release than this command: each task is compiled when its next message comes"
+            );
+            return Ok(());
+        }
+        eprintln!("  {task} is compiled");
+    }
+    ensure!(
+        refused.is_empty(),
+        "the older workers go on, because the newer engine does not take all tasks:\n  {}\nupload another version of these, or remove them by `wasq rm`; then deploy again",
+        refused.join("\n  ")
+    );
+    Ok(())
+}
+
+/// The tasks that are live and not compiled for an engine.
+async fn waiting(registry: &Registry, fingerprint: &Fingerprint) -> Result<Vec<TaskName>> {
+    let listed = registry.tasks().await.context("look for tasks that are live")?;
+    let live = listed.into_iter().filter_map(|listed| listed.live);
+    let without = live.filter(|record| !record.version.artifacts.contains_key(fingerprint));
+    Ok(without.map(|record| record.task).collect())
+}

@@ -1,0 +1,142 @@
+//! `wasq dev`: the single-machine stack.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use wasq_local::{DEAD_LETTERS, Log, Stack, StackConfig, queue_url};
+use wasq_protocol::{ByteCount, parse_duration};
+use wasq_toolkit::{Project, Projects};
+
+use crate::output::{self, Ended};
+use crate::surroundings::{AddressArgs, SecretArgs};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Dev {
+    /// Projects to build, now and whenever one of their files is saved; the components go into the tasks
+    /// folder
+    #[arg(value_name = "PROJECT")]
+    pub(crate) projects: Vec<PathBuf>,
+    /// The folder that tasks are put into
+    #[arg(long, default_value = "tasks", value_name = "DIR")]
+    pub(crate) tasks: PathBuf,
+    /// The folder for the data: the queue and the registry
+    #[arg(long, default_value = ".wasq", value_name = "DIR", env = "WASQ_DATA")]
+    pub(crate) data: PathBuf,
+    /// The address of the SQS-compatible endpoint; port 0 takes any free port
+    #[arg(long, default_value = "127.0.0.1:9324", value_name = "ADDR")]
+    pub(crate) listen: SocketAddr,
+    /// Tasks that run at once
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) concurrency: u32,
+    /// Total memory that running tasks may be allowed, such as 4GiB; further tasks wait
+    /// [default: half of this machine's memory]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<ByteCount>,
+    /// How long a received message is hidden from other receivers at first; extended while its task runs
+    #[arg(long, default_value = "60s", value_name = "DURATION", value_parser = lease)]
+    pub(crate) lease: Duration,
+    /// At shutdown, how long running tasks may continue before their messages are released
+    #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) grace: Duration,
+    #[command(flatten)]
+    pub(crate) addresses: AddressArgs,
+    #[command(flatten)]
+    pub(crate) secrets: SecretArgs,
+}
+
+/// Parses a lease. SQS counts leases in whole seconds, and a lease under 5 s would lapse while the worker is
+/// merely busy.
+fn lease(text: &str) -> Result<Duration, String> {
+    let lease = parse_duration(text).map_err(|e| e.to_string())?;
+    if lease < Duration::from_secs(5) || lease > Duration::from_secs(12 * 3600) {
+        return Err("a lease lies between 5s and 12h".to_owned());
+    }
+    Ok(lease)
+}
+
+pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
+    let Dev { projects, tasks, data, listen, concurrency, memory, lease, grace, addresses, secrets } = args;
+    let projects = projects.iter().map(|folder| Project::open(folder)).collect::<Result<Vec<_>>>()?;
+    let log = Log::open(&data)?;
+    output::start_logging(filter, Some(log.clone()));
+    if !listen.ip().is_loopback() {
+        tracing::warn!(
+            "{listen} is not a loopback address: anyone who can reach it can send, read and delete messages"
+        );
+    }
+    // Listen before the stack starts, so that a signal during the start also leads to an orderly end.
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for ctrl-c")?;
+    let config = StackConfig {
+        tasks: tasks.clone(),
+        data: data.clone(),
+        listen,
+        concurrency,
+        memory: memory.unwrap_or_else(half_of_the_memory),
+        lease,
+        allow_addresses: addresses.allow_address,
+        secrets: secrets.open(),
+        log,
+    };
+    let stack = Stack::start(config).await?;
+    let building = if projects.is_empty() {
+        None
+    } else {
+        let mut projects = Projects::watch(projects, tasks.clone(), &data)?;
+        Some(tokio::spawn(async move { projects.build_changes().await }))
+    };
+
+    let (address, queue) = (stack.address(), stack.queue_url());
+    let dead_letters = queue_url(address, DEAD_LETTERS);
+    if json {
+        output::value(&json!({
+            "endpoint": format!("http://{address}"),
+            "queue_url": queue,
+            "dead_letter_queue_url": dead_letters,
+            "tasks": tasks,
+            "data": data,
+        }));
+    } else {
+        let (tasks, data) = (tasks.display(), data.display());
+        output::text(&format!(
+            "wasq dev is ready; ctrl-c ends it\n  \
+             queue         {queue}\n  \
+             dead letters  {dead_letters}\n  \
+             tasks         {tasks} (put NAME.wasm here, and NAME.toml beside it)\n  \
+             data          {data}\n\n\
+             Send a message:\n  \
+             wasq enqueue NAME --params '{{}}' --wait\n  \
+             aws sqs send-message --endpoint-url http://{address} --queue-url {queue} --message-body '{{\"task\": \"NAME\", \"params\": {{}}}}'\n"
+        ));
+    }
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    if let Some(building) = building {
+        building.abort();
+    }
+    tracing::info!(
+        "stopping: running tasks may continue for {} s, then their messages are released",
+        grace.as_secs()
+    );
+    tokio::select! {
+        () = stack.stop(grace) => {}
+        // A second ctrl-c ends the process at once. The queue survives that.
+        _ = interrupt.recv() => {}
+    }
+    Ok(Ended::Well)
+}
+
+/// Half of this machine's memory; 2 GiB if the system does not report its memory.
+fn half_of_the_memory() -> ByteCount {
+    let kib = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    });
+    kib.map_or(ByteCount::mib(2048), |kib| ByteCount(kib * 512))
+}

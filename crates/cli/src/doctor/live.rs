@@ -1,0 +1,135 @@
+//! The parts of the live configuration that the doctor looks at. `None` means that there is no such thing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use wasq_protocol::{Fingerprint, TaskName};
+
+use crate::doctor::policy::Statement;
+
+/// The live configuration of a wasq.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Live {
+    pub(crate) queue: QueueSettings,
+    pub(crate) dead_letters: QueueSettings,
+    /// The parts that exist only on AWS.
+    pub(crate) deployed: Option<Deployed>,
+    /// The options that commands in findings need to name this wasq.
+    pub(crate) place: Place,
+    /// Resources of the stack that do not exist any more.
+    pub(crate) missing: Vec<String>,
+    /// Parts that could not be read, with the reasons.
+    pub(crate) unread: Vec<String>,
+}
+
+/// Options of the AWS CLI and of `wasq` that say which wasq is meant.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Place {
+    pub(crate) aws: String,
+    pub(crate) wasq: String,
+}
+
+/// A queue's attributes. An empty name means that the queue could not be read; the other types here do the
+/// same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct QueueSettings {
+    pub(crate) name: String,
+    pub(crate) url: String,
+    pub(crate) arn: String,
+    pub(crate) visibility: Duration,
+    pub(crate) retention: Duration,
+    pub(crate) redrive: Option<Redrive>,
+    pub(crate) encrypted: bool,
+    pub(crate) policy: Vec<Statement>,
+}
+
+/// A redrive policy.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Redrive {
+    pub(crate) target_arn: String,
+    pub(crate) receives_max: u32,
+}
+
+/// The parts of a deployment other than its queues.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Deployed {
+    pub(crate) worker: FunctionSettings,
+    pub(crate) publisher: FunctionSettings,
+    /// `None` if Lambda polls the queue itself.
+    pub(crate) consumer: Option<FunctionSettings>,
+    pub(crate) schedule: Option<ScheduleSettings>,
+    /// The mappings of every function that polls the queue; `None` if they could not be read.
+    pub(crate) mappings: Option<Vec<MappingSettings>>,
+    pub(crate) roles: Vec<RoleSettings>,
+    pub(crate) tasks_bucket: BucketSettings,
+    pub(crate) registry_bucket: BucketSettings,
+    /// Functions that are notified of uploads, by ARN or name; `None` if they could not be read.
+    pub(crate) told_of_uploads: Option<Vec<String>>,
+    /// The engine's fingerprint, as the worker reports it.
+    pub(crate) worker_runs: Option<Fingerprint>,
+    /// Live tasks, each with the fingerprints of the engines that it is compiled for.
+    pub(crate) tasks: BTreeMap<TaskName, Vec<Fingerprint>>,
+}
+
+/// A function's configuration.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FunctionSettings {
+    pub(crate) name: String,
+    pub(crate) timeout: Duration,
+    pub(crate) environment: BTreeMap<String, String>,
+    /// Lambda's own retries of asynchronous invokes.
+    pub(crate) retries: u32,
+    pub(crate) event_age: Duration,
+    /// Whether Lambda lets a chain of invokes through the same queue continue.
+    pub(crate) may_recur: bool,
+    pub(crate) reserved: Option<u32>,
+}
+
+/// The schedule that wakes the consumer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ScheduleSettings {
+    pub(crate) name: String,
+    pub(crate) enabled: bool,
+    pub(crate) expression: String,
+}
+
+/// A function that polls the queue.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MappingSettings {
+    pub(crate) id: String,
+    pub(crate) function: String,
+    pub(crate) enabled: bool,
+    /// Whether Lambda reads from the answer which messages of a batch failed.
+    pub(crate) reports_failures: bool,
+}
+
+/// The permissions of a function or of the schedule.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RoleSettings {
+    /// The owner of the role: `worker`, `consumer`, `publisher` or `schedule`.
+    pub(crate) whose: &'static str,
+    pub(crate) name: String,
+    /// The statements of the role's own policies.
+    pub(crate) statements: Vec<Statement>,
+    /// Managed policies that are attached in addition, by ARN.
+    pub(crate) attached: Vec<String>,
+}
+
+/// A bucket's configuration.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BucketSettings {
+    pub(crate) name: String,
+    pub(crate) arn: String,
+    /// Whether all four settings that block public access are on.
+    pub(crate) closed_to_public: bool,
+    pub(crate) encrypted: bool,
+    pub(crate) versioned: bool,
+    pub(crate) policy: Vec<Statement>,
+}
+
+impl FunctionSettings {
+    /// A variable of its environment.
+    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
+        self.environment.get(name).map(String::as_str)
+    }
+}

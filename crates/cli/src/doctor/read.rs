@@ -1,0 +1,372 @@
+//! Reads the live configuration from the APIs of AWS's services, not from the stack's record of it.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_lambda::primitives::Blob;
+use aws_sdk_lambda::types::RecursiveLoop;
+use aws_sdk_s3::types::BucketVersioningStatus;
+use aws_sdk_scheduler::types::ScheduleState;
+use aws_sdk_sqs::types::QueueAttributeName as Attribute;
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+use wasq_protocol::{Pong, WorkerEvent};
+
+use crate::cloud::{Deployment, explain};
+use crate::doctor::live::{
+    BucketSettings, Deployed, FunctionSettings, Live, MappingSettings, Place, QueueSettings, Redrive,
+    RoleSettings, ScheduleSettings,
+};
+use crate::doctor::policy::{Statement, statements};
+use crate::registry::Registry;
+use crate::target::Target;
+
+/// Lambda's defaults for asynchronous invokes.
+const RETRIES_BY_DEFAULT: u32 = 2;
+const EVENT_AGE_BY_DEFAULT: Duration = Duration::from_secs(6 * 3600);
+
+/// Reads the live configuration. Parts that cannot be read are noted; only a queue that cannot be read is an
+/// error.
+pub(crate) async fn live(target: &Target) -> Result<Live> {
+    let address = target.queue()?;
+    let client = address.client().await;
+    let what = || format!("ask {}{}", address.url, address.hint());
+    let queue = queue(&client, &address.url).await.with_context(what)?;
+    let mut live = Live { queue, ..Live::default() };
+    let letters = address.dead_letters.as_deref().unwrap_or_default();
+    match self::queue(&client, letters).await {
+        Ok(settings) => live.dead_letters = settings,
+        Err(e)
+            if format!("{e:#}").contains("NonExistentQueue") || format!("{e:#}").contains("DoesNotExist") =>
+        {
+            live.missing.push(format!("dead-letter queue {letters}"));
+        }
+        Err(e) => live.unread.push(format!("dead-letter queue {letters}: {e:#}")),
+    }
+    live.place = match target {
+        Target::Local(_) => Place {
+            aws: format!("--endpoint-url {}", address.local.as_deref().unwrap_or_default()),
+            wasq: String::new(),
+        },
+        Target::Aws(deployment) => {
+            let (stack, region) = (&deployment.name, &deployment.session.region);
+            Place { aws: format!("--region {region}"), wasq: format!("--stack {stack} --region {region}") }
+        }
+    };
+    if let Target::Aws(deployment) = target {
+        let mut reader = Reader::new(deployment, &live.queue.arn).await?;
+        let mut deployed = reader.deployed().await;
+        match Registry::of(target)?.tasks().await {
+            Ok(tasks) => {
+                deployed.tasks = tasks
+                    .into_iter()
+                    .filter_map(|task| task.live)
+                    .map(|record| (record.task, record.version.artifacts.into_keys().collect()))
+                    .collect();
+            }
+            Err(e) => reader.unread.push(format!("live tasks: {e:#}")),
+        }
+        let Reader { missing, unread, .. } = reader;
+        live.deployed = Some(deployed);
+        live.missing.extend(missing);
+        live.unread.extend(unread);
+    }
+    Ok(live)
+}
+
+async fn queue(client: &aws_sdk_sqs::Client, url: &str) -> Result<QueueSettings> {
+    let answer = client.get_queue_attributes().queue_url(url).attribute_names(Attribute::All).send().await;
+    let attributes = answer.map_err(explain)?.attributes.unwrap_or_default();
+    let text = |name: Attribute| attributes.get(&name).map(String::as_str);
+    let seconds = |name: Attribute| -> Result<Duration> {
+        let number = text(name.clone()).and_then(|text| text.parse().ok());
+        Ok(Duration::from_secs(number.with_context(|| format!("no {name} in the answer"))?))
+    };
+    let json = |name: Attribute| text(name).and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let redrive = json(Attribute::RedrivePolicy).map(|policy| Redrive {
+        target_arn: policy["deadLetterTargetArn"].as_str().unwrap_or_default().to_owned(),
+        // SQS accepts and returns the count as a number or as a string.
+        receives_max: policy["maxReceiveCount"]
+            .as_u64()
+            .or_else(|| policy["maxReceiveCount"].as_str()?.parse().ok())
+            .and_then(|count| u32::try_from(count).ok())
+            .unwrap_or_default(),
+    });
+    let arn = text(Attribute::QueueArn).unwrap_or_default().to_owned();
+    Ok(QueueSettings {
+        name: arn.rsplit(':').next().unwrap_or_default().to_owned(),
+        url: url.to_owned(),
+        visibility: seconds(Attribute::VisibilityTimeout)?,
+        retention: seconds(Attribute::MessageRetentionPeriod)?,
+        redrive,
+        encrypted: text(Attribute::KmsMasterKeyId).is_some_and(|key| !key.is_empty())
+            || text(Attribute::SqsManagedSseEnabled) == Some("true"),
+        policy: json(Attribute::Policy).map(|policy| statements(&policy)).unwrap_or_default(),
+        arn,
+    })
+}
+
+/// Reads one part after the other, and notes the parts that it could not read.
+struct Reader<'a> {
+    deployment: &'a Deployment,
+    /// Physical ids by logical ids.
+    resources: BTreeMap<String, String>,
+    queue_arn: &'a str,
+    lambda: aws_sdk_lambda::Client,
+    iam: aws_sdk_iam::Client,
+    s3: aws_sdk_s3::Client,
+    missing: Vec<String>,
+    unread: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    async fn new(deployment: &'a Deployment, queue_arn: &'a str) -> Result<Self> {
+        let sdk = &deployment.session.sdk;
+        Ok(Self {
+            deployment,
+            resources: deployment.resources().await?,
+            queue_arn,
+            lambda: aws_sdk_lambda::Client::new(sdk),
+            iam: aws_sdk_iam::Client::new(sdk),
+            s3: aws_sdk_s3::Client::new(sdk),
+            missing: Vec::new(),
+            unread: Vec::new(),
+        })
+    }
+
+    fn read<T: Default>(&mut self, what: &str, result: Result<T>) -> T {
+        result.unwrap_or_else(|e| {
+            self.unread.push(format!("{what}: {e:#}"));
+            T::default()
+        })
+    }
+
+    /// As [`Self::read`], for a resource that the stack names. An absent resource is noted as missing.
+    fn read_if_there<T: Default>(&mut self, what: &str, result: Result<Option<T>>) -> T {
+        match result {
+            Ok(None) => {
+                self.missing.push(what.to_owned());
+                T::default()
+            }
+            result => self.read(what, result).unwrap_or_default(),
+        }
+    }
+
+    fn id(&self, logical_id: &str) -> Option<String> {
+        self.resources.get(logical_id).cloned()
+    }
+
+    async fn deployed(&mut self) -> Deployed {
+        let worker = self.function("Worker").await.unwrap_or_default();
+        // Without concurrency the worker cannot answer. Another finding reports that.
+        let worker_runs = if worker.reserved == Some(0) { None } else { self.ping(&worker.name).await };
+        let mappings = self.mappings().await;
+        let partition = self.queue_arn.split(':').nth(1).unwrap_or("aws").to_owned();
+        let mut roles = Vec::new();
+        for (whose, logical_id) in [
+            ("worker", "WorkerRole"),
+            ("consumer", "ConsumerRole"),
+            ("publisher", "PublisherRole"),
+            ("schedule", "ScheduleRole"),
+        ] {
+            if let Some(name) = self.id(logical_id) {
+                let role = self.role(whose, &name).await;
+                roles.push(self.read(&format!("role {name}"), role));
+            }
+        }
+        let mut buckets = [BucketSettings::default(), BucketSettings::default()];
+        for (bucket, logical_id) in buckets.iter_mut().zip(["TasksBucket", "RegistryBucket"]) {
+            let name = self.id(logical_id).unwrap_or_default();
+            let read = self.bucket(&name, &partition).await;
+            *bucket = self.read(&format!("bucket {name}"), read);
+        }
+        let [tasks_bucket, registry_bucket] = buckets;
+        let told = self.told_of_uploads(&tasks_bucket.name).await;
+        Deployed {
+            publisher: self.function("Publisher").await.unwrap_or_default(),
+            consumer: self.function("Consumer").await,
+            schedule: self.schedule().await,
+            told_of_uploads: self.read("notifications of the tasks bucket", told.map(Some)),
+            worker,
+            worker_runs,
+            mappings,
+            roles,
+            tasks_bucket,
+            registry_bucket,
+            tasks: BTreeMap::new(),
+        }
+    }
+
+    /// `None`: the stack has no such function.
+    async fn function(&mut self, logical_id: &str) -> Option<FunctionSettings> {
+        let name = self.id(logical_id)?;
+        let read = function(&self.lambda, &name).await;
+        Some(self.read_if_there(&format!("function {name}"), read))
+    }
+
+    /// Asks the worker for its engine's fingerprint.
+    async fn ping(&mut self, function: &str) -> Option<wasq_protocol::Fingerprint> {
+        if function.is_empty() {
+            return None;
+        }
+        let lambda = &self.lambda;
+        let pong = async || -> Result<Option<wasq_protocol::Fingerprint>> {
+            let ping = Blob::new(WorkerEvent::PING);
+            let answer =
+                lambda.invoke().function_name(function).payload(ping).send().await.map_err(explain)?;
+            let payload = answer.payload.map(Blob::into_inner).unwrap_or_default();
+            if answer.function_error.is_some() {
+                return Err(anyhow!("it does not work: {}", String::from_utf8_lossy(&payload)));
+            }
+            let pong: Pong =
+                serde_json::from_slice(&payload).context("its answer to a ping cannot be read")?;
+            Ok(Some(pong.fingerprint))
+        };
+        let answer = pong().await;
+        self.read(&format!("what {function} can run"), answer)
+    }
+
+    async fn mappings(&mut self) -> Option<Vec<MappingSettings>> {
+        let request = self.lambda.list_event_source_mappings().event_source_arn(self.queue_arn);
+        let answer = request.send().await.map_err(explain);
+        let answer = answer.map(|answer| Some(answer.event_source_mappings.unwrap_or_default()));
+        let mappings = self.read("event source mappings", answer)?.into_iter();
+        let mappings = mappings.map(|mapping| MappingSettings {
+            function: mapping.function_arn.as_deref().map(function_of).unwrap_or_default(),
+            // A mapping in transition counts as the state that it changes to.
+            enabled: !matches!(mapping.state.as_deref(), Some("Disabled" | "Disabling")),
+            reports_failures: mapping
+                .function_response_types
+                .unwrap_or_default()
+                .iter()
+                .any(|kind| kind.as_str() == "ReportBatchItemFailures"),
+            id: mapping.uuid.unwrap_or_default(),
+        });
+        Some(mappings.collect())
+    }
+
+    async fn schedule(&mut self) -> Option<ScheduleSettings> {
+        let name = self.id("Schedule")?;
+        let client = aws_sdk_scheduler::Client::new(&self.deployment.session.sdk);
+        let answer = if_there(client.get_schedule().name(&name).send().await, "ResourceNotFoundException");
+        let schedule = answer.map(|schedule| {
+            schedule.map(|schedule| ScheduleSettings {
+                name: name.clone(),
+                enabled: schedule.state == Some(ScheduleState::Enabled),
+                expression: schedule.schedule_expression.unwrap_or_default(),
+            })
+        });
+        Some(self.read_if_there(&format!("schedule {name}"), schedule))
+    }
+
+    async fn role(&self, whose: &'static str, name: &str) -> Result<RoleSettings> {
+        let mut role = RoleSettings { whose, name: name.to_owned(), ..RoleSettings::default() };
+        let listed = self.iam.list_role_policies().role_name(name).send().await.map_err(explain)?;
+        for policy in listed.policy_names {
+            let answer = self.iam.get_role_policy().role_name(name).policy_name(&policy).send().await;
+            let document = answer.map_err(explain)?.policy_document;
+            // IAM encodes the document as in a URL.
+            let document = percent_decode_str(&document).decode_utf8().context("decode a policy")?;
+            let document: Value =
+                serde_json::from_str(&document).with_context(|| format!("read the policy {policy}"))?;
+            role.statements.extend(statements(&document));
+        }
+        let attached =
+            self.iam.list_attached_role_policies().role_name(name).send().await.map_err(explain)?;
+        let attached = attached.attached_policies.unwrap_or_default().into_iter();
+        role.attached = attached.filter_map(|policy| policy.policy_arn).collect();
+        Ok(role)
+    }
+
+    async fn bucket(&self, name: &str, partition: &str) -> Result<BucketSettings> {
+        let block = self.s3.get_public_access_block().bucket(name).send().await;
+        let block = if_there(block, "NoSuchPublicAccessBlockConfiguration").context("public access")?;
+        let closed = block.and_then(|block| block.public_access_block_configuration).is_some_and(|block| {
+            [
+                block.block_public_acls,
+                block.block_public_policy,
+                block.ignore_public_acls,
+                block.restrict_public_buckets,
+            ]
+            .iter()
+            .all(|lock| *lock == Some(true))
+        });
+        let encryption = self.s3.get_bucket_encryption().bucket(name).send().await;
+        let encryption = if_there(encryption, "ServerSideEncryptionConfigurationNotFoundError");
+        let versioning = self.s3.get_bucket_versioning().bucket(name).send().await.map_err(explain);
+        let policy = self.s3.get_bucket_policy().bucket(name).send().await;
+        let policy = if_there(policy, "NoSuchBucketPolicy").context("policy")?;
+        let policy: Vec<Statement> = match policy.and_then(|policy| policy.policy) {
+            Some(text) => statements(&serde_json::from_str(&text).context("read its policy")?),
+            None => Vec::new(),
+        };
+        Ok(BucketSettings {
+            name: name.to_owned(),
+            arn: format!("arn:{partition}:s3:::{name}"),
+            closed_to_public: closed,
+            encrypted: encryption.context("encryption")?.is_some(),
+            versioned: versioning.context("versioning")?.status == Some(BucketVersioningStatus::Enabled),
+            policy,
+        })
+    }
+
+    /// The functions that are notified of uploads.
+    async fn told_of_uploads(&self, bucket: &str) -> Result<Vec<String>> {
+        let answer = self.s3.get_bucket_notification_configuration().bucket(bucket).send().await;
+        let functions = answer.map_err(explain)?.lambda_function_configurations.unwrap_or_default();
+        Ok(functions.into_iter().map(|function| function.lambda_function_arn).collect())
+    }
+}
+
+async fn function(lambda: &aws_sdk_lambda::Client, name: &str) -> Result<Option<FunctionSettings>> {
+    let configuration = lambda.get_function_configuration().function_name(name).send().await;
+    let Some(configuration) = if_there(configuration, "ResourceNotFoundException")? else {
+        return Ok(None);
+    };
+    let invokes =
+        lambda.get_function_event_invoke_config().function_name(name).qualifier("$LATEST").send().await;
+    let invokes = if_there(invokes, "ResourceNotFoundException").context("asynchronous invokes")?;
+    let concurrency = lambda.get_function_concurrency().function_name(name).send().await;
+    let concurrency = if_there(concurrency, "ResourceNotFoundException").context("concurrency")?;
+    let recursion = lambda.get_function_recursion_config().function_name(name).send().await.map_err(explain);
+    let number = |number: Option<i32>| number.and_then(|number| u64::try_from(number).ok());
+    Ok(Some(FunctionSettings {
+        name: name.to_owned(),
+        timeout: Duration::from_secs(number(configuration.timeout).unwrap_or(3)),
+        environment: configuration
+            .environment
+            .and_then(|environment| environment.variables)
+            .unwrap_or_default()
+            .into_iter()
+            .collect(),
+        retries: number(invokes.as_ref().and_then(|invokes| invokes.maximum_retry_attempts))
+            .map_or(RETRIES_BY_DEFAULT, |retries| u32::try_from(retries).unwrap_or(u32::MAX)),
+        event_age: number(invokes.and_then(|invokes| invokes.maximum_event_age_in_seconds))
+            .map_or(EVENT_AGE_BY_DEFAULT, Duration::from_secs),
+        may_recur: recursion.context("recursive loop detection")?.recursive_loop
+            == Some(RecursiveLoop::Allow),
+        reserved: number(concurrency.and_then(|concurrency| concurrency.reserved_concurrent_executions))
+            .and_then(|reserved| u32::try_from(reserved).ok()),
+    }))
+}
+
+/// The name in a function's ARN, which may end in a version.
+fn function_of(arn: &str) -> String {
+    arn.split(':').nth(6).unwrap_or(arn).to_owned()
+}
+
+/// `None` if AWS answers with this code, which says that there is none.
+fn if_there<T, E, R>(answer: Result<T, SdkError<E, R>>, code: &str) -> Result<Option<T>>
+where
+    E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+    R: Debug + Send + Sync + 'static,
+{
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(e) if e.code() == Some(code) => Ok(None),
+        Err(e) => Err(explain(e)),
+    }
+}

@@ -1,0 +1,86 @@
+//! The `wasq` command. Each subcommand has a file. `args.rs` defines the arguments, and `output.rs` prints
+//! the answers.
+//!
+//! Data goes to stdout, everything else to stderr. Exit codes: 0 success; 1 the task failed, or not
+//! everything could be done; 2 wrong use, or a fault of the environment.
+
+mod args;
+mod build;
+mod check;
+mod cloud;
+mod component;
+mod deploy;
+mod destroy;
+mod dev;
+mod dlq;
+mod doctor;
+mod enqueue;
+mod logs;
+mod new;
+mod output;
+mod pause;
+mod publish;
+mod registry;
+mod run;
+mod status;
+mod surroundings;
+mod target;
+mod tasks;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Args, Command};
+use crate::output::Ended;
+
+/// Runs `work` until it ends or ctrl-c is pressed. Ctrl-c ends only the wait: AWS continues the operation.
+async fn until_interrupted(work: impl Future<Output = anyhow::Result<Ended>>) -> anyhow::Result<Ended> {
+    tokio::select! {
+        ended = work => ended,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!(
+            "interrupted; AWS continues the operation that was started, and the same command continues from there"
+        )),
+    }
+}
+
+/// Runs the command that the process was started with.
+pub async fn main() -> ExitCode {
+    let args = Args::parse();
+    let json = args.json;
+    if !matches!(args.command, Command::Dev(_)) {
+        // `wasq test` itself prints the log lines of a test that failed.
+        let quiet = matches!(args.command, Command::Test(_)) && args.log == "info";
+        output::start_logging(if quiet { "warn,task=off" } else { &args.log }, None);
+    }
+    let ended = match args.command {
+        Command::Dev(dev) => dev::dev(dev, &args.log, json).await,
+        Command::New(new) => new::new(new, json),
+        Command::Build(build) => build::build(build, json),
+        Command::Test(test) => test::test(test, json).await,
+        Command::Check(check) => check::check(check, json).await,
+        Command::Run(run) => run::run(run, json).await,
+        Command::Enqueue(enqueue) => enqueue::enqueue(enqueue, json).await,
+        Command::Push(push) => publish::push(push, json).await,
+        Command::Rollback(rollback) => publish::rollback(rollback, json).await,
+        Command::Rm(rm) => publish::rm(rm, json).await,
+        Command::Tasks(tasks) => tasks::tasks(tasks, json).await,
+        Command::Dlq(dlq) => dlq::dlq(dlq, json).await,
+        Command::Status(status) => status::status(status, json).await,
+        Command::Logs(logs) => logs::logs(logs, json).await,
+        Command::Deploy(deploy) => until_interrupted(deploy::deploy(deploy, json)).await,
+        Command::Doctor(doctor) => doctor::doctor(doctor, json).await,
+        Command::Destroy(destroy) => until_interrupted(destroy::destroy(destroy, json)).await,
+        Command::Pause(pause) => pause::pause(pause, true, json).await,
+        Command::Resume(resume) => pause::pause(resume, false, json).await,
+    };
+    match ended {
+        Ok(Ended::Well) => ExitCode::SUCCESS,
+        Ok(Ended::TaskFailed | Ended::InPart) => ExitCode::from(1),
+        Err(e) => {
+            output::error(&e, json);
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! How a command answers: data on stdout, everything else on stderr.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::json;
+use tokio::task::JoinHandle;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::JsonFields;
+use tracing_subscriber::prelude::*;
+
+use wasq_aws::{JsonLines, TextLines};
+use wasq_local::Log;
+
+/// The end of a command that could be carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// As asked.
+    Well,
+    /// The task failed.
+    TaskFailed,
+    /// Not everything that was asked could be done.
+    InPart,
+}
+
+/// Starts the log: lines on stderr, and JSON lines in `log`.
+pub(crate) fn start_logging(filter: &str, log: Option<Log>) {
+    let targets = filter.parse::<Targets>().unwrap_or_else(|e| {
+        eprintln!("wasq: --log {filter:?}: {e}; using \"info\"");
+        Targets::new().with_default(LevelFilter::INFO)
+    });
+    // The SDK warns of every place where it found no credentials or region; the command says what is missing.
+    let targets =
+        if filter == "info" { targets.with_target("aws_config", LevelFilter::OFF) } else { targets };
+    // `log` already has a record of each run. It does not need the same run as a line for people.
+    let kept = targets.clone().with_target(Log::TOLD, LevelFilter::OFF);
+    let log = log.map(|log| {
+        let json = tracing_subscriber::fmt::layer().fmt_fields(JsonFields::new()).event_format(JsonLines);
+        json.with_writer(log).with_filter(kept)
+    });
+    let lines = tracing_subscriber::fmt::layer()
+        .fmt_fields(JsonFields::new())
+        .event_format(TextLines)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    tracing_subscriber::registry().with(log).with(lines.with_filter(targets)).init();
+}
+
+/// Prints a value to stdout: the one that `--json` promises.
+pub(crate) fn value<T: Serialize>(value: &T) {
+    let json = serde_json::to_string(value).expect("string keys");
+    text(&format!("{json}\n"));
+}
+
+/// Prints to stdout. A closed stdout is not an error.
+pub(crate) fn text(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Reports why a command could not be carried out.
+pub(crate) fn error(error: &anyhow::Error, json: bool) {
+    if json {
+        value(&json!({ "error": format!("{error:#}") }));
+    }
+    eprintln!("wasq: {error:#}");
+}
+
+/// Prints on stderr what the command waits for: after 1 s, then every 5 s.
+pub(crate) struct Progress(JoinHandle<()>);
+
+impl Progress {
+    pub(crate) fn start(what: String) -> Self {
+        Self(tokio::spawn(async move {
+            let mut seconds = 1;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            loop {
+                eprintln!("wasq: {what} ({seconds} s)");
+                seconds += 5;
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+        }))
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,184 @@
+//! The registry and the tasks bucket of `wasq dev` or of a deployment. Commands read the registry and write
+//! the tasks bucket.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::primitives::ByteStream;
+use serde::de::DeserializeOwned;
+use wasq_aws::get_object;
+use wasq_local::{LastStack, Listed, is_running, list_tasks, registry_path, write_whole};
+use wasq_protocol::{Digest, LiveRecord, Rejection, TaskName};
+
+use crate::cloud::{Deployment, explain};
+use crate::target::Target;
+
+/// A registry and its tasks bucket.
+pub(crate) enum Registry {
+    /// Of `wasq dev`, with its data folder.
+    Local(PathBuf),
+    /// On AWS.
+    Aws(Buckets),
+}
+
+/// The two buckets of a deployment.
+pub(crate) struct Buckets {
+    client: Client,
+    tasks: String,
+    registry: String,
+}
+
+impl Registry {
+    pub(crate) fn of(target: &Target) -> Result<Self> {
+        match target {
+            Target::Local(data) => {
+                ensure!(
+                    data.is_dir(),
+                    "there is no data folder {}: start `wasq dev` here, name its folder by --data, or a deployment by --stack",
+                    data.display()
+                );
+                Ok(Self::Local(data.clone()))
+            }
+            Target::Aws(deployment) => Ok(Self::Aws(Buckets::of(deployment)?)),
+        }
+    }
+
+    /// All tasks, by name.
+    pub(crate) async fn tasks(&self) -> Result<Vec<Listed>> {
+        match self {
+            Self::Local(data) => list_tasks(data),
+            Self::Aws(buckets) => Ok(Listed::from_records(
+                buckets.read_all("live/").await?,
+                buckets.read_all("rejected/").await?,
+            )),
+        }
+    }
+
+    /// One task. The answer for an unknown task is empty.
+    pub(crate) async fn task(&self, task: &TaskName) -> Result<Listed> {
+        let record = self.record(&LiveRecord::key(task)).await?;
+        let rejection = self.record(&Rejection::key(task)).await?;
+        let listed = Listed::from_records(record.into_iter().collect(), rejection.into_iter().collect());
+        Ok(listed.into_iter().next().unwrap_or_default())
+    }
+
+    /// A module as it was uploaded.
+    pub(crate) async fn module(&self, digest: &Digest) -> Result<Vec<u8>> {
+        let key = LiveRecord::module_key(digest);
+        self.stored(&key).await?.with_context(|| format!("the registry has no {key}"))
+    }
+
+    async fn record<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        let bytes = self.stored(key).await?;
+        bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose().with_context(|| format!("read {key}"))
+    }
+
+    /// The object under a key in the registry.
+    async fn stored(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::Local(data) => read(&registry_path(data).join(key)),
+            Self::Aws(buckets) => buckets.read(&buckets.registry, key).await,
+        }
+    }
+
+    /// The object under a key in the tasks bucket.
+    pub(crate) async fn uploaded(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::Local(data) => read(&tasks_folder(data)?.join(key)),
+            Self::Aws(buckets) => buckets.read(&buckets.tasks, key).await,
+        }
+    }
+
+    /// Puts something under a key in the tasks bucket.
+    pub(crate) async fn upload(&self, key: &str, bytes: Vec<u8>) -> Result<()> {
+        match self {
+            Self::Local(data) => write_whole(&tasks_folder(data)?.join(key), &bytes),
+            Self::Aws(Buckets { client, tasks, .. }) => {
+                let put =
+                    client.put_object().bucket(tasks).key(key).body(ByteStream::from(bytes)).send().await;
+                put.map_err(explain).with_context(|| format!("write s3://{tasks}/{key}"))?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Deletes an object from the tasks bucket, if it is there.
+    pub(crate) async fn withdraw(&self, key: &str) -> Result<()> {
+        match self {
+            Self::Local(data) => {
+                let path = tasks_folder(data)?.join(key);
+                match std::fs::remove_file(&path) {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                        Err(e).with_context(|| format!("delete {}", path.display()))
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Self::Aws(Buckets { client, tasks, .. }) => {
+                let deleted = client.delete_object().bucket(tasks).key(key).send().await;
+                deleted.map_err(explain).with_context(|| format!("delete s3://{tasks}/{key}"))?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether a publisher runs; on AWS always.
+    pub(crate) fn is_published(&self) -> bool {
+        match self {
+            Self::Local(data) => is_running(data),
+            Self::Aws(_) => true,
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some).with_context(|| format!("read {}", path.display())),
+    }
+}
+
+fn tasks_folder(data: &Path) -> Result<PathBuf> {
+    let last = LastStack::of(data).with_context(|| {
+        format!(
+            "no `wasq dev` has run with the data folder {}: start one, or name a deployment by --stack",
+            data.display()
+        )
+    })?;
+    Ok(last.tasks)
+}
+
+impl Buckets {
+    fn of(deployment: &Deployment) -> Result<Self> {
+        Ok(Self {
+            client: Client::new(&deployment.session.sdk),
+            tasks: deployment.output("TasksBucketName")?.to_owned(),
+            registry: deployment.output("RegistryBucketName")?.to_owned(),
+        })
+    }
+
+    async fn read(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>> {
+        let Some(object) = get_object(&self.client, bucket, key).await? else {
+            return Ok(None);
+        };
+        let bytes = object.body.collect().await;
+        Ok(Some(bytes.with_context(|| format!("read s3://{bucket}/{key}"))?.to_vec()))
+    }
+
+    async fn read_all<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<T>> {
+        let (mut records, bucket) = (Vec::new(), &self.registry);
+        let mut pages = self.client.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(explain).with_context(|| format!("list s3://{bucket}/{prefix}"))?;
+            for key in page.contents.unwrap_or_default().into_iter().filter_map(|object| object.key) {
+                // The publisher may have removed it since.
+                if let Some(bytes) = self.read(bucket, &key).await? {
+                    let record = serde_json::from_slice(&bytes);
+                    records.push(record.with_context(|| format!("read s3://{bucket}/{key}"))?);
+                }
+            }
+        }
+        Ok(records)
+    }
+}

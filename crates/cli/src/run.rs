@@ -1,0 +1,118 @@
+//! `wasq run`: one task from a file, once.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use wasq_engine::{LogLine, Report, RunContext};
+use wasq_protocol::{ByteCount, Caps, Clock, Outcome, Settings, SystemClock, TaskName};
+
+use crate::component::Component;
+use crate::output::{self, Ended, Progress};
+use crate::surroundings::{AddressArgs, SecretArgs};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    /// The component
+    #[arg(value_name = "FILE.wasm")]
+    pub(crate) file: PathBuf,
+    /// The task's params
+    #[arg(long, default_value = "{}", value_name = "JSON")]
+    pub(crate) params: String,
+    /// The task's settings; without this, FILE.toml beside FILE.wasm if it is there
+    #[arg(long, value_name = "FILE.toml")]
+    pub(crate) settings: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) addresses: AddressArgs,
+    #[command(flatten)]
+    pub(crate) secrets: SecretArgs,
+}
+
+pub(crate) async fn run(args: Run, json: bool) -> Result<Ended> {
+    let Run { file, params, settings, addresses, secrets } = args;
+    let _: &RawValue =
+        serde_json::from_str(&params).with_context(|| format!("--params {params:?} is not JSON"))?;
+    let component = Component::read(&file, settings.as_deref())?;
+    let (task, settings) = (component.task.clone(), component.settings.clone().capped(&Caps::default()));
+    let secrets = secrets.open().of(&settings)?;
+    let (engine, module) = component.load(addresses.allow_address).await?;
+
+    let running = Progress::start(format!("running {task}"));
+    let report = engine
+        .run(
+            &module,
+            wasq_engine::Run {
+                context: context(task, &settings),
+                params: &params,
+                settings: &settings,
+                secrets: &secrets,
+                deadline: Instant::now() + settings.timeout,
+            },
+        )
+        .await;
+    drop(running);
+    print(&report, json);
+    Ok(match report.outcome {
+        Outcome::Success { .. } => Ended::Well,
+        Outcome::Failure(_) => Ended::TaskFailed,
+    })
+}
+
+fn context(task: TaskName, settings: &Settings) -> RunContext {
+    let id = format!("run-{}", std::process::id());
+    RunContext {
+        task,
+        attempt: 1,
+        max_attempts: settings.max_attempts,
+        deadline: SystemClock.now().plus(settings.timeout),
+        parent: None,
+        root: id.clone(),
+        id,
+        depth: 0,
+        traceparent: None,
+        trace_header: None,
+    }
+}
+
+fn print(report: &Report, json: bool) {
+    let Report { outcome, children, log, log_dropped, duration, peak_memory, denied } = report;
+    if json {
+        let log: Vec<_> = log.iter().map(|line| json!({ "level": level(line), "text": line.text })).collect();
+        let children: Vec<_> = children.iter().map(|child| json!(child.message)).collect();
+        let mut value = json!(outcome);
+        value["log"] = log.into();
+        value["log_dropped"] = json!(log_dropped);
+        value["children"] = children.into();
+        value["duration_ms"] = json!(ms(*duration));
+        value["peak_memory_bytes"] = json!(peak_memory);
+        value["denied_requests"] = json!(denied);
+        return output::value(&value);
+    }
+    let (word, detail): (&str, Value) = match outcome {
+        Outcome::Success { output } => {
+            output::text(&format!("{}\n", output.get()));
+            ("success", Value::Null)
+        }
+        Outcome::Failure(failure) => ("failure", json!(failure.to_string())),
+    };
+    eprintln!("outcome  {word}{}", detail.as_str().map(|detail| format!(", {detail}")).unwrap_or_default());
+    eprintln!("time     {:.1} ms", ms(*duration));
+    eprintln!("memory   {} at most", ByteCount(*peak_memory));
+    for child in children {
+        eprintln!("enqueues {} (not sent by wasq run)", child.message.to_json());
+    }
+    if *log_dropped > 0 {
+        eprintln!("log      {log_dropped} more lines were dropped");
+    }
+}
+
+fn level(line: &LogLine) -> String {
+    format!("{:?}", line.level).to_lowercase().rsplit("::").next().unwrap_or_default().to_owned()
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}

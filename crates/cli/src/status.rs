@@ -1,0 +1,76 @@
+//! `wasq status`: the counts of messages and tasks, and where the data is.
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use wasq_aws::Counts;
+
+use crate::output::{self, Ended};
+use crate::registry::Registry;
+use crate::target::{Target, TargetArgs};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+pub(crate) async fn status(args: Status, json: bool) -> Result<Ended> {
+    let target = args.target.target().await?;
+    let address = target.queue()?;
+    let (queue, letters) = address.queues().await?;
+    let what = || format!("ask {}{}", address.url, address.hint());
+    let counts = queue.counts().await.with_context(what)?;
+    let letters = letters.counts().await.with_context(what)?;
+    let tasks = Registry::of(&target)?.tasks().await?;
+    let live = tasks.iter().filter(|task| task.live.is_some()).count();
+    let refused: Vec<_> = tasks.iter().filter_map(|task| task.rejected.as_ref()).collect();
+
+    let mut lines = vec![];
+    let mut value = match &target {
+        Target::Local(data) => {
+            lines.push(("wasq dev", format!("data in {}", data.display())));
+            json!({ "data": data })
+        }
+        Target::Aws(deployment) => {
+            let session = &deployment.session;
+            let name = format!("{} in {}, {}", deployment.name, session.region, deployment.status);
+            lines.push(("stack", name));
+            let mode = deployment.parameters.get("Mode").map_or("", String::as_str);
+            lines.push(("mode", mode.to_owned()));
+            lines.push(("tasks bucket", format!("s3://{}", deployment.output("TasksBucketName")?)));
+            lines.push(("dashboard", dashboard(&session.region, &deployment.name)));
+            json!({
+                "stack": deployment.name,
+                "region": session.region,
+                "status": deployment.status,
+                "parameters": deployment.parameters,
+                "outputs": deployment.outputs,
+            })
+        }
+    };
+    let Counts { visible, in_flight } = counts;
+    lines.push(("queue", format!("{visible} waiting, {in_flight} in flight or waiting for their time")));
+    lines.push(("dead letters", (letters.visible + letters.in_flight).to_string()));
+    lines.push(("tasks", format!("{live} live, {} with a refused upload", refused.len())));
+    if json {
+        value["queue"] = json!({ "url": address.url, "visible": visible, "in_flight": in_flight });
+        value["dead_letters"] = json!({ "visible": letters.visible, "in_flight": letters.in_flight });
+        value["tasks"] =
+            json!({ "live": live, "refused": Value::from_iter(refused.iter().map(|r| r.task.as_str())) });
+        output::value(&value);
+        return Ok(Ended::Well);
+    }
+    for (name, text) in lines {
+        output::text(&format!("{name:<13} {text}\n"));
+    }
+    if letters.visible > 0 {
+        eprintln!("`wasq dlq ls` shows the dead letters");
+    }
+    Ok(Ended::Well)
+}
+
+fn dashboard(region: &str, name: &str) -> String {
+    format!(
+        "https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}#dashboards/dashboard/{name}"
+    )
+}

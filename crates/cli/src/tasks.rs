@@ -1,0 +1,88 @@
+//! `wasq tasks`: lists live tasks and refused uploads, or shows one task.
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use wasq_local::Listed;
+use wasq_protocol::{LiveRecord, TaskName, Version};
+
+use crate::output::{self, Ended};
+use crate::registry::Registry;
+use crate::target::TargetArgs;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Tasks {
+    /// Show everything about this task: its versions, its settings, and the reason if its last upload was
+    /// refused
+    #[arg(value_name = "TASK")]
+    pub(crate) task: Option<TaskName>,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+pub(crate) async fn tasks(args: Tasks, json: bool) -> Result<Ended> {
+    let registry = Registry::of(&args.target.target().await?)?;
+    if let Some(task) = args.task {
+        let listed = registry.task(&task).await?;
+        ensure!(
+            listed.record().is_some() || listed.rejected.is_some(),
+            "no task named {task} was ever uploaded here"
+        );
+        if json {
+            output::value(&value(&listed));
+        } else {
+            output::text(&whole(&listed));
+        }
+        return Ok(Ended::Well);
+    }
+    let tasks = registry.tasks().await?;
+    if json {
+        output::value(&json!({ "tasks": tasks.iter().map(value).collect::<Vec<_>>() }));
+        return Ok(Ended::Well);
+    }
+    if tasks.is_empty() {
+        eprintln!(
+            "no task is live: `wasq push FILE.wasm`, or put NAME.wasm into the tasks folder of `wasq dev`, or into the tasks bucket"
+        );
+    }
+    for listed in &tasks {
+        output::text(&lines(listed));
+    }
+    Ok(Ended::Well)
+}
+
+fn value(listed: &Listed) -> serde_json::Value {
+    let Listed { live, removed, rejected } = listed;
+    json!({ "live": live, "removed": removed, "rejected": rejected })
+}
+
+/// A line each for the live version, the removal and the refused upload.
+fn lines(listed: &Listed) -> String {
+    let mut text = String::new();
+    if let Some(LiveRecord { task, version, .. }) = &listed.live {
+        let Version { version, digest, published, .. } = version;
+        text += &format!("{:<32} version {version:<4} {}  {published}\n", task.as_str(), digest.short());
+    }
+    if let Some(LiveRecord { task, version, removed: Some(at), .. }) = &listed.removed {
+        text += &format!("{:<32} removed at {at}; its last version was {}\n", task.as_str(), version.version);
+    }
+    if let Some(rejected) = &listed.rejected {
+        let (task, at, reason) = (rejected.task.as_str(), rejected.at, &rejected.reason);
+        text += &format!("{task:<32} last upload refused at {at}: {reason}\n");
+    }
+    text
+}
+
+/// Everything that the registry knows about a task.
+fn whole(listed: &Listed) -> String {
+    let mut text = lines(listed);
+    let Some(record) = listed.record() else { return text };
+    text += "\nversions\n";
+    for version in std::iter::once(&record.version).chain(&record.history) {
+        text += &format!("  {:<4} {}  {}\n", version.version, version.published, version.digest);
+    }
+    text += "\nsettings\n";
+    for line in record.version.settings.to_toml().lines() {
+        text += &format!("  {line}\n");
+    }
+    text
+}

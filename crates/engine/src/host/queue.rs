@@ -1,0 +1,90 @@
+//! `wasq:task/queue`: child tasks, held back until their parent has succeeded.
+
+use std::time::Duration;
+
+use wasq_protocol::{Digest, MAX_MESSAGE_BYTES, Message};
+
+use crate::bindings::wasq::task::queue::{EnqueueError, EnqueueOptions, Host};
+use crate::limits::Limits;
+use crate::run::{Child, RunContext};
+use crate::state::RunState;
+
+/// The longest delay of a child. A later run belongs in a schedule, because the queue forgets a message after
+/// 4 days.
+const DELAY_MAX_SECONDS: u32 = 3 * 24 * 3600;
+/// The bytes that a `not_before` adds to a delayed message.
+const NOT_BEFORE_BYTES: usize = 64;
+
+impl Host for RunState {
+    fn enqueue(
+        &mut self,
+        task: String,
+        params: String,
+        options: EnqueueOptions,
+    ) -> Result<String, EnqueueError> {
+        let child =
+            child(&self.context, &self.limits, self.children.len(), Request { task, params, options })?;
+        let id = child.message.id.clone().expect("every child has an id");
+        self.children_bytes += child.message.params.get().len();
+        if self.children_bytes > self.limits.children_bytes_max {
+            return Err(EnqueueError::Invalid(format!(
+                "params: all children of a run together have at most {} bytes",
+                self.limits.children_bytes_max
+            )));
+        }
+        self.children.push(child);
+        Ok(id)
+    }
+}
+
+struct Request {
+    task: String,
+    params: String,
+    options: EnqueueOptions,
+}
+
+fn child(
+    parent: &RunContext,
+    limits: &Limits,
+    ordinal: usize,
+    request: Request,
+) -> Result<Child, EnqueueError> {
+    if ordinal >= limits.children_max as usize {
+        return Err(EnqueueError::TooMany(limits.children_max));
+    }
+    if parent.depth >= limits.depth_max {
+        return Err(EnqueueError::TooDeep(limits.depth_max));
+    }
+    let Request { task, params, options: EnqueueOptions { delay_seconds, id } } = request;
+    let delay = delay_seconds.unwrap_or(0);
+    if delay > DELAY_MAX_SECONDS {
+        return Err(EnqueueError::Invalid(format!(
+            "delay-seconds: {delay} is more than {DELAY_MAX_SECONDS} (3 days)"
+        )));
+    }
+    let task = task.parse().map_err(|e| EnqueueError::Invalid(format!("task: {e}: {task:?}")))?;
+    let params =
+        serde_json::from_str(&params).map_err(|e| EnqueueError::Invalid(format!("params: not JSON: {e}")))?;
+    let mut message = Message::new(task, params);
+    message.id = Some(id.unwrap_or_else(|| derived_id(&parent.id, ordinal)));
+    message.parent = Some(parent.id.clone());
+    message.root = Some(parent.root.clone());
+    message.depth = parent.depth + 1;
+    message.traceparent = parent.traceparent.clone();
+    // Refuse every message here that the queue or the next worker would refuse. The task can still react
+    // here.
+    let json = message.to_json();
+    if json.len() + NOT_BEFORE_BYTES > MAX_MESSAGE_BYTES {
+        return Err(EnqueueError::Invalid(format!(
+            "params: the message has {} bytes; the most is {MAX_MESSAGE_BYTES}",
+            json.len()
+        )));
+    }
+    Message::parse(&json).map_err(|e| EnqueueError::Invalid(format!("{}: {}", e.path, e.problem)))?;
+    Ok(Child { message, delay: Duration::from_secs(delay.into()), trace_header: parent.trace_header.clone() })
+}
+
+/// The same for every attempt of the parent, and different for each of its children.
+fn derived_id(parent: &str, ordinal: usize) -> String {
+    Digest::of(format!("{parent}\0{ordinal}").as_bytes()).to_string()[..32].to_owned()
+}

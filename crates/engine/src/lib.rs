@@ -1,0 +1,27 @@
+#![doc = include_str!("../README.md")]
+
+mod addresses;
+mod bindings;
+mod capture;
+#[cfg(feature = "compiler")]
+mod compile;
+mod config;
+mod connect;
+mod destination;
+mod engine;
+mod host;
+mod limits;
+mod outgoing;
+mod run;
+mod secrets;
+mod state;
+
+pub use addresses::{Addresses, Refused};
+pub use bindings::LogLevel;
+pub use config::{Platform, Pool, WASMTIME_VERSION, fingerprint};
+pub use connect::{Resolver, Resolving};
+pub use engine::{Engine, LoadError, Module};
+pub use limits::Limits;
+pub use outgoing::{Responder, Responding};
+pub use run::{Child, LogLine, Report, Run, RunContext};
+pub use secrets::SecretValues;

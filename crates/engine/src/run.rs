@@ -1,0 +1,87 @@
+//! A run: what goes in, and what comes out.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wasq_protocol::{Message, Outcome, Settings, TaskName, Timestamp};
+
+use crate::bindings::LogLevel;
+use crate::secrets::SecretValues;
+
+/// The inputs of one run.
+pub struct Run<'a> {
+    /// The facts that the task can know about the run.
+    pub context: RunContext,
+    /// The message's params as JSON text.
+    pub params: &'a str,
+    /// The task's settings, within the operator's caps.
+    pub settings: &'a Settings,
+    /// The values of the secrets that the settings name.
+    pub secrets: &'a SecretValues,
+    /// The time at which the run is ended: the earlier of the task's timeout and the worker's own end.
+    pub deadline: Instant,
+}
+
+/// The outcome of a run, and its measurements.
+#[derive(Debug)]
+pub struct Report {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The child tasks to send; empty unless it succeeded.
+    pub children: Vec<Child>,
+    /// The captured log.
+    pub log: Vec<LogLine>,
+    /// Log lines beyond the limit.
+    pub log_dropped: u64,
+    /// From the call to the end, instantiation included.
+    pub duration: Duration,
+    /// The most memory that the task had at once, in bytes, over all memories and tables.
+    pub peak_memory: u64,
+    /// HTTP requests that the policy denied.
+    pub denied: u32,
+}
+
+/// The facts that a task can know about its run.
+#[derive(Clone, Debug)]
+pub struct RunContext {
+    /// The task's name.
+    pub task: TaskName,
+    /// The message's id.
+    pub id: String,
+    /// The number of this attempt; the first is 1.
+    pub attempt: u32,
+    /// The maximum number of attempts.
+    pub max_attempts: u32,
+    /// The time at which the run will be ended.
+    pub deadline: Timestamp,
+    /// The id of the message whose task sent this one.
+    pub parent: Option<String>,
+    /// The id of the message at the top of the chain of parents.
+    pub root: String,
+    /// The number of parents above this message.
+    pub depth: u32,
+    /// The W3C trace context that came with the message.
+    pub traceparent: Option<String>,
+    /// X-Ray's trace header. The task does not see it; its children get it.
+    pub trace_header: Option<String>,
+}
+
+/// A message that a task wants sent.
+#[derive(Clone, Debug)]
+pub struct Child {
+    /// The message, with id, parent, root, depth and trace context set.
+    pub message: Message,
+    /// The message runs no sooner than this from now.
+    pub delay: Duration,
+    /// X-Ray's trace header of its parent.
+    pub trace_header: Option<String>,
+}
+
+/// One line of a run's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// The level; a line of stdout has `info`, a line of stderr has `warn`.
+    pub level: LogLevel,
+    /// The line, without its line break.
+    pub text: String,
+}

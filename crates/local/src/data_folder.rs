@@ -1,0 +1,64 @@
+//! The data folder of a stack: who may use it, and where things are in it.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+/// Where a stack keeps its registry.
+pub fn registry_path(data: &Path) -> PathBuf {
+    data.join("registry")
+}
+
+/// Where a running stack writes down how to reach it.
+fn address_path(data: &Path) -> PathBuf {
+    data.join("dev.json")
+}
+
+/// The endpoint and the tasks folder of the stack that last used a data folder.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LastStack {
+    /// Its endpoint. Only a call shows whether the stack still runs.
+    pub listen: SocketAddr,
+    /// Its tasks folder.
+    pub tasks: PathBuf,
+}
+
+impl LastStack {
+    /// Reads the entry of the stack that last used this data folder, if there is one.
+    pub fn of(data: &Path) -> Option<Self> {
+        let text = std::fs::read_to_string(address_path(data)).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    pub(crate) fn write(&self, data: &Path) -> Result<()> {
+        let path = address_path(data);
+        let text = serde_json::to_string(self)?;
+        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))
+    }
+}
+
+/// Whether a stack runs on this data folder.
+pub fn is_running(data: &Path) -> bool {
+    File::open(data.join("lock")).is_ok_and(|file| file.try_lock_shared().is_err())
+}
+
+/// The data folder is for its owner alone, because the machine code in it is executed.
+pub(crate) fn private_folder(data: &Path) -> Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(data).with_context(|| format!("create {}", data.display()))
+}
+
+/// One process at a time: two consumers would be harmless, two writers of the registry would not.
+pub(crate) fn lock(data: &Path) -> Result<File> {
+    private_folder(data)?;
+    let path = data.join("lock");
+    let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
+    if file.try_lock().is_err() {
+        bail!("{} is in use by another `wasq dev`; stop it, or use another --data folder", data.display());
+    }
+    Ok(file)
+}

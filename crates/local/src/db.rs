@@ -1,0 +1,202 @@
+//! The database: one SQLite file, one thread that owns its connection.
+//!
+//! Calls that arrive while a commit is under way share the next one, so that many small writes cost few
+//! syncs. A call is answered after its commit: an acknowledged write survives a crash of the machine, not
+//! only of the process.
+
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+/// A handle to the database; clones share it. The thread ends with the last one.
+#[derive(Clone)]
+pub(crate) struct Db(mpsc::Sender<Job>);
+
+/// Runs inside the transaction. Its `Answer` is called after the commit, with the commit's error if the
+/// commit failed.
+type Job = Box<dyn FnOnce(&Connection) -> Answer + Send>;
+type Answer = Box<dyn FnOnce(Option<&str>) + Send>;
+
+/// The database did not do its work; the text says why.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the queue's database: {0}")]
+pub(crate) struct DbError(String);
+
+impl From<rusqlite::Error> for DbError {
+    fn from(e: rusqlite::Error) -> Self {
+        Self(e.to_string())
+    }
+}
+
+/// The most calls that share one commit, so that no call waits long for its answer.
+const SHARED_MAX: usize = 256;
+/// How long another process may hold the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS queues (
+        name TEXT PRIMARY KEY,
+        attributes TEXT NOT NULL,      -- JSON object: only the attributes that were set, not the defaults
+        tags TEXT NOT NULL,            -- JSON object
+        created_ms INTEGER NOT NULL,
+        modified_ms INTEGER NOT NULL,
+        purged_ms INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS deleted_queues (
+        name TEXT PRIMARY KEY,
+        deleted_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS messages (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        queue TEXT NOT NULL,
+        id TEXT NOT NULL,
+        body TEXT NOT NULL,
+        attributes TEXT NOT NULL,      -- JSON object in SQS's own form
+        trace_header TEXT,
+        sent_ms INTEGER NOT NULL,
+        visible_ms INTEGER NOT NULL,
+        receipt INTEGER NOT NULL DEFAULT 0,          -- changes with every receive; 0: not received in this queue
+        received_ms INTEGER NOT NULL DEFAULT 0,      -- the last receive
+        first_received_ms INTEGER NOT NULL DEFAULT 0,
+        receive_count INTEGER NOT NULL DEFAULT 0,    -- across all queues
+        queue_receives INTEGER NOT NULL DEFAULT 0,   -- in this queue; a redrive policy counts these
+        group_id TEXT,
+        dedup_id TEXT,
+        source TEXT,                   -- the queue that dead-lettered it
+        holder TEXT                    -- the stack's process that received it; NULL for clients
+    ) STRICT;
+    CREATE INDEX IF NOT EXISTS messages_visible ON messages (queue, visible_ms, seq);
+    CREATE INDEX IF NOT EXISTS messages_sent ON messages (queue, sent_ms);
+    CREATE TABLE IF NOT EXISTS deduplication (
+        queue TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        dedup_id TEXT NOT NULL,
+        message_id TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        until_ms INTEGER NOT NULL,
+        PRIMARY KEY (queue, scope, dedup_id)
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS move_tasks (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        source TEXT NOT NULL,
+        destination TEXT,
+        per_second INTEGER,
+        status TEXT NOT NULL,
+        moved INTEGER NOT NULL DEFAULT 0,
+        to_move INTEGER NOT NULL,
+        failure TEXT,
+        started_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS results (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL,              -- the message's own id
+        message_id TEXT NOT NULL,      -- the queue's id
+        result TEXT NOT NULL           -- JSON object
+    ) STRICT;
+    CREATE INDEX IF NOT EXISTS results_id ON results (id);
+    CREATE INDEX IF NOT EXISTS results_message_id ON results (message_id);
+";
+
+impl Db {
+    /// Opens the file, or makes it.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let connection =
+            open(path).with_context(|| format!("open the queue's database {}", path.display()))?;
+        let (sender, jobs) = mpsc::channel();
+        std::thread::Builder::new()
+            .name("wasq-db".to_owned())
+            .spawn(move || serve(&connection, &jobs))
+            .context("start the database's thread")?;
+        Ok(Self(sender))
+    }
+
+    /// Runs `call` in a transaction, and returns its answer when it is committed. An `Err` rolls it back.
+    pub(crate) async fn call<T, E>(
+        &self,
+        call: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+    {
+        let (sender, answer) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            let result = in_savepoint(connection, call);
+            Box::new(move |failed| {
+                let result = match failed {
+                    None => result,
+                    Some(e) => Err(DbError(format!("commit: {e}")).into()),
+                };
+                // The caller may be gone; the work is done in any case.
+                let _ = sender.send(result);
+            })
+        });
+        let gone = || DbError("it does not answer".to_owned());
+        self.0.send(job).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    // Each commit is synced: an acknowledged message survives a power cut.
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.execute_batch(SCHEMA)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+fn serve(connection: &Connection, jobs: &mpsc::Receiver<Job>) {
+    while let Ok(first) = jobs.recv() {
+        let mut answers = Vec::new();
+        let begun = connection.execute_batch("BEGIN IMMEDIATE");
+        if begun.is_ok() {
+            let more = std::iter::from_fn(|| jobs.try_recv().ok());
+            let mut lost = false;
+            for job in std::iter::once(first).chain(more.take(SHARED_MAX)) {
+                answers.push(job(connection));
+                // On a full disk SQLite may roll everything back by itself: nothing of this transaction is kept then.
+                lost = connection.is_autocommit();
+                if lost {
+                    break;
+                }
+            }
+            let failed = if lost {
+                Some("the transaction was rolled back".to_owned())
+            } else {
+                connection.execute_batch("COMMIT").err().map(|e| e.to_string())
+            };
+            if failed.is_some() && !connection.is_autocommit() {
+                let _ = connection.execute_batch("ROLLBACK");
+            }
+            for answer in answers {
+                answer(failed.as_deref());
+            }
+        } else {
+            // Dropping the job answers it: its caller sees that it was not done.
+            tracing::error!("begin a transaction: {begun:?}");
+        }
+    }
+}
+
+/// One call's own part of the shared transaction.
+fn in_savepoint<T, E: From<DbError>>(
+    connection: &Connection,
+    call: impl FnOnce(&Connection) -> Result<T, E>,
+) -> Result<T, E> {
+    let execute = |sql: &str| connection.execute_batch(sql).map_err(DbError::from);
+    execute("SAVEPOINT call")?;
+    let result = call(connection);
+    match result {
+        Ok(_) => execute("RELEASE call")?,
+        Err(_) => execute("ROLLBACK TO call; RELEASE call")?,
+    }
+    result
+}

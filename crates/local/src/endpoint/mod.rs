@@ -1,0 +1,150 @@
+//! The endpoint: SQS's AWS JSON protocol over HTTP, and the results of runs for `wasq enqueue --wait`.
+
+mod actions;
+mod batch;
+mod params;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Map, Value};
+use tokio::net::TcpListener;
+use uuid::Uuid;
+
+use crate::results::Results;
+use crate::sqs::error::SqsError;
+use crate::sqs::queues::Queues;
+
+/// A batch of 1 MiB, each byte escaped as `\u00xx`, and its envelope.
+const REQUEST_BYTES_MAX: usize = 8 << 20;
+/// A client that takes longer than this for the head of its request is cut off.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The queues and results that the endpoint serves.
+#[derive(Clone)]
+pub(crate) struct Endpoint {
+    pub(crate) queues: Queues,
+    pub(crate) results: Results,
+    pub(crate) address: SocketAddr,
+}
+
+/// Opens the port.
+pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("listen on {address}: is another `wasq dev` running? Choose another address with --listen")
+    })
+}
+
+/// Serves for ever.
+pub(crate) async fn serve(listener: TcpListener, endpoint: Endpoint) -> Infallible {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(e) => {
+                // Most likely there are no free file descriptors: other connections must end first.
+                tracing::warn!("accept a connection: {e}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let endpoint = endpoint.clone();
+        tokio::spawn(async move {
+            let service = hyper::service::service_fn(|request| {
+                let endpoint = endpoint.clone();
+                async move { Ok::<_, Infallible>(endpoint.respond(request).await) }
+            });
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            if let Err(e) = connection.await {
+                tracing::debug!("a connection ended: {e}");
+            }
+        });
+    }
+}
+
+impl Endpoint {
+    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        if request.method() == Method::GET {
+            return self.result(request.uri().path(), request.uri().query()).await;
+        }
+        let id = Uuid::new_v4().to_string();
+        let mut response = match self.call(request).await {
+            Ok(Value::Null) => Response::new(Full::default()),
+            Ok(answer) => Response::new(Full::from(answer.to_string())),
+            Err(e) => {
+                let body = serde_json::json!({ "__type": e.shape, "message": e.message });
+                let mut response = Response::new(Full::from(body.to_string()));
+                *response.status_mut() = StatusCode::from_u16(e.status).unwrap_or(StatusCode::BAD_REQUEST);
+                let fault = if e.sender_fault() { "Sender" } else { "Receiver" };
+                let code = format!("{};{fault}", e.code).parse().expect("codes are ASCII");
+                response.headers_mut().insert("x-amzn-query-error", code);
+                response
+            }
+        };
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, "application/x-amz-json-1.0".parse().expect("ASCII"));
+        headers.insert("x-amzn-requestid", id.parse().expect("ASCII"));
+        response
+    }
+
+    async fn call(&self, request: Request<Incoming>) -> Result<Value, SqsError> {
+        let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+        let action = header("x-amz-target").and_then(|target| target.strip_prefix("AmazonSQS."));
+        let action = action
+            .ok_or_else(|| {
+                SqsError::unknown_action(
+                    "this endpoint speaks SQS's AWS JSON protocol: POST with the header X-Amz-Target: AmazonSQS.ACTION",
+                )
+            })?
+            .to_owned();
+        let base = match header(HOST.as_str()) {
+            Some(host) => format!("http://{host}"),
+            None => format!("http://{}", self.address),
+        };
+        let body = Limited::new(request.into_body(), REQUEST_BYTES_MAX).collect().await;
+        let body = body.map_err(|e| SqsError::malformed(format!("read the request: {e}")))?.to_bytes();
+        let request: Map<String, Value> = if body.is_empty() {
+            Map::new()
+        } else {
+            serde_json::from_slice(&body)
+                .map_err(|e| SqsError::malformed(format!("not a JSON object: {e}")))?
+        };
+        actions::answer(&self.queues, &action, &request, &base).await
+    }
+
+    /// `GET /wasq/results/ID?wait=SECONDS`: how a message ended, 204 if it has not.
+    async fn result(&self, path: &str, query: Option<&str>) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::default());
+        let Some(id) = path.strip_prefix("/wasq/results/") else {
+            *response.status_mut() = StatusCode::NOT_FOUND;
+            *response.body_mut() =
+                Full::from("wasq dev: an SQS endpoint; send POST requests with an AWS SDK\n");
+            return response;
+        };
+        let wait = query.and_then(|query| query.strip_prefix("wait=")).and_then(|wait| wait.parse().ok());
+        let wait = Duration::from_secs(wait.unwrap_or(0).min(20));
+        match self.results.wait(id.to_owned(), wait).await {
+            Ok(Some(result)) => {
+                *response.body_mut() = Full::from(result);
+                response.headers_mut().insert(CONTENT_TYPE, "application/json".parse().expect("ASCII"));
+            }
+            Ok(None) => *response.status_mut() = StatusCode::NO_CONTENT,
+            Err(e) => {
+                *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+                *response.body_mut() = Full::from(format!("{e}\n"));
+            }
+        }
+        response
+    }
+}

@@ -1,0 +1,163 @@
+//! Folders as buckets: the tasks folder, and the registry.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use tokio::sync::Mutex;
+use wasq_protocol::{Artifact, Digest, Fingerprint, LiveRecord, SystemClock, TaskName};
+use wasq_publisher::{Bucket, Condition, Object, Publisher, PublisherPorts, Put, Wasm};
+use wasq_runtime::{ArtifactError, CheckedArtifact, Checks, Registry};
+
+use crate::secrets::LocalSecrets;
+
+/// A folder as a bucket: each key a file.
+#[derive(Clone)]
+pub(crate) struct Folder {
+    root: PathBuf,
+    /// Held while a condition is checked and the write made: this process is the only writer.
+    writing: Arc<Mutex<()>>,
+}
+
+impl Folder {
+    pub(crate) fn new(root: PathBuf) -> Result<Self> {
+        std::fs::create_dir_all(&root).with_context(|| format!("create {}", root.display()))?;
+        Ok(Self { root, writing: Arc::default() })
+    }
+
+    fn read(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        let path = self.root.join(key);
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).with_context(|| format!("read {}", path.display())),
+        }
+    }
+
+    /// The tasks whose live records are here.
+    pub(crate) fn live_tasks(&self) -> Result<Vec<TaskName>> {
+        let path = self.root.join("live");
+        let entries = match std::fs::read_dir(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.with_context(|| format!("read {}", path.display()))?,
+        };
+        let names = entries.filter_map(|entry| {
+            let name = entry.ok()?.file_name();
+            name.to_str()?.strip_suffix(".json")?.parse().ok()
+        });
+        Ok(names.collect())
+    }
+}
+
+/// Writes a file whole: nobody reads half of it, not even after a power cut. Makes its folder if it is missing.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().context("the path names a file in a folder")?;
+    let write = || -> std::io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        std::fs::File::open(folder)?.sync_all()
+    };
+    write().with_context(|| format!("write {}", path.display()))
+}
+
+impl Bucket for Folder {
+    async fn get(&self, key: &str) -> Result<Option<Object>> {
+        let bytes = self.read(key)?;
+        Ok(bytes.map(|bytes| Object { tag: Digest::of(&bytes).to_string(), bytes }))
+    }
+
+    async fn put(&self, key: &str, bytes: Vec<u8>, condition: Condition) -> Result<Put> {
+        let _writing = self.writing.lock().await;
+        let tag = || Ok::<_, anyhow::Error>(self.read(key)?.map(|bytes| Digest::of(&bytes).to_string()));
+        let holds = match condition {
+            Condition::Always => true,
+            Condition::Absent => tag()?.is_none(),
+            Condition::Unchanged(expected) => tag()? == Some(expected),
+        };
+        if !holds {
+            return Ok(Put::Conflict);
+        }
+        write_whole(&self.root.join(key), &bytes)?;
+        Ok(Put::Done)
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        let path = self.root.join(key);
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(e).with_context(|| format!("delete {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The publisher of the single-machine stack.
+pub(crate) type FolderPublisher = Publisher<Folders>;
+
+/// The kinds of the publisher's ports on this machine.
+pub(crate) struct Folders;
+
+impl PublisherPorts for Folders {
+    type Tasks = Folder;
+    type Registry = Folder;
+    type SecretStore = LocalSecrets;
+    type Compiler = Wasm;
+    type Clock = SystemClock;
+}
+
+/// The registry folder, as the worker reads it.
+pub(crate) struct FolderRegistry {
+    pub(crate) folder: Folder,
+    pub(crate) checks: Checks,
+    pub(crate) publisher: Arc<FolderPublisher>,
+    /// The tasks that are being compiled again.
+    pub(crate) compiling: Arc<Mutex<HashSet<TaskName>>>,
+}
+
+impl Registry for FolderRegistry {
+    type Artifact = CheckedArtifact;
+
+    async fn live(&self, task: &TaskName) -> Result<Option<LiveRecord>> {
+        let key = LiveRecord::key(task);
+        let Some(bytes) = self.folder.read(&key)? else {
+            return Ok(None);
+        };
+        serde_json::from_slice(&bytes).map(Some).with_context(|| format!("read {key}"))
+    }
+
+    async fn artifact(
+        &self,
+        fingerprint: &Fingerprint,
+        module: &Digest,
+        artifact: &Artifact,
+    ) -> Result<CheckedArtifact, ArtifactError> {
+        let key = LiveRecord::artifact_key(fingerprint, module);
+        let path = self.folder.root.join(&key);
+        if !path.is_file() {
+            return Err(ArtifactError::Missing(format!("the registry has no {key}")));
+        }
+        self.checks.check(path, artifact).await
+    }
+
+    async fn request_artifact(&self, task: &TaskName) -> Result<()> {
+        // Many messages may ask for the same one.
+        let compiling = self.compiling.clone();
+        if !compiling.lock().await.insert(task.clone()) {
+            return Ok(());
+        }
+        let (publisher, task) = (self.publisher.clone(), task.clone());
+        tokio::spawn(async move {
+            if let Err(e) = publisher.recompile(&task).await {
+                tracing::error!("{e:#}");
+            }
+            compiling.lock().await.remove(&task);
+        });
+        Ok(())
+    }
+}

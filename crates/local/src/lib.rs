@@ -1,0 +1,21 @@
+#![doc = include_str!("../README.md")]
+
+mod adapters;
+mod data_folder;
+mod db;
+mod endpoint;
+mod folder;
+mod listing;
+mod log;
+mod results;
+mod secrets;
+mod sqs;
+mod stack;
+mod watch;
+
+pub use data_folder::{LastStack, is_running, registry_path};
+pub use folder::write_whole;
+pub use listing::{Listed, list_tasks};
+pub use log::{Log, log_files};
+pub use secrets::LocalSecrets;
+pub use stack::{DEAD_LETTERS, QUEUE, Stack, StackConfig, queue_url};

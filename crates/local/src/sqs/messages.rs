@@ -1,0 +1,481 @@
+//! Sending, receiving, deleting and hiding messages: SQS's semantics over the database.
+//!
+//! Everything here runs inside one transaction and takes the time as a number (milliseconds since the epoch).
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+use wasq_protocol::Digest;
+
+use super::error::SqsError;
+use super::message_attributes::{self, INVALID_TEXT, md5_hex, valid_text};
+use super::queue_attributes::{Number, QueueAttributes};
+
+/// A message that is to be sent.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Send {
+    pub(crate) body: String,
+    pub(crate) delay: Option<i64>,
+    pub(crate) attributes: Map<String, Value>,
+    pub(crate) trace_header: Option<String>,
+    pub(crate) group: Option<String>,
+    pub(crate) deduplication: Option<String>,
+}
+
+/// A message that was accepted.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    pub(crate) message_id: String,
+    pub(crate) sequence_number: Option<String>,
+}
+
+/// How messages are to be received.
+#[derive(Clone, Debug)]
+pub(crate) struct Receive {
+    pub(crate) max: usize,
+    /// How long they stay invisible; the queue's own time if `None`.
+    pub(crate) visibility: Option<Duration>,
+    /// Names the process of the stack's own consumer.
+    pub(crate) holder: Option<String>,
+}
+
+/// A message that was received.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    pub(crate) seq: i64,
+    pub(crate) message_id: String,
+    pub(crate) body: String,
+    pub(crate) attributes: Map<String, Value>,
+    pub(crate) trace_header: Option<String>,
+    pub(crate) receipt_handle: String,
+    pub(crate) sent_ms: i64,
+    pub(crate) first_received_ms: i64,
+    pub(crate) receive_count: u32,
+    pub(crate) group: Option<String>,
+    pub(crate) deduplication: Option<String>,
+    pub(crate) source: Option<String>,
+    /// When the lease ends.
+    pub(crate) visible_ms: i64,
+}
+
+/// A FIFO queue forgets a deduplication id after this.
+const DEDUPLICATION_MS: i64 = 5 * 60 * 1000;
+/// The longest that a message stays invisible, counted from its receive.
+const VISIBILITY_MAX_MS: i64 = 43_200_000;
+
+/// The bytes that a message counts for.
+pub(crate) fn size(send: &Send) -> Result<usize, SqsError> {
+    Ok(send.body.len() + message_attributes::check(&send.attributes)?)
+}
+
+/// Checks a message against a queue, before it is sent.
+pub(crate) fn check_send(settings: &QueueAttributes, send: &Send) -> Result<(), SqsError> {
+    if send.body.is_empty() {
+        return Err(SqsError::missing("MessageBody"));
+    }
+    if !valid_text(&send.body) {
+        return Err(SqsError::invalid_contents(INVALID_TEXT));
+    }
+    let max = settings.number(Number::MaximumMessageSize);
+    if size(send)? as u64 > max {
+        return Err(SqsError::invalid_value(format!(
+            "One or more parameters are invalid. Reason: Message must be shorter than {max} bytes."
+        )));
+    }
+    if let Some(delay) = send.delay {
+        if !(0..=900).contains(&delay) {
+            return Err(SqsError::value("DelaySeconds", delay, "DelaySeconds must be >= 0 and <= 900."));
+        }
+        if settings.fifo() && delay != 0 {
+            let reason = "The request include parameter that is not valid for this queue type.";
+            return Err(SqsError::value("DelaySeconds", delay, reason));
+        }
+    }
+    check_token("MessageGroupId", send.group.as_deref())?;
+    check_token("MessageDeduplicationId", send.deduplication.as_deref())?;
+    if settings.fifo() {
+        if send.group.is_none() {
+            return Err(SqsError::missing("MessageGroupId"));
+        }
+        if send.deduplication.is_none() && !settings.content_based_deduplication() {
+            return Err(SqsError::invalid_value(
+                "The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId provided explicitly",
+            ));
+        }
+    } else if let Some(id) = &send.deduplication {
+        let reason = "The request includes a parameter that is not valid for this queue type.";
+        return Err(SqsError::value("MessageDeduplicationId", id, reason));
+    }
+    Ok(())
+}
+
+fn check_token(parameter: &str, value: Option<&str>) -> Result<(), SqsError> {
+    match value {
+        Some(v) if v.is_empty() || v.len() > 128 || !v.bytes().all(|b| b.is_ascii_graphic()) => {
+            let reason = format!(
+                "{parameter} can only include alphanumeric and punctuation characters. 1 to 128 in length."
+            );
+            Err(SqsError::value(parameter, v, &reason))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Sends a message that [`check_send`] has passed.
+pub(crate) fn send(
+    db: &Connection,
+    queue: &str,
+    settings: &QueueAttributes,
+    send: Send,
+    now: i64,
+) -> Result<Sent, SqsError> {
+    let fifo = settings.fifo();
+    let dedup_id = if fifo {
+        Some(send.deduplication.unwrap_or_else(|| Digest::of(send.body.as_bytes()).to_string()))
+    } else {
+        None
+    };
+    let scope = match &send.group {
+        Some(group) if settings.deduplicates_by_group() => group.as_str(),
+        _ => "",
+    };
+    if let Some(dedup_id) = &dedup_id {
+        let known = db
+            .prepare_cached(
+                "SELECT message_id, seq FROM deduplication
+                 WHERE queue = ? AND scope = ? AND dedup_id = ? AND until_ms > ?",
+            )?
+            .query_row(params![queue, scope, dedup_id, now], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        if let Some((message_id, seq)) = known {
+            return Ok(Sent { message_id, sequence_number: Some(sequence_number(seq)) });
+        }
+    }
+    let delay_ms = send.delay.map_or(settings.number(Number::DelaySeconds) as i64, |delay| delay) * 1000;
+    let message_id = Uuid::new_v4().to_string();
+    db.prepare_cached(
+        "INSERT INTO messages (queue, id, body, attributes, trace_header, sent_ms, visible_ms, group_id, dedup_id)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )?
+    .execute(params![
+        queue,
+        message_id,
+        send.body,
+        Value::Object(send.attributes).to_string(),
+        send.trace_header,
+        now,
+        now + delay_ms,
+        send.group,
+        dedup_id,
+    ])?;
+    let seq = db.last_insert_rowid();
+    if let Some(dedup_id) = &dedup_id {
+        db.prepare_cached("INSERT OR REPLACE INTO deduplication VALUES (?, ?, ?, ?, ?, ?)")?
+            .execute(params![queue, scope, dedup_id, message_id, seq, now + DEDUPLICATION_MS])?;
+    }
+    Ok(Sent { message_id, sequence_number: fifo.then(|| sequence_number(seq)) })
+}
+
+/// SQS writes sequence numbers with 20 digits.
+pub(crate) fn sequence_number(seq: i64) -> String {
+    format!("{seq:020}")
+}
+
+/// Receives messages. One that was received too often moves to the dead-letter queue instead.
+pub(crate) fn receive(
+    db: &Connection,
+    queue: &str,
+    settings: &QueueAttributes,
+    receive: &Receive,
+    now: i64,
+) -> Result<Vec<Received>, SqsError> {
+    let kept_since = now - settings.number(Number::MessageRetentionPeriod) as i64 * 1000;
+    db.prepare_cached("DELETE FROM messages WHERE queue = ? AND sent_ms < ?")?
+        .execute(params![queue, kept_since])?;
+    let visibility = receive.visibility.unwrap_or_else(|| settings.seconds(Number::VisibilityTimeout));
+    let visible_ms = now + i64::try_from(visibility.as_millis()).unwrap_or(VISIBILITY_MAX_MS);
+    let redrive = settings.redrive();
+    let mut received: Vec<Received> = Vec::new();
+    loop {
+        let wanted = receive.max - received.len();
+        let candidates = if settings.fifo() {
+            fifo_candidates(db, queue, &received, wanted, now)?
+        } else {
+            candidates(db, queue, wanted, now)?
+        };
+        let mut moved = false;
+        for Candidate { seq, queue_receives } in candidates {
+            match &redrive {
+                Some(redrive)
+                    if queue_receives >= redrive.receives_max && queue_exists(db, &redrive.target)? =>
+                {
+                    dead_letter(db, seq, queue, &redrive.target, now)?;
+                    moved = true;
+                }
+                // With a visibility of zero, a message that was just taken is a candidate again.
+                _ if received.iter().any(|message| message.seq == seq) => {}
+                _ => received.push(take(db, seq, queue, visible_ms, receive.holder.as_deref(), now)?),
+            }
+        }
+        // Look again only if dead letters have left room for other messages.
+        if !moved || received.len() == receive.max {
+            return Ok(received);
+        }
+    }
+}
+
+struct Candidate {
+    seq: i64,
+    queue_receives: u32,
+}
+
+fn candidates(db: &Connection, queue: &str, wanted: usize, now: i64) -> Result<Vec<Candidate>, SqsError> {
+    let mut statement = db.prepare_cached(
+        "SELECT seq, queue_receives FROM messages WHERE queue = ? AND visible_ms <= ? ORDER BY visible_ms, seq LIMIT ?",
+    )?;
+    let rows = statement.query_map(params![queue, now, wanted as i64], |row| {
+        Ok(Candidate { seq: row.get(0)?, queue_receives: row.get(1)? })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The first visible messages of every group, up to its first invisible one: a message in flight blocks its group.
+fn fifo_candidates(
+    db: &Connection,
+    queue: &str,
+    taken: &[Received],
+    wanted: usize,
+    now: i64,
+) -> Result<Vec<Candidate>, SqsError> {
+    let taken: HashSet<i64> = taken.iter().map(|message| message.seq).collect();
+    let mut statement = db.prepare_cached(
+        "SELECT seq, queue_receives, visible_ms, group_id FROM messages WHERE queue = ? ORDER BY seq",
+    )?;
+    let mut rows = statement.query(params![queue])?;
+    let mut blocked = HashSet::new();
+    let mut found = Vec::new();
+    while found.len() < wanted
+        && let Some(row) = rows.next()?
+    {
+        let (seq, visible_ms, group): (i64, i64, String) = (row.get(0)?, row.get(2)?, row.get(3)?);
+        // A message that this call itself has taken does not block the messages behind it.
+        if taken.contains(&seq) || blocked.contains(&group) {
+            continue;
+        }
+        if visible_ms > now {
+            blocked.insert(group);
+        } else {
+            found.push(Candidate { seq, queue_receives: row.get(1)? });
+        }
+    }
+    Ok(found)
+}
+
+/// Leases one message.
+fn take(
+    db: &Connection,
+    seq: i64,
+    queue: &str,
+    visible_ms: i64,
+    holder: Option<&str>,
+    now: i64,
+) -> Result<Received, SqsError> {
+    // Receipts are never 0, and fit into SQLite's signed numbers.
+    let receipt = fastrand::i64(1..);
+    let received = db
+        .prepare_cached(
+            "UPDATE messages SET visible_ms = ?2, receipt = ?3, received_ms = ?4, holder = ?5,
+                 first_received_ms = iif(first_received_ms = 0, ?4, first_received_ms),
+                 receive_count = receive_count + 1, queue_receives = queue_receives + 1
+             WHERE seq = ?1
+             RETURNING id, body, attributes, trace_header, sent_ms, first_received_ms, receive_count, group_id, dedup_id, source",
+        )?
+        .query_row(params![seq, visible_ms, receipt, now, holder], |row| received(row, seq, queue, receipt, visible_ms))?;
+    Ok(received)
+}
+
+fn received(
+    row: &Row<'_>,
+    seq: i64,
+    queue: &str,
+    receipt: i64,
+    visible_ms: i64,
+) -> rusqlite::Result<Received> {
+    let attributes: String = row.get(2)?;
+    Ok(Received {
+        seq,
+        message_id: row.get(0)?,
+        body: row.get(1)?,
+        attributes: serde_json::from_str(&attributes).unwrap_or_default(),
+        trace_header: row.get(3)?,
+        receipt_handle: Receipt { queue: queue.to_owned(), seq, receipt }.encode(),
+        sent_ms: row.get(4)?,
+        first_received_ms: row.get(5)?,
+        receive_count: row.get(6)?,
+        group: row.get(7)?,
+        deduplication: row.get(8)?,
+        source: row.get(9)?,
+        visible_ms,
+    })
+}
+
+pub(crate) fn queue_exists(db: &Connection, queue: &str) -> Result<bool, SqsError> {
+    Ok(db.prepare_cached("SELECT 1 FROM queues WHERE name = ?")?.exists(params![queue])?)
+}
+
+/// Moves a message that was received too often. A standard queue's message keeps its time of sending, as on AWS.
+fn dead_letter(db: &Connection, seq: i64, queue: &str, target: &str, now: i64) -> Result<(), SqsError> {
+    db.prepare_cached(
+        "UPDATE messages SET queue = ?2, source = ?3, visible_ms = ?4, receipt = 0, queue_receives = 0, holder = NULL,
+             sent_ms = iif(dedup_id IS NULL, sent_ms, ?4),
+             dedup_id = iif(dedup_id IS NULL, NULL, id)
+         WHERE seq = ?1",
+    )?
+    .execute(params![seq, target, queue, now])?;
+    Ok(())
+}
+
+/// The contents of a receipt handle.
+#[derive(Debug, PartialEq, Eq)]
+struct Receipt {
+    queue: String,
+    seq: i64,
+    receipt: i64,
+}
+
+impl Receipt {
+    fn encode(&self) -> String {
+        let Self { queue, seq, receipt } = self;
+        BASE64_URL_SAFE_NO_PAD.encode(format!("wasq {seq} {receipt} {queue}"))
+    }
+
+    /// Reads a handle for a queue; the error is SQS's.
+    fn decode(handle: &str, queue: &str) -> Result<Self, SqsError> {
+        let invalid = || {
+            SqsError::invalid_receipt(format!(
+                "The input receipt handle \"{handle}\" is not a valid receipt handle."
+            ))
+        };
+        let text = BASE64_URL_SAFE_NO_PAD.decode(handle).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let text = text.ok_or_else(invalid)?;
+        let mut parts = text.split(' ');
+        let (Some("wasq"), Some(seq), Some(receipt), Some(name), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(invalid());
+        };
+        if name != queue {
+            return Err(SqsError::invalid_receipt(format!(
+                "The receipt handle \"{handle}\" is not valid for this queue."
+            )));
+        }
+        Ok(Self {
+            queue: name.to_owned(),
+            seq: seq.parse().map_err(|_| invalid())?,
+            receipt: receipt.parse().map_err(|_| invalid())?,
+        })
+    }
+}
+
+/// Deletes a message. On a standard queue an old handle deletes it as well, and deleting twice is no error, as on AWS.
+pub(crate) fn delete(
+    db: &Connection,
+    queue: &str,
+    settings: &QueueAttributes,
+    handle: &str,
+    now: i64,
+) -> Result<(), SqsError> {
+    let Receipt { seq, receipt, .. } = Receipt::decode(handle, queue)?;
+    if settings.fifo() {
+        let held = db
+            .prepare_cached("SELECT receipt, visible_ms FROM messages WHERE seq = ? AND queue = ?")?
+            .query_row(params![seq, queue], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))
+            .optional()?;
+        if held.is_some_and(|(current, visible_ms)| current != receipt || visible_ms <= now) {
+            return Err(SqsError::value("ReceiptHandle", handle, "The receipt handle has expired."));
+        }
+    }
+    db.prepare_cached("DELETE FROM messages WHERE seq = ? AND queue = ?")?.execute(params![seq, queue])?;
+    Ok(())
+}
+
+/// A change of a message's visibility.
+#[derive(Clone, Debug)]
+pub(crate) struct Visibility {
+    pub(crate) handle: String,
+    pub(crate) seconds: i64,
+    /// The receiver goes on working on the message.
+    pub(crate) held: bool,
+}
+
+/// Lets a message become visible some seconds from now.
+pub(crate) fn set_visibility(
+    db: &Connection,
+    queue: &str,
+    settings: &QueueAttributes,
+    entry: &Visibility,
+    now: i64,
+) -> Result<(), SqsError> {
+    let Visibility { handle, seconds, .. } = entry;
+    let seconds = *seconds;
+    if !(0..=43_200).contains(&seconds) {
+        return Err(SqsError::value("VisibilityTimeout", seconds, "Must be between 0 and 43200."));
+    }
+    let Receipt { seq, receipt, .. } = Receipt::decode(handle, queue)?;
+    let held = db
+        .prepare_cached("SELECT receipt, received_ms, visible_ms FROM messages WHERE seq = ? AND queue = ?")?
+        .query_row(params![seq, queue], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let held = held.filter(|(current, _, visible_ms): &(i64, i64, i64)| {
+        *current == receipt && (!settings.fifo() || *visible_ms > now)
+    });
+    let Some((_, received_ms, _)) = held else {
+        let reason = "Message does not exist or is not available for visibility timeout change.";
+        return Err(SqsError::value("ReceiptHandle", handle, reason));
+    };
+    let visible_ms = now + seconds * 1000;
+    if visible_ms > received_ms + VISIBILITY_MAX_MS {
+        let reason = "Total VisibilityTimeout for the message is beyond the limit [43200 seconds]";
+        return Err(SqsError::value("VisibilityTimeout", seconds, reason));
+    }
+    db.prepare_cached("UPDATE messages SET visible_ms = ?, holder = iif(?, holder, NULL) WHERE seq = ?")?
+        .execute(params![visible_ms, entry.held, seq])?;
+    Ok(())
+}
+
+/// When the next invisible message of a queue becomes visible.
+pub(crate) fn next_visible(db: &Connection, queue: &str, now: i64) -> Result<Option<i64>, SqsError> {
+    let next = db
+        .prepare_cached("SELECT min(visible_ms) FROM messages WHERE queue = ? AND visible_ms > ?")?
+        .query_row(params![queue, now], |row| row.get(0))?;
+    Ok(next)
+}
+
+/// The numbers of messages that are visible, in flight, and delayed.
+pub(crate) fn counts(
+    db: &Connection,
+    queue: &str,
+    settings: &QueueAttributes,
+    now: i64,
+) -> Result<(i64, i64, i64), SqsError> {
+    let kept_since = now - settings.number(Number::MessageRetentionPeriod) as i64 * 1000;
+    let counts = db
+        .prepare_cached(
+            "SELECT count(*) FILTER (WHERE visible_ms <= ?2),
+                    count(*) FILTER (WHERE visible_ms > ?2 AND receipt <> 0),
+                    count(*) FILTER (WHERE visible_ms > ?2 AND receipt = 0)
+             FROM messages WHERE queue = ?1 AND sent_ms >= ?3",
+        )?
+        .query_row(params![queue, now, kept_since], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    Ok(counts)
+}
+
+/// The digest by which a client checks a body.
+pub(crate) fn body_digest(body: &str) -> String {
+    md5_hex(body.as_bytes())
+}

@@ -1,0 +1,12 @@
+//! SQS on one machine: its semantics over the database, without HTTP.
+//!
+//! `queues.rs` has the calls, `messages.rs` the handling of messages, `moves.rs` the way back from a
+//! dead-letter queue. Limits, error codes and texts are those of AWS's documentation, or recorded from AWS.
+
+pub(crate) mod error;
+pub(crate) mod message_attributes;
+pub(crate) mod messages;
+pub(crate) mod moves;
+pub(crate) mod queue_attributes;
+pub(crate) mod queues;
+pub(crate) mod store;

@@ -1,0 +1,397 @@
+//! Queues: the calls of SQS, each a transaction, with long polling on top.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::params;
+use serde_json::Value;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use wasq_protocol::{Clock, SystemClock};
+
+use super::error::SqsError;
+use super::messages::{self, Receive, Received, Send, Sent, Visibility};
+use super::moves::{self, Start};
+use super::queue_attributes::{Number, QueueAttributes};
+use super::store::{self, MINUTE_MS, all_attributes, check_redrive, json, load, load_tags};
+use crate::db::Db;
+
+/// The queues of a database. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Queues {
+    db: Db,
+    /// Wakes the calls that wait for messages of a queue.
+    waiting: Arc<Mutex<HashMap<String, Arc<Notify>>>>,
+    /// Wakes the loop that works on move tasks.
+    moving: Arc<Notify>,
+}
+
+/// The pause between two steps of a move task with a rate limit, and after a fault of the database.
+const MOVE_PAUSE: Duration = Duration::from_secs(1);
+/// The number of names in `waiting` above which the names that no call waits for are forgotten.
+const WAITING_MAX: usize = 1000;
+
+impl Queues {
+    pub(crate) fn new(db: Db) -> Self {
+        let queues = Self { db, waiting: Arc::default(), moving: Arc::default() };
+        tokio::spawn(queues.clone().work_on_moves());
+        queues
+    }
+
+    /// Creates a queue. A queue that exists already with the same attributes is no error.
+    pub(crate) async fn create(
+        &self,
+        name: String,
+        attributes: BTreeMap<String, String>,
+        tags: BTreeMap<String, String>,
+    ) -> Result<(), SqsError> {
+        check_name(&name, &attributes)?;
+        check_tags(&name, &tags)?;
+        self.db.call(move |db| store::create(db, &name, &attributes, &tags, now())).await
+    }
+
+    pub(crate) async fn delete(&self, name: String) -> Result<(), SqsError> {
+        self.db
+            .call(move |db| {
+                load(db, &name)?;
+                for sql in [
+                    "DELETE FROM queues WHERE name = ?",
+                    "DELETE FROM messages WHERE queue = ?",
+                    "DELETE FROM deduplication WHERE queue = ?",
+                ] {
+                    db.execute(sql, params![name])?;
+                }
+                db.execute("INSERT OR REPLACE INTO deleted_queues VALUES (?, ?)", params![name, now()])?;
+                Ok(())
+            })
+            .await
+    }
+
+    pub(crate) async fn exists(&self, name: String) -> Result<(), SqsError> {
+        self.db.call(move |db| load(db, &name).map(|_| ())).await
+    }
+
+    /// Names of queues that start with `prefix` and come after `after`, in order.
+    pub(crate) async fn list(
+        &self,
+        prefix: String,
+        after: String,
+        max: usize,
+    ) -> Result<Vec<String>, SqsError> {
+        self.db
+            .call(move |db| {
+                let mut statement = db.prepare_cached(
+                    "SELECT name FROM queues WHERE substr(name, 1, length(?1)) = ?1 AND name > ?2 ORDER BY name LIMIT ?3",
+                )?;
+                let rows = statement.query_map(params![prefix, after, max as i64], |row| row.get(0))?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+
+    /// The attributes of a queue that `asked` names, or all.
+    pub(crate) async fn attributes(
+        &self,
+        name: String,
+        asked: Vec<String>,
+    ) -> Result<BTreeMap<String, String>, SqsError> {
+        if let Some(unknown) = asked.iter().find(|asked| !QueueAttributes::known(asked)) {
+            return Err(SqsError::invalid_attribute_name(format!("Unknown Attribute {unknown}.")));
+        }
+        self.db
+            .call(move |db| {
+                let mut attributes = all_attributes(db, &name, now())?;
+                if !asked.iter().any(|asked| asked == "All") {
+                    attributes.retain(|name, _| asked.contains(name));
+                }
+                Ok(attributes)
+            })
+            .await
+    }
+
+    pub(crate) async fn set_attributes(
+        &self,
+        name: String,
+        new: BTreeMap<String, String>,
+    ) -> Result<(), SqsError> {
+        if new.is_empty() {
+            return Err(SqsError::missing("Attribute.Name"));
+        }
+        self.db
+            .call(move |db| {
+                let mut settings = load(db, &name)?;
+                settings.set(&new, true)?;
+                check_redrive(db, &name, &settings, new.get("RedrivePolicy"))?;
+                db.execute(
+                    "UPDATE queues SET attributes = ?, modified_ms = ? WHERE name = ?",
+                    params![json(&settings.0), now(), name],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+
+    pub(crate) async fn tags(&self, name: String) -> Result<BTreeMap<String, String>, SqsError> {
+        self.db.call(move |db| load_tags(db, &name)).await
+    }
+
+    /// Changes the tags of a queue; the result must keep SQS's limits.
+    pub(crate) async fn change_tags(
+        &self,
+        name: String,
+        change: impl FnOnce(&mut BTreeMap<String, String>) + std::marker::Send + 'static,
+    ) -> Result<(), SqsError> {
+        self.db
+            .call(move |db| {
+                let mut tags = load_tags(db, &name)?;
+                change(&mut tags);
+                check_tags(&name, &tags)?;
+                db.execute("UPDATE queues SET tags = ? WHERE name = ?", params![json(&tags), name])?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Sends messages, each on its own: one that SQS would refuse does not keep the others back. On a FIFO queue the
+    /// first fault refuses them all, as on AWS.
+    pub(crate) async fn send(
+        &self,
+        queue: String,
+        messages: Vec<Send>,
+    ) -> Result<Vec<Result<Sent, SqsError>>, SqsError> {
+        let name = queue.clone();
+        let sent = self
+            .db
+            .call(move |db| {
+                let settings = load(db, &name)?;
+                let checked = |message: &Send| messages::check_send(&settings, message);
+                if settings.fifo() {
+                    messages.iter().try_for_each(checked)?;
+                }
+                let send = |message: Send| {
+                    checked(&message)?;
+                    messages::send(db, &name, &settings, message, now())
+                };
+                Ok::<_, SqsError>(messages.into_iter().map(send).collect())
+            })
+            .await?;
+        self.wake(&queue);
+        Ok(sent)
+    }
+
+    /// Receives messages, waiting for the first one for up to `wait` (the queue's own time if `None`).
+    pub(crate) async fn receive(
+        &self,
+        queue: String,
+        receive: Receive,
+        wait: Option<Duration>,
+    ) -> Result<Vec<Received>, SqsError> {
+        let started = Instant::now();
+        loop {
+            let notify = self.notify(&queue);
+            // Listening before looking: a message that is sent in between wakes us.
+            let mut woken = std::pin::pin!(notify.notified());
+            woken.as_mut().enable();
+            let (name, receive) = (queue.clone(), receive.clone());
+            let (received, next, queue_wait) = self
+                .db
+                .call(move |db| {
+                    let now = now();
+                    let settings = load(db, &name)?;
+                    let received = messages::receive(db, &name, &settings, &receive, now)?;
+                    let next = messages::next_visible(db, &name, now)?.map(|at| at - now);
+                    Ok::<_, SqsError>((
+                        received,
+                        next,
+                        settings.seconds(Number::ReceiveMessageWaitTimeSeconds),
+                    ))
+                })
+                .await?;
+            let deadline = started + wait.unwrap_or(queue_wait);
+            if !received.is_empty() || Instant::now() >= deadline {
+                return Ok(received);
+            }
+            let next = next.map(|ms| Instant::now() + Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
+            let until = next.map_or(deadline, |next| next.min(deadline));
+            let _ = tokio::time::timeout_at(until, woken).await;
+        }
+    }
+
+    /// Deletes messages by receipt handle, each on its own.
+    pub(crate) async fn delete_messages(
+        &self,
+        queue: String,
+        handles: Vec<String>,
+    ) -> Result<Vec<Result<(), SqsError>>, SqsError> {
+        let name = queue.clone();
+        let deleted = self
+            .db
+            .call(move |db| {
+                let settings = load(db, &name)?;
+                let delete = |handle: &String| messages::delete(db, &name, &settings, handle, now());
+                Ok::<_, SqsError>(handles.iter().map(delete).collect())
+            })
+            .await?;
+        // On a FIFO queue this may unblock a group.
+        self.wake(&queue);
+        Ok(deleted)
+    }
+
+    /// Lets messages become visible after some seconds, each on its own.
+    pub(crate) async fn set_visibility(
+        &self,
+        queue: String,
+        entries: Vec<Visibility>,
+    ) -> Result<Vec<Result<(), SqsError>>, SqsError> {
+        let name = queue.clone();
+        let set = self
+            .db
+            .call(move |db| {
+                let settings = load(db, &name)?;
+                let set = |entry: &Visibility| messages::set_visibility(db, &name, &settings, entry, now());
+                Ok::<_, SqsError>(entries.iter().map(set).collect())
+            })
+            .await?;
+        self.wake(&queue);
+        Ok(set)
+    }
+
+    pub(crate) async fn purge(&self, queue: String) -> Result<(), SqsError> {
+        self.db
+            .call(move |db| {
+                load(db, &queue)?;
+                let now = now();
+                let purged = db.execute(
+                    "UPDATE queues SET purged_ms = ?1 WHERE name = ?2 AND purged_ms <= ?1 - ?3",
+                    params![now, queue, MINUTE_MS],
+                )?;
+                if purged == 0 {
+                    return Err(SqsError::purge_in_progress(format!(
+                        "Only one PurgeQueue operation on {queue} is allowed every 60 seconds."
+                    )));
+                }
+                db.execute("DELETE FROM messages WHERE queue = ?", params![queue])?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// The queues that name this one as their dead-letter queue.
+    pub(crate) async fn dead_letter_sources(&self, queue: String) -> Result<Vec<String>, SqsError> {
+        self.db
+            .call(move |db| {
+                load(db, &queue)?;
+                moves::sources_of(db, &queue)
+            })
+            .await
+    }
+
+    pub(crate) async fn start_move(&self, start: Start) -> Result<String, SqsError> {
+        let handle = self.db.call(move |db| moves::start(db, &start, now())).await?;
+        self.moving.notify_one();
+        Ok(handle)
+    }
+
+    pub(crate) async fn list_moves(&self, source_arn: String, max: i64) -> Result<Vec<Value>, SqsError> {
+        self.db.call(move |db| moves::list(db, &source_arn, max)).await
+    }
+
+    pub(crate) async fn cancel_move(&self, handle: String) -> Result<i64, SqsError> {
+        self.db.call(move |db| moves::cancel(db, &handle)).await
+    }
+
+    /// Makes the messages visible again that an earlier process of this stack held. That process is gone, and
+    /// works on nothing any more.
+    pub(crate) async fn release_held(&self, queue: String, holder: String) -> Result<usize, SqsError> {
+        self.db
+            .call(move |db| {
+                let now = now();
+                let released = db.execute(
+                    "UPDATE messages SET visible_ms = ?2, holder = NULL
+                     WHERE queue = ?1 AND visible_ms > ?2 AND holder IS NOT NULL AND holder <> ?3",
+                    params![queue, now, holder],
+                )?;
+                Ok(released)
+            })
+            .await
+    }
+
+    /// Works on the move tasks, those of an earlier process included, for ever.
+    async fn work_on_moves(self) {
+        loop {
+            let Ok(running) = self.db.call(moves::running).await else {
+                tokio::time::sleep(MOVE_PAUSE).await;
+                continue;
+            };
+            if running.is_empty() {
+                self.moving.notified().await;
+                continue;
+            }
+            let mut pause = running.iter().any(|task| task.per_second.is_some());
+            for task in running {
+                match self.db.call(move |db| moves::step(db, task, now())).await {
+                    Ok(into) => into.iter().for_each(|queue| self.wake(queue)),
+                    Err(_) => pause = true,
+                }
+            }
+            if pause {
+                tokio::time::sleep(MOVE_PAUSE).await;
+            }
+        }
+    }
+
+    fn notify(&self, queue: &str) -> Arc<Notify> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() > WAITING_MAX {
+            waiting.retain(|_, notify| Arc::strong_count(notify) > 1);
+        }
+        waiting.entry(queue.to_owned()).or_default().clone()
+    }
+
+    fn wake(&self, queue: &str) {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(notify) = waiting.get(queue) {
+            notify.notify_waiters();
+        }
+    }
+}
+
+/// Milliseconds since the epoch, in SQLite's type.
+fn now() -> i64 {
+    i64::try_from(SystemClock.now().ms()).expect("the clock ends in the year 9999")
+}
+
+fn check_name(name: &str, attributes: &BTreeMap<String, String>) -> Result<(), SqsError> {
+    let plain = |name: &str| {
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    };
+    let fifo = attributes.get("FifoQueue").is_some_and(|value| value == "true");
+    if fifo {
+        if name.len() <= 80 && name.strip_suffix(".fifo").is_some_and(plain) {
+            return Ok(());
+        }
+        return Err(SqsError::invalid_value(
+            "The name of a FIFO queue can only include alphanumeric characters, hyphens, or underscores, must end with .fifo suffix and be 1 to 80 in length",
+        ));
+    }
+    if name.len() <= 80 && plain(name) {
+        return Ok(());
+    }
+    Err(SqsError::invalid_value(
+        "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length",
+    ))
+}
+
+fn check_tags(queue: &str, tags: &BTreeMap<String, String>) -> Result<(), SqsError> {
+    if tags.len() > 50 {
+        return Err(SqsError::invalid_value(format!("Too many tags added for queue {queue}.")));
+    }
+    if tags.keys().any(|key| key.is_empty() || key.chars().count() > 128) {
+        return Err(SqsError::invalid_value("Tag keys must be between 1 and 128 characters in length."));
+    }
+    if tags.values().any(|value| value.chars().count() > 256) {
+        return Err(SqsError::invalid_value("Tag values must be between 0 and 256 characters in length."));
+    }
+    Ok(())
+}

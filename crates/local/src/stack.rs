@@ -1,0 +1,226 @@
+//! The single-machine stack: consumer, worker and publisher in one process, on the local queue and folders.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use wasq_consumer::{ConsumerParts, DrainSettings, Mode, drain};
+use wasq_engine::Addresses;
+use wasq_protocol::{AddressRange, ByteCount, Caps, Clock, SystemClock};
+use wasq_publisher::{Publisher, PublisherParts, Wasm as Compiler};
+use wasq_runtime::{Checks, Wasm, Worker, WorkerParts, WorkerSettings};
+
+use crate::adapters::{Local, LocalInvoker, TaskQueue};
+use crate::data_folder::{LastStack, lock, registry_path};
+use crate::db::Db;
+use crate::endpoint::{self, Endpoint};
+use crate::folder::{Folder, FolderRegistry};
+use crate::log::Log;
+use crate::results::Results;
+use crate::secrets::LocalSecrets;
+use crate::sqs::queue_attributes::arn_of_queue;
+use crate::sqs::queues::Queues;
+use crate::watch::TasksFolder;
+
+/// The queue that tasks are sent to.
+pub const QUEUE: &str = "wasq";
+/// The queue for messages that are given up.
+pub const DEAD_LETTERS: &str = "wasq-dead-letters";
+
+/// How a stack is set up.
+#[derive(Clone, Debug)]
+pub struct StackConfig {
+    /// The folder that tasks are put into.
+    pub tasks: PathBuf,
+    /// Where queue and registry are kept.
+    pub data: PathBuf,
+    /// Where the endpoint listens; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Tasks that run at once.
+    pub concurrency: u32,
+    /// The most memory that the tasks that run at once may be allowed together.
+    pub memory: ByteCount,
+    /// The length of a lease; the worker extends it while the task runs.
+    pub lease: Duration,
+    /// Ranges of addresses that tasks may reach in addition to the public internet.
+    pub allow_addresses: Vec<AddressRange>,
+    /// The secrets that settings may name.
+    pub secrets: LocalSecrets,
+    /// The log of the runs.
+    pub log: Log,
+}
+
+/// A running stack.
+pub struct Stack {
+    address: SocketAddr,
+    invoker: LocalInvoker,
+    stop: CancellationToken,
+    consumer: JoinHandle<()>,
+    others: Vec<JoinHandle<()>>,
+    _lock: File,
+}
+
+/// The schedule's rate: how long one run of the consumer lasts.
+const TICK: Duration = Duration::from_secs(60);
+/// A message with more receives than this goes to the dead-letter queue in any case. It is the highest number
+/// that SQS allows, because waiting and crashes use up receives too.
+const RECEIVES_MAX: u32 = 1000;
+/// The time that both queues keep messages: 14 days, the longest that SQS allows. On a standard queue, the
+/// time does not start again in the dead-letter queue.
+const RETENTION_SECONDS: u32 = 1_209_600;
+/// The number of messages in flight, for each slot, at which the consumer waits. A message that would wait
+/// for a slot longer than its lease is better left in the queue.
+const IN_FLIGHT_PER_SLOT: u64 = 2;
+const RECEIVERS: usize = 4;
+const HELD_BYTES_MAX: u64 = 64 << 20;
+const MODULES_MAX: usize = 256;
+/// The modules are mapped: a module that does not run takes no memory.
+const MODULES_BYTES_MAX: ByteCount = ByteCount::mib(4096);
+
+impl Stack {
+    /// Starts a stack; returns when it accepts messages.
+    pub async fn start(config: StackConfig) -> Result<Self> {
+        let StackConfig { tasks, data, listen, concurrency, memory, lease, allow_addresses, secrets, log } =
+            config;
+        let lock = lock(&data)?;
+        let listener = endpoint::listen(listen).await?;
+        let address = listener.local_addr()?;
+        let db = Db::open(&data.join("queue.sqlite"))?;
+        let queues = Queues::new(db.clone());
+        let holder = Uuid::new_v4().to_string();
+        create_queues(&queues, lease).await.context("create the queues")?;
+        let released = queues.release_held(QUEUE.to_owned(), holder.clone()).await?;
+        if released > 0 {
+            tracing::info!("{released} messages were leased when the last process ended; they run again");
+        }
+        let stop = CancellationToken::new();
+        let queue = TaskQueue {
+            queues: queues.clone(),
+            name: QUEUE.to_owned(),
+            dead_letters: DEAD_LETTERS.to_owned(),
+            lease,
+            holder,
+            stop: stop.clone(),
+        };
+        let registry = Folder::new(registry_path(&data))?;
+        let mut folder = TasksFolder::watch(&tasks)?;
+        let last = LastStack { listen: address, tasks: std::path::absolute(&tasks)? };
+        let publisher = Arc::new(Publisher::new(PublisherParts {
+            tasks: Folder::new(tasks)?,
+            registry: registry.clone(),
+            secrets: secrets.clone(),
+            compiler: Compiler::new()?,
+            clock: SystemClock,
+        }));
+        let results = Results::new(db, log);
+        let settings = WorkerSettings {
+            concurrency,
+            memory,
+            modules_max: MODULES_MAX,
+            modules_bytes_max: MODULES_BYTES_MAX,
+            // The live record is a small file on this machine, and an upload must take effect at once.
+            live_ttl: Duration::ZERO,
+            secret_ttl: Duration::ZERO,
+            lease,
+            retention: Duration::from_secs(RETENTION_SECONDS.into()),
+            caps: Caps::default(),
+        };
+        let registry = FolderRegistry {
+            folder: registry,
+            checks: Checks::default(),
+            publisher: publisher.clone(),
+            compiling: Arc::default(),
+        };
+        let runner = Wasm::new(&settings, Addresses { allow: allow_addresses, never: Vec::new() })?;
+        let parts = WorkerParts {
+            queue: queue.clone(),
+            registry,
+            secrets,
+            runner,
+            observer: results.clone(),
+            clock: SystemClock,
+        };
+        let worker = Worker::new(parts, settings);
+        let invoker = LocalInvoker::new(worker);
+
+        let endpoint = Endpoint { queues, results, address };
+        let served = tokio::spawn(async move { match endpoint::serve(listener, endpoint).await {} });
+        // The tasks in the folder must be live before the first message runs.
+        folder.publish_all(&publisher).await?;
+        let published = tokio::spawn(async move { folder.publish_changes(&publisher).await });
+        let in_flight_max = u64::from(concurrency) * IN_FLIGHT_PER_SLOT + 10;
+        let consumer = tokio::spawn(consume(queue, invoker.clone(), stop.clone(), in_flight_max));
+        last.write(&data)?;
+        Ok(Self { address, invoker, stop, consumer, others: vec![served, published], _lock: lock })
+    }
+
+    /// Where the endpoint listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The address of the task queue.
+    pub fn queue_url(&self) -> String {
+        queue_url(self.address, QUEUE)
+    }
+
+    /// Stops receiving, lets the runs go on for up to `grace`, releases the remaining messages, and ends.
+    pub async fn stop(self, grace: Duration) {
+        self.stop.cancel();
+        let _ = self.consumer.await;
+        let ended = self.invoker.ended();
+        tokio::pin!(ended);
+        if tokio::time::timeout(grace, &mut ended).await.is_err() {
+            self.invoker.worker.stop();
+            ended.await;
+        }
+        self.others.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// The address of a queue of a stack.
+pub fn queue_url(address: SocketAddr, queue: &str) -> String {
+    format!("http://{address}/000000000000/{queue}")
+}
+
+async fn create_queues(queues: &Queues, lease: Duration) -> Result<()> {
+    let retention = ("MessageRetentionPeriod".to_owned(), RETENTION_SECONDS.to_string());
+    let redrive =
+        json!({ "deadLetterTargetArn": arn_of_queue(DEAD_LETTERS), "maxReceiveCount": RECEIVES_MAX });
+    let attributes = [
+        ("VisibilityTimeout".to_owned(), lease.as_secs().max(1).to_string()),
+        ("RedrivePolicy".to_owned(), redrive.to_string()),
+        retention.clone(),
+    ];
+    queues.create(DEAD_LETTERS.to_owned(), [retention].into(), Default::default()).await?;
+    // The task queue may exist already, from another version or with another lease.
+    if queues.exists(QUEUE.to_owned()).await.is_ok() {
+        queues.set_attributes(QUEUE.to_owned(), attributes.into()).await?;
+    } else {
+        queues.create(QUEUE.to_owned(), attributes.into(), Default::default()).await?;
+    }
+    Ok(())
+}
+
+/// Runs the consumer again and again, as the schedule does on AWS, until the stack stops.
+async fn consume(queue: TaskQueue, invoker: LocalInvoker, stop: CancellationToken, in_flight_max: u64) {
+    let ports = ConsumerParts::<Local> { source: queue, invoker, clock: SystemClock };
+    while !stop.is_cancelled() {
+        let settings = DrainSettings {
+            mode: Mode::Window,
+            until: SystemClock.now().plus(TICK),
+            receivers: RECEIVERS,
+            held_bytes_max: HELD_BYTES_MAX,
+            in_flight_max,
+        };
+        let summary = drain(&ports, settings, stop.clone()).await;
+        tracing::debug!(?summary, "drained");
+    }
+}

@@ -1,0 +1,132 @@
+//! The tasks folder: files that are put there are published.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use notify::event::{AccessKind, AccessMode};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use wasq_protocol::TaskName;
+use wasq_publisher::{Published, PublisherEvent};
+
+use crate::folder::FolderPublisher;
+
+/// A file counts as whole when it has not changed for this long. A file that was not whole is refused, and it
+/// is published when the rest arrives.
+const QUIET: Duration = Duration::from_millis(150);
+
+const WRITTEN: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
+
+/// Watches a folder until dropped.
+pub(crate) struct TasksFolder {
+    path: PathBuf,
+    changed: mpsc::UnboundedReceiver<PathBuf>,
+    _watcher: RecommendedWatcher,
+}
+
+impl TasksFolder {
+    pub(crate) fn watch(path: &Path) -> Result<Self> {
+        std::fs::create_dir_all(path).with_context(|| format!("create {}", path.display()))?;
+        let (sender, changed) = mpsc::unbounded_channel();
+        let folder = path.to_owned();
+        let watching = || format!("watch {}", path.display());
+        let mut watcher =
+            notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
+                // Events were lost: everything may have changed.
+                Ok(event) if event.need_rescan() => {
+                    let _ = sender.send(folder.clone());
+                }
+                // Reading a file does not change it; closing a file that was written to ends a change.
+                Ok(event) if event.kind.is_access() && event.kind != WRITTEN => {}
+                Ok(event) => event.paths.into_iter().for_each(|path| {
+                    // The receiver lives as long as the watcher.
+                    let _ = sender.send(path);
+                }),
+                Err(e) => tracing::warn!("watch the tasks folder: {e}"),
+            })
+            .with_context(watching)?;
+        watcher.watch(path, RecursiveMode::NonRecursive).with_context(watching)?;
+        Ok(Self { path: path.to_owned(), changed, _watcher: watcher })
+    }
+
+    /// Publishes the tasks in the folder, and removes the live tasks that are not in it any more.
+    pub(crate) async fn publish_all(&self, publisher: &FolderPublisher) -> Result<()> {
+        let entries =
+            std::fs::read_dir(&self.path).with_context(|| format!("read {}", self.path.display()))?;
+        let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        paths.sort();
+        let mut tasks: Vec<_> = paths.iter().filter_map(|path| task_of(path)).collect();
+        tasks.extend(publisher.ports().registry.live_tasks()?);
+        tasks.sort();
+        tasks.dedup();
+        for task in tasks {
+            publish(publisher, &task).await;
+        }
+        Ok(())
+    }
+
+    /// Publishes every change, for ever.
+    pub(crate) async fn publish_changes(&mut self, publisher: &Arc<FolderPublisher>) {
+        let mut quiet_at: HashMap<TaskName, Instant> = HashMap::new();
+        loop {
+            let next = quiet_at.values().min().copied();
+            tokio::select! {
+                Some(path) = self.changed.recv() => {
+                    if path == self.path && let Err(e) = self.publish_all(publisher).await {
+                        tracing::error!("{e:#}");
+                    }
+                    if let Some(task) = task_of(&path) {
+                        quiet_at.insert(task, Instant::now() + QUIET);
+                    }
+                }
+                () = until(next) => {
+                    let now = Instant::now();
+                    let due: Vec<_> = quiet_at.iter().filter(|(_, at)| **at <= now).map(|(task, _)| task.clone()).collect();
+                    for task in due {
+                        quiet_at.remove(&task);
+                        publish(publisher, &task).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The task that a file belongs to; `None` for other files.
+fn task_of(path: &Path) -> Option<TaskName> {
+    let name = path.file_name()?.to_str()?;
+    match PublisherEvent::task_of(name) {
+        Ok(task) => Some(task),
+        Err(why) if name.ends_with(".wasm") || name.ends_with(".toml") => {
+            tracing::warn!(file = name, "not published: {why}");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+async fn publish(publisher: &FolderPublisher, task: &TaskName) {
+    let started = Instant::now();
+    match publisher.publish(task).await {
+        Ok(Published::Live(version)) => {
+            let ms = started.elapsed().as_millis();
+            tracing::info!(%task, version = version.version, digest = version.digest.short(), "live after {ms} ms");
+        }
+        Ok(Published::Unchanged(_)) => tracing::debug!(%task, "already live"),
+        Ok(Published::Rejected(rejection)) => tracing::error!(%task, "rejected: {}", rejection.reason),
+        Ok(Published::Removed(_)) => tracing::info!(%task, "removed: nothing runs under its name"),
+        Ok(Published::NoModule) => tracing::debug!(%task, "no module"),
+        Err(e) => tracing::error!(%task, "not published: {e:#}"),
+    }
+}

@@ -1,0 +1,40 @@
+#![doc = include_str!("../README.md")]
+
+mod address;
+mod causes;
+mod dead_letter;
+mod delivery;
+mod digest;
+mod event;
+mod live_record;
+mod message;
+mod name;
+mod outcome;
+mod publish;
+mod run_record;
+mod secret;
+mod settings;
+mod text;
+mod time;
+mod trace;
+mod units;
+mod vars;
+
+pub use address::{AddressRange, AddressRanges};
+pub use causes::with_causes;
+pub use dead_letter::{DeadLetter, DeadLetterAttributes, EarlierEnd, TextAttribute};
+pub use delivery::{Attribute, Batch, Delivery};
+pub use digest::{Digest, DigestError, Hasher};
+pub use event::{BatchItemFailure, BatchResponse, EventError, Invoke, Pong, WorkerEvent};
+pub use live_record::{Artifact, Fingerprint, LiveRecord, Rejection, Version, WORLD};
+pub use message::{MAX_MESSAGE_BYTES, Message, MessageError};
+pub use name::{NameError, TaskName};
+pub use outcome::{End, Ended, Failure, FailureKind, Outcome};
+pub use publish::PublishRequest;
+pub use run_record::{Metrics, RecordLevel, RunOutcome, RunRecord, Then};
+pub use secret::{Secret, SecretError, SecretSource, SecretStore, SecretValue};
+pub use settings::{AllowedHost, Backoff, Caps, Settings, SettingsError};
+pub use time::{Clock, SystemClock, Timestamp};
+pub use trace::traceparent_of;
+pub use units::{ByteCount, UnitError, format_duration, parse_duration};
+pub use vars::{LEASE_BY_DEFAULT, RETENTION_BY_DEFAULT, VarError, Vars};

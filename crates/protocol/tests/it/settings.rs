@@ -1,0 +1,188 @@
+//! Settings files: the valid ones, and the refused ones.
+
+use std::time::Duration;
+
+use expect_test::{Expect, expect};
+use wasq_protocol::{AllowedHost, Backoff, ByteCount, Caps, Settings};
+
+#[track_caller]
+fn refused(toml: &str, expected: Expect) {
+    let error = Settings::from_toml(toml).expect_err("the settings are not valid");
+    expected.assert_eq(&error.to_string());
+}
+
+#[test]
+fn all_keys() {
+    let settings = Settings::from_toml(
+        r#"
+        timeout = "1m 30s"
+        memory = "256MiB"
+        max_attempts = 3
+        backoff = { base = "500ms", cap = "1h" }
+        allow_hosts = ["https://api.github.com", "http://*.example.com:8080"]
+        [env]
+        GITHUB_API = "https://api.github.com"
+        "#,
+    )
+    .expect("valid");
+    assert_eq!(settings.timeout, Duration::from_secs(90));
+    assert_eq!(settings.memory, ByteCount::mib(256));
+    assert_eq!(
+        settings.backoff,
+        Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(3600) }
+    );
+    assert_eq!(settings.allow_hosts.len(), 2);
+}
+
+#[test]
+fn everything_has_a_default() {
+    assert_eq!(Settings::from_toml("").expect("valid"), Settings::default());
+}
+
+#[test]
+fn typo() {
+    refused(
+        "timeout = \"1s\"\nmemroy = \"1MiB\"\n",
+        expect![[r#"
+            TOML parse error at line 2, column 1
+              |
+            2 | memroy = "1MiB"
+              | ^^^^^^
+            unknown field `memroy`, expected one of `timeout`, `memory`, `max_attempts`, `backoff`, `allow_hosts`, `env`, `secrets`"#]],
+    );
+}
+
+#[test]
+fn wrong_values() {
+    refused(
+        "timeout = 30",
+        expect![[r#"
+            TOML parse error at line 1, column 11
+              |
+            1 | timeout = 30
+              |           ^^
+            invalid type: integer `30`, expected a string"#]],
+    );
+    refused(
+        "timeout = \"soon\"",
+        expect![[r#"
+            TOML parse error at line 1, column 11
+              |
+            1 | timeout = "soon"
+              |           ^^^^^^
+            "soon" is no duration such as "30s", "15m" or "500ms""#]],
+    );
+    refused(
+        "allow_hosts = [\"api.github.com\"]",
+        expect![[r#"
+            TOML parse error at line 1, column 15
+              |
+            1 | allow_hosts = ["api.github.com"]
+              |               ^^^^^^^^^^^^^^^^^^
+            "api.github.com" has no scheme; write a host like "https://api.example.com" or "http://*.example.com:8080""#]],
+    );
+}
+
+#[test]
+fn out_of_range() {
+    refused(
+        "timeout = \"1h\"",
+        expect![[r#"timeout = "1h" is out of range: timeout lies between 100ms and 14m"#]],
+    );
+    refused(
+        "max_attempts = 0",
+        expect![[r#"max_attempts = "0" is out of range: max_attempts lies between 1 and 100"#]],
+    );
+    refused(
+        "memory = \"1KiB\"",
+        expect![[r#"memory = "1KiB" is out of range: memory lies between 1MiB and 4GiB"#]],
+    );
+    refused(
+        "backoff = { base = \"1m\", cap = \"1s\" }",
+        expect![[r#"backoff.cap = "1s" is out of range: backoff.cap lies between 1m and 12h"#]],
+    );
+    refused(
+        "[env]\n\"A=B\" = \"c\"",
+        expect![[
+            r#"env: "A=B" is no name for an environment variable: it must not be empty nor contain '=' or NUL"#
+        ]],
+    );
+    refused(
+        "[secrets]\n\"1ST\" = \"ssm:/wasq/first\"",
+        expect![[
+            r#"secrets: "1ST" is no name for a secret: letters, digits and _ (no digit first), at most 64"#
+        ]],
+    );
+    refused(
+        "[env]\nTOKEN = \"a\"\n[secrets]\nTOKEN = \"ssm:/wasq/token\"",
+        expect![[
+            r#"TOKEN is in [env] and in [secrets]: the task sees one environment, so give one of them another name"#
+        ]],
+    );
+    refused(
+        "[secrets]\nTOKEN = { from = \"ssm:/wasq/token\", hosts = [\"api.github.com\"] }",
+        expect![[r#"
+        TOML parse error at line 2, column 45
+          |
+        2 | TOKEN = { from = "ssm:/wasq/token", hosts = ["api.github.com"] }
+          |                                             ^^^^^^^^^^^^^^^^^^
+        "api.github.com" has no scheme; write a host like "https://api.example.com" or "http://*.example.com:8080""#]],
+    );
+}
+
+#[test]
+fn caps_only_narrow() {
+    let caps = Caps { timeout: Duration::from_secs(10), memory: ByteCount::mib(64), max_attempts: 2 };
+    let settings = Settings::default().capped(&caps);
+    assert_eq!((settings.timeout, settings.memory, settings.max_attempts), (caps.timeout, caps.memory, 2));
+    let narrow = Settings { timeout: Duration::from_secs(1), ..Settings::default() };
+    assert_eq!(narrow.capped(&caps).timeout, Duration::from_secs(1));
+}
+
+#[track_caller]
+fn allows(entry: &str, https: bool, host: &str, port: u16) -> bool {
+    entry.parse::<AllowedHost>().expect("a valid entry").allows(https, host, port)
+}
+
+#[test]
+fn allowed_hosts() {
+    assert!(allows("https://api.github.com", true, "api.github.com", 443));
+    assert!(allows("https://API.github.com", true, "Api.GitHub.com", 443));
+    assert!(!allows("https://api.github.com", false, "api.github.com", 443), "another scheme");
+    assert!(!allows("https://api.github.com", true, "api.github.com", 8443), "another port");
+    assert!(!allows("https://api.github.com", true, "xapi.github.com", 443), "another host");
+    assert!(allows("http://*.example.com:8080", false, "a.b.example.com", 8080));
+    assert!(!allows("http://*.example.com", false, "example.com", 80), "the domain itself is no subdomain");
+    assert!(!allows("http://*.example.com", false, "badexample.com", 80));
+    assert!(!allows("http://*.example.com", false, ".example.com", 80));
+    assert!(allows("http://[::1]:9000", false, "::1", 9000));
+    assert!(allows("http://[0:0::1]", false, "0:0:0:0:0:0:0:1", 80), "one address, two notations");
+}
+
+#[test]
+fn allowed_hosts_that_are_none() {
+    for entry in [
+        "ftp://a",
+        "https://",
+        "https://*",
+        "https://*.",
+        "https://a.*.b",
+        "https://a/b",
+        "https://u@a",
+        "https://a:x",
+        "https://a:1:2",
+        "https://[::1",
+        "https://[a]",
+        "https://::1",
+        "https://bücher.example",
+    ] {
+        assert!(entry.parse::<AllowedHost>().is_err(), "{entry}");
+    }
+}
+
+#[test]
+fn backoff_doubles_up_to_its_cap() {
+    let backoff = Backoff { base: Duration::from_secs(2), cap: Duration::from_secs(15) };
+    let ceilings: Vec<_> = [1, 2, 3, 4, 100].map(|attempt| backoff.ceiling(attempt).as_secs()).into();
+    assert_eq!(ceilings, [2, 4, 8, 15, 15]);
+}

@@ -1,0 +1,138 @@
+//! The publisher on AWS: S3 buckets, and the Lambda function.
+
+use anyhow::{Context, Result, anyhow};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::primitives::ByteStream;
+use wasq_aws::{SecretReader, explain, get_object};
+use wasq_protocol::{SystemClock, TaskName, VarError, Vars};
+
+use crate::compile::Wasm;
+use crate::event::PublisherEvent;
+use crate::ports::{Bucket, Condition, Object, PublisherParts, PublisherPorts, Put};
+use crate::publish::{Published, Publisher};
+
+/// The function's configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `WASQ_TASKS_BUCKET`: where people upload.
+    pub tasks_bucket: String,
+    /// `WASQ_REGISTRY_BUCKET`: where workers read.
+    pub registry_bucket: String,
+}
+
+impl Config {
+    /// Reads the configuration. The error names the variable that is missing.
+    pub fn from_vars<F: Fn(&str) -> Option<String>>(vars: &Vars<F>) -> Result<Self, VarError> {
+        Ok(Self {
+            tasks_bucket: vars.required("WASQ_TASKS_BUCKET", "the bucket that tasks are uploaded to")?,
+            registry_bucket: vars.required("WASQ_REGISTRY_BUCKET", "the bucket that workers read")?,
+        })
+    }
+}
+
+/// The Lambda function.
+pub struct Function(Publisher<Lambda>);
+
+/// The kinds of the publisher's ports on AWS.
+struct Lambda;
+
+impl PublisherPorts for Lambda {
+    type Tasks = S3Bucket;
+    type Registry = S3Bucket;
+    type SecretStore = SecretReader;
+    type Compiler = Wasm;
+    type Clock = SystemClock;
+}
+
+impl Function {
+    /// Connects to the buckets.
+    pub async fn new(config: Config) -> Result<Self> {
+        let sdk = wasq_aws::function_config();
+        let client = Client::new(&sdk);
+        let bucket = |name| S3Bucket { client: client.clone(), name };
+        let (tasks, registry) = (bucket(config.tasks_bucket), bucket(config.registry_bucket));
+        let secrets = SecretReader::new(&sdk);
+        let parts = PublisherParts { tasks, registry, secrets, compiler: Wasm::new()?, clock: SystemClock };
+        Ok(Self(Publisher::new(parts)))
+    }
+
+    /// Answers one invoke. An upload that is refused is no error: invoking again would not help.
+    pub async fn handle(&self, payload: &str) -> Result<()> {
+        match PublisherEvent::parse(payload).map_err(|e| anyhow!("{e}"))? {
+            PublisherEvent::Recompile(task) => self.0.recompile(&task).await,
+            PublisherEvent::Changed(tasks) => {
+                // One task's fault must not keep the others from being published.
+                let mut failed = None;
+                for task in tasks {
+                    match self.0.publish(&task).await {
+                        Ok(published) => log(&task, &published),
+                        Err(e) => {
+                            tracing::error!(%task, "not published, Lambda will try again: {e:#}");
+                            failed = Some(e);
+                        }
+                    }
+                }
+                failed.map_or(Ok(()), Err)
+            }
+        }
+    }
+}
+
+fn log(task: &TaskName, published: &Published) {
+    match published {
+        Published::Live(version) => {
+            tracing::info!(%task, version = version.version, digest = %version.digest, "live");
+        }
+        Published::Unchanged(version) => {
+            tracing::info!(%task, version = version.version, digest = %version.digest, "unchanged");
+        }
+        Published::Rejected(rejection) => {
+            tracing::error!(%task, "rejected: {}", rejection.reason);
+        }
+        Published::Removed(version) => tracing::info!(%task, version = version.version, "removed"),
+        Published::NoModule => tracing::info!(%task, "settings without a module: nothing to publish yet"),
+    }
+}
+
+struct S3Bucket {
+    client: Client,
+    name: String,
+}
+
+impl Bucket for S3Bucket {
+    async fn get(&self, key: &str) -> Result<Option<Object>> {
+        let Some(object) = get_object(&self.client, &self.name, key).await? else {
+            return Ok(None);
+        };
+        let what = || format!("read s3://{}/{key}", self.name);
+        let tag = object.e_tag.with_context(|| format!("{}: no ETag", what()))?;
+        let bytes = object.body.collect().await.with_context(what)?.to_vec();
+        Ok(Some(Object { bytes, tag }))
+    }
+
+    async fn put(&self, key: &str, bytes: Vec<u8>, condition: Condition) -> Result<Put> {
+        let put = self.client.put_object().bucket(&self.name).key(key).body(ByteStream::from(bytes));
+        let put = match condition {
+            Condition::Always => put,
+            Condition::Absent => put.if_none_match("*"),
+            Condition::Unchanged(tag) => put.if_match(tag),
+        };
+        match put.send().await {
+            Ok(_) => Ok(Put::Done),
+            // 412: the condition does not hold. 409: another conditional write was under way.
+            Err(SdkError::ServiceError(e)) if matches!(e.raw().status().as_u16(), 409 | 412) => {
+                Ok(Put::Conflict)
+            }
+            // The object that had to be unchanged is gone. (A missing bucket is a 404 as well, and an error.)
+            Err(SdkError::ServiceError(e)) if e.err().meta().code() == Some("NoSuchKey") => Ok(Put::Conflict),
+            Err(e) => Err(explain(e)).with_context(|| format!("write s3://{}/{key}", self.name)),
+        }
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        let deleted = self.client.delete_object().bucket(&self.name).key(key).send().await;
+        deleted.map_err(explain).with_context(|| format!("delete s3://{}/{key}", self.name))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,13 @@
+#![doc = include_str!("../README.md")]
+
+mod aws;
+mod compile;
+mod event;
+mod ports;
+mod publish;
+
+pub use aws::{Config, Function};
+pub use compile::Wasm;
+pub use event::PublisherEvent;
+pub use ports::{Bucket, Compiled, Compiler, Condition, Object, PublisherParts, PublisherPorts, Put};
+pub use publish::{Published, Publisher};

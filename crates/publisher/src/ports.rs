@@ -1,0 +1,102 @@
+//! The publisher's ports to the outside: buckets, secrets and a compiler.
+
+use anyhow::Result;
+use wasq_protocol::{Clock, Fingerprint, SecretStore};
+
+/// The kinds of a publisher's ports.
+pub trait PublisherPorts: 'static {
+    /// The tasks bucket.
+    type Tasks: Bucket;
+    /// The registry bucket.
+    type Registry: Bucket;
+    /// The secret store.
+    type SecretStore: SecretStore;
+    /// The compiler.
+    type Compiler: Compiler;
+    /// The time.
+    type Clock: Clock;
+}
+
+/// A publisher's ports.
+#[derive(Debug)]
+pub struct PublisherParts<P: PublisherPorts> {
+    /// The tasks bucket.
+    pub tasks: P::Tasks,
+    /// The registry bucket.
+    pub registry: P::Registry,
+    /// The secret store.
+    pub secrets: P::SecretStore,
+    /// The compiler.
+    pub compiler: P::Compiler,
+    /// The time.
+    pub clock: P::Clock,
+}
+
+/// Turns modules into machine code: wasmtime ([`Wasm`](crate::Wasm)), or a script in the simulator.
+pub trait Compiler: Send + Sync + 'static {
+    /// The target of its machine code.
+    fn fingerprint(&self) -> &Fingerprint;
+
+    /// Checks and compiles a module.
+    fn compile(&self, module: Vec<u8>) -> impl Future<Output = Result<Compiled>> + Send;
+}
+
+/// The result of a compilation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Compiled {
+    /// The module fits the world.
+    Fits {
+        /// The module, as it was given.
+        module: Vec<u8>,
+        /// Its machine code.
+        machine_code: Vec<u8>,
+    },
+    /// The module does not fit the world; the reason is written for its author.
+    Refused(String),
+}
+
+/// A bucket: objects by key. The tasks bucket is only read; the registry bucket is written as well.
+pub trait Bucket: Send + Sync + 'static {
+    /// An object, or `None` if there is none under `key`.
+    fn get(&self, key: &str) -> impl Future<Output = Result<Option<Object>>> + Send;
+
+    /// Writes an object whole, if `condition` holds; nobody ever reads half of one.
+    fn put(
+        &self,
+        key: &str,
+        bytes: Vec<u8>,
+        condition: Condition,
+    ) -> impl Future<Output = Result<Put>> + Send;
+
+    /// Removes an object, if there is one.
+    fn delete(&self, key: &str) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// An object, and the tag of the state that was read.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// The content.
+    pub bytes: Vec<u8>,
+    /// Changes whenever the content does (S3's ETag).
+    pub tag: String,
+}
+
+/// When a write may take place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// In any case.
+    Always,
+    /// Only if there is no object.
+    Absent,
+    /// Only if the object still has this tag.
+    Unchanged(String),
+}
+
+/// The result of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// The object was written.
+    Done,
+    /// The condition did not hold; nothing was written.
+    Conflict,
+}

@@ -1,0 +1,275 @@
+//! Publishing: from an upload to a moved live pointer.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, anyhow, bail};
+use tracing::Instrument;
+use wasq_protocol::{
+    Artifact, Clock, Digest, LiveRecord, Rejection, SecretError, SecretStore, Settings, TaskName, Version,
+    WORLD,
+};
+
+use crate::ports::{Bucket, Compiled, Compiler, Condition, Object, PublisherParts, PublisherPorts, Put};
+
+/// Publishes tasks from the tasks bucket into the registry.
+pub struct Publisher<P: PublisherPorts>(PublisherParts<P>);
+
+/// The result of an upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// It is live as this version.
+    Live(Version),
+    /// It was live already, with the same settings.
+    Unchanged(Version),
+    /// The upload was refused; the version that was live before still is.
+    Rejected(Rejection),
+    /// Its module was removed, and so is the task; this was its last version.
+    Removed(Version),
+    /// There are settings but no module yet, or nothing at all.
+    NoModule,
+}
+
+/// The most tries to move the live pointer, if other publishers are faster. Each try starts from the newest
+/// upload.
+const RACES_MAX: usize = 8;
+
+/// Why one try to publish did not end.
+enum Unpublished {
+    /// The upload is refused; the reason is written for its author or the operator.
+    Refused(String),
+    /// Another publisher moved the live pointer first.
+    Raced,
+    /// A bucket, the secret store or the compiler did not work.
+    Fault(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Unpublished {
+    fn from(e: anyhow::Error) -> Self {
+        Self::Fault(e)
+    }
+}
+
+/// A live record, and the tag of the state that was read.
+type Live = Option<(LiveRecord, String)>;
+
+impl<P: PublisherPorts> Publisher<P> {
+    /// A publisher on these ports.
+    pub fn new(ports: PublisherParts<P>) -> Self {
+        Self(ports)
+    }
+
+    /// The ports that it works on.
+    pub fn ports(&self) -> &PublisherParts<P> {
+        &self.0
+    }
+
+    /// Makes the newest upload of a task live, or says why not. `Err` is a fault of a port: try again.
+    pub async fn publish(&self, task: &TaskName) -> Result<Published> {
+        self.publish_newest(task).instrument(tracing::info_span!("publish", %task)).await
+    }
+
+    async fn publish_newest(&self, task: &TaskName) -> Result<Published> {
+        for _ in 0..RACES_MAX {
+            // Read the pointer first. The publisher of any later upload then moves the pointer after this one, or
+            // makes this one lose the race.
+            let live = self.live(task).await?;
+            let module = self.0.tasks.get(&format!("{task}.wasm")).await?;
+            let digest = module.as_ref().map(|module| Digest::of(&module.bytes));
+            let published = match module.zip(digest) {
+                Some((module, digest)) => self.promote(task, live, module.bytes, digest).await,
+                None => self.remove(task, live).await,
+            };
+            match published {
+                Ok(published) => return Ok(published),
+                Err(Unpublished::Refused(reason)) => return self.reject(task, digest, reason).await,
+                Err(Unpublished::Fault(e)) => return Err(e),
+                Err(Unpublished::Raced) => {
+                    tracing::info!("another publisher was faster, starting again from the newest upload");
+                }
+            }
+        }
+        bail!("publish {task}: the live record changed {RACES_MAX} times while it was being written")
+    }
+
+    /// Compiles the live module of a task for this publisher's fingerprint, even if the registry has an artifact for it.
+    pub async fn recompile(&self, task: &TaskName) -> Result<()> {
+        self.recompile_live(task).instrument(tracing::info_span!("recompile", %task)).await
+    }
+
+    async fn recompile_live(&self, task: &TaskName) -> Result<()> {
+        for _ in 0..RACES_MAX {
+            let Some((mut record, tag)) = self.live(task).await? else {
+                bail!("recompile {task}: no task of this name is live");
+            };
+            let digest = record.version.digest;
+            let key = LiveRecord::module_key(&digest);
+            let module = self.0.registry.get(&key).await?;
+            let module = module.with_context(|| format!("the registry has no {key}"))?;
+            let artifact = match self.compile_and_store(&digest, module.bytes).await {
+                Ok(artifact) => artifact,
+                Err(Unpublished::Refused(reason)) => bail!("recompile {task}: {reason}"),
+                Err(Unpublished::Fault(e)) => return Err(e),
+                Err(Unpublished::Raced) => continue,
+            };
+            record.version.artifacts.insert(self.0.compiler.fingerprint().clone(), artifact);
+            match self.put_live(&record, Condition::Unchanged(tag)).await {
+                Ok(()) => return Ok(()),
+                Err(Unpublished::Fault(e)) => return Err(e),
+                Err(_) => {}
+            }
+        }
+        bail!("recompile {task}: the live record changed {RACES_MAX} times while it was being written")
+    }
+
+    /// Checks and compiles an upload, and moves the live pointer to it.
+    async fn promote(
+        &self,
+        task: &TaskName,
+        live: Live,
+        module: Vec<u8>,
+        digest: Digest,
+    ) -> Result<Published, Unpublished> {
+        let in_settings = |reason| Unpublished::Refused(format!("{task}.toml: {reason}"));
+        let settings = self.0.tasks.get(&format!("{task}.toml")).await?;
+        let settings = settings.map(read_settings).transpose().map_err(in_settings)?.unwrap_or_default();
+        self.check_secrets(&settings).await.map_err(|e| match e {
+            Unpublished::Refused(reason) => in_settings(reason),
+            e => e,
+        })?;
+        if let Some((record, _)) = &live
+            && record.version.digest == digest
+            && record.version.settings == settings
+            && record.version.artifacts.contains_key(self.0.compiler.fingerprint())
+            && record.removed.is_none()
+        {
+            self.0.registry.delete(&Rejection::key(task)).await?;
+            return Ok(Published::Unchanged(record.version.clone()));
+        }
+        let artifact = self.artifact(&live, &digest, module).await.map_err(|e| match e {
+            Unpublished::Refused(reason) => Unpublished::Refused(format!("{task}.wasm: {reason}")),
+            e => e,
+        })?;
+        let now = self.0.clock.now();
+        // Earlier artifacts of this module stay good, for workers with other engines as well.
+        let mut artifacts = BTreeMap::from([(self.0.compiler.fingerprint().clone(), artifact)]);
+        for version in versions(&live).filter(|version| version.digest == digest) {
+            for (fingerprint, artifact) in &version.artifacts {
+                artifacts.entry(fingerprint.clone()).or_insert(*artifact);
+            }
+        }
+        let version = Version {
+            version: live.as_ref().map_or(1, |(record, _)| record.version.version + 1),
+            digest,
+            world: WORLD.to_owned(),
+            settings,
+            published: now,
+            artifacts,
+        };
+        let (condition, first_published, history) = match live {
+            None => (Condition::Absent, now, Vec::new()),
+            Some((record, tag)) => {
+                let mut history = record.history;
+                history.insert(0, record.version);
+                history.truncate(LiveRecord::HISTORY_MAX);
+                (Condition::Unchanged(tag), record.first_published, history)
+            }
+        };
+        let record = LiveRecord {
+            task: task.clone(),
+            version: version.clone(),
+            first_published,
+            removed: None,
+            history,
+        };
+        self.put_live(&record, condition).await?;
+        self.0.registry.delete(&Rejection::key(task)).await?;
+        Ok(Published::Live(version))
+    }
+
+    /// Refuses settings that name a secret without a value: no run could find it.
+    async fn check_secrets(&self, settings: &Settings) -> Result<(), Unpublished> {
+        for (name, secret) in &settings.secrets {
+            match secret.found(name, self.0.secrets.secret(name, &secret.from).await) {
+                Ok(_) => {}
+                Err(SecretError::Missing(why)) => return Err(Unpublished::Refused(why)),
+                Err(SecretError::Unavailable(why)) => return Err(anyhow!("read {why}").into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks the record of a task as removed. Its module is gone; its history stays.
+    async fn remove(&self, task: &TaskName, live: Live) -> Result<Published, Unpublished> {
+        let Some((mut record, tag)) = live.filter(|(record, _)| record.removed.is_none()) else {
+            self.0.registry.delete(&Rejection::key(task)).await?;
+            return Ok(Published::NoModule);
+        };
+        record.removed = Some(self.0.clock.now());
+        self.put_live(&record, Condition::Unchanged(tag)).await?;
+        self.0.registry.delete(&Rejection::key(task)).await?;
+        Ok(Published::Removed(record.version))
+    }
+
+    /// The artifact of a module: that of an earlier version, or a new one.
+    async fn artifact(&self, live: &Live, digest: &Digest, module: Vec<u8>) -> Result<Artifact, Unpublished> {
+        let fingerprint = self.0.compiler.fingerprint();
+        let mut known = versions(live).filter(|version| version.digest == *digest);
+        if let Some(artifact) = known.find_map(|version| version.artifacts.get(fingerprint)) {
+            return Ok(*artifact);
+        }
+        self.compile_and_store(digest, module).await
+    }
+
+    /// Compiles a module, and stores it with its artifact.
+    async fn compile_and_store(&self, digest: &Digest, wasm: Vec<u8>) -> Result<Artifact, Unpublished> {
+        let (module, machine_code) = match self.0.compiler.compile(wasm).await? {
+            Compiled::Fits { module, machine_code } => (module, machine_code),
+            Compiled::Refused(reason) => return Err(Unpublished::Refused(reason)),
+        };
+        let artifact = Artifact {
+            sha256: Digest::of(&machine_code),
+            bytes: machine_code.len() as u64,
+            compiled: self.0.clock.now(),
+        };
+        let module_key = LiveRecord::module_key(digest);
+        self.0.registry.put(&module_key, module, Condition::Always).await?;
+        let artifact_key = LiveRecord::artifact_key(self.0.compiler.fingerprint(), digest);
+        self.0.registry.put(&artifact_key, machine_code, Condition::Always).await?;
+        Ok(artifact)
+    }
+
+    async fn reject(&self, task: &TaskName, digest: Option<Digest>, reason: String) -> Result<Published> {
+        let rejection = Rejection { task: task.clone(), digest, reason, at: self.0.clock.now() };
+        let json = serde_json::to_vec_pretty(&rejection).context("write a rejection")?;
+        self.0.registry.put(&Rejection::key(task), json, Condition::Always).await?;
+        Ok(Published::Rejected(rejection))
+    }
+
+    async fn live(&self, task: &TaskName) -> Result<Live> {
+        let key = LiveRecord::key(task);
+        let Some(object) = self.0.registry.get(&key).await? else {
+            return Ok(None);
+        };
+        let record = serde_json::from_slice(&object.bytes).with_context(|| format!("read {key}"))?;
+        Ok(Some((record, object.tag)))
+    }
+
+    /// Writes a live record if its condition holds.
+    async fn put_live(&self, record: &LiveRecord, condition: Condition) -> Result<(), Unpublished> {
+        let json = serde_json::to_vec_pretty(record).context("write a live record")?;
+        match self.0.registry.put(&LiveRecord::key(&record.task), json, condition).await? {
+            Put::Done => Ok(()),
+            Put::Conflict => Err(Unpublished::Raced),
+        }
+    }
+}
+
+/// All versions that a record knows, newest first.
+fn versions(live: &Live) -> impl Iterator<Item = &Version> {
+    live.iter().flat_map(|(record, _)| std::iter::once(&record.version).chain(&record.history))
+}
+
+fn read_settings(object: Object) -> Result<Settings, String> {
+    let text = String::from_utf8(object.bytes).map_err(|e| format!("not UTF-8: {e}"))?;
+    Settings::from_toml(&text).map_err(|e| e.to_string())
+}

@@ -1,0 +1,253 @@
+//! The live pointer: the uploads that move it, and the uploads that do not.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use anyhow::Result;
+use wasq_protocol::{
+    Digest, LiveRecord, SecretError, SecretSource, SecretStore, SecretValue, SystemClock, TaskName,
+};
+use wasq_publisher::{
+    Bucket, Condition, Object, Published, Publisher, PublisherParts, PublisherPorts, Put, Wasm,
+};
+use wasq_testing::read_guest;
+
+type Race = Box<dyn FnOnce() + Send>;
+
+/// A bucket in memory. `race` runs once, before the next conditional write: it plays a faster publisher.
+#[derive(Clone, Default)]
+struct Memory {
+    objects: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
+    race: Arc<Mutex<Option<Race>>>,
+}
+
+impl Memory {
+    fn set(&self, key: &str, bytes: impl Into<Vec<u8>>) {
+        self.objects.lock().expect("no panic").insert(key.to_owned(), bytes.into());
+    }
+
+    fn bytes(&self, key: &str) -> Option<Vec<u8>> {
+        self.objects.lock().expect("no panic").get(key).cloned()
+    }
+
+    fn live(&self) -> LiveRecord {
+        serde_json::from_slice(&self.bytes("live/hello.json").expect("live")).expect("a live record")
+    }
+}
+
+impl Bucket for Memory {
+    async fn get(&self, key: &str) -> Result<Option<Object>> {
+        Ok(self.bytes(key).map(|bytes| Object { tag: Digest::of(&bytes).to_string(), bytes }))
+    }
+
+    async fn put(&self, key: &str, bytes: Vec<u8>, condition: Condition) -> Result<Put> {
+        if condition != Condition::Always
+            && let Some(race) = self.race.lock().expect("no panic").take()
+        {
+            race();
+        }
+        let current = self.bytes(key).map(|bytes| Digest::of(&bytes).to_string());
+        let holds = match condition {
+            Condition::Always => true,
+            Condition::Absent => current.is_none(),
+            Condition::Unchanged(tag) => current == Some(tag),
+        };
+        if holds {
+            self.set(key, bytes);
+        }
+        Ok(if holds { Put::Done } else { Put::Conflict })
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        self.objects.lock().expect("no panic").remove(key);
+        Ok(())
+    }
+}
+
+/// Knows one secret.
+struct OneSecret;
+
+impl SecretStore for OneSecret {
+    async fn secret(&self, _: &str, from: &SecretSource) -> Result<SecretValue, SecretError> {
+        match from.to_string().as_str() {
+            "ssm:/wasq/token" => Ok(SecretValue::new("a value to keep".to_owned())),
+            "ssm:/wasq/short" => Ok(SecretValue::new("1234".to_owned())),
+            "ssm:/wasq/busy" => Err(SecretError::Unavailable("ThrottlingException".to_owned())),
+            _ => Err(SecretError::Missing("ParameterNotFound".to_owned())),
+        }
+    }
+}
+
+fn guest(name: &str) -> Vec<u8> {
+    read_guest(name).expect("the guest is built")
+}
+
+struct Test;
+
+impl PublisherPorts for Test {
+    type Tasks = Memory;
+    type Registry = Memory;
+    type SecretStore = OneSecret;
+    type Compiler = Wasm;
+    type Clock = SystemClock;
+}
+
+fn set_up() -> (Memory, Memory, Publisher<Test>, TaskName) {
+    let (tasks, registry) = (Memory::default(), Memory::default());
+    let publisher = Publisher::new(PublisherParts {
+        tasks: tasks.clone(),
+        registry: registry.clone(),
+        secrets: OneSecret,
+        compiler: Wasm::new().expect("the compiler starts"),
+        clock: SystemClock,
+    });
+    (tasks, registry, publisher, "hello".parse().expect("a name"))
+}
+
+#[tokio::test]
+async fn versions_and_their_history() {
+    let (tasks, registry, publisher, hello) = set_up();
+    assert_eq!(publisher.publish(&hello).await.expect("no fault"), Published::NoModule);
+    tasks.set("hello.toml", "timeout = \"1s\"");
+    assert_eq!(publisher.publish(&hello).await.expect("no fault"), Published::NoModule);
+
+    tasks.set("hello.wasm", guest("hello"));
+    assert!(
+        matches!(publisher.publish(&hello).await.expect("no fault"), Published::Live(v) if v.version == 1)
+    );
+    assert!(
+        matches!(publisher.publish(&hello).await.expect("no fault"), Published::Unchanged(v) if v.version == 1)
+    );
+    let first = registry.live();
+    let [(fingerprint, artifact)] = first.version.artifacts.iter().collect::<Vec<_>>()[..] else {
+        panic!("one artifact")
+    };
+    let key = LiveRecord::artifact_key(fingerprint, &first.version.digest);
+    assert_eq!(Digest::of(&registry.bytes(&key).expect("the artifact")), artifact.sha256);
+    assert_eq!(registry.bytes(&LiveRecord::module_key(&first.version.digest)), Some(guest("hello")));
+
+    tasks.set("hello.wasm", guest("verbs"));
+    assert!(
+        matches!(publisher.publish(&hello).await.expect("no fault"), Published::Live(v) if v.version == 2)
+    );
+    let second = registry.live();
+    assert_eq!(second.history, [first.version]);
+    assert_eq!(second.first_published, first.first_published);
+}
+
+#[tokio::test]
+async fn a_refused_upload_moves_nothing() {
+    let (tasks, registry, publisher, hello) = set_up();
+    tasks.set("hello.wasm", guest("hello"));
+    publisher.publish(&hello).await.expect("no fault");
+    let live = registry.bytes("live/hello.json");
+
+    tasks.set("hello.wasm", "nonsense");
+    let Published::Rejected(rejection) = publisher.publish(&hello).await.expect("no fault") else {
+        panic!("it was not refused")
+    };
+    assert!(rejection.reason.starts_with("hello.wasm: not WebAssembly"), "{}", rejection.reason);
+    assert_eq!(registry.bytes("live/hello.json"), live);
+    assert!(registry.bytes("rejected/hello.json").is_some());
+
+    tasks.set("hello.wasm", guest("hello"));
+    publisher.publish(&hello).await.expect("no fault");
+    assert!(registry.bytes("rejected/hello.json").is_none(), "the rejection is deleted after a good upload");
+}
+
+#[tokio::test]
+async fn who_loses_a_race_starts_again_from_the_newest_upload() {
+    let (tasks, registry, publisher, hello) = set_up();
+    tasks.set("hello.wasm", guest("hello"));
+    publisher.publish(&hello).await.expect("no fault");
+    let mut faster = registry.live();
+    faster.version.version = 7;
+    tasks.set("hello.wasm", guest("verbs"));
+    let raced = registry.clone();
+    *registry.race.lock().expect("no panic") =
+        Some(Box::new(move || raced.set("live/hello.json", serde_json::to_vec(&faster).expect("JSON"))));
+    assert!(
+        matches!(publisher.publish(&hello).await.expect("no fault"), Published::Live(v) if v.version == 8)
+    );
+    assert_eq!(registry.live().history[0].version, 7, "no history is lost");
+}
+
+#[tokio::test]
+async fn recompiling_adds_the_artifact_and_no_version() {
+    let (tasks, registry, publisher, hello) = set_up();
+    assert!(publisher.recompile(&hello).await.is_err(), "nothing is live");
+    tasks.set("hello.wasm", guest("hello"));
+    publisher.publish(&hello).await.expect("no fault");
+    let mut record = registry.live();
+    let artifacts = std::mem::take(&mut record.version.artifacts);
+    registry.set("live/hello.json", serde_json::to_vec(&record).expect("JSON"));
+    publisher.recompile(&hello).await.expect("no fault");
+    let mut again = registry.live();
+    let made = std::mem::take(&mut again.version.artifacts);
+    assert_eq!(again, record);
+    assert_eq!(made.keys().collect::<Vec<_>>(), artifacts.keys().collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_secret_that_is_not_there_is_the_uploads_fault() {
+    let (tasks, registry, publisher, hello) = set_up();
+    tasks.set("hello.wasm", guest("hello"));
+    for (name, why) in [("gone", "ParameterNotFound"), ("short", "has 4 bytes")] {
+        tasks.set("hello.toml", format!("[secrets]\nTOKEN = \"ssm:/wasq/{name}\""));
+        let Published::Rejected(rejection) = publisher.publish(&hello).await.expect("no fault") else {
+            panic!("{name} was accepted");
+        };
+        let expected = format!("hello.toml: the secret TOKEN (ssm:/wasq/{name}): ");
+        assert!(rejection.reason.starts_with(&expected) && rejection.reason.contains(why), "{rejection:?}");
+        assert!(!rejection.reason.contains("1234"), "{rejection:?}");
+    }
+    assert!(registry.bytes("live/hello.json").is_none());
+
+    tasks.set("hello.toml", "[secrets]\nTOKEN = \"ssm:/wasq/busy\"");
+    let fault = publisher.publish(&hello).await.expect_err("not the upload's fault: S3's event comes again");
+    assert!(format!("{fault:#}").contains("ThrottlingException"), "{fault:#}");
+
+    tasks.set("hello.toml", "[secrets]\nTOKEN = \"ssm:/wasq/token\"");
+    assert!(matches!(publisher.publish(&hello).await.expect("no fault"), Published::Live(_)));
+    let record = String::from_utf8(registry.bytes("live/hello.json").expect("live")).expect("JSON");
+    assert!(record.contains("ssm:/wasq/token") && !record.contains("a value to keep"), "{record}");
+}
+
+#[tokio::test]
+async fn a_module_that_is_removed_takes_its_task_along_and_leaves_its_history() {
+    let (tasks, registry, publisher, hello) = set_up();
+    tasks.set("hello.wasm", guest("hello"));
+    publisher.publish(&hello).await.expect("no fault");
+    let module = tasks.objects.lock().expect("no panic").remove("hello.wasm").expect("it was there");
+    let removed = publisher.publish(&hello).await.expect("no fault");
+    assert!(matches!(removed, Published::Removed(version) if version.version == 1));
+    let when = registry.live().removed;
+    assert!(when.is_some());
+    assert_eq!(publisher.publish(&hello).await.expect("no fault"), Published::NoModule);
+    assert_eq!(registry.live().removed, when);
+    // The same module again is a new version, and its artifact is still valid.
+    let compiled = registry.live().version.artifacts;
+    tasks.set("hello.wasm", module);
+    assert!(
+        matches!(publisher.publish(&hello).await.expect("no fault"), Published::Live(v) if v.version == 2)
+    );
+    let again = registry.live();
+    assert_eq!((again.removed, again.history.len()), (None, 1));
+    assert_eq!(again.version.artifacts, compiled, "it was not compiled again");
+}
+
+#[tokio::test]
+async fn what_an_earlier_version_had_is_not_compiled_again() {
+    let (tasks, registry, publisher, hello) = set_up();
+    tasks.set("hello.wasm", guest("hello"));
+    publisher.publish(&hello).await.expect("no fault");
+    let compiled = registry.live().version.artifacts;
+    tasks.set("hello.wasm", guest("verbs"));
+    publisher.publish(&hello).await.expect("no fault");
+    assert_ne!(registry.live().version.artifacts, compiled);
+    tasks.set("hello.wasm", guest("hello"));
+    publisher.publish(&hello).await.expect("no fault");
+    let back = registry.live();
+    assert_eq!((back.version.version, back.history.len()), (3, 2));
+    assert_eq!(back.version.artifacts, compiled, "its `compiled` time shows that it is the first artifact");
+}

@@ -1,0 +1,23 @@
+#![doc = include_str!("../README.md")]
+
+mod build;
+mod cases;
+mod check;
+mod component;
+mod contract;
+mod language;
+mod languages;
+mod new;
+mod project;
+mod sdk;
+mod tool;
+mod watch;
+
+pub use build::{Built, build};
+pub use cases::{Case, Cases, Subject, Verdict};
+pub use check::{Checked, Import, check, initial_memory};
+pub use contract::Contract;
+pub use language::Language;
+pub use new::create;
+pub use project::Project;
+pub use watch::Projects;

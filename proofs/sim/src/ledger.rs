@@ -1,0 +1,308 @@
+//! The history of every message, and the rules that it must obey.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use wasq_protocol::{FailureKind, Timestamp};
+
+use crate::scenario::MAX_ATTEMPTS;
+use crate::script::{Expected, Script};
+
+/// The records of all messages, by the message's own id.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    entries: BTreeMap<String, Entry>,
+    violations: Vec<String>,
+    /// The longest wait for a first run, over all messages without `not_before`.
+    pub slowest_start: Duration,
+    /// The latest `not_before` of any message.
+    pub latest: Option<Timestamp>,
+}
+
+/// The history of one message.
+#[derive(Clone, Debug, Default)]
+pub struct Entry {
+    /// The script of its task; `None` if no task can run it.
+    pub script: Option<Script>,
+    /// How often the queue accepted it.
+    pub copies: u32,
+    /// Runs that were begun.
+    pub starts: u32,
+    /// Runs that are under way.
+    running: u32,
+    /// Runs that ended in a failure.
+    pub failures: u32,
+    /// Runs that ended in success.
+    pub successes: u32,
+    /// Runs that began while another one was under way.
+    pub overlaps: u32,
+    /// The kind of failure of each move to the dead-letter queue; `None` is the queue's own redrive policy.
+    pub dead: Vec<Option<FailureKind>>,
+    /// Faults of the surroundings that hit it. Each may cost one run.
+    pub faults: u32,
+    /// It may have been sent before its task was published.
+    early: bool,
+    /// The children that its last successful run enqueued.
+    children: BTreeSet<String>,
+    not_before: Option<Timestamp>,
+    accepted: Option<Timestamp>,
+    /// The events of its history, with their times.
+    story: Vec<(Timestamp, &'static str)>,
+}
+
+impl fmt::Display for Entry {
+    /// Writes the script, the counts and the last events of the story.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { script, copies, starts, failures, successes, overlaps, dead, faults, story, .. } = self;
+        write!(
+            f,
+            "{script:?}: {copies} copies, {faults} faults, {starts} runs ({failures} failed, {successes} succeeded, \
+             {overlaps} overlapped), {} times dead-lettered",
+            dead.len()
+        )?;
+        let begin = story.first().map(|(at, _)| *at);
+        let last = &story[story.len().saturating_sub(STORY_SHOWN)..];
+        for (at, what) in last {
+            write!(f, "; {what} at {:.3} s", at.since(begin.unwrap_or(*at)).as_secs_f64())?;
+        }
+        Ok(())
+    }
+}
+
+/// Events of a message's story that are shown with a violation.
+const STORY_SHOWN: usize = 16;
+
+/// The totals over all messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Messages that the queue accepted; a message that was sent twice counts once.
+    pub accepted: u64,
+    /// Accepted messages that were sent by tasks.
+    pub children: u64,
+    /// Messages that ended in success.
+    pub succeeded: u64,
+    /// Messages that ended in the dead-letter queue, without a success.
+    pub dead: u64,
+    /// Messages with neither a success nor a dead letter.
+    pub lost: u64,
+    /// Runs that were begun.
+    pub runs: u64,
+    /// Runs that were cut off by the end of their worker.
+    pub cut_off: u64,
+    /// Failed runs beyond the number that the script leads to.
+    pub beyond_limit: u64,
+    /// Runs of a message that had succeeded already, or that another worker was running.
+    pub duplicates: u64,
+    /// Messages that the queue's own redrive policy moved to the dead-letter queue.
+    pub redriven: u64,
+}
+
+/// A message that the queue accepted.
+#[derive(Clone, Debug, Default)]
+pub struct Accepted {
+    /// The script of its task; `None` if there is no such task, or may not be one yet.
+    pub script: Option<Script>,
+    /// When it was accepted.
+    pub at: Option<Timestamp>,
+    /// When it may run.
+    pub not_before: Option<Timestamp>,
+    /// It may have been sent before its task was published.
+    pub early: bool,
+}
+
+/// The extra runs allowed to a message that had to wait for its task to be published. The worker can only
+/// estimate how many of its receives were spent on that wait.
+const GRACE_SLACK: u32 = 2;
+
+impl Ledger {
+    /// Records that the queue accepted a message.
+    pub fn accepted(&mut self, id: &str, message: Accepted) {
+        let Accepted { script, at, not_before, early } = message;
+        self.latest = self.latest.max(not_before);
+        let entry = self.entry(id);
+        entry.copies += 1;
+        entry.script = entry.script.take().or(script);
+        entry.not_before = not_before;
+        entry.accepted = entry.accepted.or(at);
+        entry.early = early;
+    }
+
+    /// Records that a child is being sent, and checks that its parent succeeded.
+    pub fn child_sent(&mut self, id: &str, parent: &str) {
+        let succeeded = self.entries.get(parent).is_some_and(|parent| parent.children.contains(id));
+        if !succeeded {
+            self.violation(format!(
+                "{id} was sent, although its parent {parent} had no successful run that enqueued it"
+            ));
+        }
+    }
+
+    /// Records a fault that hit a message.
+    pub fn fault(&mut self, id: &str, now: Timestamp) {
+        let entry = self.entry(id);
+        entry.faults += 1;
+        entry.story.push((now, "fault"));
+    }
+
+    /// Records that the queue handed out a delivery of a message.
+    pub fn received(&mut self, id: &str, now: Timestamp) {
+        self.entry(id).story.push((now, "received"));
+    }
+
+    /// Records that a run begins. Returns the number of failed runs that its message has so far.
+    pub fn started(&mut self, id: &str, now: Timestamp) -> u32 {
+        let entry = self.entry(id);
+        entry.starts += 1;
+        entry.story.push((now, "run begins"));
+        entry.overlaps += u32::from(entry.running > 0);
+        entry.running += 1;
+        let (failures, not_before) = (entry.failures, entry.not_before);
+        if let Some(accepted) = entry.accepted.filter(|_| entry.starts == 1 && not_before.is_none()) {
+            self.slowest_start = self.slowest_start.max(now.since(accepted));
+        }
+        if not_before.is_some_and(|at| at > now) {
+            self.violation(format!("{id} ran before its time"));
+        }
+        failures
+    }
+
+    /// Records the end of a run: `Some(true)` is a success, `Some(false)` a failure, `None` a run that was
+    /// cut off.
+    pub fn ended(&mut self, id: &str, now: Timestamp, success: Option<bool>, children: BTreeSet<String>) {
+        let entry = self.entry(id);
+        entry.running -= 1;
+        let what = match success {
+            Some(true) => "run succeeds",
+            Some(false) => "run fails",
+            None => "run is cut off",
+        };
+        entry.story.push((now, what));
+        match success {
+            Some(true) => {
+                entry.successes += 1;
+                entry.children = children;
+            }
+            Some(false) => entry.failures += 1,
+            None => {}
+        }
+    }
+
+    /// Records that a message was moved to the dead-letter queue.
+    pub fn dead(&mut self, id: &str, kind: Option<FailureKind>) {
+        self.entry(id).dead.push(kind);
+    }
+
+    /// The most receives that one message took.
+    pub fn most_receives(&self) -> u64 {
+        let receives = |entry: &Entry| entry.story.iter().filter(|(_, what)| *what == "received").count();
+        self.entries.values().map(receives).max().unwrap_or(0) as u64
+    }
+
+    /// All faults.
+    pub fn faults(&self) -> u32 {
+        self.entries.values().map(|entry| entry.faults).sum()
+    }
+
+    /// Records a violation: an event that must not happen.
+    pub fn violation(&mut self, what: String) {
+        self.violations.push(what);
+    }
+
+    /// Accepted messages that have neither succeeded nor been dead-lettered so far.
+    pub fn unended(&self) -> impl Iterator<Item = (&String, &Entry)> {
+        self.entries
+            .iter()
+            .filter(|(_, entry)| entry.copies > 0 && entry.successes == 0 && entry.dead.is_empty())
+    }
+
+    /// Returns the totals over all messages.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for (id, entry) in self.entries.iter().filter(|(_, entry)| entry.copies > 0) {
+            totals.accepted += 1;
+            totals.children += u64::from(id.contains('.'));
+            totals.succeeded += u64::from(entry.successes > 0);
+            totals.dead += u64::from(entry.successes == 0 && !entry.dead.is_empty());
+            totals.lost += u64::from(entry.successes == 0 && entry.dead.is_empty());
+            totals.runs += u64::from(entry.starts);
+            let limit = entry.script.as_ref().map_or(0, |script| script.expected().failures);
+            totals.beyond_limit += u64::from(entry.failures.saturating_sub(limit * entry.copies));
+            totals.cut_off += u64::from(entry.starts - entry.failures - entry.successes);
+            totals.duplicates += u64::from(entry.successes.saturating_sub(1) + entry.overlaps);
+            totals.redriven += u64::from(entry.dead.contains(&None));
+        }
+        totals
+    }
+
+    /// Checks every message after the end of the world. Returns the violations.
+    pub fn judge(&self) -> Vec<String> {
+        let mut violations = self.violations.clone();
+        for (id, entry) in &self.entries {
+            if entry.copies == 0 {
+                continue;
+            }
+            let said = self.judge_one(entry);
+            violations.extend(said.into_iter().map(|what| format!("{id}: {what}; {entry}")));
+        }
+        violations
+    }
+
+    fn judge_one(&self, entry: &Entry) -> Vec<String> {
+        let mut said = Vec::new();
+        if entry.successes == 0 && entry.dead.is_empty() {
+            said.push("lost: no success, and not in the dead-letter queue".to_owned());
+        }
+        if entry.successes > 0 {
+            for child in &entry.children {
+                if self.entries.get(child).is_none_or(|child| child.copies == 0) {
+                    said.push(format!("it succeeded, and its child {child} was never sent"));
+                }
+            }
+        }
+        if entry.dead.contains(&None) {
+            said.push("the queue's redrive policy took it".to_owned());
+        }
+        let Some(script) = &entry.script else {
+            return said;
+        };
+        let Expected { failures, success } = script.expected();
+        // Each copy may have the runs of its script, and each fault may have cost one more run. Without
+        // faults, the runs are exactly those of the script.
+        let slack = entry.faults;
+        let failures_max = failures * entry.copies + slack + if entry.early { GRACE_SLACK } else { 0 };
+        if entry.failures > failures_max {
+            said.push(format!("{} failed runs, at most {failures_max} are allowed", entry.failures));
+        }
+        let successes_max = entry.copies + slack;
+        if entry.successes > successes_max {
+            said.push(format!("{} successes, at most {successes_max} are allowed", entry.successes));
+        }
+        // Two copies may run at the same time. After a duplicate delivery, later attempts may overlap too.
+        if entry.copies == 1 && slack == 0 && entry.overlaps > 0 {
+            said.push(format!("{} overlapping runs", entry.overlaps));
+        }
+        if entry.faults == 0 && entry.copies == 1 {
+            let as_many = entry.failures == failures || entry.early && entry.failures > failures;
+            if success != (entry.successes == 1) || success != entry.dead.is_empty() || !as_many {
+                said.push(format!(
+                    "nothing disturbed it; it should have had {failures} failures, success: {success}"
+                ));
+            }
+        }
+        if script.healthy() && !entry.dead.is_empty() {
+            said.push("its task is healthy, and it is in the dead-letter queue".to_owned());
+        }
+        // Only failed runs and faults may cost an attempt, and each of them one at most.
+        let spent = entry.failures + entry.faults;
+        let by_attempts = [FailureKind::Retry, FailureKind::Trap, FailureKind::OutOfTime];
+        if entry.dead.iter().flatten().any(|kind| by_attempts.contains(kind)) && spent < MAX_ATTEMPTS {
+            said.push(format!("given up after {spent} of {MAX_ATTEMPTS} attempts"));
+        }
+        said
+    }
+
+    fn entry(&mut self, id: &str) -> &mut Entry {
+        self.entries.entry(id.to_owned()).or_default()
+    }
+}

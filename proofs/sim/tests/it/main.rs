@@ -1,0 +1,136 @@
+//! Tests of the protocol in simulated worlds, and tests that the simulator detects mistakes in it.
+
+use std::time::Duration;
+
+use wasq_consumer::Mode;
+use wasq_sim::{
+    Campaign, Drain, Load, Mutation, Prices, Protocol, Scenario, Way, Weather, campaign, count, run,
+};
+
+/// Enough for every fault to hit every step of the protocol.
+const SOME: Campaign = Campaign { seed: 1, tasks: 20_000, crashes: 2_000, threads: 2 };
+
+#[test]
+fn nothing_is_lost_whatever_dies() {
+    let done = campaign(SOME, Scenario::of_seed, |_| ());
+    let failed: Vec<_> =
+        done.failed.iter().map(|(scenario, violations)| (scenario.seed, &violations[0])).collect();
+    assert!(failed.is_empty(), "replay with `cargo xtask sim --seed SEED`: {failed:#?}");
+    let totals = done.report.totals;
+    assert_eq!((totals.lost, totals.redriven), (0, 0));
+    assert!(totals.accepted >= 20_000 && done.report.crashes() >= 2_000);
+    // The storm had an effect. Without these numbers, nothing was tested.
+    assert!(totals.duplicates > 100 && totals.cut_off > 500 && totals.children > 1000, "{totals:?}");
+}
+
+#[test]
+fn a_seed_is_a_world() {
+    for seed in [1, 4, 7, 12] {
+        let (first, second) = (run(Scenario::of_seed(seed)), run(Scenario::of_seed(seed)));
+        assert_eq!(format!("{first:?}"), format!("{second:?}"), "seed {seed}");
+    }
+    assert_ne!(format!("{:?}", run(Scenario::of_seed(1))), format!("{:?}", run(Scenario::of_seed(6))));
+}
+
+/// The world in which a mistake must show: any weather, but a busy one for `GivenBackAtOnce`.
+fn weather_for(mutation: Mutation, seed: u64) -> Scenario {
+    match mutation {
+        Mutation::ReleasedAtOnce => busy(seed),
+        _ => Scenario::of_seed(seed),
+    }
+}
+
+fn busy(seed: u64) -> Scenario {
+    let drain = if seed.is_multiple_of(2) { Mode::Window } else { Mode::UntilEmpty };
+    // Few tasks, so that each of them is received again and again.
+    Scenario { tasks: 20, weather: Weather::Busy, drain: Drain::Schedule(drain), ..Scenario::of_seed(seed) }
+}
+
+#[test]
+fn a_worker_that_is_busy_for_hours_costs_no_healthy_message() {
+    for seed in [1, 2] {
+        let report = run(busy(seed));
+        assert!(report.violations.is_empty(), "{:#?}", report.violations);
+        assert_eq!((report.totals.lost, report.totals.redriven), (0, 0));
+        assert!(report.slowest_start > Duration::from_secs(8 * 3600), "{:?}", report.slowest_start);
+    }
+}
+
+#[test]
+fn what_waits_for_tomorrow_does_not_hold_up_the_rest() {
+    let report = run(Scenario {
+        tasks: 1000,
+        weather: Weather::Calm,
+        drain: Drain::Schedule(Mode::Window),
+        load: Load::BesideWaiting,
+        ..Scenario::of_seed(1)
+    });
+    assert_eq!((report.totals.succeeded, report.violations.len()), (1000, 0), "{:?}", report.violations);
+    assert!(report.slowest_start < Duration::from_secs(10), "{:?}", report.slowest_start);
+}
+
+#[test]
+fn a_worker_with_few_places_costs_no_message_and_few_receives() {
+    let report = run(Scenario {
+        tasks: 1000,
+        weather: Weather::Crowded,
+        drain: Drain::Schedule(Mode::Window),
+        load: Load::Long,
+        ..Scenario::of_seed(1)
+    });
+    assert_eq!((report.totals.succeeded, report.violations.len()), (1000, 0), "{:?}", report.violations);
+    assert!(report.most_receives <= 20, "{}", report.most_receives);
+}
+
+/// Stormy worlds in which a mistake must show.
+const WORLDS: std::ops::Range<u64> = 5..50;
+
+#[test]
+fn every_mistake_is_seen() {
+    for mutation in Mutation::ALL {
+        let mutated = |seed| Scenario { mutation: Some(mutation), ..weather_for(mutation, seed) };
+        let seen = WORLDS.into_iter().find_map(|seed| run(mutated(seed)).violations.into_iter().next());
+        assert!(seen.is_some(), "{mutation:?} went unseen in {WORLDS:?}");
+        eprintln!("{mutation:?}: {}", seen.unwrap_or_default());
+    }
+}
+
+#[test]
+fn in_window_mode_a_task_starts_within_a_second() {
+    let counted = count(Way::Window, 120);
+    let totals = counted.report.totals;
+    assert_eq!((totals.succeeded, totals.runs), (7200, 7200), "{totals:?}");
+    assert!(counted.report.slowest_start < Duration::from_secs(1), "{:?}", counted.report.slowest_start);
+}
+
+#[test]
+fn what_a_task_costs_is_what_it_calls() {
+    for way in [Way::Window, Way::UntilEmpty, Way::EventSource] {
+        let counted = count(way, 600);
+        assert_eq!(counted.report.totals.succeeded, 36_000);
+        let calls = counted.calls_per_million();
+        // Each message is sent, received and deleted once: no more calls than that, and no fewer than in batches of ten.
+        for call in ["sqs.receive", "sqs.delete"] {
+            assert!((0.1e6..2.1e6).contains(&calls[call]), "{way:?}: {calls:?}");
+        }
+        let dollars = counted.dollars(&Prices::ours());
+        assert!(dollars.total() > 0.40 && dollars.sqs < 5.0 * 0.40, "{way:?}: {dollars:?}");
+    }
+}
+
+#[test]
+fn the_reference_loses_what_we_do_not() {
+    let reference = |weather, load| {
+        let drain = Drain::Schedule(Mode::Window);
+        let protocol = Protocol::Reference;
+        run(Scenario { seed: 1, tasks: 500, crashes: 150, weather, drain, load, protocol, mutation: None })
+            .totals
+    };
+    let calm = reference(Weather::Calm, Load::Even { apart_us: 8_000_000 });
+    assert_eq!((calm.lost, calm.succeeded), (0, 500), "the reference can take this load: {calm:?}");
+    assert!(reference(Weather::Calm, Load::Mixed).lost > 100, "a backlog expires");
+    assert!(
+        reference(Weather::Stormy, Load::Even { apart_us: 8_000_000 }).lost > 0,
+        "a process that dies loses its tasks"
+    );
+}

@@ -1,0 +1,291 @@
+"""Tasks in every language: equal outcomes for equal inputs, and clear messages if something is missing."""
+
+import json
+import shutil
+import stat
+
+import pytest
+
+from conftest import BINARIES, GUESTS, LANGUAGES, ROOT, wait_for
+
+EXAMPLES = ROOT / "example-tasks"
+CASES = EXAMPLES / "github_repositories.tests.toml"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_example_does_the_same_in_every_language(author, language):
+    project = EXAMPLES / language / "github_repositories"
+    shown = json.loads(author.shell(f"wasq test {project} --cases {CASES} --json"))
+    assert shown["count"] >= 25 and shown["failed"] == 0
+    kinds = {case["outcome"].get("kind", "success") for case in shown["cases"]}
+    assert kinds == {"success", "retry", "reject", "trap", "out-of-time", "out-of-memory"}
+
+
+# Crashes in the task that `wasq new` makes: the text to replace, its replacement, the kind of the failure,
+# and the texts that the reason must contain.
+CRASHES = {
+    "rust": ("log::info!", 'panic!("boom"); log::info!', "trap", ["boom"]),
+    "python": ("    logging.info", '    raise ValueError("boom")\n    logging.info', "retry", ["boom", "task.py", "in greet", "ValueError"]),
+    "javascript": ("log.info", 'throw new TypeError("boom"); log.info', "retry", ["TypeError: boom", "greet"]),
+    "go": ("slog.Info", 'panic("boom"); slog.Info', "retry", ["panic: boom", "task.go", "main.greet"]),
+    "c": ("wasq_log", 'wasq_abort("boom"); wasq_log', "trap", ["boom"]),
+    "cpp": ("wasq::log", 'wasq::abort("boom"); wasq::log', "trap", ["boom"]),
+    "zig": ("wasq.log", 'if (params.name.len > 0) @panic("boom"); wasq.log', "trap", ["boom"]),
+}
+
+
+@pytest.mark.parametrize("language", CRASHES)
+def test_what_crashes_says_why(author, language):
+    line, crash, kind, told = CRASHES[language]
+    project = author.new("crash", language)
+    (source,) = [path for path in (*project.glob("task.*"), *project.glob("src/lib.rs"))]
+    source.write_text(source.read_text().replace(line, crash, 1))
+    shown = json.loads(author.shell("wasq test crash --json", code=1))
+    outcome = shown["cases"][0]["outcome"]
+    assert outcome["kind"] == kind
+    for text in told:
+        assert text in outcome["message"], outcome["message"]
+
+
+# Reasons that are not valid text, and arguments that the host does not take: the text to replace, its
+# replacement, and the kind and the reason of the first run's outcome.
+ODDITIES = {
+    "python": ("    logging.info", '    raise Reject("bad \\udcff")\n    logging.info', "reject", "bad "),
+    "python-headers": (
+        "    logging.info",
+        '    from wasq_task import http\n    http.get("https://x.test/", headers={"x": 1})\n    logging.info',
+        "retry",
+        "x: expected a str, found 1",
+    ),
+    "javascript": ("log.info", 'throw new Reject("bad \\ud800"); log.info', "reject", "bad "),
+    "go": ("slog.Info", 'return Output{}, task.Reject("bad \\xff"); slog.Info', "reject", "bad \ufffd"),
+    "c": ("wasq_log", 'return wasq_reject("bad \\xff"); wasq_log', "reject", "bad \ufffd"),
+    "cpp": ("wasq::log", 'return wasq::reject("bad \\xff"); wasq::log', "reject", "bad \ufffd"),
+    "zig": ("wasq.log", 'if (params.name.len > 0) return wasq.reject("bad \\xff", .{}); wasq.log', "reject", "bad \ufffd"),
+}
+
+
+@pytest.mark.parametrize("case", ODDITIES)
+def test_what_is_no_text_changes_no_outcome(author, case):
+    line, odd, kind, told = ODDITIES[case]
+    project = author.new("odd", case.split("-")[0])
+    (source,) = project.glob("task.*")
+    source.write_text(source.read_text().replace(line, odd, 1))
+    shown = json.loads(author.shell("wasq test odd --json", code=1))
+    outcome = shown["cases"][0]["outcome"]
+    assert outcome["kind"] == kind and told in outcome["message"], outcome
+
+
+def test_what_the_guide_of_javascript_promises(author):
+    project = author.new("web", "javascript")
+    (project / "task.js").write_text(
+        """
+        export default async function ({ name }) {
+          console.log("greeting", name);
+          const answer = await (await fetch("https://x.test/a")).json();
+          const denied = await fetch("https://elsewhere.test/").then(() => false, () => true);
+          const random = crypto.getRandomValues(new Uint8Array(4)).length;
+          return { n: answer.n, denied, random, host: new URL("https://u.test/x").host };
+        }
+        """
+    )
+    (project / "web.toml").write_text('allow_hosts = ["https://x.test"]')
+    (project / "tests.toml").write_text(
+        """
+        [[case]]
+        name = "what browsers have"
+        params = { name = "Ada" }
+        answers = [{ url = "https://x.test/a", json = { n = 3 } }]
+        expect.success = { n = 3, denied = true, random = 4, host = "u.test" }
+        expect.log = ["greeting Ada"]
+        """
+    )
+    author.shell("wasq test web")
+
+
+def test_the_tasks_folder_may_lie_in_the_project(author):
+    project = author.new("hello", "c")
+    author.folder = project
+    author.dev(".", "hello")
+    shutil.copy(GUESTS / "verbs.wasm", project / "tasks" / "verbs.wasm")
+    wait_for(lambda: author.live("verbs"), "the other task")
+    assert author.log().count("building") == 1, "a file in the tasks folder is not a source"
+
+
+def test_dev_builds_on_save_and_keeps_what_was_live(author):
+    project = author.new("hello", "c")
+    author.dev("hello")
+    first = wait_for(lambda: author.live("hello"), "a live task")
+    source = project / "task.c"
+    whole = source.read_text()
+
+    source.write_text(whole.replace("return", "retrun", 1))
+    wait_for(lambda: "not built" in author.log(), "a complaint")
+    # The compiler's message names the file and the line of the author's source.
+    assert "task.c:7:" in author.log()
+    assert author.live("hello")["digest"] == first["digest"]
+
+    source.write_text(whole.replace("Hello, %s!", "Good morning, %s!"))
+    wait_for(lambda: author.live("hello")["digest"] != first["digest"], "fixed task")
+    greeting = author.shell("""wasq enqueue hello --params '{"name": "Ada"}' --wait""")
+    assert json.loads(greeting) == {"greeting": "Good morning, Ada!"}
+
+    (project / "hello.toml").write_text("max_attempts = 2\n")
+    wait_for(lambda: author.live("hello")["settings"]["max_attempts"] == 2, "the new settings")
+    (project / "hello.toml").write_text("max_atempts = 2\n")
+    wait_for(lambda: "max_atempts" in author.log(), "a complaint about the settings")
+
+
+# ---- Tools and files that are missing, too old or broken ----
+
+TOOLS = {
+    "rust": ("cargo", "https://rustup.rs"),
+    "python": ("componentize-py", "pip install componentize-py==0.25.1"),
+    "javascript": ("node", "https://nodejs.org"),
+    "go": ("go", "https://go.dev/dl"),
+    "c": ("zig", "pip install ziglang==0.17.1"),
+}
+
+
+def program(folder, name, script):
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+@pytest.mark.parametrize("language", TOOLS)
+def test_a_toolchain_that_is_missing_too_old_or_broken(author, tmp_path, language):
+    tool, advice = TOOLS[language]
+    author.new("hello", language)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "wasq").symlink_to(BINARIES / "wasq")
+    author.environment["PATH"] = str(programs)
+
+    author.shell("/bin/true && wasq build hello", code=2)
+    assert f"{tool} is needed, and is not there" in author.said and advice in author.said
+    program(programs, tool, "echo version 0.1.2")
+    author.shell("wasq build hello", code=2)
+    assert f"{tool} 0.1.2" in author.said and "is too old" in author.said and advice in author.said
+    program(programs, tool, "echo cannot load libwhatever.so >&2; exit 127")
+    author.shell("wasq build hello", code=2)
+    assert "does not work" in author.said and "cannot load libwhatever.so" in author.said and advice in author.said
+    program(programs, tool, "echo who knows")
+    author.shell("wasq build hello", code=2)
+    assert "names no version" in author.said
+
+
+def test_packages_of_npm_that_are_missing(author):
+    project = author.new("hello", "javascript")
+    (project / "node_modules").unlink()
+    author.shell("wasq build hello", code=2)
+    assert "@bytecodealliance/componentize-js is needed" in author.said and "npm install" in author.said
+
+
+def test_the_target_of_rust_that_is_missing(author, tmp_path):
+    author.new("hello", "rust")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    program(programs, "cargo", "echo cargo 1.95.0")
+    program(programs, "rustc", "case $1 in --version) echo rustc 1.95.0;; *) echo /nowhere;; esac")
+    author.environment["PATH"] = f"{programs}:{BINARIES}:/bin:/usr/bin"
+    author.shell("wasq build hello", code=2)
+    assert "rustup target add wasm32-wasip2" in author.said
+
+
+def test_what_is_no_project(author, tmp_path):
+    (tmp_path / "empty").mkdir()
+    author.shell("wasq build empty", code=2)
+    assert "no project of a language that wasq knows" in author.said and "task.py (Python)" in author.said
+    author.shell("wasq build nowhere", code=2)
+    assert "nowhere" in author.said
+    author.new("both", "c")
+    (tmp_path / "both" / "task.py").write_text("")
+    author.shell("wasq build both", code=2)
+    assert "task.py and task.c stand side by side" in author.said
+    author.shell("wasq new both --lang zig", code=2)
+    assert "both is there already" in author.said
+    author.shell("wasq new 'a b' --lang zig", code=2)
+    assert "the folder's name is the task's" in author.said
+    author.shell("wasq new tests --lang zig", code=2)
+    assert "cannot be called tests" in author.said
+    (tmp_path / "deeper" / "both").mkdir(parents=True)
+    (tmp_path / "both" / "task.py").unlink()
+    author.shell("cd deeper/both && wasq new . --lang c")
+    author.shell("wasq dev both deeper/both --listen 127.0.0.1:0", code=2)
+    assert "are both the task both" in author.said
+    author.shell("wasq new other --lang cobol", code=2)
+    assert "one of rust, python" in author.said and not (tmp_path / "other").exists()
+
+
+def test_a_mistake_in_the_settings_or_the_tests(author, tmp_path):
+    project = author.new("hello", "c")
+    (project / "hello.toml").write_text("timeout = 30\n")
+    author.shell("wasq build hello", code=2)
+    assert "hello.toml" in author.said and "timeout" in author.said
+    (project / "hello.toml").unlink()
+    for tests, told in [
+        ("[[case]]\nname = 'a'\nexpect.succes = 1\n", "unknown field `succes`"),
+        ("[[case]]\nname = 'a'\n[case.expect]\n", 'the case "a": expect one of success, success_json and failure'),
+        ("[[case]]\nname = 'a'\nparams_json = '{'\nexpect.success = 1\n", "params_json is not JSON"),
+        ("[[case]]\nname = 'a'\nexpect.success = 1\nanswers = [{ url = 'x', hex = 'f' }]\n", "expected pairs of digits"),
+        ("[[case]]\nname = 'a'\nparams = { at = 2026-01-01 }\nexpect.success = 1\n", "there is a date in it"),
+        ("[[case]]\nname = 'a'\nexpect.success = 1\nanswers = [{ url = 'https://x.test' }]\n", "write it like that"),
+        ("", "has no [[case]]"),
+    ]:
+        (project / "tests.toml").write_text(tests)
+        author.shell("wasq test hello", code=2)
+        assert told in author.said and "tests.toml" in author.said
+    (project / "tests.toml").unlink()
+    author.shell("wasq test hello", code=2)
+    assert "no tests: " in author.said
+    (project / "tests.toml").write_text("[[case]]\nname = 'a'\nparams = { name = 'Ada' }\nexpect.success = 1\n")
+    printed = author.shell("wasq test hello", code=1)
+    assert 'FAIL  a\n      expected the result 1, found {"greeting": "Hello, Ada!"}\n' in printed
+    assert "log: greeting Ada" in printed
+
+
+def test_what_a_component_is(author, tmp_path):
+    shutil.copy(GUESTS / "verbs.wasm", tmp_path)
+    shown = json.loads(author.shell("wasq check verbs.wasm --json"))
+    imports = {entry["name"].split("@")[0]: entry for entry in shown["imports"]}
+    assert shown["fits"] and not shown["problems"]
+    assert any(made.startswith("wit-component ") for made in shown["made_with"])
+    assert imports["wasi:sockets/tcp"]["denied"] and imports["wasi:filesystem/types"]["denied"]
+    assert "allow_hosts" in imports["wasi:http/outgoing-handler"]["limits"]
+    assert shown["bytes"] == (tmp_path / "verbs.wasm").stat().st_size and shown["compiled_bytes"] > shown["bytes"]
+
+    author.new("hello", "c")
+    author.shell("wasq build hello")
+    assert "made with  C, zig 0.17.1, wasq 0.1.0\n" in author.shell("wasq check hello/build/hello.wasm")
+
+    (tmp_path / "verbs.toml").write_text('memory = "1MiB"\n')
+    printed = author.shell("wasq check verbs.wasm", code=1)
+    assert 'more than its settings allow (memory = "1MiB")' in printed
+    (tmp_path / "torn.wasm").write_bytes((tmp_path / "verbs.wasm").read_bytes()[:5000])
+    assert "was it uploaded whole?" in author.shell("wasq check torn.wasm", code=1)
+    (tmp_path / "core.wasm").write_bytes(b"\0asm\1\0\0\0")
+    assert "a core WebAssembly module, not a component" in author.shell("wasq check core.wasm", code=1)
+
+
+def test_secrets_and_headers_in_tests(author):
+    """A secret has a value of its own in a test, and a case can say where it must be sent."""
+    (author.folder / "verbs.toml").write_text(
+        'allow_hosts = ["http://api.example.com"]\n[secrets]\nTOKEN = "ssm:/wasq/token"\n'
+    )
+    shutil.copy(GUESTS / "verbs.wasm", author.folder)
+    case = """
+[[case]]
+name = "the token goes along"
+params = { verb = "authorize", authority = "api.example.com", authorization = "Bearer {TOKEN}" }
+expect.success = { status = 200, body = "well" }
+[[case.answers]]
+url = "http://api.example.com/authorization"
+request_headers = { authorization = "Bearer %s" }
+body = "well"
+"""
+    (author.folder / "tests.toml").write_text(case % "value-of-TOKEN")
+    author.shell("wasq test verbs.wasm")
+    (author.folder / "tests.toml").write_text(case % "another")
+    printed = author.shell("wasq test verbs.wasm", code=1)
+    assert "expected the header authorization of http://api.example.com/authorization to be Bearer another" in printed

@@ -1,0 +1,62 @@
+"""`wasq logs` and `wasq status` on one machine: the runs, and the log lines of tasks."""
+
+import json
+import subprocess
+
+from conftest import BINARIES, wait_for
+
+
+def lines(dev, *args):
+    done = subprocess.run([BINARIES / "wasq", "logs", *args], cwd=dev.folder, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def ran(dev, message_id):
+    records = [json.loads(line) for line in lines(dev, "--json", "--id", message_id)]
+    return [record for record in records if "outcome" in record]
+
+
+def test_one_line_for_each_run(dev):
+    dev.publish("verbs", settings='max_attempts = 2\nbackoff = { base = "10ms", cap = "10ms" }')
+    dev.send({"task": "verbs", "id": "good", "params": {"verb": "echo", "value": 1}})
+    dev.send({"task": "verbs", "id": "bad", "params": {"verb": "retry", "reason": "not today"}})
+    wait_for(lambda: len(ran(dev, "bad")) == 2, "both attempts")
+    [good] = wait_for(lambda: ran(dev, "good"), "the run")
+    assert (good["task"], good["attempt"], good["outcome"], good["then"]) == ("verbs", 1, "success", "done")
+    assert good["run_ms"] > 0 and good["peak_memory_bytes"] > 0 and good["queued_ms"] >= 0 and "_aws" not in good
+    first, second = ran(dev, "bad")
+    assert (first["kind"], first["then"], second["then"]) == ("retry", "retry", "dead-letter")
+    # The form for people: time, level, task, id, attempt and message.
+    told = [line[24:] for line in lines(dev, "--id", "bad")]
+    assert told[-1].startswith("WARN  verbs bad #2  not today; moved to the dead-letter queue  (retry, ")
+    assert dev.wasq("status", "--json")["dead_letters"] == {"visible": 1, "in_flight": 0}
+
+
+def test_only_one_task_and_only_what_is_recent(dev):
+    for name in ("one", "two"):
+        dev.publish("hello", name)
+        dev.send({"task": name, "id": f"m-{name}"})
+    wait_for(lambda: ran(dev, "m-one") and ran(dev, "m-two"), "both runs")
+    assert {json.loads(line)["task"] for line in lines(dev, "--task", "one", "--json")} == {"one"}
+    assert lines(dev, "--task", "one", "--since", "0s") == []
+    assert lines(dev, "--task", "three") == []
+
+
+def test_following(dev):
+    dev.publish("hello")
+    # If no line comes, the command ends after 60 s.
+    command = ["timeout", "60", BINARIES / "wasq", "logs", "--follow", "--task", "hello"]
+    follow = subprocess.Popen(command, cwd=dev.folder, stdout=subprocess.PIPE, text=True)
+    try:
+        for number in range(3):
+            dev.send({"task": "hello", "id": f"f-{number}"})
+            assert any(f"f-{number} #1  done" in line for line in follow.stdout), number
+    finally:
+        follow.terminate()
+        follow.wait()
+
+
+def test_without_a_log(tmp_path):
+    done = subprocess.run([BINARIES / "wasq", "logs"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "there is no log in .wasq: start `wasq dev` here" in done.stderr

@@ -1,0 +1,75 @@
+//! The fourth stage: the run.
+
+use std::time::Duration;
+
+use wasq_engine::{Child, Report, Run, RunContext};
+use wasq_protocol::{Clock, FailureKind, Outcome, Timestamp};
+
+use crate::delivery::prepare::Prepared;
+use crate::ports::{Runner, WorkerPorts};
+use crate::state::WorkerState;
+
+/// A run that has ended.
+pub(crate) struct Executed {
+    pub(crate) outcome: Outcome,
+    pub(crate) children: Vec<Child>,
+}
+
+/// Runs the module. Its slot and its memory are free again when this returns.
+pub(crate) async fn execute<P: WorkerPorts>(
+    worker: &WorkerState<P>,
+    prepared: Prepared<'_, <P::Runner as Runner>::Module>,
+) -> Executed {
+    let Prepared { facts, message, live, permits: _permits, module, secrets, timeout, begins, instant } =
+        prepared;
+    let settings = &live.settings;
+    let run = Run {
+        context: RunContext {
+            root: message.root.unwrap_or_else(|| facts.id.clone()),
+            task: message.task,
+            id: facts.id.clone(),
+            attempt: facts.attempt,
+            max_attempts: settings.max_attempts,
+            deadline: begins.plus(timeout),
+            parent: message.parent,
+            depth: message.depth,
+            traceparent: facts.traceparent.clone(),
+            trace_header: facts.trace_header.clone(),
+        },
+        params: message.params.get(),
+        settings,
+        secrets: &secrets,
+        deadline: instant + timeout,
+    };
+    let Report { mut outcome, mut children, duration, peak_memory, denied, log: _, log_dropped } =
+        worker.ports.runner.run(&module, run).await;
+    facts.usage.run = duration;
+    facts.usage.peak_memory = peak_memory;
+    facts.usage.denied = denied;
+    if !children.is_empty() {
+        let now = worker.ports.clock.now();
+        children.iter_mut().for_each(|child| set_not_before(child, now));
+    }
+    if log_dropped > 0 {
+        tracing::warn!("{log_dropped} log lines beyond the limit were dropped");
+    }
+    if let Outcome::Failure(failure) = &mut outcome
+        && failure.kind == FailureKind::OutOfTime
+        && timeout < settings.timeout
+    {
+        failure.message =
+            format!("the worker had less time left than the task may take: {}", failure.message);
+    }
+    Executed { outcome, children }
+}
+
+/// The longest delay of SQS.
+const DELAY_MAX: Duration = Duration::from_secs(900);
+
+/// Keeps a child's delay by `not_before`: SQS delays a message by 15 minutes at most, and not at all on FIFO queues.
+fn set_not_before(child: &mut Child, now: Timestamp) {
+    if child.delay > Duration::ZERO {
+        child.message.not_before = Some(now.plus(child.delay));
+        child.delay = child.delay.min(DELAY_MAX);
+    }
+}

@@ -1,0 +1,67 @@
+//! The facts of a delivery.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::Span;
+use wasq_protocol::{Backoff, Delivery, Digest, Settings, TaskName, Timestamp};
+
+/// What is known of a delivery. The stages add to it; its verdict, its dead letter and its log line are made of it.
+pub(crate) struct Facts {
+    /// The delivery; `None` for a direct invoke.
+    pub(crate) delivery: Option<Delivery>,
+    /// The message's own id: the one that its task sees.
+    pub(crate) id: String,
+    /// The task, if the message names one.
+    pub(crate) task: Option<TaskName>,
+    /// The message's `not_before`.
+    pub(crate) not_before: Option<Timestamp>,
+    /// The trace context for the task and its children: the message's own, or X-Ray's in W3C's form.
+    pub(crate) traceparent: Option<String>,
+    /// X-Ray's trace header, which came with the message.
+    pub(crate) trace_header: Option<String>,
+    /// When the worker received it.
+    pub(crate) received: Timestamp,
+    /// The same moment, to measure from.
+    pub(crate) instant: Instant,
+    /// Which attempt it is; the first is 1. The number of receives until the live record is known, which may take some off.
+    pub(crate) attempt: u32,
+    /// How often the task may be attempted; `None` until its settings are known.
+    pub(crate) retries: Option<Retries>,
+    /// The module that was chosen.
+    pub(crate) digest: Option<Digest>,
+    /// What the delivery has used.
+    pub(crate) usage: Usage,
+    /// Its span: log lines inside have `task`, `id`, `attempt` and `message_id`.
+    pub(crate) span: Span,
+}
+
+/// How often the task's settings let a message be attempted, and after which waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Retries {
+    pub(crate) max_attempts: u32,
+    pub(crate) backoff: Backoff,
+}
+
+impl Retries {
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self { max_attempts: settings.max_attempts, backoff: settings.backoff }
+    }
+}
+
+/// What a delivery has used.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Usage {
+    /// When it got its slot.
+    pub(crate) slot_taken: Option<Timestamp>,
+    /// The wait for the slot, and for memory.
+    pub(crate) slot_wait: Duration,
+    /// Reading the live record, loading the module, and reading secrets.
+    pub(crate) load: Duration,
+    /// The run itself.
+    pub(crate) run: Duration,
+    /// The most memory that the run had, in bytes.
+    pub(crate) peak_memory: u64,
+    /// HTTP requests that the policy denied.
+    pub(crate) denied: u32,
+}

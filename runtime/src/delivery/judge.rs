@@ -1,0 +1,57 @@
+//! The fifth stage: what becomes of the message. The rules are in `verdict.rs`.
+
+use tokio::time::Instant;
+use wasq_engine::Child;
+use wasq_protocol::{Failure, Outcome, Settings};
+
+use crate::delivery::execute::Executed;
+use crate::delivery::facts::{Facts, Retries};
+use crate::ports::WorkerPorts;
+use crate::state::WorkerState;
+use crate::verdict::{Case, KEPT_MARGIN, Verdict, judge_failure};
+
+/// A delivery whose fate is decided.
+pub(crate) struct Judged {
+    pub(crate) facts: Facts,
+    pub(crate) outcome: Outcome,
+    pub(crate) verdict: Verdict,
+    /// The children to send; empty unless the run succeeded.
+    pub(crate) children: Vec<Child>,
+    /// When it was decided.
+    pub(crate) decided: Instant,
+}
+
+/// Decides what becomes of a message whose run has ended, or which could not be run.
+pub(crate) fn judge<P: WorkerPorts>(
+    worker: &WorkerState<P>,
+    facts: Facts,
+    executed: Result<Executed, Failure>,
+) -> Judged {
+    let (outcome, children) = match executed {
+        Ok(Executed { outcome, children }) => (outcome, children),
+        Err(failure) => (Outcome::Failure(failure), Vec::new()),
+    };
+    let verdict = match (&outcome, &facts.delivery) {
+        (Outcome::Success { .. }, _) => Verdict::Done,
+        // A direct invoke leaves no message: its caller gets the outcome.
+        (Outcome::Failure(_), None) => Verdict::Done,
+        (Outcome::Failure(failure), Some(delivery)) => {
+            let retries = facts.retries.unwrap_or_else(|| Retries::of(&Settings::default()));
+            let now = facts.received;
+            judge_failure(
+                failure,
+                &Case {
+                    attempt: facts.attempt,
+                    max_attempts: retries.max_attempts,
+                    backoff: retries.backoff,
+                    known_for: now.since(delivery.first_received),
+                    early: facts.not_before.map(|at| at.since(now)).unwrap_or_default(),
+                    age: now.since(delivery.sent),
+                    kept_for: worker.settings.retention.saturating_sub(KEPT_MARGIN),
+                    jitter: fastrand::f64(),
+                },
+            )
+        }
+    };
+    Judged { facts, outcome, verdict, children, decided: Instant::now() }
+}

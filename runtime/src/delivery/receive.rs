@@ -1,0 +1,119 @@
+//! The first stage: a message is read from its delivery.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wasq_protocol::{Delivery, Failure, FailureKind, Message, Timestamp, traceparent_of};
+
+use crate::delivery::facts::{Facts, Usage};
+use crate::verdict::AHEAD_MAX;
+
+/// A delivery with less than this left of its lease is not touched: another worker may have it soon.
+const LEASE_MARGIN: Duration = Duration::from_secs(1);
+
+/// A message that is to be run.
+pub(crate) struct Received {
+    pub(crate) message: Message,
+}
+
+/// Reads the message of a delivery at the time `now`. `None`: its lease is over or nearly so.
+pub(crate) fn receive(
+    delivery: Delivery,
+    now: Timestamp,
+    instant: Instant,
+) -> Option<(Facts, Result<Received, Failure>)> {
+    if delivery.lease_until.since(now) < LEASE_MARGIN {
+        return None;
+    }
+    let (message, problem) = match Message::parse(&delivery.body) {
+        Ok(message) => (Some(message), None),
+        Err(e) => (None, Some(e.to_string())),
+    };
+    let facts = Facts::of_delivery(delivery, message.as_ref(), now, instant);
+    let received = match message {
+        Some(message) => facts.check_time(now).map(|()| facts.received(message)),
+        None => Err(Failure::new(FailureKind::Malformed, problem.unwrap_or_default())),
+    };
+    Some((facts, received))
+}
+
+/// A message that came in a direct invoke. There is no delivery to settle.
+pub(crate) fn direct(
+    message: Message,
+    trace_header: Option<String>,
+    now: Timestamp,
+    instant: Instant,
+) -> (Facts, Received) {
+    let id = message.id.clone();
+    let id = id.unwrap_or_else(|| format!("direct-{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)));
+    let mut facts = Facts::new(id, Some(&message), trace_header, now, instant);
+    facts.span = tracing::info_span!("invoke", task = %message.task, id = facts.id, attempt = facts.attempt);
+    let received = facts.received(message);
+    (facts, received)
+}
+
+impl Facts {
+    fn of_delivery(delivery: Delivery, message: Option<&Message>, now: Timestamp, instant: Instant) -> Self {
+        let id = delivery.id(message);
+        let mut facts = Self::new(id, message, delivery.trace_header.clone(), now, instant);
+        facts.attempt = delivery.receive_count;
+        facts.span = tracing::info_span!(
+            "delivery",
+            task = facts.task.as_ref().map(|task| task.as_str()),
+            id = facts.id,
+            attempt = facts.attempt,
+            message_id = delivery.message_id,
+        );
+        facts.delivery = Some(delivery);
+        facts
+    }
+
+    fn new(
+        id: String,
+        message: Option<&Message>,
+        trace_header: Option<String>,
+        now: Timestamp,
+        instant: Instant,
+    ) -> Self {
+        Self {
+            delivery: None,
+            id,
+            task: message.map(|message| message.task.clone()),
+            not_before: message.and_then(|message| message.not_before),
+            traceparent: message
+                .and_then(|message| message.traceparent.clone())
+                .or_else(|| trace_header.as_deref().and_then(traceparent_of)),
+            trace_header,
+            received: now,
+            instant,
+            attempt: 1,
+            retries: None,
+            digest: None,
+            usage: Usage::default(),
+            span: tracing::Span::none(),
+        }
+    }
+
+    /// A `not_before` must not lie too far ahead, and a message whose time has not come is not run.
+    fn check_time(&self, now: Timestamp) -> Result<(), Failure> {
+        let (Some(not_before), Some(delivery)) = (self.not_before, &self.delivery) else {
+            return Ok(());
+        };
+        if not_before.since(delivery.sent) > AHEAD_MAX {
+            let days = AHEAD_MAX.as_secs() / 86_400;
+            let problem = format!("not_before lies more than {days} days ahead");
+            return Err(Failure::new(FailureKind::Malformed, problem));
+        }
+        if not_before.since(now) > Duration::ZERO {
+            return Err(Failure::new(FailureKind::Interrupted, "not_before lies ahead"));
+        }
+        Ok(())
+    }
+
+    fn received(&self, message: Message) -> Received {
+        for key in message.unknown.keys() {
+            self.span.in_scope(|| tracing::warn!("the message has an unknown key {key:?}, which is ignored"));
+        }
+        Received { message }
+    }
+}

@@ -1,0 +1,70 @@
+//! The cache of live records, with a time to live.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::time::Instant;
+use wasq_protocol::{Caps, LiveRecord, Settings, TaskName};
+
+use crate::ports::Registry;
+
+/// The live record of a task, and its settings.
+pub(crate) struct Live {
+    pub(crate) record: LiveRecord,
+    /// Its settings, within the operator's caps.
+    pub(crate) settings: Settings,
+}
+
+/// The records that were read last.
+pub(crate) struct LiveRecords {
+    /// The time for which a record is used before it is read again.
+    ttl: Duration,
+    caps: Caps,
+    read: Mutex<HashMap<TaskName, (Instant, Arc<Live>)>>,
+}
+
+/// The most records in the cache. If it is full, the next record clears it.
+const REMEMBERED_MAX: usize = 1000;
+
+impl LiveRecords {
+    pub(crate) fn new(ttl: Duration, caps: Caps) -> Self {
+        Self { ttl, caps, read: Mutex::default() }
+    }
+
+    /// Returns the live record of a task at the time `now`. A missing record is not cached: the publisher may
+    /// be working on the task.
+    pub(crate) async fn get<R: Registry>(
+        &self,
+        registry: &R,
+        task: &TaskName,
+        now: Instant,
+    ) -> Result<Option<Arc<Live>>> {
+        if let Some((read, live)) = self.read().get(task)
+            && now.saturating_duration_since(*read) < self.ttl
+        {
+            return Ok(Some(live.clone()));
+        }
+        let live = registry.live(task).await?.filter(|record| record.removed.is_none());
+        let Some(record) = live else {
+            return Ok(None);
+        };
+        let settings = record.version.settings.clone().capped(&self.caps);
+        let live = Arc::new(Live { record, settings });
+        if self.ttl > Duration::ZERO {
+            let mut read = self.read();
+            if read.len() >= REMEMBERED_MAX {
+                read.clear();
+            }
+            // The time is from before the read. A version that goes live during the read must be seen after
+            // the time to live at the latest.
+            read.insert(task.clone(), (now, live.clone()));
+        }
+        Ok(Some(live))
+    }
+
+    fn read(&self) -> MutexGuard<'_, HashMap<TaskName, (Instant, Arc<Live>)>> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

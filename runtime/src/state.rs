@@ -1,0 +1,120 @@
+//! What all deliveries of a worker share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_util::sync::CancellationToken;
+use wasq_protocol::{ByteCount, Caps};
+
+use crate::live_records::LiveRecords;
+use crate::modules::Modules;
+use crate::ports::{Runner, WorkerParts, WorkerPorts};
+use crate::secrets::SecretCache;
+
+/// How a worker works.
+#[derive(Clone, Debug)]
+pub struct WorkerSettings {
+    /// Slots: tasks that run at once, over all invokes of this process.
+    pub concurrency: u32,
+    /// Memory for all tasks that run at once, by what their settings allow. One task alone may have more.
+    pub memory: ByteCount,
+    /// Modules that are kept loaded.
+    pub modules_max: usize,
+    /// The machine code of all loaded modules together.
+    pub modules_bytes_max: ByteCount,
+    /// How long a live record is used: a new version runs after this at the latest.
+    pub live_ttl: Duration,
+    /// How long the value of a secret is used: a changed value is used after this at the latest.
+    pub secret_ttl: Duration,
+    /// The queue's visibility timeout: how long each lease lasts.
+    pub lease: Duration,
+    /// How long the queue keeps a message after its send.
+    pub retention: Duration,
+    /// The most that the operator allows any task.
+    pub caps: Caps,
+}
+
+pub(crate) struct WorkerState<P: WorkerPorts> {
+    pub(crate) ports: WorkerParts<P>,
+    pub(crate) live: LiveRecords,
+    pub(crate) modules: Modules<<P::Runner as Runner>::Module>,
+    pub(crate) secrets: SecretCache,
+    pub(crate) slots: Semaphore,
+    pub(crate) memory: MemoryBudget,
+    pub(crate) settings: WorkerSettings,
+    /// Deliveries in this worker: running, or waiting for a slot.
+    in_flight: AtomicU64,
+    stop: CancellationToken,
+}
+
+impl<P: WorkerPorts> WorkerState<P> {
+    pub(crate) fn new(ports: WorkerParts<P>, settings: WorkerSettings) -> Self {
+        Self {
+            ports,
+            live: LiveRecords::new(settings.live_ttl, settings.caps),
+            modules: Modules::new(settings.modules_max, settings.modules_bytes_max),
+            secrets: SecretCache::new(settings.secret_ttl),
+            slots: Semaphore::new(settings.concurrency as usize),
+            memory: MemoryBudget::new(settings.memory),
+            settings,
+            in_flight: AtomicU64::new(0),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_in(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_out(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// Returns when the worker is told to stop.
+    pub(crate) async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+}
+
+/// The memory of all runs together. It is granted in the order of the requests, so that a large task is not passed by for ever.
+pub(crate) struct MemoryBudget {
+    mib: Semaphore,
+    mib_max: u32,
+}
+
+impl MemoryBudget {
+    fn new(memory: ByteCount) -> Self {
+        let mib_max = u32::try_from(memory.0 >> 20).unwrap_or(u32::MAX).clamp(1, MIB_MAX);
+        Self { mib: Semaphore::new(mib_max as usize), mib_max }
+    }
+
+    /// The memory of a run, for as long as the permit lives; `None` if the run must wait for it.
+    pub(crate) fn try_take(&self, memory: ByteCount) -> Option<SemaphorePermit<'_>> {
+        self.mib.try_acquire_many(self.mib(memory)).ok()
+    }
+
+    /// Waits for the memory of a run, and keeps it for as long as the permit lives.
+    pub(crate) async fn take(&self, memory: ByteCount) -> SemaphorePermit<'_> {
+        self.mib.acquire_many(self.mib(memory)).await.expect("the semaphore is never closed")
+    }
+
+    fn mib(&self, memory: ByteCount) -> u32 {
+        u32::try_from(memory.0.div_ceil(1 << 20)).unwrap_or(u32::MAX).min(self.mib_max)
+    }
+}
+
+/// 1 PiB: no machine has more, and tokio counts no further.
+const MIB_MAX: u32 = 1 << 28;

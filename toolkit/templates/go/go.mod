@@ -1,8 +1,0 @@
-module PACKAGE_NAME
-
-go 1.24
-
-require wasq/task v0.0.0
-
-// `wasq build` puts it there.
-replace wasq/task => ./build/sdk/go
