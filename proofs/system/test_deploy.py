@@ -340,9 +340,9 @@ class TestBadInput:
 
         cloud.shell(change_set("mine"))
         cloud.shell(f"wasq deploy --stack review --functions {functions} --arch {ARCHITECTURE}", code=2)
-        assert "waits for somebody to carry out mine" in cloud.said
+        assert "waits for somebody to carry out the change set mine" in cloud.said
         cloud.shell("wasq destroy --stack review --yes", code=2)
-        assert "waits for somebody to carry out mine" in cloud.said
+        assert "waits for somebody to carry out the change set mine" in cloud.said
         cloud.shell("aws cloudformation delete-stack --stack-name review")
         cloud.shell(change_set("wasq-adopts"))
         cloud.deploy(functions, "review")

@@ -90,7 +90,7 @@ def closed(cloud):
     changed["Statement"] = [statement for statement in changed["Statement"] if statement["Sid"] != "Everybody"]
     set_policy(cloud, "TasksBucketName", changed)
     for finding in examined(cloud):
-        cloud.shell(finding["mend"])
+        cloud.shell(finding["fix"])
 
 
 GUARD = {}
@@ -208,7 +208,7 @@ PLANTED = {
     ),
     "registry that others may write": (
         unguarded,
-        ("exposes", "registry bucket patient-registry", "others than the publisher may write machine code"),
+        ("exposes", "registry bucket patient-registry", "somebody other than the publisher may write machine code"),
         guarded,
     ),
     "paused": (
@@ -223,14 +223,14 @@ PLANTED = {
     ),
     "worker older than artifacts": (
         artifacts_of_another_version,
-        ("stops", "function patient-worker", "another version than what the artifacts of hello"),
+        ("stops", "function patient-worker", "another engine version than the one that compiled hello"),
         artifacts_as_they_were,
     ),
 }
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_what_is_planted_is_found_and_mended(patient, name):
-    plant, (effect, resource, words), *mend = PLANTED[name]
+    plant, (effect, resource, words), *fix = PLANTED[name]
     plant(patient)
     findings = examined(patient)
     found = [f for f in findings if f["effect"] == effect and f["resource"].startswith(resource) and words in f["problem"]]
@@ -238,10 +238,10 @@ def test_what_is_planted_is_found_and_mended(patient, name):
     # A fault of a queue may also give a finding about the worker, because the worker's variables must match
     # the queue's settings. There is no other finding.
     assert all(f["resource"].startswith((resource, "function patient-worker")) for f in findings), findings
-    if mend:
-        mend[0](patient)
+    if fix:
+        fix[0](patient)
     else:
-        command = found[0]["mend"]
+        command = found[0]["fix"]
         assert command.startswith(("aws --region us-east-1 ", "wasq ")), "it names a command"
         patient.shell(command)
     assert examined(patient) == [], "the command fixes the fault"
@@ -252,7 +252,7 @@ def test_its_answer_for_people_and_its_exit_code(patient):
         QueueUrl=patient.outputs["DeadLetterUrl"], Attributes={"MessageRetentionPeriod": "3600"}
     )
     told = patient.shell(f"wasq doctor --stack {STACK}", code=1)
-    assert told.startswith("loses      queue patient-dead-letters\n") and "mend: aws --region us-east-1 sqs set-queue-attributes" in told
+    assert told.startswith("loses      queue patient-dead-letters\n") and "fix: aws --region us-east-1 sqs set-queue-attributes" in told
     patient.client("sqs").set_queue_attributes(
         QueueUrl=patient.outputs["DeadLetterUrl"], Attributes={"MessageRetentionPeriod": "1209600"}
     )
@@ -286,15 +286,15 @@ def test_an_event_source_mapping(patient, functions):
     api.update_event_source_mapping(UUID=mapping["UUID"], FunctionResponseTypes=[])
     [finding] = examined(patient)
     assert finding["effect"] == "loses" and "does not look at which messages failed" in finding["problem"]
-    patient.shell(finding["mend"])
+    patient.shell(finding["fix"])
     patient.shell(f"wasq pause --stack {STACK}")
     [finding] = examined(patient)
     assert finding["effect"] == "stops" and "it is disabled" in finding["problem"]
-    patient.shell(finding["mend"])
+    patient.shell(finding["fix"])
     set_queue("QueueUrl", VisibilityTimeout="30")(patient)
     [finding] = examined(patient)
     assert "visibility timeout is 30s, less than the worker's timeout of 5m 10s" in finding["problem"]
-    patient.shell(finding["mend"])
+    patient.shell(finding["fix"])
     assert examined(patient) == []
 
 
@@ -303,4 +303,4 @@ def test_the_single_machine(dev):
     dev.sqs.set_queue_attributes(QueueUrl=dev.queue_url, Attributes={"MessageRetentionPeriod": "3600"})
     [finding] = dev.wasq("doctor", "--json", code=1)["findings"]
     assert finding["effect"] == "loses" and "keeps messages for 1h" in finding["problem"]
-    assert finding["mend"].startswith(f"aws --endpoint-url {dev.url} sqs set-queue-attributes")
+    assert finding["fix"].startswith(f"aws --endpoint-url {dev.url} sqs set-queue-attributes")

@@ -198,7 +198,7 @@ def test_a_dead_letter_keeps_the_senders_attributes_and_id(dev):
 def test_a_message_that_waits_for_its_task(dev):
     """A message that is sent before its task is published waits a little. That costs none of its attempts."""
     message_id = dev.send({"task": "late", "params": {"verb": "context"}})
-    wait_for(lambda: dev.logged("no task named late is live", "given back"), "first look")
+    wait_for(lambda: dev.logged("no task named late is live", "released"), "first look")
     dev.publish("verbs", "late")
     output = result(dev, message_id)
     assert (output["attempt"], output["id"]) == (1, message_id)

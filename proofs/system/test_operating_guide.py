@@ -93,7 +93,7 @@ def check(reader, block, printed):
     elif "wasq rollback" in block:
         assert re.search(r"^hello is live, version [34], after ", printed, re.MULTILINE)
     elif "wasq destroy" in block:
-        assert "Kept, with everything in them" in printed and "wasq is gone. SQS gives" in printed
+        assert "Kept, with everything in them" in printed and "wasq is gone. SQS accepts" in printed
 
 
 def many(value):

@@ -4,11 +4,10 @@ use anyhow::Result;
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::value::RawValue;
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::prelude::*;
 use wasq_protocol::{Invoke, Timestamp};
 
-use crate::logging::JsonLines;
+use crate::logging::{JsonLines, SpanFields, Unformatted};
 
 /// Answers invokes until the process ends. `handler` gets the payload as JSON text, and Lambda's data about
 /// the invoke. If it returns an error, the invoke fails with that error.
@@ -38,8 +37,8 @@ pub fn start_logging() {
     let filter = std::env::var("WASQ_LOG").unwrap_or_else(|_| "info".to_owned());
     let parsed = filter.parse::<Targets>();
     let targets = parsed.as_ref().cloned().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
-    let json = tracing_subscriber::fmt::layer().fmt_fields(JsonFields::new()).event_format(JsonLines);
-    tracing_subscriber::registry().with(json.with_filter(targets)).init();
+    let json = tracing_subscriber::fmt::layer().fmt_fields(Unformatted).event_format(JsonLines);
+    tracing_subscriber::registry().with(SpanFields).with(json).with(targets).init();
     if let Err(e) = parsed {
         tracing::warn!("WASQ_LOG {filter:?}: {e}; using \"info\"");
     }

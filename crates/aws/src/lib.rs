@@ -13,7 +13,7 @@ mod sqs;
 pub use aws_config::SdkConfig;
 #[cfg(feature = "lambda")]
 pub use lambda::{serve, start_logging};
-pub use logging::{JsonLines, TextLines};
+pub use logging::{JsonLines, SpanFields, TextLines, Unformatted};
 #[cfg(feature = "s3")]
 pub use s3::get_object;
 pub use sdk::{explain, function_config, sdk_config};

@@ -4,17 +4,58 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
-use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormattedFields};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
-/// One JSON object a line: `timestamp`, `level`, `message`, the fields, and `target`. Use it with [`JsonFields`].
+/// Keeps the fields of spans for [`JsonLines`] and [`TextLines`]. It writes nothing: most spans end without a line.
+#[derive(Debug)]
+pub struct SpanFields;
+
+/// The fields of one span, as they were recorded.
+struct Fields(Vec<(&'static str, Value)>);
+
+impl<S> Layer<S> for SpanFields
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        if let Some(span) = context.span(id) {
+            let mut fields = Fields(Vec::with_capacity(attributes.metadata().fields().len()));
+            attributes.record(&mut fields);
+            span.extensions_mut().insert(fields);
+        }
+    }
+
+    fn on_record(&self, id: &Id, record: &Record<'_>, context: Context<'_, S>) {
+        if let Some(span) = context.span(id)
+            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
+        {
+            record.record(fields);
+        }
+    }
+}
+
+/// Formats no fields of spans: [`SpanFields`] has them.
+#[derive(Debug)]
+pub struct Unformatted;
+
+impl<'writer> FormatFields<'writer> for Unformatted {
+    fn format_fields<R: RecordFields>(&self, _: Writer<'writer>, _: R) -> fmt::Result {
+        Ok(())
+    }
+}
+
+/// One JSON object a line: `timestamp`, `level`, `message`, the fields, and `target`. Use it with [`SpanFields`] and [`Unformatted`].
 #[derive(Debug)]
 pub struct JsonLines;
 
-/// One line of text: time, level, target, message, and the fields as `key=value`. Use it with [`JsonFields`].
+/// One line of text: time, level, target, message, and the fields as `key=value`. Use it with [`SpanFields`] and [`Unformatted`].
 #[derive(Debug)]
 pub struct TextLines;
 
@@ -26,21 +67,19 @@ struct Line {
 }
 
 impl Line {
-    fn of<S>(context: &FmtContext<'_, S, JsonFields>, event: &Event<'_>) -> Self
+    fn of<S>(context: &FmtContext<'_, S, Unformatted>, event: &Event<'_>) -> Self
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
         let mut fields = Map::new();
         for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
-            let extensions = span.extensions();
-            let formatted = extensions.get::<FormattedFields<JsonFields>>();
-            if let Some(Ok(span)) = formatted.map(|text| serde_json::from_str::<Map<_, _>>(text)) {
-                fields.extend(span);
+            if let Some(Fields(of_span)) = span.extensions().get() {
+                fields.extend(of_span.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
             }
         }
-        let mut own = Own(Map::new());
+        let mut own = Fields(Vec::new());
         event.record(&mut own);
-        fields.extend(own.0);
+        fields.extend(own.0.into_iter().map(|(name, value)| (name.to_owned(), value)));
         let message = match fields.remove("message") {
             Some(Value::String(message)) => message,
             Some(other) => other.to_string(),
@@ -50,16 +89,13 @@ impl Line {
     }
 }
 
-/// The fields of an event.
-struct Own(Map<String, Value>);
-
-impl Own {
+impl Fields {
     fn set(&mut self, field: &Field, value: impl Into<Value>) {
-        self.0.insert(field.name().to_owned(), value.into());
+        self.0.push((field.name(), value.into()));
     }
 }
 
-impl Visit for Own {
+impl Visit for Fields {
     fn record_f64(&mut self, field: &Field, value: f64) {
         self.set(field, value);
     }
@@ -85,13 +121,13 @@ impl Visit for Own {
     }
 }
 
-impl<S> FormatEvent<S, JsonFields> for JsonLines
+impl<S> FormatEvent<S, Unformatted> for JsonLines
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     fn format_event(
         &self,
-        context: &FmtContext<'_, S, JsonFields>,
+        context: &FmtContext<'_, S, Unformatted>,
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
@@ -107,13 +143,13 @@ where
     }
 }
 
-impl<S> FormatEvent<S, JsonFields> for TextLines
+impl<S> FormatEvent<S, Unformatted> for TextLines
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     fn format_event(
         &self,
-        context: &FmtContext<'_, S, JsonFields>,
+        context: &FmtContext<'_, S, Unformatted>,
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {

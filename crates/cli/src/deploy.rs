@@ -8,7 +8,9 @@ use serde_json::json;
 use wasq_engine::Platform;
 use wasq_protocol::{Fingerprint, TaskName};
 
-use crate::cloud::{ARCHITECTURES, CodeBucket, Deployment, Functions, PublisherFunction, Session, Stack};
+use crate::cloud::{
+    ARCHITECTURES, CodeBucket, Deployment, Functions, PublisherFunction, Recompiled, Session, Stack,
+};
 use crate::output::{self, Ended};
 use crate::registry::Registry;
 use crate::target::{Target, stack_name};
@@ -250,7 +252,7 @@ async fn compile_all(stack: &Stack, registry: &Registry, fingerprint: &Fingerpri
     let mut refused = Vec::new();
     // List the tasks again: one may have been published since the first look.
     for task in waiting(registry, fingerprint).await? {
-        if let Err(why) = publisher.compile(&task).await? {
+        if let Recompiled::Refused(why) = publisher.compile(&task).await? {
             refused.push(format!("{task}: {why}"));
             continue;
         }

@@ -10,7 +10,7 @@ use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::TokioExecutor;
 use serde_json::json;
 use tokio::time::Instant;
-use wasq_protocol::{End, Ended as MessageEnded, Message, Outcome, TaskName, parse_duration};
+use wasq_protocol::{End, Ended as MessageEnded, Message, Outcome, TaskName, check_id, parse_duration};
 
 use crate::output::{self, Ended, Progress};
 use crate::target::QueueArgs;
@@ -24,7 +24,7 @@ pub(crate) struct Enqueue {
     #[arg(long, default_value = "{}", value_name = "JSON")]
     pub(crate) params: String,
     /// Your own id for the message, by which the task can recognise a repetition
-    #[arg(long)]
+    #[arg(long, value_parser = message_id)]
     pub(crate) id: Option<String>,
     /// Wait for the end, and print the result; exit code 1 if the message went to the dead-letter queue
     #[arg(long)]
@@ -34,6 +34,10 @@ pub(crate) struct Enqueue {
     pub(crate) timeout: Duration,
     #[command(flatten)]
     pub(crate) queue: QueueArgs,
+}
+
+fn message_id(text: &str) -> Result<String, String> {
+    check_id(text).map(|()| text.to_owned())
 }
 
 pub(crate) async fn enqueue(args: Enqueue, json: bool) -> Result<Ended> {

@@ -20,6 +20,8 @@ mod new;
 mod output;
 mod pause;
 mod publish;
+#[cfg(test)]
+mod reference;
 mod registry;
 mod run;
 mod status;
@@ -76,11 +78,10 @@ pub async fn main() -> ExitCode {
         Command::Resume(resume) => pause::pause(resume, false, json).await,
     };
     match ended {
-        Ok(Ended::Well) => ExitCode::SUCCESS,
-        Ok(Ended::TaskFailed | Ended::InPart) => ExitCode::from(1),
+        Ok(ended) => ExitCode::from(ended.exit_code()),
         Err(e) => {
             output::error(&e, json);
-            ExitCode::from(2)
+            ExitCode::from(output::EXIT_CODE_OF_ERRORS)
         }
     }
 }

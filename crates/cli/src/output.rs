@@ -7,10 +7,9 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::prelude::*;
 
-use wasq_aws::{JsonLines, TextLines};
+use wasq_aws::{JsonLines, SpanFields, TextLines, Unformatted};
 use wasq_local::Log;
 
 /// The end of a command that could be carried out.
@@ -24,6 +23,23 @@ pub(crate) enum Ended {
     InPart,
 }
 
+impl Ended {
+    /// All of them.
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 3] = [Self::Well, Self::TaskFailed, Self::InPart];
+
+    /// The command's exit code.
+    pub(crate) fn exit_code(self) -> u8 {
+        match self {
+            Self::Well => 0,
+            Self::TaskFailed | Self::InPart => 1,
+        }
+    }
+}
+
+/// The exit code of a command that could not be carried out. clap uses it for wrong arguments as well.
+pub(crate) const EXIT_CODE_OF_ERRORS: u8 = 2;
+
 /// Starts the log: lines on stderr, and JSON lines in `log`.
 pub(crate) fn start_logging(filter: &str, log: Option<Log>) {
     let targets = filter.parse::<Targets>().unwrap_or_else(|e| {
@@ -36,15 +52,15 @@ pub(crate) fn start_logging(filter: &str, log: Option<Log>) {
     // `log` already has a record of each run. It does not need the same run as a line for people.
     let kept = targets.clone().with_target(Log::TOLD, LevelFilter::OFF);
     let log = log.map(|log| {
-        let json = tracing_subscriber::fmt::layer().fmt_fields(JsonFields::new()).event_format(JsonLines);
+        let json = tracing_subscriber::fmt::layer().fmt_fields(Unformatted).event_format(JsonLines);
         json.with_writer(log).with_filter(kept)
     });
     let lines = tracing_subscriber::fmt::layer()
-        .fmt_fields(JsonFields::new())
+        .fmt_fields(Unformatted)
         .event_format(TextLines)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    tracing_subscriber::registry().with(log).with(lines.with_filter(targets)).init();
+    tracing_subscriber::registry().with(SpanFields).with(log).with(lines.with_filter(targets)).init();
 }
 
 /// Prints a value to stdout: the one that `--json` promises.

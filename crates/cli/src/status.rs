@@ -33,7 +33,7 @@ pub(crate) async fn status(args: Status, json: bool) -> Result<Ended> {
         }
         Target::Aws(deployment) => {
             let session = &deployment.session;
-            let name = format!("{} in {}, {}", deployment.name, session.region, deployment.status);
+            let name = format!("{} in {}, {}", deployment.name, session.region, deployment.status.as_str());
             lines.push(("stack", name));
             let mode = deployment.parameters.get("Mode").map_or("", String::as_str);
             lines.push(("mode", mode.to_owned()));
@@ -42,7 +42,7 @@ pub(crate) async fn status(args: Status, json: bool) -> Result<Ended> {
             json!({
                 "stack": deployment.name,
                 "region": session.region,
-                "status": deployment.status,
+                "status": deployment.status.as_str(),
                 "parameters": deployment.parameters,
                 "outputs": deployment.outputs,
             })

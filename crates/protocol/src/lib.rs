@@ -27,7 +27,7 @@ pub use delivery::{Attribute, Batch, Delivery};
 pub use digest::{Digest, DigestError, Hasher};
 pub use event::{BatchItemFailure, BatchResponse, EventError, Invoke, Pong, WorkerEvent};
 pub use live_record::{Artifact, Fingerprint, LiveRecord, Rejection, Version, WORLD};
-pub use message::{MAX_MESSAGE_BYTES, Message, MessageError};
+pub use message::{MAX_MESSAGE_BYTES, Message, MessageError, check_id};
 pub use name::{NameError, TaskName};
 pub use outcome::{End, Ended, Failure, FailureKind, Outcome};
 pub use publish::PublishRequest;

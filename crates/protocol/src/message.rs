@@ -147,8 +147,8 @@ fn no_entries(body: &str, error: &serde_json::Error) -> String {
     }
 }
 
-/// A sender's id goes into log lines, attributes and file names of results: 1-128 printable ASCII characters.
-pub(crate) fn check_id(id: &str) -> Result<(), String> {
+/// Checks a message's id: 1-128 printable ASCII characters, because it goes into log lines, attributes and file names.
+pub fn check_id(id: &str) -> Result<(), String> {
     if id.is_empty() || id.len() > 128 || !id.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(format!("an id has 1-128 printable ASCII characters and no blanks, not {id:?}"));
     }

@@ -12,7 +12,7 @@ use crate::verdict::{Case, KEPT_MARGIN, Verdict, judge_failure};
 
 /// A delivery whose fate is decided.
 pub(crate) struct Judged {
-    pub(crate) facts: Facts,
+    pub(crate) facts: Box<Facts>,
     pub(crate) outcome: Outcome,
     pub(crate) verdict: Verdict,
     /// The children to send; empty unless the run succeeded.
@@ -24,7 +24,7 @@ pub(crate) struct Judged {
 /// Decides what becomes of a message whose run has ended, or which could not be run.
 pub(crate) fn judge<P: WorkerPorts>(
     worker: &WorkerState<P>,
-    facts: Facts,
+    facts: Box<Facts>,
     executed: Result<Executed, Failure>,
 ) -> Judged {
     let (outcome, children) = match executed {

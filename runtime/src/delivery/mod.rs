@@ -14,6 +14,8 @@ mod receive;
 mod record;
 mod settle;
 
+use std::pin::pin;
+
 use tracing::Instrument;
 use wasq_protocol::{Failure, FailureKind, Timestamp};
 
@@ -34,22 +36,32 @@ use prepare::prepare;
 /// message is judged as interrupted.
 pub(crate) async fn deliver<P: WorkerPorts>(
     worker: &WorkerState<P>,
-    mut facts: Facts,
+    mut facts: Box<Facts>,
     received: Result<Received, Failure>,
     ends: Timestamp,
 ) -> Judged {
     let span = facts.span.clone();
-    let executed = async {
-        let received = received?;
-        tokio::select! {
-            biased;
-            // First, because most runs end without waiting: they need not listen for a stop.
-            executed = run(worker, &mut facts, received, ends) => executed,
-            () = worker.stopped() => Err(stopping()),
-        }
+    let executed = match received {
+        // Pinned where it is: a run's future is large, and moving it into `Instrumented` would copy it.
+        Ok(received) => pin!(unless_stopped(worker, &mut facts, received, ends)).instrument(span).await,
+        Err(failure) => Err(failure),
     };
-    let executed = executed.instrument(span).await;
     judge(worker, facts, executed)
+}
+
+async fn unless_stopped<P: WorkerPorts>(
+    worker: &WorkerState<P>,
+    facts: &mut Facts,
+    received: Received,
+    ends: Timestamp,
+) -> Result<Executed, Failure> {
+    let mut running = pin!(run(worker, facts, received, ends));
+    tokio::select! {
+        biased;
+        // First, because most runs end without waiting: they need not listen for a stop.
+        executed = &mut running => executed,
+        () = worker.stopped() => Err(stopping()),
+    }
 }
 
 async fn run<P: WorkerPorts>(

@@ -21,7 +21,7 @@ pub(crate) fn receive(
     delivery: Delivery,
     now: Timestamp,
     instant: Instant,
-) -> Option<(Facts, Result<Received, Failure>)> {
+) -> Option<(Box<Facts>, Result<Received, Failure>)> {
     if delivery.lease_until.since(now) < LEASE_MARGIN {
         return None;
     }
@@ -43,7 +43,7 @@ pub(crate) fn direct(
     trace_header: Option<String>,
     now: Timestamp,
     instant: Instant,
-) -> (Facts, Received) {
+) -> (Box<Facts>, Received) {
     let id = message.id.clone();
     let id = id.unwrap_or_else(|| format!("direct-{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)));
     let mut facts = Facts::new(id, Some(&message), trace_header, now, instant);
@@ -53,7 +53,12 @@ pub(crate) fn direct(
 }
 
 impl Facts {
-    fn of_delivery(delivery: Delivery, message: Option<&Message>, now: Timestamp, instant: Instant) -> Self {
+    fn of_delivery(
+        delivery: Delivery,
+        message: Option<&Message>,
+        now: Timestamp,
+        instant: Instant,
+    ) -> Box<Self> {
         let id = delivery.id(message);
         let mut facts = Self::new(id, message, delivery.trace_header.clone(), now, instant);
         facts.attempt = delivery.receive_count;
@@ -74,8 +79,9 @@ impl Facts {
         trace_header: Option<String>,
         now: Timestamp,
         instant: Instant,
-    ) -> Self {
-        Self {
+    ) -> Box<Self> {
+        // Boxed, because it passes through many hands.
+        Box::new(Self {
             delivery: None,
             id,
             task: message.map(|message| message.task.clone()),
@@ -91,7 +97,7 @@ impl Facts {
             digest: None,
             usage: Usage::default(),
             span: tracing::Span::none(),
-        }
+        })
     }
 
     /// A `not_before` must not lie too far ahead, and a message whose time has not come is not run.

@@ -4,8 +4,9 @@ mod code;
 mod publisher;
 mod session;
 mod stack;
+mod template;
 
 pub(crate) use code::{ARCHITECTURES, CodeBucket, Functions};
-pub(crate) use publisher::PublisherFunction;
+pub(crate) use publisher::{PublisherFunction, Recompiled};
 pub(crate) use session::{Bucket, Identity, Session, explain};
 pub(crate) use stack::{Deployment, Kept, Stack};

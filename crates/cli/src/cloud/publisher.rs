@@ -13,6 +13,14 @@ use crate::cloud::{Stack, explain};
 /// The function's own timeout, and some time for the answer.
 const TIMEOUT: Duration = Duration::from_secs(310);
 
+/// The publisher's answer when it was asked to compile a task.
+pub(crate) enum Recompiled {
+    /// The live record names the artifact.
+    Done,
+    /// It could not; the reason is the publisher's.
+    Refused(String),
+}
+
 /// The publisher of a stack.
 pub(crate) struct PublisherFunction {
     client: Client,
@@ -26,18 +34,18 @@ impl PublisherFunction {
         Self { client: Client::from_conf(config.build()), name: format!("{}-publisher", stack.name) }
     }
 
-    /// Compiles the live version of a task for the publisher's own engine. Returns when the live record names
-    /// the artifact. The inner error is the publisher's reason for a refusal.
-    pub(crate) async fn compile(&self, task: &TaskName) -> Result<Result<(), String>> {
+    /// Compiles the live version of a task for the publisher's own engine. Returns when the live record names the
+    /// artifact, or when the publisher refused.
+    pub(crate) async fn compile(&self, task: &TaskName) -> Result<Recompiled> {
         let request = serde_json::to_vec(&PublishRequest { recompile: task.clone() })?;
         let asked = self.client.invoke().function_name(&self.name).payload(Blob::new(request)).send().await;
         let answer = asked.map_err(explain).with_context(|| format!("invoke {}", self.name))?;
         if answer.function_error.is_none() {
-            return Ok(Ok(()));
+            return Ok(Recompiled::Done);
         }
         let payload = answer.payload.map(Blob::into_inner).unwrap_or_default();
         let said: serde_json::Value = serde_json::from_slice(&payload).unwrap_or_default();
         let why = said["errorMessage"].as_str().map(str::to_owned);
-        Ok(Err(why.unwrap_or_else(|| String::from_utf8_lossy(&payload).into_owned())))
+        Ok(Recompiled::Refused(why.unwrap_or_else(|| String::from_utf8_lossy(&payload).into_owned())))
     }
 }

@@ -9,16 +9,14 @@ use aws_sdk_cloudformation::error::ProvideErrorMetadata;
 use aws_sdk_cloudformation::operation::update_stack::builders::UpdateStackFluentBuilder;
 use aws_sdk_cloudformation::types::{
     Capability, ChangeSetStatus, ChangeSetType, Parameter, ResourceToImport, Stack as Described, StackEvent,
+    StackStatus,
 };
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::cloud::template::{TEMPLATE, template_has};
 use crate::cloud::{Bucket, Identity, Session, explain};
 
-/// The template that this version deploys.
-const TEMPLATE: &str = include_str!("../../../../deploy/template.yaml");
-/// CloudFormation accepts a larger template only through S3.
-const _: () = assert!(TEMPLATE.len() <= 51_200);
 /// The interval between two looks at CloudFormation's progress.
 const POLL: Duration = Duration::from_millis(1500);
 /// The marks of wasq's own stacks and queues: a stack's description begins with `DESCRIPTION`, and a queue
@@ -43,7 +41,7 @@ pub(crate) struct Stack {
 pub(crate) struct Deployment {
     pub(crate) name: String,
     pub(crate) session: Session,
-    pub(crate) status: String,
+    pub(crate) status: StackStatus,
     pub(crate) parameters: BTreeMap<String, String>,
     pub(crate) outputs: BTreeMap<String, String>,
 }
@@ -96,14 +94,15 @@ impl Stack {
         let deployment = self.deployment(stack);
         // A stack with a change set that was never carried out has no description; `delete` checks that wasq
         // made it.
-        let without = ["REVIEW_IN_PROGRESS", "DELETE_IN_PROGRESS", "DELETE_COMPLETE"];
+        let without =
+            [StackStatus::ReviewInProgress, StackStatus::DeleteInProgress, StackStatus::DeleteComplete];
         ensure!(
-            ours || without.contains(&deployment.status.as_str()),
+            ours || without.contains(&deployment.status),
             "the stack {} in {} is not one of wasq's: name another by --stack",
             self.name,
             self.session.region
         );
-        Ok(Some(deployment).filter(|deployment| deployment.status != "DELETE_COMPLETE"))
+        Ok(Some(deployment).filter(|deployment| deployment.status != StackStatus::DeleteComplete))
     }
 
     fn deployment(&self, stack: Described) -> Deployment {
@@ -112,7 +111,7 @@ impl Stack {
         Deployment {
             name: self.name.clone(),
             session: self.session.clone(),
-            status: stack.stack_status.map(|status| status.as_str().to_owned()).unwrap_or_default(),
+            status: stack.stack_status.unwrap_or(StackStatus::DeleteComplete),
             parameters: parameters.filter_map(|p| p.parameter_key.zip(p.parameter_value)).collect(),
             outputs: outputs.filter_map(|o| o.output_key.zip(o.output_value)).collect(),
         }
@@ -137,29 +136,32 @@ impl Stack {
             let Some(now) = self.describe().await? else {
                 return Ok(None);
             };
-            match now.status.as_str() {
-                "REVIEW_IN_PROGRESS" => {
+            match &now.status {
+                StackStatus::ReviewInProgress => {
                     self.delete().await?;
                     eprintln!(
                         "  a change set of the stack {} was never carried out; starting again",
                         self.name
                     );
                 }
-                status if status.ends_with("_IN_PROGRESS") => {
+                status if is_in_progress(status) => {
                     eprintln!("  the stack {} is in {status}; waiting for its end", self.name);
                     self.follow().await?.end(self).await?;
                 }
-                "IMPORT_ROLLBACK_COMPLETE" | "IMPORT_ROLLBACK_FAILED"
+                StackStatus::ImportRollbackComplete | StackStatus::ImportRollbackFailed
                     if now.resources().await?.is_empty() =>
                 {
                     eprintln!("  nothing was taken over into the stack {}; starting again", self.name);
                     self.delete().await?;
                 }
-                "CREATE_FAILED" | "ROLLBACK_COMPLETE" | "ROLLBACK_FAILED" | "DELETE_FAILED" => {
+                StackStatus::CreateFailed
+                | StackStatus::RollbackComplete
+                | StackStatus::RollbackFailed
+                | StackStatus::DeleteFailed => {
                     eprintln!("  the stack {} is in {}; removing what is left of it", self.name, now.status);
                     self.delete().await?;
                 }
-                "UPDATE_ROLLBACK_FAILED" => {
+                StackStatus::UpdateRollbackFailed => {
                     eprintln!(
                         "  the last roll-back of the stack {} did not end; going on with it",
                         self.name
@@ -169,11 +171,11 @@ impl Stack {
                     asked.map_err(explain).context("continue the roll-back")?;
                     follow.end(self).await?;
                 }
-                "IMPORT_ROLLBACK_FAILED" => break,
+                StackStatus::ImportRollbackFailed => break,
                 _ => return Ok(Some(now)),
             }
         }
-        let now = self.describe().await?.map(|now| now.status).unwrap_or_default();
+        let now = self.describe().await?.map_or(StackStatus::DeleteComplete, |now| now.status);
         bail!(
             "the stack {} stays in {now}: CloudFormation's console shows the reason; fix that, and run this command again",
             self.name
@@ -204,7 +206,7 @@ impl Stack {
         let parameters: Vec<_> = parameters
             .iter()
             // An older template may have had parameters that this one does not have.
-            .filter(|(key, _)| TEMPLATE.contains(&format!("\n  {key}:\n    Type: ")))
+            .filter(|(key, _)| template_has(key))
             .map(|(key, value)| Parameter::builder().parameter_key(key).parameter_value(value).build())
             .collect();
         if !is_there {
@@ -219,7 +221,7 @@ impl Stack {
                 .send()
                 .await;
             asked.map_err(explain).with_context(|| format!("create the stack {}", self.name))?;
-            follow.well(self, &["CREATE_COMPLETE"]).await?;
+            follow.well(self, StackStatus::CreateComplete).await?;
             return Ok(true);
         }
         self.update(self.client.update_stack().template_body(TEMPLATE), parameters).await
@@ -262,7 +264,7 @@ impl Stack {
             }
             Err(e) => return Err(explain(e)).with_context(|| format!("update the stack {}", self.name)),
         }
-        follow.well(self, &["UPDATE_COMPLETE"]).await?;
+        follow.well(self, StackStatus::UpdateComplete).await?;
         Ok(true)
     }
 
@@ -365,18 +367,18 @@ impl Stack {
         }
         let execute = self.client.execute_change_set().stack_name(&self.name).change_set_name(ADOPTION);
         execute.send().await.map_err(explain).context("take over what is there")?;
-        follow.well(self, &["IMPORT_COMPLETE"]).await
+        follow.well(self, StackStatus::ImportComplete).await
     }
 
     /// Deletes the stack, and waits until it is gone.
     pub(crate) async fn delete(&self) -> Result<()> {
-        if self.describe().await?.is_some_and(|now| now.status == "REVIEW_IN_PROGRESS") {
+        if self.describe().await?.is_some_and(|now| now.status == StackStatus::ReviewInProgress) {
             self.only_our_change_sets().await?;
         }
         let follow = self.follow().await?;
         let asked = self.client.delete_stack().stack_name(&self.name).send().await;
         asked.map_err(explain).with_context(|| format!("delete the stack {}", self.name))?;
-        follow.well(self, &["DELETE_COMPLETE"]).await
+        follow.well(self, StackStatus::DeleteComplete).await
     }
 
     /// Follows CloudFormation's events from now on.
@@ -398,28 +400,28 @@ impl Stack {
 impl Follow {
     /// Prints CloudFormation's events on stderr until it is done. Returns the stack's status and the
     /// failures.
-    async fn end(mut self, stack: &Stack) -> Result<(String, Vec<String>)> {
+    async fn end(mut self, stack: &Stack) -> Result<(StackStatus, Vec<String>)> {
         let mut failed = Vec::new();
         loop {
             // Wait before the first look as well: it might still see the status from before the operation.
             tokio::time::sleep(POLL).await;
             // Read the status before the events, so that no event is missed between the two.
-            let status = stack.describe().await?.map_or("DELETE_COMPLETE".to_owned(), |now| now.status);
+            let status = stack.describe().await?.map_or(StackStatus::DeleteComplete, |now| now.status);
             for event in stack.events().await?.into_iter().rev() {
                 if event.event_id().is_some_and(|id| self.seen.insert(id.to_owned())) {
                     failed.extend(self.tell(&event));
                 }
             }
-            if !status.ends_with("_IN_PROGRESS") {
+            if !is_in_progress(&status) {
                 return Ok((status, failed));
             }
         }
     }
 
     /// As [`Self::end`], but a status that is not `wanted` is an error that lists the failures.
-    async fn well(self, stack: &Stack, wanted: &[&str]) -> Result<()> {
+    async fn well(self, stack: &Stack, wanted: StackStatus) -> Result<()> {
         let (status, failed) = self.end(stack).await?;
-        if wanted.contains(&status.as_str()) {
+        if status == wanted {
             return Ok(());
         }
         let failed = if failed.is_empty() {
@@ -480,4 +482,8 @@ impl Deployment {
         }
         Ok(resources)
     }
+}
+
+fn is_in_progress(status: &StackStatus) -> bool {
+    status.as_str().ends_with("_IN_PROGRESS")
 }

@@ -1,6 +1,7 @@
 //! `wasq doctor`: reads the live configuration, and reports what is wrong with it.
 
-mod live;
+mod configuration;
+mod findings;
 mod policy;
 mod read;
 mod rules;
@@ -11,7 +12,8 @@ use serde_json::json;
 use crate::output::{self, Ended};
 use crate::target::{Target, TargetArgs};
 
-use rules::{Finding, examine};
+use findings::Finding;
+use rules::examine;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Doctor {
@@ -27,15 +29,15 @@ pub(crate) async fn doctor(args: Doctor, json: bool) -> Result<Ended> {
     if json {
         let findings: Vec<_> = findings
             .iter()
-            .map(|Finding { effect, resource, problem, mend }| {
-                json!({ "effect": effect.as_str(), "resource": resource, "problem": problem, "mend": mend })
+            .map(|Finding { effect, resource, problem, fix }| {
+                json!({ "effect": effect.as_str(), "resource": resource, "problem": problem, "fix": fix })
             })
             .collect();
         output::value(&json!({ "findings": findings, "unread": live.unread }));
     } else {
-        for Finding { effect, resource, problem, mend } in &findings {
+        for Finding { effect, resource, problem, fix } in &findings {
             output::text(&format!(
-                "{:<10} {resource}\n           {problem}\n           fix: {mend}\n",
+                "{:<10} {resource}\n           {problem}\n           fix: {fix}\n",
                 effect.as_str()
             ));
         }

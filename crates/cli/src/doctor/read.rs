@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, ensure};
 use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::RecursiveLoop;
@@ -13,11 +13,11 @@ use aws_sdk_scheduler::types::ScheduleState;
 use aws_sdk_sqs::types::QueueAttributeName as Attribute;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
-use wasq_protocol::{Pong, WorkerEvent};
+use wasq_protocol::{Fingerprint, Pong, WorkerEvent};
 
 use crate::cloud::{Deployment, explain};
-use crate::doctor::live::{
-    BucketSettings, Deployed, FunctionSettings, Live, MappingSettings, Place, QueueSettings, Redrive,
+use crate::doctor::configuration::{
+    BucketSettings, Deployed, FunctionSettings, Live, MappingSettings, Place, QueueSettings, Read, Redrive,
     RoleSettings, ScheduleSettings,
 };
 use crate::doctor::policy::{Statement, statements};
@@ -34,16 +34,15 @@ pub(crate) async fn live(target: &Target) -> Result<Live> {
     let address = target.queue()?;
     let client = address.client().await;
     let what = || format!("ask {}{}", address.url, address.hint());
-    let queue = queue(&client, &address.url).await.with_context(what)?;
+    let queue = queue(&client, &address.url)
+        .await
+        .with_context(what)?
+        .with_context(|| format!("there is no queue {}{}", address.url, address.hint()))?;
     let mut live = Live { queue, ..Live::default() };
     let letters = address.dead_letters.as_deref().unwrap_or_default();
     match self::queue(&client, letters).await {
-        Ok(settings) => live.dead_letters = settings,
-        Err(e)
-            if format!("{e:#}").contains("NonExistentQueue") || format!("{e:#}").contains("DoesNotExist") =>
-        {
-            live.missing.push(format!("dead-letter queue {letters}"));
-        }
+        Ok(Some(settings)) => live.dead_letters = Read::Known(settings),
+        Ok(None) => live.missing.push(format!("dead-letter queue {letters}")),
         Err(e) => live.unread.push(format!("dead-letter queue {letters}: {e:#}")),
     }
     live.place = match target {
@@ -77,9 +76,14 @@ pub(crate) async fn live(target: &Target) -> Result<Live> {
     Ok(live)
 }
 
-async fn queue(client: &aws_sdk_sqs::Client, url: &str) -> Result<QueueSettings> {
+/// `None`: there is no such queue.
+async fn queue(client: &aws_sdk_sqs::Client, url: &str) -> Result<Option<QueueSettings>> {
     let answer = client.get_queue_attributes().queue_url(url).attribute_names(Attribute::All).send().await;
-    let attributes = answer.map_err(explain)?.attributes.unwrap_or_default();
+    let answer = match answer {
+        Err(e) if e.as_service_error().is_some_and(|e| e.is_queue_does_not_exist()) => return Ok(None),
+        answer => answer.map_err(explain)?,
+    };
+    let attributes = answer.attributes.unwrap_or_default();
     let text = |name: Attribute| attributes.get(&name).map(String::as_str);
     let seconds = |name: Attribute| -> Result<Duration> {
         let number = text(name.clone()).and_then(|text| text.parse().ok());
@@ -96,7 +100,7 @@ async fn queue(client: &aws_sdk_sqs::Client, url: &str) -> Result<QueueSettings>
             .unwrap_or_default(),
     });
     let arn = text(Attribute::QueueArn).unwrap_or_default().to_owned();
-    Ok(QueueSettings {
+    Ok(Some(QueueSettings {
         name: arn.rsplit(':').next().unwrap_or_default().to_owned(),
         url: url.to_owned(),
         visibility: seconds(Attribute::VisibilityTimeout)?,
@@ -106,7 +110,7 @@ async fn queue(client: &aws_sdk_sqs::Client, url: &str) -> Result<QueueSettings>
             || text(Attribute::SqsManagedSseEnabled) == Some("true"),
         policy: json(Attribute::Policy).map(|policy| statements(&policy)).unwrap_or_default(),
         arn,
-    })
+    }))
 }
 
 /// Reads one part after the other, and notes the parts that it could not read.
@@ -137,21 +141,25 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn read<T: Default>(&mut self, what: &str, result: Result<T>) -> T {
-        result.unwrap_or_else(|e| {
-            self.unread.push(format!("{what}: {e:#}"));
-            T::default()
-        })
+    /// Notes a part that could not be read.
+    fn read<T>(&mut self, what: &str, result: Result<T>) -> Read<T> {
+        match result {
+            Ok(part) => Read::Known(part),
+            Err(e) => {
+                self.unread.push(format!("{what}: {e:#}"));
+                Read::Unknown
+            }
+        }
     }
 
-    /// As [`Self::read`], for a resource that the stack names. An absent resource is noted as missing.
-    fn read_if_there<T: Default>(&mut self, what: &str, result: Result<Option<T>>) -> T {
-        match result {
-            Ok(None) => {
+    /// As [`Self::read`], for a resource that the stack lists. Notes it if it does not exist.
+    fn read_if_there<T>(&mut self, what: &str, result: Result<Option<T>>) -> Read<T> {
+        match result.transpose() {
+            Some(result) => self.read(what, result),
+            None => {
                 self.missing.push(what.to_owned());
-                T::default()
+                Read::Unknown
             }
-            result => self.read(what, result).unwrap_or_default(),
         }
     }
 
@@ -161,10 +169,11 @@ impl<'a> Reader<'a> {
 
     async fn deployed(&mut self) -> Deployed {
         let worker = self.function("Worker").await.unwrap_or_default();
-        // Without concurrency the worker cannot answer. Another finding reports that.
-        let worker_runs = if worker.reserved == Some(0) { None } else { self.ping(&worker.name).await };
-        let mappings = self.mappings().await;
-        let partition = self.queue_arn.split(':').nth(1).unwrap_or("aws").to_owned();
+        let worker_runs = match worker.known() {
+            // Without concurrency the worker cannot answer. Another finding reports that.
+            Some(worker) if worker.reserved != Some(0) => self.ping(&worker.name.clone()).await,
+            _ => Read::Unknown,
+        };
         let mut roles = Vec::new();
         for (whose, logical_id) in [
             ("worker", "WorkerRole"),
@@ -174,81 +183,88 @@ impl<'a> Reader<'a> {
         ] {
             if let Some(name) = self.id(logical_id) {
                 let role = self.role(whose, &name).await;
-                roles.push(self.read(&format!("role {name}"), role));
+                if let Read::Known(role) = self.read(&format!("role {name}"), role) {
+                    roles.push(role);
+                }
             }
         }
-        let mut buckets = [BucketSettings::default(), BucketSettings::default()];
-        for (bucket, logical_id) in buckets.iter_mut().zip(["TasksBucket", "RegistryBucket"]) {
-            let name = self.id(logical_id).unwrap_or_default();
-            let read = self.bucket(&name, &partition).await;
-            *bucket = self.read(&format!("bucket {name}"), read);
-        }
-        let [tasks_bucket, registry_bucket] = buckets;
-        let told = self.told_of_uploads(&tasks_bucket.name).await;
+        let tasks_bucket = self.bucket_of("TasksBucket").await;
+        let told_of_uploads = match tasks_bucket.known() {
+            Some(bucket) => {
+                let told = self.told_of_uploads(&bucket.name).await;
+                self.read("notifications of the tasks bucket", told)
+            }
+            None => Read::Unknown,
+        };
         Deployed {
             publisher: self.function("Publisher").await.unwrap_or_default(),
             consumer: self.function("Consumer").await,
             schedule: self.schedule().await,
-            told_of_uploads: self.read("notifications of the tasks bucket", told.map(Some)),
+            mappings: self.mappings().await,
+            registry_bucket: self.bucket_of("RegistryBucket").await,
             worker,
             worker_runs,
-            mappings,
+            told_of_uploads,
             roles,
             tasks_bucket,
-            registry_bucket,
             tasks: BTreeMap::new(),
         }
     }
 
+    async fn bucket_of(&mut self, logical_id: &str) -> Read<BucketSettings> {
+        let Some(name) = self.id(logical_id) else { return Read::Unknown };
+        let partition = self.queue_arn.split(':').nth(1).unwrap_or("aws");
+        let read = self.bucket(&name, partition).await;
+        self.read(&format!("bucket {name}"), read)
+    }
+
     /// `None`: the stack has no such function.
-    async fn function(&mut self, logical_id: &str) -> Option<FunctionSettings> {
+    async fn function(&mut self, logical_id: &str) -> Option<Read<FunctionSettings>> {
         let name = self.id(logical_id)?;
         let read = function(&self.lambda, &name).await;
         Some(self.read_if_there(&format!("function {name}"), read))
     }
 
     /// Asks the worker for its engine's fingerprint.
-    async fn ping(&mut self, function: &str) -> Option<wasq_protocol::Fingerprint> {
-        if function.is_empty() {
-            return None;
-        }
-        let lambda = &self.lambda;
-        let pong = async || -> Result<Option<wasq_protocol::Fingerprint>> {
-            let ping = Blob::new(WorkerEvent::PING);
-            let answer =
-                lambda.invoke().function_name(function).payload(ping).send().await.map_err(explain)?;
+    async fn ping(&mut self, function: &str) -> Read<Fingerprint> {
+        let ping = Blob::new(WorkerEvent::PING);
+        let asked = self.lambda.invoke().function_name(function).payload(ping).send().await;
+        let fingerprint = asked.map_err(explain).and_then(|answer| {
             let payload = answer.payload.map(Blob::into_inner).unwrap_or_default();
-            if answer.function_error.is_some() {
-                return Err(anyhow!("it does not work: {}", String::from_utf8_lossy(&payload)));
-            }
+            ensure!(
+                answer.function_error.is_none(),
+                "it does not work: {}",
+                String::from_utf8_lossy(&payload)
+            );
             let pong: Pong =
                 serde_json::from_slice(&payload).context("its answer to a ping cannot be read")?;
-            Ok(Some(pong.fingerprint))
-        };
-        let answer = pong().await;
-        self.read(&format!("what {function} can run"), answer)
+            Ok(pong.fingerprint)
+        });
+        self.read(&format!("what {function} can run"), fingerprint)
     }
 
-    async fn mappings(&mut self) -> Option<Vec<MappingSettings>> {
+    async fn mappings(&mut self) -> Read<Vec<MappingSettings>> {
         let request = self.lambda.list_event_source_mappings().event_source_arn(self.queue_arn);
         let answer = request.send().await.map_err(explain);
-        let answer = answer.map(|answer| Some(answer.event_source_mappings.unwrap_or_default()));
-        let mappings = self.read("event source mappings", answer)?.into_iter();
-        let mappings = mappings.map(|mapping| MappingSettings {
-            function: mapping.function_arn.as_deref().map(function_of).unwrap_or_default(),
-            // A mapping in transition counts as the state that it changes to.
-            enabled: !matches!(mapping.state.as_deref(), Some("Disabled" | "Disabling")),
-            reports_failures: mapping
-                .function_response_types
-                .unwrap_or_default()
-                .iter()
-                .any(|kind| kind.as_str() == "ReportBatchItemFailures"),
-            id: mapping.uuid.unwrap_or_default(),
+        let mappings = answer.map(|answer| {
+            let mappings = answer.event_source_mappings.unwrap_or_default().into_iter();
+            let settings = mappings.map(|mapping| MappingSettings {
+                function: mapping.function_arn.as_deref().map(function_of).unwrap_or_default(),
+                // A mapping that is changing counts as what it is changing to.
+                enabled: !matches!(mapping.state.as_deref(), Some("Disabled" | "Disabling")),
+                reports_failures: mapping
+                    .function_response_types
+                    .unwrap_or_default()
+                    .iter()
+                    .any(|kind| kind.as_str() == "ReportBatchItemFailures"),
+                id: mapping.uuid.unwrap_or_default(),
+            });
+            settings.collect()
         });
-        Some(mappings.collect())
+        self.read("event source mappings", mappings)
     }
 
-    async fn schedule(&mut self) -> Option<ScheduleSettings> {
+    async fn schedule(&mut self) -> Option<Read<ScheduleSettings>> {
         let name = self.id("Schedule")?;
         let client = aws_sdk_scheduler::Client::new(&self.deployment.session.sdk);
         let answer = if_there(client.get_schedule().name(&name).send().await, "ResourceNotFoundException");

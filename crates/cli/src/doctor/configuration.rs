@@ -1,4 +1,4 @@
-//! The parts of the live configuration that the doctor looks at. `None` means that there is no such thing.
+//! The live configuration, as far as the doctor looks at it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,11 +7,36 @@ use wasq_protocol::{Fingerprint, TaskName};
 
 use crate::doctor::policy::Statement;
 
+/// A part of the configuration, as far as it was read.
+#[derive(Clone, Debug)]
+pub(crate) enum Read<T> {
+    /// It was read.
+    Known(T),
+    /// It is not known: it does not exist (see [`Live::missing`]), or could not be read (see [`Live::unread`]).
+    Unknown,
+}
+
+impl<T> Default for Read<T> {
+    fn default() -> Self {
+        Self::Unknown
+    }
+}
+
+impl<T> Read<T> {
+    /// The part, if it was read.
+    pub(crate) fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known(part) => Some(part),
+            Self::Unknown => None,
+        }
+    }
+}
+
 /// The live configuration of a wasq.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Live {
     pub(crate) queue: QueueSettings,
-    pub(crate) dead_letters: QueueSettings,
+    pub(crate) dead_letters: Read<QueueSettings>,
     /// The parts that exist only on AWS.
     pub(crate) deployed: Option<Deployed>,
     /// The options that commands in findings need to name this wasq.
@@ -29,8 +54,7 @@ pub(crate) struct Place {
     pub(crate) wasq: String,
 }
 
-/// A queue's attributes. An empty name means that the queue could not be read; the other types here do the
-/// same.
+/// A queue's attributes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct QueueSettings {
     pub(crate) name: String,
@@ -53,20 +77,20 @@ pub(crate) struct Redrive {
 /// The parts of a deployment other than its queues.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Deployed {
-    pub(crate) worker: FunctionSettings,
-    pub(crate) publisher: FunctionSettings,
+    pub(crate) worker: Read<FunctionSettings>,
+    pub(crate) publisher: Read<FunctionSettings>,
     /// `None` if Lambda polls the queue itself.
-    pub(crate) consumer: Option<FunctionSettings>,
-    pub(crate) schedule: Option<ScheduleSettings>,
-    /// The mappings of every function that polls the queue; `None` if they could not be read.
-    pub(crate) mappings: Option<Vec<MappingSettings>>,
+    pub(crate) consumer: Option<Read<FunctionSettings>>,
+    pub(crate) schedule: Option<Read<ScheduleSettings>>,
+    /// The mappings of every function that polls the queue.
+    pub(crate) mappings: Read<Vec<MappingSettings>>,
     pub(crate) roles: Vec<RoleSettings>,
-    pub(crate) tasks_bucket: BucketSettings,
-    pub(crate) registry_bucket: BucketSettings,
-    /// Functions that are notified of uploads, by ARN or name; `None` if they could not be read.
-    pub(crate) told_of_uploads: Option<Vec<String>>,
+    pub(crate) tasks_bucket: Read<BucketSettings>,
+    pub(crate) registry_bucket: Read<BucketSettings>,
+    /// Functions that are notified of uploads, by ARN or name.
+    pub(crate) told_of_uploads: Read<Vec<String>>,
     /// The engine's fingerprint, as the worker reports it.
-    pub(crate) worker_runs: Option<Fingerprint>,
+    pub(crate) worker_runs: Read<Fingerprint>,
     /// Live tasks, each with the fingerprints of the engines that it is compiled for.
     pub(crate) tasks: BTreeMap<TaskName, Vec<Fingerprint>>,
 }
