@@ -3,6 +3,7 @@
 #![recursion_limit = "256"]
 
 mod artifacts;
+#[cfg(feature = "aws")]
 mod aws;
 mod delivery;
 mod lease;
@@ -16,6 +17,7 @@ mod wasm;
 mod worker;
 
 pub use artifacts::{CheckedArtifact, Checks};
+#[cfg(feature = "aws")]
 pub use aws::{Config, Function};
 pub use ports::{
     ArtifactError, Finished, Observer, Queue, Registry, Release, Runner, WorkerParts, WorkerPorts,

@@ -4,14 +4,18 @@ use clap::{Parser, Subcommand};
 
 use crate::build::Build;
 use crate::check::Check;
+#[cfg(feature = "aws")]
 use crate::deploy::Deploy;
+#[cfg(feature = "aws")]
 use crate::destroy::Destroy;
 use crate::dev::Dev;
 use crate::dlq::Dlq;
+#[cfg(feature = "aws")]
 use crate::doctor::Doctor;
 use crate::enqueue::Enqueue;
 use crate::logs::Logs;
 use crate::new::New;
+#[cfg(feature = "aws")]
 use crate::pause::Pause;
 use crate::publish::{Push, Rm, Rollback};
 use crate::run::Run;
@@ -106,16 +110,21 @@ pub(crate) enum Command {
     /// Creates or updates one CloudFormation stack with queues, buckets, functions, roles, alarms and a
     /// dashboard. Options that are not given keep their values. The command can be run again at any time,
     /// also after an interruption or a failure.
+    #[cfg(feature = "aws")]
     Deploy(Deploy),
     /// Look for settings that would lose, duplicate or expose something
     ///
     /// Reads the live configuration. Exit code 0: nothing was found; 1: something was found, or could not be
     /// read.
+    #[cfg(feature = "aws")]
     Doctor(Doctor),
     /// Take no more messages from a deployment's queue; they wait there
+    #[cfg(feature = "aws")]
     Pause(Pause),
     /// Take messages from the queue again, after `wasq pause`
+    #[cfg(feature = "aws")]
     Resume(Pause),
     /// Delete a deployment; queues and buckets stay unless told otherwise
+    #[cfg(feature = "aws")]
     Destroy(Destroy),
 }

@@ -7,17 +7,26 @@
 mod args;
 mod build;
 mod check;
+#[cfg(feature = "aws")]
+mod cloud;
+#[cfg(not(feature = "aws"))]
+#[path = "without_aws.rs"]
 mod cloud;
 mod component;
+#[cfg(feature = "aws")]
 mod deploy;
+#[cfg(feature = "aws")]
 mod destroy;
 mod dev;
 mod dlq;
+#[cfg(feature = "aws")]
 mod doctor;
 mod enqueue;
+mod log_lines;
 mod logs;
 mod new;
 mod output;
+#[cfg(feature = "aws")]
 mod pause;
 mod publish;
 #[cfg(test)]
@@ -35,9 +44,11 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::args::{Args, Command};
+#[cfg(feature = "aws")]
 use crate::output::Ended;
 
 /// Runs `work` until it ends or ctrl-c is pressed. Ctrl-c ends only the wait: AWS continues the operation.
+#[cfg(feature = "aws")]
 async fn until_interrupted(work: impl Future<Output = anyhow::Result<Ended>>) -> anyhow::Result<Ended> {
     tokio::select! {
         ended = work => ended,
@@ -71,10 +82,15 @@ pub async fn main() -> ExitCode {
         Command::Dlq(dlq) => dlq::dlq(dlq, json).await,
         Command::Status(status) => status::status(status, json).await,
         Command::Logs(logs) => logs::logs(logs, json).await,
+        #[cfg(feature = "aws")]
         Command::Deploy(deploy) => until_interrupted(deploy::deploy(deploy, json)).await,
+        #[cfg(feature = "aws")]
         Command::Doctor(doctor) => doctor::doctor(doctor, json).await,
+        #[cfg(feature = "aws")]
         Command::Destroy(destroy) => until_interrupted(destroy::destroy(destroy, json)).await,
+        #[cfg(feature = "aws")]
         Command::Pause(pause) => pause::pause(pause, true, json).await,
+        #[cfg(feature = "aws")]
         Command::Resume(resume) => pause::pause(resume, false, json).await,
     };
     match ended {

@@ -4,14 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use aws_sdk_s3::Client;
-use aws_sdk_s3::primitives::ByteStream;
 use serde::de::DeserializeOwned;
-use wasq_aws::get_object;
 use wasq_local::{LastStack, Listed, is_running, list_tasks, registry_path, write_whole};
 use wasq_protocol::{Digest, LiveRecord, Rejection, TaskName};
 
-use crate::cloud::{Deployment, explain};
+use crate::cloud::Buckets;
 use crate::target::Target;
 
 /// A registry and its tasks bucket.
@@ -20,13 +17,6 @@ pub(crate) enum Registry {
     Local(PathBuf),
     /// On AWS.
     Aws(Buckets),
-}
-
-/// The two buckets of a deployment.
-pub(crate) struct Buckets {
-    client: Client,
-    tasks: String,
-    registry: String,
 }
 
 impl Registry {
@@ -40,7 +30,7 @@ impl Registry {
                 );
                 Ok(Self::Local(data.clone()))
             }
-            Target::Aws(deployment) => Ok(Self::Aws(Buckets::of(deployment)?)),
+            Target::Aws(deployment) => Ok(Self::Aws(deployment.buckets()?)),
         }
     }
 
@@ -48,10 +38,10 @@ impl Registry {
     pub(crate) async fn tasks(&self) -> Result<Vec<Listed>> {
         match self {
             Self::Local(data) => list_tasks(data),
-            Self::Aws(buckets) => Ok(Listed::from_records(
-                buckets.read_all("live/").await?,
-                buckets.read_all("rejected/").await?,
-            )),
+            Self::Aws(buckets) => {
+                let records = buckets.registered("live/").await?;
+                Ok(Listed::from_records(records, buckets.registered("rejected/").await?))
+            }
         }
     }
 
@@ -78,7 +68,7 @@ impl Registry {
     async fn stored(&self, key: &str) -> Result<Option<Vec<u8>>> {
         match self {
             Self::Local(data) => read(&registry_path(data).join(key)),
-            Self::Aws(buckets) => buckets.read(&buckets.registry, key).await,
+            Self::Aws(buckets) => buckets.stored(key).await,
         }
     }
 
@@ -86,7 +76,7 @@ impl Registry {
     pub(crate) async fn uploaded(&self, key: &str) -> Result<Option<Vec<u8>>> {
         match self {
             Self::Local(data) => read(&tasks_folder(data)?.join(key)),
-            Self::Aws(buckets) => buckets.read(&buckets.tasks, key).await,
+            Self::Aws(buckets) => buckets.uploaded(key).await,
         }
     }
 
@@ -94,12 +84,7 @@ impl Registry {
     pub(crate) async fn upload(&self, key: &str, bytes: Vec<u8>) -> Result<()> {
         match self {
             Self::Local(data) => write_whole(&tasks_folder(data)?.join(key), &bytes),
-            Self::Aws(Buckets { client, tasks, .. }) => {
-                let put =
-                    client.put_object().bucket(tasks).key(key).body(ByteStream::from(bytes)).send().await;
-                put.map_err(explain).with_context(|| format!("write s3://{tasks}/{key}"))?;
-                Ok(())
-            }
+            Self::Aws(buckets) => buckets.upload(key, bytes).await,
         }
     }
 
@@ -115,11 +100,7 @@ impl Registry {
                     _ => Ok(()),
                 }
             }
-            Self::Aws(Buckets { client, tasks, .. }) => {
-                let deleted = client.delete_object().bucket(tasks).key(key).send().await;
-                deleted.map_err(explain).with_context(|| format!("delete s3://{tasks}/{key}"))?;
-                Ok(())
-            }
+            Self::Aws(buckets) => buckets.withdraw(key).await,
         }
     }
 
@@ -147,38 +128,4 @@ fn tasks_folder(data: &Path) -> Result<PathBuf> {
         )
     })?;
     Ok(last.tasks)
-}
-
-impl Buckets {
-    fn of(deployment: &Deployment) -> Result<Self> {
-        Ok(Self {
-            client: Client::new(&deployment.session.sdk),
-            tasks: deployment.output("TasksBucketName")?.to_owned(),
-            registry: deployment.output("RegistryBucketName")?.to_owned(),
-        })
-    }
-
-    async fn read(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>> {
-        let Some(object) = get_object(&self.client, bucket, key).await? else {
-            return Ok(None);
-        };
-        let bytes = object.body.collect().await;
-        Ok(Some(bytes.with_context(|| format!("read s3://{bucket}/{key}"))?.to_vec()))
-    }
-
-    async fn read_all<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<T>> {
-        let (mut records, bucket) = (Vec::new(), &self.registry);
-        let mut pages = self.client.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(explain).with_context(|| format!("list s3://{bucket}/{prefix}"))?;
-            for key in page.contents.unwrap_or_default().into_iter().filter_map(|object| object.key) {
-                // The publisher may have removed it since.
-                if let Some(bytes) = self.read(bucket, &key).await? {
-                    let record = serde_json::from_slice(&bytes);
-                    records.push(record.with_context(|| format!("read s3://{bucket}/{key}"))?);
-                }
-            }
-        }
-        Ok(records)
-    }
 }

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use wasq_aws::Counts;
 
+use crate::cloud::DeploymentStatus;
 use crate::output::{self, Ended};
 use crate::registry::Registry;
 use crate::target::{Target, TargetArgs};
@@ -32,20 +33,9 @@ pub(crate) async fn status(args: Status, json: bool) -> Result<Ended> {
             json!({ "data": data })
         }
         Target::Aws(deployment) => {
-            let session = &deployment.session;
-            let name = format!("{} in {}, {}", deployment.name, session.region, deployment.status.as_str());
-            lines.push(("stack", name));
-            let mode = deployment.parameters.get("Mode").map_or("", String::as_str);
-            lines.push(("mode", mode.to_owned()));
-            lines.push(("tasks bucket", format!("s3://{}", deployment.output("TasksBucketName")?)));
-            lines.push(("dashboard", dashboard(&session.region, &deployment.name)));
-            json!({
-                "stack": deployment.name,
-                "region": session.region,
-                "status": deployment.status.as_str(),
-                "parameters": deployment.parameters,
-                "outputs": deployment.outputs,
-            })
+            let DeploymentStatus { lines: of_stack, value } = deployment.status()?;
+            lines.extend(of_stack);
+            value
         }
     };
     let Counts { visible, in_flight } = counts;
@@ -67,10 +57,4 @@ pub(crate) async fn status(args: Status, json: bool) -> Result<Ended> {
         eprintln!("`wasq dlq ls` shows the dead letters");
     }
     Ok(Ended::Well)
-}
-
-fn dashboard(region: &str, name: &str) -> String {
-    format!(
-        "https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}#dashboards/dashboard/{name}"
-    )
 }

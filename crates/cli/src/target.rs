@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::{Credentials, Region};
-use wasq_aws::QueueEndpoint;
+use wasq_aws::{QueueEndpoint, SdkConfig};
 use wasq_local::{DEAD_LETTERS, LastStack, QUEUE, queue_url};
 
-use crate::cloud::{Deployment, Session, Stack};
+use crate::cloud::{DeployedQueues, Deployment};
 
 /// The options that name a wasq.
 #[derive(Clone, Debug, clap::Args)]
@@ -49,17 +49,15 @@ pub(crate) struct QueueAddress {
     pub(crate) dead_letters: Option<String>,
     /// The endpoint, if it is that of `wasq dev`.
     pub(crate) local: Option<String>,
-    session: Option<Session>,
+    /// The configuration of the SDK, if it is known already.
+    sdk: Option<SdkConfig>,
 }
 
 impl TargetArgs {
     pub(crate) async fn target(self) -> Result<Target> {
         let Self { stack, region, data } = self;
         match stack {
-            Some(stack) => {
-                let stack = Stack::new(Session::open(region).await?, stack);
-                Ok(Target::Aws(Box::new(stack.find().await?)))
-            }
+            Some(stack) => Ok(Target::Aws(Box::new(Deployment::find(stack, region).await?))),
             None if region.is_some() => {
                 bail!("--region works only for a deployment on AWS: name the deployment by --stack")
             }
@@ -82,12 +80,10 @@ impl Target {
                 queue.dead_letters = Some(queue_url(address, DEAD_LETTERS));
                 Ok(queue)
             }
-            Self::Aws(deployment) => Ok(QueueAddress {
-                url: deployment.output("QueueUrl")?.to_owned(),
-                dead_letters: Some(deployment.output("DeadLetterUrl")?.to_owned()),
-                local: None,
-                session: Some(deployment.session.clone()),
-            }),
+            Self::Aws(deployment) => {
+                let DeployedQueues { queue, dead_letters, sdk } = deployment.queues()?;
+                Ok(QueueAddress { url: queue, dead_letters: Some(dead_letters), local: None, sdk: Some(sdk) })
+            }
         }
     }
 }
@@ -109,7 +105,7 @@ impl QueueArgs {
 
 impl QueueAddress {
     pub(crate) fn of(url: String) -> Self {
-        Self { local: local_endpoint(&url), url, dead_letters: None, session: None }
+        Self { local: local_endpoint(&url), url, dead_letters: None, sdk: None }
     }
 
     /// The queue and its dead-letter queue: the known one, or else the one that the queue's redrive policy
@@ -129,8 +125,8 @@ impl QueueAddress {
 
     /// An SQS client. The local endpoint needs no credentials, but the SDK must sign its requests.
     pub(crate) async fn client(&self) -> Client {
-        if let Some(session) = &self.session {
-            return Client::new(&session.sdk);
+        if let Some(sdk) = &self.sdk {
+            return Client::new(sdk);
         }
         let config = wasq_aws::sdk_config();
         let config = match &self.local {

@@ -1,11 +1,13 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(feature = "aws")]
 mod aws;
 mod compile;
 mod event;
 mod ports;
 mod publish;
 
+#[cfg(feature = "aws")]
 pub use aws::{Config, Function};
 pub use compile::Wasm;
 pub use event::PublisherEvent;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use aws_config::SdkConfig;
 use aws_sdk_cloudformation::Client;
 use aws_sdk_cloudformation::error::ProvideErrorMetadata;
 use aws_sdk_cloudformation::operation::update_stack::builders::UpdateStackFluentBuilder;
@@ -11,7 +12,7 @@ use aws_sdk_cloudformation::types::{
     Capability, ChangeSetStatus, ChangeSetType, Parameter, ResourceToImport, Stack as Described, StackEvent,
     StackStatus,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::cloud::template::{TEMPLATE, template_has};
@@ -455,7 +456,57 @@ impl Follow {
     }
 }
 
+/// The queues of a deployment, by their addresses, and the configuration of the SDK to reach them.
+pub(crate) struct DeployedQueues {
+    pub(crate) queue: String,
+    pub(crate) dead_letters: String,
+    pub(crate) sdk: SdkConfig,
+}
+
+/// What `wasq status` says of a deployment: lines for people, and the same as JSON.
+pub(crate) struct DeploymentStatus {
+    pub(crate) lines: Vec<(&'static str, String)>,
+    pub(crate) value: Value,
+}
+
 impl Deployment {
+    /// Finds a deployment by its stack's name. Without a region, that of the AWS CLI.
+    pub(crate) async fn find(stack: String, region: Option<String>) -> Result<Self> {
+        Stack::new(Session::open(region).await?, stack).find().await
+    }
+
+    /// Its queues.
+    pub(crate) fn queues(&self) -> Result<DeployedQueues> {
+        Ok(DeployedQueues {
+            queue: self.output("QueueUrl")?.to_owned(),
+            dead_letters: self.output("DeadLetterUrl")?.to_owned(),
+            sdk: self.session.sdk.clone(),
+        })
+    }
+
+    /// What `wasq status` says of it.
+    pub(crate) fn status(&self) -> Result<DeploymentStatus> {
+        let Self { name, session, status, parameters, outputs } = self;
+        let (region, status) = (&session.region, status.as_str());
+        let dashboard = format!(
+            "https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}#dashboards/dashboard/{name}"
+        );
+        let lines = vec![
+            ("stack", format!("{name} in {region}, {status}")),
+            ("mode", parameters.get("Mode").cloned().unwrap_or_default()),
+            ("tasks bucket", format!("s3://{}", self.output("TasksBucketName")?)),
+            ("dashboard", dashboard),
+        ];
+        let value = json!({
+            "stack": name,
+            "region": region,
+            "status": status,
+            "parameters": parameters,
+            "outputs": outputs,
+        });
+        Ok(DeploymentStatus { lines, value })
+    }
+
     /// An output of the stack.
     pub(crate) fn output(&self, name: &str) -> Result<&str> {
         let output = self.outputs.get(name).map(String::as_str);

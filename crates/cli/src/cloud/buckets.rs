@@ -1,0 +1,79 @@
+//! The two buckets of a deployment.
+
+use anyhow::{Context, Result};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::primitives::ByteStream;
+use serde::de::DeserializeOwned;
+use wasq_aws::get_object;
+
+use crate::cloud::{Deployment, explain};
+
+/// The tasks bucket and the registry bucket of a deployment.
+pub(crate) struct Buckets {
+    client: Client,
+    tasks: String,
+    registry: String,
+}
+
+impl Deployment {
+    /// The buckets of this deployment.
+    pub(crate) fn buckets(&self) -> Result<Buckets> {
+        Ok(Buckets {
+            client: Client::new(&self.session.sdk),
+            tasks: self.output("TasksBucketName")?.to_owned(),
+            registry: self.output("RegistryBucketName")?.to_owned(),
+        })
+    }
+}
+
+impl Buckets {
+    /// An object of the registry.
+    pub(crate) async fn stored(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        self.read(&self.registry, key).await
+    }
+
+    /// An object of the tasks bucket.
+    pub(crate) async fn uploaded(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        self.read(&self.tasks, key).await
+    }
+
+    /// Writes an object of the tasks bucket.
+    pub(crate) async fn upload(&self, key: &str, bytes: Vec<u8>) -> Result<()> {
+        let body = ByteStream::from(bytes);
+        let put = self.client.put_object().bucket(&self.tasks).key(key).body(body).send().await;
+        put.map_err(explain).with_context(|| format!("write s3://{}/{key}", self.tasks))?;
+        Ok(())
+    }
+
+    /// Deletes an object of the tasks bucket; it need not be there.
+    pub(crate) async fn withdraw(&self, key: &str) -> Result<()> {
+        let deleted = self.client.delete_object().bucket(&self.tasks).key(key).send().await;
+        deleted.map_err(explain).with_context(|| format!("delete s3://{}/{key}", self.tasks))?;
+        Ok(())
+    }
+
+    async fn read(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>> {
+        let Some(object) = get_object(&self.client, bucket, key).await? else {
+            return Ok(None);
+        };
+        let bytes = object.body.collect().await;
+        Ok(Some(bytes.with_context(|| format!("read s3://{bucket}/{key}"))?.to_vec()))
+    }
+
+    /// All records of the registry under a prefix.
+    pub(crate) async fn registered<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<T>> {
+        let (mut records, bucket) = (Vec::new(), &self.registry);
+        let mut pages = self.client.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(explain).with_context(|| format!("list s3://{bucket}/{prefix}"))?;
+            for key in page.contents.unwrap_or_default().into_iter().filter_map(|object| object.key) {
+                // The publisher may have removed it since.
+                if let Some(bytes) = self.read(bucket, &key).await? {
+                    let record = serde_json::from_slice(&bytes);
+                    records.push(record.with_context(|| format!("read s3://{bucket}/{key}"))?);
+                }
+            }
+        }
+        Ok(records)
+    }
+}

@@ -1,0 +1,98 @@
+//! The functions' logs in CloudWatch.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use aws_sdk_cloudwatchlogs::Client;
+use aws_sdk_cloudwatchlogs::error::ProvideErrorMetadata;
+use wasq_protocol::{Clock, SystemClock, Timestamp};
+
+use crate::cloud::{Deployment, explain};
+use crate::log_lines::Printer;
+
+/// The interval between two looks for new lines. AWS allows ten looks a second for the whole account.
+const POLL: Duration = Duration::from_secs(2);
+/// The delay with which CloudWatch may show a line, counted from the line's time.
+const LATE: Duration = Duration::from_secs(30);
+
+impl Deployment {
+    /// Prints the lines of all functions; with `follow`, for ever.
+    pub(crate) async fn print_logs(&self, printer: &Printer, follow: bool) -> Result<()> {
+        let client = Client::new(&self.session.sdk);
+        let resources = self.resources().await?;
+        let groups: Vec<_> = ["WorkerLogs", "PublisherLogs", "ConsumerLogs"]
+            .into_iter()
+            .filter_map(|logical_id| resources.get(logical_id))
+            .collect();
+        let mut from = printer.since;
+        // Lines printed so far, by hash. A line older than the start of the next look can be forgotten.
+        let mut seen: HashMap<u64, i64> = HashMap::new();
+        loop {
+            let started = SystemClock.now();
+            let mut events = Vec::new();
+            for group in &groups {
+                match events_of(&client, group, from, printer).await {
+                    Ok(more) => events.extend(more),
+                    // The next look tries again.
+                    Err(e) if follow && !seen.is_empty() => eprintln!("wasq: {e:#}"),
+                    Err(e) => return Err(e),
+                }
+            }
+            // Lines of three functions, in the order of their times.
+            events.sort_by_key(|(time, _, _)| *time);
+            for (time, hash, line) in events {
+                if seen.insert(hash, time).is_none() {
+                    printer.line(&line);
+                }
+            }
+            if !follow {
+                return Ok(());
+            }
+            from = from.max(started.minus(LATE));
+            seen.retain(|_, time| from.ms() <= u64::try_from(*time).unwrap_or(0));
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
+/// Time, hash and text of a log group's events from a time on.
+async fn events_of(
+    client: &Client,
+    group: &str,
+    from: Timestamp,
+    printer: &Printer,
+) -> Result<Vec<(i64, u64, String)>> {
+    let mut request = client
+        .filter_log_events()
+        .log_group_name(group)
+        .start_time(i64::try_from(from.ms()).unwrap_or(i64::MAX));
+    let conditions: Vec<_> = [("task", &printer.task), ("id", &printer.id)]
+        .into_iter()
+        .filter_map(|(key, wanted)| wanted.as_ref().map(|wanted| (key, wanted)))
+        // A value with a quote or a backslash could end the text of the pattern. The printer filters by it.
+        .filter(|(_, wanted)| !wanted.contains(['"', '\\']))
+        .map(|(key, wanted)| format!("($.{key} = \"{wanted}\")"))
+        .collect();
+    if !conditions.is_empty() {
+        request = request.filter_pattern(format!("{{ {} }}", conditions.join(" && ")));
+    }
+    let mut events = Vec::new();
+    let mut pages = request.into_paginator().send();
+    while let Some(page) = pages.next().await {
+        let page = match page {
+            Ok(page) => page,
+            // Nothing has run yet.
+            Err(e) if e.code() == Some("ResourceNotFoundException") => break,
+            Err(e) => return Err(explain(e)).with_context(|| format!("read the log group {group}")),
+        };
+        for event in page.events.unwrap_or_default() {
+            let mut hasher = DefaultHasher::new();
+            (&event.event_id, &event.log_stream_name, event.timestamp, &event.message).hash(&mut hasher);
+            let time = event.timestamp.unwrap_or_default();
+            events.push((time, hasher.finish(), event.message.unwrap_or_default()));
+        }
+    }
+    Ok(events)
+}

@@ -1,0 +1,69 @@
+//! Lines of the log: which are printed, and how.
+
+use serde_json::{Map, Value};
+use wasq_protocol::{RunRecord, Timestamp};
+
+use crate::output;
+
+/// The filter for lines, and the form in which they are printed.
+pub(crate) struct Printer {
+    pub(crate) task: Option<String>,
+    pub(crate) id: Option<String>,
+    pub(crate) since: Timestamp,
+    pub(crate) json: bool,
+}
+
+impl Printer {
+    /// Prints a line if it matches the filter. Lambda's own lines about starts and ends never match.
+    pub(crate) fn line(&self, line: &str) {
+        let line = line.trim_end();
+        let value: Option<Map<String, Value>> = serde_json::from_str(line).ok();
+        let Some(value) = value else {
+            let lambdas = ["START ", "END ", "REPORT ", "INIT_", "XRAY "];
+            let asked = self.task.is_some() || self.id.is_some() || self.json;
+            if !asked && !line.is_empty() && !lambdas.iter().any(|word| line.starts_with(word)) {
+                output::text(&format!("{line}\n"));
+            }
+            return;
+        };
+        let is = |key: &str, wanted: &Option<String>| {
+            wanted.as_ref().is_none_or(|wanted| value.get(key).and_then(Value::as_str) == Some(wanted))
+        };
+        let time = value.get("timestamp").and_then(Value::as_str);
+        let recent = time.and_then(|time| time.parse().ok()).is_none_or(|time: Timestamp| time >= self.since);
+        if !recent || !is("task", &self.task) || !is("id", &self.id) {
+            return;
+        }
+        let text = if self.json { line.to_owned() } else { readable(&value) };
+        output::text(&format!("{text}\n"));
+    }
+}
+
+/// A line for people: time, level, task, message id, attempt and message, then the other fields.
+fn readable(line: &Map<String, Value>) -> String {
+    let text = |key: &str| line.get(key).and_then(Value::as_str).unwrap_or_default();
+    // Times are cut to milliseconds, so that lines align.
+    let time = text("timestamp").trim_end_matches('Z');
+    let mut shown = format!("{:<23} {:<5}", &time[..time.floor_char_boundary(23)], text("level"));
+    for key in ["task", "id"] {
+        if !text(key).is_empty() {
+            shown.push_str(&format!(" {}", text(key)));
+        }
+    }
+    if let Some(attempt) = line.get("attempt") {
+        shown.push_str(&format!(" #{attempt}"));
+    }
+    shown.push_str(&format!("  {}", text("message")));
+    let record: Option<RunRecord> = serde_json::from_value(Value::Object(line.clone())).ok();
+    if let Some(record) = record {
+        let kind = record.kind.map(|kind| format!("{kind}, ")).unwrap_or_default();
+        let mib = record.peak_memory_bytes as f64 / f64::from(1 << 20);
+        shown.push_str(&format!("  ({kind}{:.1} ms, {mib:.1} MiB)", record.run_ms));
+        return shown;
+    }
+    let known = ["timestamp", "level", "task", "id", "attempt", "message", "target", "spans"];
+    for (key, value) in line.iter().filter(|(key, _)| !known.contains(&key.as_str())) {
+        shown.push_str(&format!(" {key}={value}"));
+    }
+    shown
+}

@@ -1,0 +1,73 @@
+//! `cloud` in a `wasq` that was built without its feature `aws`: there are no deployments.
+
+use std::convert::Infallible;
+
+use anyhow::{Result, bail};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use wasq_aws::SdkConfig;
+
+use crate::log_lines::Printer;
+
+/// A deployment on AWS: there is none.
+pub(crate) struct Deployment(Infallible);
+
+/// The buckets of a deployment: there are none.
+pub(crate) struct Buckets(Infallible);
+
+pub(crate) struct DeployedQueues {
+    pub(crate) queue: String,
+    pub(crate) dead_letters: String,
+    pub(crate) sdk: SdkConfig,
+}
+
+pub(crate) struct DeploymentStatus {
+    pub(crate) lines: Vec<(&'static str, String)>,
+    pub(crate) value: Value,
+}
+
+impl Deployment {
+    pub(crate) async fn find(stack: String, _: Option<String>) -> Result<Self> {
+        bail!(
+            "this wasq was built without AWS, so it cannot reach the stack {stack}: build it with its feature `aws`"
+        )
+    }
+
+    pub(crate) fn queues(&self) -> Result<DeployedQueues> {
+        match self.0 {}
+    }
+
+    pub(crate) fn buckets(&self) -> Result<Buckets> {
+        match self.0 {}
+    }
+
+    pub(crate) fn status(&self) -> Result<DeploymentStatus> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn print_logs(&self, _: &Printer, _: bool) -> Result<()> {
+        match self.0 {}
+    }
+}
+
+impl Buckets {
+    pub(crate) async fn stored(&self, _: &str) -> Result<Option<Vec<u8>>> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn uploaded(&self, _: &str) -> Result<Option<Vec<u8>>> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn upload(&self, _: &str, _: Vec<u8>) -> Result<()> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn withdraw(&self, _: &str) -> Result<()> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn registered<T: DeserializeOwned>(&self, _: &str) -> Result<Vec<T>> {
+        match self.0 {}
+    }
+}
