@@ -1,4 +1,4 @@
-//! What all deliveries of a worker share.
+//! The state that all deliveries of a worker share.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

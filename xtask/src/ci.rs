@@ -5,6 +5,8 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 
 use crate::audit::deny;
+use crate::github;
+use crate::packages::packages;
 use crate::setup::{EXAMPLE_TASKS, GUESTS, SDK, cargo, output, root, run, target};
 use crate::test::test;
 
@@ -13,6 +15,7 @@ pub(crate) fn ci() -> Result<()> {
         run(cargo().args(["fmt", "--all", "--check", "--manifest-path"]).arg(root().join(manifest)))?;
     }
     rules()?;
+    github::check()?;
     deny()?;
     run(cargo().args(["clippy", "--locked", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
     for manifest in [EXAMPLE_TASKS, GUESTS, SDK] {
@@ -24,6 +27,7 @@ pub(crate) fn ci() -> Result<()> {
     let mut doc = cargo();
     doc.args(["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"]);
     run(doc.env("RUSTDOCFLAGS", "--deny warnings"))?;
+    packages()?;
     test(&[])
 }
 

@@ -9,16 +9,19 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::setup::{binaries, binary, guest, root, rust_guests, target};
+use crate::setup::{binary, example_tasks, guest, root, target, wasq_without_aws};
 
 const TASKS: [&str; 2] = ["github_repositories", "github_users"];
 
 pub(crate) fn demo() -> Result<()> {
     let mut steps = Steps::new();
-    rust_guests()?;
-    steps.done("build the example tasks");
-    binaries()?;
-    steps.done("build wasq");
+    steps.begin("build the example tasks and wasq", "some minutes the first time, most of them for wasmtime");
+    // Side by side: each has a part in which only one core is busy.
+    std::thread::scope(|scope| {
+        let tasks = scope.spawn(example_tasks);
+        wasq_without_aws()?;
+        tasks.join().expect("building does not panic")
+    })?;
 
     let folder = target().join("demo");
     if folder.exists() {
@@ -26,28 +29,28 @@ pub(crate) fn demo() -> Result<()> {
     }
     let (tasks, data) = (folder.join("tasks"), folder.join("data"));
     std::fs::create_dir_all(&tasks)?;
+    steps.begin("look for GitHub", "the tasks ask it for numbers");
     let github = GitHub::find(&folder)?;
-    steps.done("look for GitHub");
 
+    steps.begin("start wasq dev", "queue, consumer, worker and publisher in one process");
     let (stack, ready) = start_stack(&tasks, &data)?;
     let queue = ready["queue_url"].as_str().context("wasq dev printed no queue address")?;
-    println!("\nwasq dev is ready: {queue}");
-    steps.done("start the stack");
+    println!("wasq dev is ready: {queue}");
 
+    steps.begin("publish two tasks", "copy NAME.toml and NAME.wasm into the tasks folder");
     for task in TASKS {
-        println!("publish {task}: copy {task}.toml and {task}.wasm into the tasks folder");
         github.settings(task, &tasks)?;
         std::fs::copy(guest(task), tasks.join(format!("{task}.wasm")))?;
     }
     wait_until_live(&data)?;
-    steps.done("publish two tasks");
 
+    steps.begin("run github_repositories", "send a message, and wait for the result");
     let repositories = send(&data, "github_repositories", r#"{"user": "javimb"}"#)?;
-    steps.done("run github_repositories");
+    steps.begin("run github_users", "the same with another task");
     let users = send(&data, "github_users", r#"{"city": "Madrid"}"#)?;
-    steps.done("run github_users");
+    steps.begin("stop wasq dev", "with SIGTERM, as an operator would");
     stack.end()?;
-    steps.done("end the stack");
+    steps.end();
 
     println!("\nResults{}", github.note());
     println!("  github_repositories  {repositories}");
@@ -61,30 +64,43 @@ pub(crate) fn demo() -> Result<()> {
     Ok(())
 }
 
-/// The time of each step.
+/// The steps so far, and their times.
 struct Steps {
-    last: Instant,
+    begun: Instant,
+    current: Option<&'static str>,
     done: Vec<(&'static str, Duration)>,
 }
 
+/// The number of steps, for `[1/7]`.
+const STEPS: usize = 7;
+
 impl Steps {
     fn new() -> Self {
-        Self { last: Instant::now(), done: Vec::new() }
+        Self { begun: Instant::now(), current: None, done: Vec::new() }
     }
 
-    fn done(&mut self, step: &'static str) {
+    /// Says what comes next, and why or how.
+    fn begin(&mut self, step: &'static str, note: &str) {
+        self.end();
+        println!("\n[{}/{STEPS}] {step}: {note}", self.done.len() + 1);
+        self.current = Some(step);
+    }
+
+    fn end(&mut self) {
         let now = Instant::now();
-        self.done.push((step, now - self.last));
-        self.last = now;
+        if let Some(step) = self.current.take() {
+            self.done.push((step, now - self.begun));
+        }
+        self.begun = now;
     }
 
     fn print(&self) {
-        println!("Time of each step");
+        println!("Times");
         for (step, time) in &self.done {
-            println!("  {step:<26} {:>8.2} s", time.as_secs_f64());
+            println!("  {step:<34} {:>8.2} s", time.as_secs_f64());
         }
         let total: Duration = self.done.iter().map(|(_, time)| time).sum();
-        println!("  {:<26} {:>8.2} s", "all", total.as_secs_f64());
+        println!("  {:<34} {:>8.2} s", "all", total.as_secs_f64());
     }
 }
 

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
-use crate::setup::{add_target, cargo, output, pip, root, run, target};
+use crate::setup::{add_target, cargo, cargo_tool, output, pip, root, run, target};
 
 /// The names of an architecture: Lambda's and Rust's.
 const ARCHITECTURES: [(&str, &str); 2] =
@@ -27,6 +27,9 @@ const FUNCTIONS: [(&str, &str); 3] = [
     ("wasq-consumer", "wasq-consumer"),
     ("wasq-publisher", "wasq-publisher"),
 ];
+/// The file with the checksums of a release.
+const SUMS: &str = "SHA256SUMS";
+const CYCLONEDX: &str = "0.5.9";
 const TOOLS: &str = "cargo-zigbuild==0.24.0\nziglang==0.17.1\n";
 
 pub(crate) fn dist(args: &[String]) -> Result<()> {
@@ -39,6 +42,8 @@ pub(crate) fn dist(args: &[String]) -> Result<()> {
     };
     ensure!(!chosen.is_empty(), "--arch: expected arm64 or x86_64");
     let tools = pip("dist-tools", TOOLS)?;
+    // Only files of this run belong to the release.
+    let _ = std::fs::remove_dir_all(target().join("dist/release"));
     let mut made = Vec::new();
     for (architecture, triple) in &chosen {
         add_target(triple)?;
@@ -53,15 +58,68 @@ pub(crate) fn dist(args: &[String]) -> Result<()> {
         let wasq = build(&tools, triple, "wasq-cli", "wasq")?;
         made.push(release(&wasq, architecture, &chosen)?);
     }
+    let release = target().join("dist/release");
+    made.extend(publishable(&release)?);
     println!();
     for path in made {
         let bytes = std::fs::metadata(&path)?.len();
-        let digest = output(Command::new("sha256sum").arg(&path))?;
-        let digest = digest.split(' ').next().unwrap_or_default();
         let shown = path.strip_prefix(root()).unwrap_or(&path).display();
-        println!("{shown:<44} {:>6.2} MB  sha256 {digest}", bytes as f64 / 1e6);
+        println!("{shown:<52} {:>6.2} MB  sha256 {}", bytes as f64 / 1e6, sha256(&path)?);
     }
     Ok(())
+}
+
+fn sha256(path: &Path) -> Result<String> {
+    let line = output(Command::new("sha256sum").arg(path))?;
+    Ok(line.split(' ').next().unwrap_or_default().to_owned())
+}
+
+/// Completes the folder of a release, which has the archives: adds a bill of materials (CycloneDX) and the checksums of
+/// all files. Returns the new files.
+fn publishable(release: &Path) -> Result<Vec<PathBuf>> {
+    let version = env!("CARGO_PKG_VERSION");
+    let bill = release.join(format!("wasq-{version}.cdx.json"));
+    let name = format!("wasq-{version}-sbom");
+    let cyclonedx = cargo_tool("cargo-cyclonedx", CYCLONEDX, "cargo-cyclonedx")?;
+    let manifest = root().join("crates/cli/Cargo.toml");
+    let mut make = Command::new(cyclonedx);
+    make.args(["cyclonedx", "--format", "json", "--override-filename", &name, "--manifest-path"])
+        .arg(&manifest);
+    run(&mut make)?;
+    // It writes next to each manifest of the workspace. That of the command has all that the archives link.
+    let mut written = Vec::new();
+    for folder in manifests()? {
+        let file = folder.join(format!("{name}.json"));
+        if file.is_file() {
+            written.push(file);
+        }
+    }
+    std::fs::copy(root().join("crates/cli").join(format!("{name}.json")), &bill)
+        .context("find the bill of materials")?;
+    for file in written {
+        std::fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))?;
+    }
+    let mut files: Vec<_> =
+        std::fs::read_dir(release)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    files.retain(|path| path.file_name() != Some(SUMS.as_ref()));
+    files.sort();
+    let mut sums = String::new();
+    for file in files {
+        let name = file.file_name().context("a file has a name")?.to_string_lossy().into_owned();
+        sums += &format!("{}  {name}\n", sha256(&file)?);
+    }
+    let path = release.join(SUMS);
+    std::fs::write(&path, sums).with_context(|| format!("write {}", path.display()))?;
+    Ok(vec![bill, path])
+}
+
+/// The folders of the workspace's packages.
+fn manifests() -> Result<Vec<PathBuf>> {
+    let metadata = output(cargo().args(["metadata", "--locked", "--no-deps", "--format-version", "1"]))?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata).context("read cargo's metadata")?;
+    let packages = metadata["packages"].as_array().context("cargo lists no packages")?;
+    let manifests = packages.iter().filter_map(|package| package["manifest_path"].as_str());
+    Ok(manifests.filter_map(|manifest| Path::new(manifest).parent()).map(Path::to_owned).collect())
 }
 
 fn build(tools: &Path, triple: &str, package: &str, binary: &str) -> Result<PathBuf> {
@@ -137,7 +195,9 @@ fn release(wasq: &Path, architecture: &str, functions: &[(&str, &str)]) -> Resul
         .output()
         .context("run tar")?;
     ensure!(tar.status.success(), "tar: {}", String::from_utf8_lossy(&tar.stderr));
-    let archive = dist.join(format!("{name}.tar.gz"));
+    let release = dist.join("release");
+    std::fs::create_dir_all(&release).with_context(|| format!("create {}", release.display()))?;
+    let archive = release.join(format!("{name}.tar.gz"));
     let mut gzip = Command::new("gzip")
         .args(["--no-name", "--best"])
         .stdin(std::process::Stdio::piped())

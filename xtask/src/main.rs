@@ -7,7 +7,9 @@ mod bench;
 mod ci;
 mod demo;
 mod dist;
+mod github;
 mod guests;
+mod packages;
 mod proof;
 mod setup;
 mod sim;
@@ -18,19 +20,25 @@ use std::process::ExitCode;
 const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
-  demo      set everything up and run the main job, end to end
+Every day
+  demo      build wasq and two example tasks, and run them from the message to the result
   test      set everything up and run every test; words after it select Python tests (pytest -k)
-  ci        what CI runs: format, lints, docs, rules, then the tests
-  guests    build the example task in every language, and measure: sizes, times, memory; --build only builds those in Rust
+  ci        all that CI runs: format, lints, docs, rules, packages, tests
+  guests    build the example in every language, and compare sizes, times and memory; --build builds only those in Rust
+
+Proofs
+  sim       run the delivery code in simulated worlds: --tasks N --crashes N, or --seed N for one world again
+  chaos     kill real processes: --messages N --kills N --only one-process|own-queue|ministack
   hostile   run harmful tasks, each in one batch with an honest task, round after round; --rounds N
-  fuzz      test all input from outside, under libFuzzer (needs rustup's nightly): [TARGET] --seconds N
-  deny      licences, sources and known vulnerabilities of dependencies
-  sim       the delivery code in simulated worlds: --tasks N --crashes N, or --seed N for one world again
-  dist      make the files of a release: Lambda zips and archives, for arm64 and x86_64; --arch for one
-  chaos     kill -9 everything, again and again: --messages N --kills N --only one-process|own-queue|ministack
-  drain     how fast one consumer drains, beside a plain receive-delete loop: --messages N --rounds N
-  bench     wasq beside wasmtime, Extism, Celery and others, all measured now; --write updates docs/performance.md
+  fuzz      test all input from outside under libFuzzer (needs rustup's nightly): [TARGET] --seconds N
+  bench     compare wasq with wasmtime, Extism, Celery and others; --write updates docs/performance.md
+  drain     compare one consumer with a plain receive-delete loop: --messages N --rounds N
   cost      print the cost of a million tasks, from API calls counted in the simulator; --prices FILE
+
+Release
+  deny      check licences, sources and known vulnerabilities of dependencies
+  packages  build the packages that others use, and install them somewhere new; nothing is published
+  dist      make the files of a release, for arm64 and x86_64; --arch for one
 ";
 
 fn main() -> ExitCode {
@@ -49,6 +57,7 @@ fn main() -> ExitCode {
         "sim" => sim::sim(&rest),
         "cost" => sim::cost(&rest),
         "dist" => dist::dist(&rest),
+        "packages" => packages::packages(),
         "chaos" => proof::chaos(&rest),
         "drain" => proof::drain(&rest),
         "" | "help" | "-h" | "--help" => {

@@ -115,6 +115,11 @@ pub(crate) fn cargo_tool(name: &str, version: &str, program: &str) -> Result<Pat
     Ok(program)
 }
 
+/// Builds the command for one machine: without deployments, the proofs and the tests, which are most of the work.
+pub(crate) fn wasq_without_aws() -> Result<()> {
+    run(cargo().args(["build", "--locked", "--package", "wasq-cli", "--no-default-features"]))
+}
+
 /// Builds every binary, together with the tests. In two builds, cargo would choose other features for the
 /// dependencies and build all of them twice.
 pub(crate) fn binaries() -> Result<()> {

@@ -29,6 +29,10 @@ struct State {
     waiting: VecDeque<Delivery>,
     released: Vec<(String, Duration)>,
     dead: Vec<(String, FailureKind)>,
+    /// When the last dead letter failed, by its own account.
+    failed: Option<Timestamp>,
+    /// Cancelled when messages were received.
+    stop: CancellationToken,
     accepted: Vec<String>,
     in_flight: u64,
     /// Receives that fail before the first one works.
@@ -103,6 +107,9 @@ impl Source for World {
                 bail!("receive messages: as told");
             }
             let count = state.waiting.len().min(10);
+            if count > 0 {
+                state.stop.cancel();
+            }
             Ok(state.waiting.drain(..count).collect())
         })?;
         if received.is_empty() {
@@ -123,6 +130,7 @@ impl Source for World {
                 bail!("as told");
             }
             state.dead.push((delivery.message_id.clone(), letter.failure.kind));
+            state.failed = Some(letter.failed);
             Ok(())
         })
     }
@@ -313,6 +321,30 @@ async fn large_messages_are_split_over_invokes() {
     world.state(|state| state.waiting = (0..5).map(|i| delivery(&i.to_string(), &body)).collect());
     let (summary, _) = world.drain(Mode::UntilEmpty, 60).await;
     assert_eq!((summary.handed_over, summary.dead_lettered), (5, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_the_drain_and_leaves_the_time_as_it_is() {
+    let world = World::default();
+    let stop = CancellationToken::new();
+    let body = "\"".repeat(700_000);
+    world.state(|state| {
+        state.waiting = [delivery("large", &body)].into();
+        state.stop = stop.clone();
+    });
+    let started = Instant::now();
+    let ports = ConsumerParts { source: world.clone(), invoker: world.clone(), clock: Virtual(started) };
+    let settings = DrainSettings {
+        mode: Mode::Window,
+        until: Timestamp::from_ms(60_000),
+        receivers: 3,
+        held_bytes_max: 32 << 20,
+        in_flight_max: 100,
+    };
+    let summary = drain::<Ports>(&ports, settings, stop).await;
+    assert_eq!((summary.receives, summary.dead_lettered), (1, 1), "what was received is dealt with");
+    assert!(started.elapsed() < Duration::from_secs(1), "it took {:?}", started.elapsed());
+    assert_eq!(world.state(|state| state.failed), Some(Timestamp::from_ms(0)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -59,7 +59,7 @@ pub struct JsonLines;
 #[derive(Debug)]
 pub struct TextLines;
 
-/// What one line says.
+/// The message and the fields of one line.
 struct Line {
     message: String,
     /// From the outermost span to the event; an inner field replaces an outer one of its name.

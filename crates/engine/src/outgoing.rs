@@ -94,7 +94,7 @@ struct OpenRequest(Arc<HttpUsage>);
 
 impl OpenRequest {
     fn begin(usage: &Arc<HttpUsage>, most: u32) -> Option<Self> {
-        // Count first, then check. If there was no room, dropping `place` takes the count back.
+        // Count first, then check. If there was no room, dropping `request` takes the count back.
         let request = Self(usage.clone());
         (usage.open.fetch_add(1, Ordering::Relaxed) < most).then_some(request)
     }

@@ -49,6 +49,8 @@ const JAVASCRIPT: &[File] = files![
     "sdk/javascript/index.js",
     "sdk/javascript/wit/javascript.wit",
 ];
+/// The WIT package where the Rust SDK looks for it.
+const RUST_WIT: &[File] = &[("sdk/rust/wit/task.wit", contract::WIT)];
 /// The folder in which componentize-js looks for other packages.
 const JAVASCRIPT_WIT: &[File] = &[("sdk/javascript/wit/deps/task/task.wit", contract::WIT)];
 const C: &[File] =
@@ -69,7 +71,7 @@ const GO: &[File] = files![
 
 fn files(language: Language) -> &'static [&'static [File]] {
     match language {
-        Language::Rust => &[WIT, RUST],
+        Language::Rust => &[RUST, RUST_WIT],
         Language::Python => &[WIT, PYTHON],
         Language::JavaScript | Language::TypeScript => &[JAVASCRIPT, JAVASCRIPT_WIT],
         Language::C => &[C],

@@ -58,9 +58,9 @@ pub(crate) fn compile(wasm: &Path, artifact: &Path, interruptible: bool) -> Resu
 }
 
 impl Bare {
-    /// Loads and links an artifact of [`compile`], with slots for `places` runs at once.
-    pub(crate) fn load(artifact: &Path, places: u32) -> Result<Self> {
-        let engine = engine(places, false)?;
+    /// Loads and links an artifact of [`compile`], with slots for `slots` runs at once.
+    pub(crate) fn load(artifact: &Path, slots: u32) -> Result<Self> {
+        let engine = engine(slots, false)?;
         let component = load(&engine, artifact)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_sync(&mut linker).map_err(wrap)?;
@@ -85,9 +85,9 @@ impl Bare {
 }
 
 impl Interruptible {
-    /// Loads and links an artifact of [`compile`], with slots for `places` runs at once.
-    pub(crate) fn load(artifact: &Path, places: u32) -> Result<Self> {
-        let engine = engine(places, true)?;
+    /// Loads and links an artifact of [`compile`], with slots for `slots` runs at once.
+    pub(crate) fn load(artifact: &Path, slots: u32) -> Result<Self> {
+        let engine = engine(slots, true)?;
         let component = load(&engine, artifact)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(wrap)?;
@@ -125,14 +125,14 @@ fn load(engine: &Engine, artifact: &Path) -> Result<Component> {
     unsafe { Component::deserialize_file(engine, artifact) }.map_err(wrap)
 }
 
-fn engine(places: u32, interruptible: bool) -> Result<Engine> {
+fn engine(slots: u32, interruptible: bool) -> Result<Engine> {
     let mut pooling = PoolingAllocationConfig::new();
     pooling
-        .total_component_instances(places)
-        .total_core_instances(places * 10)
-        .total_memories(places * 2)
-        .total_tables(places * 4)
-        .total_stacks(places)
+        .total_component_instances(slots)
+        .total_core_instances(slots * 10)
+        .total_memories(slots * 2)
+        .total_tables(slots * 4)
+        .total_stacks(slots)
         .linear_memory_keep_resident(64 << 10)
         .table_keep_resident(64 << 10)
         .max_core_instances_per_component(100)

@@ -17,7 +17,7 @@ use crate::sqs::send_children;
 /// The machine code of a script, by its key in the registry.
 pub struct ScriptArtifact(pub String);
 
-/// What scripts are compiled for.
+/// The fingerprint that scripts are compiled for.
 pub fn fingerprint() -> Fingerprint {
     Fingerprint("script".to_owned())
 }

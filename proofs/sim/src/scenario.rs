@@ -1,4 +1,4 @@
-//! What a world is made from, and the numbers that all parts of it share.
+//! The scenario of a world, and the numbers that all parts of a world share.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub struct Scenario {
     pub seed: u64,
     /// Messages that are sent from outside.
     pub tasks: u32,
-    /// The most crashes.
+    /// The maximum number of crashes.
     pub crashes: u32,
     /// The faults that happen.
     pub weather: Weather,
@@ -41,7 +41,7 @@ pub struct Scenario {
     pub drain: Drain,
     /// The messages that are sent.
     pub load: Load,
-    /// Whose protocol it is.
+    /// The protocol that moves the messages.
     pub protocol: Protocol,
     /// The mistake in the protocol, if there is one. The simulator must detect it.
     pub mutation: Option<Mutation>,
@@ -50,7 +50,7 @@ pub struct Scenario {
 /// The protocols that can move the messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// Ours.
+    /// The protocol of wasq.
     Wasq,
     /// The protocol of the design that wasq replaces.
     Reference,
@@ -139,7 +139,7 @@ impl Mutation {
     ];
 }
 
-/// What a process is.
+/// The role of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// It drains the queue.

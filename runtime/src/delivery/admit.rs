@@ -66,7 +66,7 @@ pub(crate) async fn admit<'a, P: WorkerPorts>(
     Ok(Admitted { facts, message, live, permits: Permits { _slot: slot, _memory: memory } })
 }
 
-/// What is live under a name, or why it cannot be run.
+/// Finds the live version of a task. The failure says why it cannot be run.
 async fn find_live<P: WorkerPorts>(
     worker: &WorkerState<P>,
     task: &TaskName,

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tracing::Span;
 use wasq_protocol::{Backoff, Delivery, Digest, Settings, TaskName, Timestamp};
 
-/// What is known of a delivery. The stages add to it; its verdict, its dead letter and its log line are made of it.
+/// The facts of a delivery. The stages add to them; verdict, dead letter and log line are made of them.
 pub(crate) struct Facts {
     /// The delivery; `None` for a direct invoke.
     pub(crate) delivery: Option<Delivery>,
@@ -30,7 +30,7 @@ pub(crate) struct Facts {
     pub(crate) retries: Option<Retries>,
     /// The module that was chosen.
     pub(crate) digest: Option<Digest>,
-    /// What the delivery has used.
+    /// Times, memory and requests that the delivery has used.
     pub(crate) usage: Usage,
     /// Its span: log lines inside have `task`, `id`, `attempt` and `message_id`.
     pub(crate) span: Span,
@@ -49,7 +49,7 @@ impl Retries {
     }
 }
 
-/// What a delivery has used.
+/// Times, memory and requests that a delivery has used.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Usage {
     /// When it got its slot.

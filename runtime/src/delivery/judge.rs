@@ -1,4 +1,4 @@
-//! The fifth stage: what becomes of the message. The rules are in `verdict.rs`.
+//! The fifth stage: the verdict on the message. The rules are in `verdict.rs`.
 
 use tokio::time::Instant;
 use wasq_engine::Child;
@@ -21,7 +21,7 @@ pub(crate) struct Judged {
     pub(crate) decided: Instant,
 }
 
-/// Decides what becomes of a message whose run has ended, or which could not be run.
+/// Decides the fate of a message after its run, or if it could not be run.
 pub(crate) fn judge<P: WorkerPorts>(
     worker: &WorkerState<P>,
     facts: Box<Facts>,

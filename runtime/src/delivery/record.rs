@@ -1,4 +1,4 @@
-//! The record of a settled delivery: what the log says of it.
+//! The record of a settled delivery, as the log has it.
 
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ impl<'a, P: WorkerPorts> Recorder<'a, P> {
     }
 }
 
-/// What becomes of the message after a failure. A direct invoke leaves none.
+/// The next step of the message after a failure. A direct invoke leaves no message.
 fn follows(verdict: &Verdict) -> Option<String> {
     match verdict {
         Verdict::DeadLetter => Some("moved to the dead-letter queue".to_owned()),

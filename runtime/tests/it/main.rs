@@ -1,9 +1,10 @@
 //! The worker on a queue that keeps a record of every call, with a real engine and a real guest.
 
-mod acknowledging;
 mod events;
+mod records;
 mod secrets;
-mod telling;
+mod settling;
+mod spans;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};

@@ -22,7 +22,7 @@ mod component {
     #[allow(missing_docs)]
     pub mod bindings {
         wit_bindgen::generate!({
-            path: "../../tasks-wit/wit",
+            path: "wit",
             world: "task",
             pub_export_macro: true,
             export_macro_name: "export_task",

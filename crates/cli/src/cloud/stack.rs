@@ -463,7 +463,7 @@ pub(crate) struct DeployedQueues {
     pub(crate) sdk: SdkConfig,
 }
 
-/// What `wasq status` says of a deployment: lines for people, and the same as JSON.
+/// The status of a deployment: lines for people, and the same as JSON.
 pub(crate) struct DeploymentStatus {
     pub(crate) lines: Vec<(&'static str, String)>,
     pub(crate) value: Value,
@@ -484,7 +484,7 @@ impl Deployment {
         })
     }
 
-    /// What `wasq status` says of it.
+    /// Its status, as `wasq status` prints it.
     pub(crate) fn status(&self) -> Result<DeploymentStatus> {
         let Self { name, session, status, parameters, outputs } = self;
         let (region, status) = (&session.region, status.as_str());
