@@ -91,7 +91,7 @@ const HELD_MAX: Duration = Duration::from_secs(30);
 /// lease ends.
 const LEASE_LEFT_MIN: Duration = Duration::from_secs(10);
 /// The shortest time that a released message stays hidden. The older the message, the longer it stays hidden:
-/// a quarter of the time since its first receive, up to `GIVE_BACK_MAX`. A worker that is busy for long then
+/// a quarter of the time since its first receive, up to `RELEASE_MAX`. A worker that is busy for long then
 /// costs few receives.
 const RELEASE: Duration = Duration::from_secs(5);
 const RELEASE_MAX: Duration = Duration::from_secs(300);
@@ -228,7 +228,7 @@ impl<P: ConsumerPorts> Drain<'_, P> {
 
     async fn turn(&self, patience: Patience) -> Turn {
         let turn = self.turns.fetch_add(1, Ordering::Relaxed) + 1;
-        self.receive_and_hand_over(patience).instrument(tracing::info_span!("turn", turn)).await
+        self.receive_and_hand_over(patience).instrument(tracing::error_span!("turn", turn)).await
     }
 
     async fn receive_and_hand_over(&self, patience: Patience) -> Turn {

@@ -162,7 +162,7 @@ WRONG = [
     (["redrive"], "redrive which?"),
     (["purge", "--yes"], "delete which?"),
     (["ls", "--kind", "retri"], "one of retry, reject"),
-    (["ls", "--since", "yesterday"], '--since: "yesterday" is neither a time'),
+    (["ls", "--since", "yesterday"], 'yesterday' for '--since <TIME>': neither a time such as'),
     (["show", "missing"], 'there is no dead letter "missing"'),
     (["redrive", "a", "missing"], 'there is no dead letter "missing"'),
 ]
@@ -178,6 +178,7 @@ def test_wrong_use(letters):
     for args, text in WRONG:
         done = dlq(dev, *args)
         assert done.returncode == 2 and text in done.stderr, (args, done.stderr)
+        assert text in json.loads(dlq(dev, *args, "--json").stdout)["error"], args
     assert dev.counts(dev.dead_letter_url) == (5, 0, 0), "nothing was moved"
 
 

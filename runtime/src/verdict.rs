@@ -59,7 +59,10 @@ pub(crate) const WAIT_MAX: Duration = Duration::from_secs(12 * 3600 - 15 * 60);
 /// Judges a failure.
 pub(crate) fn judge_failure(failure: &Failure, case: &Case) -> Verdict {
     match judge_kind(failure, case) {
-        Verdict::Retry(wait) | Verdict::Release(wait) if case.age + wait > case.kept_for => {
+        // A message that is early has been checked: its time comes within `AHEAD_MAX`.
+        Verdict::Retry(wait) | Verdict::Release(wait)
+            if case.early.is_zero() && case.age + wait > case.kept_for =>
+        {
             Verdict::DeadLetter
         }
         verdict => verdict,
@@ -133,4 +136,32 @@ fn receives_before_ready(known_for: Duration) -> u32 {
         begins += wait;
     }
     receives
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message that was sent 40 h ago, to a queue that keeps messages for 48 h.
+    fn old(early: Duration) -> Case {
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        Case {
+            attempt: 1,
+            max_attempts: 5,
+            backoff: Backoff { base: Duration::from_secs(2), cap: hours(1) },
+            known_for: hours(1),
+            early,
+            age: hours(40),
+            kept_for: hours(48) - KEPT_MARGIN,
+            jitter: 0.5,
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_early_waits_however_old_it_is() {
+        let failure = Failure::new(FailureKind::Interrupted, "not_before lies ahead");
+        let minute = Duration::from_secs(60);
+        assert_eq!(judge_failure(&failure, &old(minute)), Verdict::Release(minute));
+        assert_eq!(judge_failure(&failure, &old(Duration::ZERO)), Verdict::DeadLetter);
+    }
 }

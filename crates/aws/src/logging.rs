@@ -1,6 +1,6 @@
 //! Log lines. The fields of an event's spans are fields of its line, as the event's own fields are.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
@@ -58,6 +58,23 @@ pub struct JsonLines;
 /// One line of text: time, level, target, message, and the fields as `key=value`. Use it with [`SpanFields`] and [`Unformatted`].
 #[derive(Debug)]
 pub struct TextLines;
+
+/// Text that is safe on a terminal: control characters that could move its cursor or start a sequence are shown as
+/// their numbers. What a task wrote gets there.
+struct Safe<'a>(&'a str);
+
+impl fmt::Display for Safe<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '\n' | '\t' => f.write_char(c)?,
+                c if c.is_control() => write!(f, "{}", c.escape_unicode())?,
+                c => f.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
+}
 
 /// The message and the fields of one line.
 struct Line {
@@ -167,10 +184,22 @@ where
         };
         write!(writer, "{dim}")?;
         SystemTime.format_time(&mut writer)?;
-        write!(writer, "{plain} {colour}{level:>5}{plain} {dim}{target}:{plain} {message}")?;
+        write!(writer, "{plain} {colour}{level:>5}{plain} {dim}{target}:{plain} {}", Safe(&message))?;
         for (name, value) in fields {
-            write!(writer, " {dim}{name}={plain}{value}")?;
+            write!(writer, " {dim}{name}={plain}{}", Safe(&value.to_string()))?;
         }
         writeln!(writer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_task_wrote_cannot_steer_a_terminal() {
+        let hostile = "red \x1b[31m, bell \x07, home \r, C1 \u{9b}2J, delete \x7f,\n\tplain ü";
+        let shown = "red \\u{1b}[31m, bell \\u{7}, home \\u{d}, C1 \\u{9b}2J, delete \\u{7f},\n\tplain ü";
+        assert_eq!(Safe(hostile).to_string(), shown);
     }
 }

@@ -42,6 +42,7 @@ mod test;
 use std::process::ExitCode;
 
 use clap::Parser;
+use serde_json::json;
 
 use crate::args::{Args, Command};
 #[cfg(feature = "aws")]
@@ -58,9 +59,21 @@ async fn until_interrupted(work: impl Future<Output = anyhow::Result<Ended>>) ->
     }
 }
 
+/// What is wrong with the arguments, without clap's hints.
+fn wrong_use(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let problem = text.split("\n\n").next().unwrap_or_default();
+    problem.strip_prefix("error: ").unwrap_or(problem).to_owned()
+}
+
 /// Runs the command that the process was started with.
 pub async fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::try_parse().unwrap_or_else(|e| {
+        if e.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
+            output::value(&json!({ "error": wrong_use(&e) }));
+        }
+        e.exit()
+    });
     let json = args.json;
     if !matches!(args.command, Command::Dev(_)) {
         // `wasq test` itself prints the log lines of a test that failed.

@@ -61,8 +61,12 @@ fn readable(line: &Map<String, Value>) -> String {
         shown.push_str(&format!("  ({kind}{:.1} ms, {mib:.1} MiB)", record.run_ms));
         return shown;
     }
-    let known = ["timestamp", "level", "task", "id", "attempt", "message", "target", "spans"];
-    for (key, value) in line.iter().filter(|(key, _)| !known.contains(&key.as_str())) {
+    let known =
+        ["timestamp", "level", "task", "id", "attempt", "message", "target", "requestId", "xrayTraceId"];
+    let repeats = |key: &str, value: &Value| key == "message_id" && line.get("id") == Some(value);
+    for (key, value) in
+        line.iter().filter(|(key, value)| !known.contains(&key.as_str()) && !repeats(key, value))
+    {
         shown.push_str(&format!(" {key}={value}"));
     }
     shown

@@ -60,7 +60,8 @@ pub(crate) fn start_logging(filter: &str, log: Option<Log>) {
         .event_format(TextLines)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    tracing_subscriber::registry().with(SpanFields).with(log).with(lines.with_filter(targets)).init();
+    let spans = SpanFields.with_filter(targets.clone());
+    tracing_subscriber::registry().with(spans).with(log).with(lines.with_filter(targets)).init();
 }
 
 /// Prints a value to stdout: the one that `--json` promises.

@@ -83,7 +83,15 @@ impl Registry {
     /// Puts something under a key in the tasks bucket.
     pub(crate) async fn upload(&self, key: &str, bytes: Vec<u8>) -> Result<()> {
         match self {
-            Self::Local(data) => write_whole(&tasks_folder(data)?.join(key), &bytes),
+            Self::Local(data) => {
+                let folder = tasks_folder(data)?;
+                ensure!(
+                    folder.is_dir(),
+                    "the tasks folder {} is gone: start `wasq dev` again, with --tasks FOLDER",
+                    folder.display()
+                );
+                write_whole(&folder.join(key), &bytes)
+            }
             Self::Aws(buckets) => buckets.upload(key, bytes).await,
         }
     }

@@ -1,7 +1,9 @@
 //! Folders as buckets: the tasks folder, and the registry.
 
 use std::collections::HashSet;
+use std::fs::Permissions;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -56,7 +58,9 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().context("the path names a file in a folder")?;
     let write = || -> std::io::Result<()> {
         std::fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        // As any other file: the umask says who may read it.
+        let permissions = Permissions::from_mode(0o666);
+        let mut file = tempfile::Builder::new().permissions(permissions).tempfile_in(folder)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path)?;

@@ -65,7 +65,7 @@ impl<P: PublisherPorts> Publisher<P> {
 
     /// Makes the newest upload of a task live, or says why not. `Err` is a fault of a port: try again.
     pub async fn publish(&self, task: &TaskName) -> Result<Published> {
-        self.publish_newest(task).instrument(tracing::info_span!("publish", %task)).await
+        self.publish_newest(task).instrument(tracing::error_span!("publish", %task)).await
     }
 
     async fn publish_newest(&self, task: &TaskName) -> Result<Published> {
@@ -93,7 +93,7 @@ impl<P: PublisherPorts> Publisher<P> {
 
     /// Compiles the live module of a task for this publisher's fingerprint, even if the registry has an artifact for it.
     pub async fn recompile(&self, task: &TaskName) -> Result<()> {
-        self.recompile_live(task).instrument(tracing::info_span!("recompile", %task)).await
+        self.recompile_live(task).instrument(tracing::error_span!("recompile", %task)).await
     }
 
     async fn recompile_live(&self, task: &TaskName) -> Result<()> {

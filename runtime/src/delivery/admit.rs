@@ -62,7 +62,6 @@ pub(crate) async fn admit<'a, P: WorkerPorts>(
         }
     };
     facts.retries = Some(Retries::of(&live.settings));
-    facts.digest = Some(live.record.version.digest);
     Ok(Admitted { facts, message, live, permits: Permits { _slot: slot, _memory: memory } })
 }
 

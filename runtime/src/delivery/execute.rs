@@ -43,6 +43,7 @@ pub(crate) async fn execute<P: WorkerPorts>(
     };
     let Report { mut outcome, mut children, duration, peak_memory, denied, log: _, log_dropped } =
         worker.ports.runner.run(&module, run).await;
+    facts.digest = Some(live.record.version.digest);
     facts.usage.run = duration;
     facts.usage.peak_memory = peak_memory;
     facts.usage.denied = denied;

@@ -28,7 +28,7 @@ pub(crate) struct Facts {
     pub(crate) attempt: u32,
     /// How often the task may be attempted; `None` until its settings are known.
     pub(crate) retries: Option<Retries>,
-    /// The module that was chosen.
+    /// The module that ran; `None` if there was no run.
     pub(crate) digest: Option<Digest>,
     /// Times, memory and requests that the delivery has used.
     pub(crate) usage: Usage,

@@ -28,7 +28,8 @@ pub(crate) fn judge<P: WorkerPorts>(
     executed: Result<Executed, Failure>,
 ) -> Judged {
     let (outcome, children) = match executed {
-        Ok(Executed { outcome, children }) => (outcome, children),
+        Ok(Executed { outcome: outcome @ Outcome::Success { .. }, children }) => (outcome, children),
+        Ok(Executed { outcome, .. }) => (outcome, Vec::new()),
         Err(failure) => (Outcome::Failure(failure), Vec::new()),
     };
     let verdict = match (&outcome, &facts.delivery) {

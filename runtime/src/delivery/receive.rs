@@ -47,7 +47,7 @@ pub(crate) fn direct(
     let id = message.id.clone();
     let id = id.unwrap_or_else(|| format!("direct-{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)));
     let mut facts = Facts::new(id, Some(&message), trace_header, now, instant);
-    facts.span = tracing::info_span!("invoke", task = %message.task, id = facts.id, attempt = facts.attempt);
+    facts.span = tracing::error_span!("invoke", task = %message.task, id = facts.id, attempt = facts.attempt);
     let received = facts.received(message);
     (facts, received)
 }
@@ -62,7 +62,8 @@ impl Facts {
         let id = delivery.id(message);
         let mut facts = Self::new(id, message, delivery.trace_header.clone(), now, instant);
         facts.attempt = delivery.receive_count;
-        facts.span = tracing::info_span!(
+        // At the highest level, because the span must exist for every line that the log level lets through.
+        facts.span = tracing::error_span!(
             "delivery",
             task = facts.task.as_ref().map(|task| task.as_str()),
             id = facts.id,

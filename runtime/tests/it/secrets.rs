@@ -60,6 +60,7 @@ async fn what_has_no_value_is_given_back_without_a_run() {
             (RunOutcome::Failure, Some(FailureKind::Unavailable)),
             "{value:?}"
         );
+        assert_eq!(told.digest, None, "nothing ran");
         assert!(told.message.contains("the secret TOKEN (ssm:/wasq/token)"), "{}", told.message);
         assert!(!told.message.contains("hush"), "{}", told.message);
         assert!(!queue.calls().iter().any(|call| call.starts_with("dead")), "{:?}", queue.calls());

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::prelude::*;
 use wasq_aws::{JsonLines, SpanFields, Unformatted};
@@ -44,27 +45,29 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-/// The log of this thread, until the guard is dropped.
-fn log() -> (Lines, tracing::subscriber::DefaultGuard) {
+/// The log of this thread down to `level`, until the guard is dropped.
+fn log(level: LevelFilter) -> (Lines, tracing::subscriber::DefaultGuard) {
     let lines = Lines::default();
     let json = tracing_subscriber::fmt::layer()
         .fmt_fields(Unformatted)
         .event_format(JsonLines)
         .with_writer(lines.clone());
-    let guard = tracing_subscriber::registry().with(SpanFields).with(json).set_default();
+    let guard = tracing_subscriber::registry().with(level).with(SpanFields).with(json).set_default();
     (lines, guard)
 }
 
 #[tokio::test]
 async fn a_line_about_a_delivery_names_it() {
-    let (lines, _guard) = log();
+    // At a level above the spans' usual one: they must exist all the same.
+    let (lines, _guard) = log(LevelFilter::WARN);
     let (worker, queue, _folder) = worker(Settings::default());
     queue.break_on("delete a");
     queue.break_on("send");
     let child = json!({"verb": "enqueue", "task": "verbs", "count": 1, "fail": false});
     let mut second = verb("b", child);
     second.receive_count = 3;
-    let unknown = delivery("c", json!({"task": "verbs", "params": {"verb": "echo"}, "id": "mine", "colour": 1}));
+    let unknown =
+        delivery("c", json!({"task": "verbs", "params": {"verb": "echo"}, "id": "mine", "colour": 1}));
     let unreachable = delivery("d", json!({"task": "unreachable"}));
     let echo = verb("a", json!({"verb": "echo", "value": 1}));
     hand_over(&worker, vec![echo, second, unknown, unreachable]).await;
@@ -74,7 +77,8 @@ async fn a_line_about_a_delivery_names_it() {
         .iter()
         .map(|line| {
             let text = |key: &str| line[key].as_str().unwrap_or("-").to_owned();
-            let message: String = text("message").split([',', ':', ';']).next().unwrap_or_default().to_owned();
+            let message: String =
+                text("message").split([',', ':', ';']).next().unwrap_or_default().to_owned();
             (message, text("task"), text("id"), line["attempt"].as_u64(), text("message_id"))
         })
         .collect();

@@ -167,8 +167,14 @@ impl<'a> Reader<'a> {
         self.resources.get(logical_id).cloned()
     }
 
+    /// Notes a part that every stack should have, and this one does not list.
+    fn not_listed<T>(&mut self, logical_id: &str) -> Read<T> {
+        self.unread.push(format!("{logical_id}: the stack has no such resource"));
+        Read::Unknown
+    }
+
     async fn deployed(&mut self) -> Deployed {
-        let worker = self.function("Worker").await.unwrap_or_default();
+        let worker = self.function("Worker").await.unwrap_or_else(|| self.not_listed("Worker"));
         let worker_runs = match worker.known() {
             // Without concurrency the worker cannot answer. Another finding reports that.
             Some(worker) if worker.reserved != Some(0) => self.ping(&worker.name.clone()).await,
@@ -197,7 +203,7 @@ impl<'a> Reader<'a> {
             None => Read::Unknown,
         };
         Deployed {
-            publisher: self.function("Publisher").await.unwrap_or_default(),
+            publisher: self.function("Publisher").await.unwrap_or_else(|| self.not_listed("Publisher")),
             consumer: self.function("Consumer").await,
             schedule: self.schedule().await,
             mappings: self.mappings().await,
@@ -212,7 +218,7 @@ impl<'a> Reader<'a> {
     }
 
     async fn bucket_of(&mut self, logical_id: &str) -> Read<BucketSettings> {
-        let Some(name) = self.id(logical_id) else { return Read::Unknown };
+        let Some(name) = self.id(logical_id) else { return self.not_listed(logical_id) };
         let partition = self.queue_arn.split(':').nth(1).unwrap_or("aws");
         let read = self.bucket(&name, partition).await;
         self.read(&format!("bucket {name}"), read)
