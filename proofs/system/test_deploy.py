@@ -109,7 +109,7 @@ def test_what_was_destroyed_is_taken_over_with_its_data(cloud, functions):
     sent = cloud.shell(f"wasq enqueue hello --queue-url {outputs['QueueUrl']} --json")
     message_id = json.loads(sent)["message_id"]
     outputs = cloud.deploy(functions, "kept")
-    assert "taking over" in cloud.said
+    assert "taking them over with their contents" in cloud.said
     wait_for(lambda: [r for r in cloud.ran(outputs["WorkerFunction"]) if r["id"] == message_id], "run", 120)
     assert cloud.shell("wasq doctor --stack kept") == "kept in us-east-1: nothing found\n"
     cloud.shell("wasq destroy --stack kept --data --yes")

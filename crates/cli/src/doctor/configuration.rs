@@ -8,18 +8,13 @@ use wasq_protocol::{Fingerprint, TaskName};
 use crate::doctor::policy::Statement;
 
 /// A part of the configuration, as far as it was read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) enum Read<T> {
     /// It was read.
     Known(T),
     /// It is not known: it does not exist (see [`Live::missing`]), or could not be read (see [`Live::unread`]).
+    #[default]
     Unknown,
-}
-
-impl<T> Default for Read<T> {
-    fn default() -> Self {
-        Self::Unknown
-    }
 }
 
 impl<T> Read<T> {
