@@ -63,10 +63,7 @@ fn readable(line: &Map<String, Value>) -> String {
     }
     let known =
         ["timestamp", "level", "task", "id", "attempt", "message", "target", "requestId", "xrayTraceId"];
-    let repeats = |key: &str, value: &Value| key == "message_id" && line.get("id") == Some(value);
-    for (key, value) in
-        line.iter().filter(|(key, value)| !known.contains(&key.as_str()) && !repeats(key, value))
-    {
+    for (key, value) in line.iter().filter(|(key, _)| !known.contains(&key.as_str())) {
         shown.push_str(&format!(" {key}={value}"));
     }
     shown

@@ -32,7 +32,7 @@ pub(crate) struct Facts {
     pub(crate) digest: Option<Digest>,
     /// Times, memory and requests that the delivery has used.
     pub(crate) usage: Usage,
-    /// Its span: log lines inside have `task`, `id`, `attempt` and `message_id`.
+    /// Its span: log lines inside have `task`, `id`, `attempt`, and `message_id` if that is not the id.
     pub(crate) span: Span,
 }
 

@@ -68,7 +68,7 @@ impl Facts {
             task = facts.task.as_ref().map(|task| task.as_str()),
             id = facts.id,
             attempt = facts.attempt,
-            message_id = delivery.message_id,
+            message_id = (facts.id != delivery.message_id).then_some(delivery.message_id.as_str()),
         );
         facts.delivery = Some(delivery);
         facts

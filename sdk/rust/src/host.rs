@@ -1,5 +1,8 @@
 //! The host behind the other modules: wasq itself in a component, a [`World`](crate::testing::World) in
 //! tests.
+//!
+//! This file and `context`, `http` and `queue` import each other: they call the host, and the host speaks in their
+//! types. A file of types for its sake would take each type away from its functions.
 
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use crate::testing::{context, enqueue, log, send};
