@@ -59,7 +59,7 @@ async fn until_interrupted(work: impl Future<Output = anyhow::Result<Ended>>) ->
     }
 }
 
-/// What is wrong with the arguments, without clap's hints.
+/// The text of clap's error without its hints.
 fn wrong_use(error: &clap::Error) -> String {
     let text = error.to_string();
     let problem = text.split("\n\n").next().unwrap_or_default();
