@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::json;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 use wasq_consumer::{ConsumerParts, DrainSettings, Mode, drain};
 use wasq_engine::Addresses;
@@ -57,11 +57,11 @@ pub struct StackConfig {
     pub log: Log,
 }
 
-/// A running stack.
+/// A running stack. When it is dropped, it receives no more; [`Stack::stop`] also settles what was received.
 pub struct Stack {
     address: SocketAddr,
     invoker: LocalInvoker,
-    stop: CancellationToken,
+    stop: DropGuard,
     consumer: JoinHandle<()>,
     others: Vec<JoinHandle<()>>,
     _lock: File,
@@ -158,7 +158,14 @@ impl Stack {
         let in_flight_max = u64::from(concurrency) * IN_FLIGHT_PER_SLOT + 10;
         let consumer = tokio::spawn(consume(queue, invoker.clone(), stop.clone(), in_flight_max));
         last.write(&data)?;
-        Ok(Self { address, invoker, stop, consumer, others: vec![served, published], _lock: lock })
+        Ok(Self {
+            address,
+            invoker,
+            stop: stop.drop_guard(),
+            consumer,
+            others: vec![served, published],
+            _lock: lock,
+        })
     }
 
     /// Where the endpoint listens.
@@ -173,7 +180,7 @@ impl Stack {
 
     /// Stops receiving, lets the runs go on for up to `grace`, releases the remaining messages, and ends.
     pub async fn stop(self, grace: Duration) {
-        self.stop.cancel();
+        drop(self.stop);
         let _ = self.consumer.await;
         let ended = self.invoker.ended();
         tokio::pin!(ended);

@@ -1,4 +1,4 @@
-//! Publishing: from an upload to a moved live pointer.
+//! Publishing: from an upload to a new live record.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ pub enum Published {
     NoModule,
 }
 
-/// The most tries to move the live pointer, if other publishers are faster. Each try starts from the newest
+/// The most tries to write the live record, if other publishers are faster. Each try starts from the newest
 /// upload.
 const RACES_MAX: usize = 8;
 
@@ -37,7 +37,7 @@ const RACES_MAX: usize = 8;
 enum Unpublished {
     /// The upload is refused; the reason is written for its author or the operator.
     Refused(String),
-    /// Another publisher moved the live pointer first.
+    /// Another publisher wrote the live record first.
     Raced,
     /// A bucket, the secret store or the compiler did not work.
     Fault(anyhow::Error),
@@ -121,7 +121,7 @@ impl<P: PublisherPorts> Publisher<P> {
         bail!("recompile {task}: the live record changed {RACES_MAX} times while it was being written")
     }
 
-    /// Checks and compiles an upload, and moves the live pointer to it.
+    /// Checks and compiles an upload, and writes the live record that names it.
     async fn promote(
         &self,
         task: &TaskName,

@@ -1,4 +1,4 @@
-//! The live pointer: the uploads that move it, and the uploads that do not.
+//! The live record: the uploads that change it, and the uploads that do not.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
