@@ -1,7 +1,7 @@
 //! One delivery, stage by stage. Each stage takes the value of the one before and returns the next, or a [`Failure`]:
 //!
-//! `receive` -> [`Received`] -> `admit` -> [`Admitted`] -> `prepare` -> [`Prepared`] -> `execute` -> [`Executed`]
-//! -> `judge` -> [`Judged`] -> `settle`
+//! `receive` -> [`Received`] -> `admit` -> [`Admitted`](admit::Admitted) -> `prepare` -> [`Prepared`](prepare::Prepared)
+//! -> `execute` -> [`Executed`] -> `judge` -> [`Judged`] -> `settle`
 //!
 //! A direct invoke takes the same way. It enters with a message that is parsed already, and differs in `settle`.
 
