@@ -162,7 +162,7 @@ WRONG = [
     (["redrive"], "redrive which?"),
     (["purge", "--yes"], "delete which?"),
     (["ls", "--kind", "retri"], "one of retry, reject"),
-    (["ls", "--since", "yesterday"], 'yesterday' for '--since <TIME>': neither a time such as'),
+    (["ls", "--since", "yesterday"], "'yesterday' for '--since <TIME>': neither a time such as"),
     (["show", "missing"], 'there is no dead letter "missing"'),
     (["redrive", "a", "missing"], 'there is no dead letter "missing"'),
 ]
