@@ -15,6 +15,7 @@ mod cloud;
 mod component;
 #[cfg(feature = "aws")]
 mod deploy;
+mod deployed;
 #[cfg(feature = "aws")]
 mod destroy;
 mod dev;

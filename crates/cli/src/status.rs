@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use wasq_aws::Counts;
 
-use crate::cloud::DeploymentStatus;
+use crate::deployed::DeploymentStatus;
 use crate::output::{self, Ended};
 use crate::registry::Registry;
 use crate::target::{Target, TargetArgs};

@@ -8,7 +8,8 @@ use aws_sdk_sqs::config::{Credentials, Region};
 use wasq_aws::{QueueEndpoint, SdkConfig};
 use wasq_local::{DEAD_LETTERS, LastStack, QUEUE, queue_url};
 
-use crate::cloud::{DeployedQueues, Deployment};
+use crate::cloud::Deployment;
+use crate::deployed::DeployedQueues;
 
 /// The options that name a wasq.
 #[derive(Clone, Debug, clap::Args)]

@@ -4,9 +4,8 @@ use std::convert::Infallible;
 
 use anyhow::{Result, bail};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
-use wasq_aws::SdkConfig;
 
+use crate::deployed::{DeployedQueues, DeploymentStatus};
 use crate::log_lines::Printer;
 
 /// A deployment on AWS: there is none.
@@ -14,17 +13,6 @@ pub(crate) struct Deployment(Infallible);
 
 /// The buckets of a deployment: there are none.
 pub(crate) struct Buckets(Infallible);
-
-pub(crate) struct DeployedQueues {
-    pub(crate) queue: String,
-    pub(crate) dead_letters: String,
-    pub(crate) sdk: SdkConfig,
-}
-
-pub(crate) struct DeploymentStatus {
-    pub(crate) lines: Vec<(&'static str, String)>,
-    pub(crate) value: Value,
-}
 
 impl Deployment {
     pub(crate) async fn find(stack: String, _: Option<String>) -> Result<Self> {

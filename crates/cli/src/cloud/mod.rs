@@ -12,4 +12,4 @@ pub(crate) use buckets::Buckets;
 pub(crate) use code::{ARCHITECTURES, CodeBucket, Functions};
 pub(crate) use publisher::{PublisherFunction, Recompiled};
 pub(crate) use session::{Bucket, Identity, Session, explain};
-pub(crate) use stack::{DeployedQueues, Deployment, DeploymentStatus, Kept, Stack};
+pub(crate) use stack::{Deployment, Kept, Stack};

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use aws_config::SdkConfig;
 use aws_sdk_cloudformation::Client;
 use aws_sdk_cloudformation::error::ProvideErrorMetadata;
 use aws_sdk_cloudformation::operation::update_stack::builders::UpdateStackFluentBuilder;
@@ -12,11 +11,12 @@ use aws_sdk_cloudformation::types::{
     Capability, ChangeSetStatus, ChangeSetType, Parameter, ResourceToImport, Stack as Described, StackEvent,
     StackStatus,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::cloud::template::{TEMPLATE, template_has};
 use crate::cloud::{Bucket, Identity, Session, explain};
+use crate::deployed::{DeployedQueues, DeploymentStatus};
 
 /// The interval between two looks at CloudFormation's progress.
 const POLL: Duration = Duration::from_millis(1500);
@@ -454,19 +454,6 @@ impl Follow {
         // A resource that was cancelled because another one failed needs no fix.
         (failed && !reason.contains("cancelled")).then(|| format!("{resource}{separator}{reason}"))
     }
-}
-
-/// The queues of a deployment, by their addresses, and the configuration of the SDK to reach them.
-pub(crate) struct DeployedQueues {
-    pub(crate) queue: String,
-    pub(crate) dead_letters: String,
-    pub(crate) sdk: SdkConfig,
-}
-
-/// The status of a deployment: lines for people, and the same as JSON.
-pub(crate) struct DeploymentStatus {
-    pub(crate) lines: Vec<(&'static str, String)>,
-    pub(crate) value: Value,
 }
 
 impl Deployment {
