@@ -2,14 +2,17 @@
 //! that the policy refuses, and connects to one of the rest. It looks a name up only once for each
 //! connection, so the answer cannot change between the check and the connection.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::Uri;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
@@ -48,8 +51,74 @@ pub(crate) struct Connector {
     pub(crate) resolver: Arc<dyn Resolver>,
 }
 
+/// Whether a connection has carried an answer; clones are about the same connection.
+#[derive(Clone, Default)]
+pub(crate) struct ConnectionUse(Arc<AtomicBool>);
+
+impl ConnectionUse {
+    pub(crate) fn mark_answered(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_answered(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A connection that tells the HTTP client of its use.
+pub(crate) struct TrackedStream {
+    stream: TokioIo<TcpStream>,
+    connection_use: ConnectionUse,
+}
+
+impl Connection for TrackedStream {
+    fn connected(&self) -> Connected {
+        self.stream.connected().extra(self.connection_use.clone())
+    }
+}
+
+impl Read for TrackedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl Write for TrackedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
 impl Service<Uri> for Connector {
-    type Response = TokioIo<TcpStream>;
+    type Response = TrackedStream;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
@@ -65,7 +134,7 @@ impl Service<Uri> for Connector {
             let connecting = connect(&addresses, &*resolver, destination, deadline);
             let stream = timeout_at(deadline, connecting).await.map_err(|_| timed_out())??;
             stream.set_nodelay(true)?;
-            Ok(TokioIo::new(stream))
+            Ok(TrackedStream { stream: TokioIo::new(stream), connection_use: ConnectionUse::default() })
         })
     }
 }

@@ -13,7 +13,7 @@ pub(crate) struct Destination {
     pub(crate) host: String,
     /// The port of the URL, or the scheme's own.
     pub(crate) port: u16,
-    /// Host and port as the task wrote them, for messages.
+    /// Host and port as the task wrote them, for messages. Never a user or a password.
     authority: String,
 }
 
@@ -23,15 +23,19 @@ impl Destination {
         let https = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
-            _ => return Err(SendError::Denied(format!("{uri} has no scheme http or https"))),
+            Some(scheme) => {
+                return Err(SendError::Denied(format!("the scheme is {scheme}, not http or https")));
+            }
+            None => return Err(SendError::Denied("the URL has no scheme http or https".to_owned())),
         };
-        let host = uri.host().ok_or_else(|| SendError::Denied(format!("{uri} has no host")))?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let authority = uri.authority().ok_or_else(|| SendError::Denied("the URL has no host".to_owned()))?;
+        let authority_text = authority.as_str();
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
         Ok(Self {
             https,
             host: host.to_owned(),
             port: uri.port_u16().unwrap_or(if https { 443 } else { 80 }),
-            authority: uri.authority().map_or(host, |authority| authority.as_str()).to_owned(),
+            authority: authority_text.rsplit('@').next().unwrap_or(host).to_owned(),
         })
     }
 

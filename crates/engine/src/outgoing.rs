@@ -11,24 +11,31 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{HeaderValue, USER_AGENT};
-use hyper::{HeaderMap, Request, Response, Uri};
+use hyper::header::{CONTENT_LENGTH, HeaderName, HeaderValue, USER_AGENT};
+use hyper::http::Extensions;
+use hyper::{HeaderMap, Method, Request, Response, Uri};
 use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 use wasq_protocol::{AllowedHost, with_causes};
 
 use crate::addresses::Refused;
-use crate::connect::{Connector, Resolver};
+use crate::connect::{ConnectionUse, Connector, Resolver};
 use crate::destination::{Destination, SendError};
 use crate::limits::Limits;
+use crate::request_url::encode_other_letters;
 use crate::secrets::RunSecrets;
 
 /// The client of the whole process, with its connections and TLS sessions. The operator's policy decides
 /// which addresses a connection may reach, and it is the same for all tasks. So any task may use an existing
 /// connection if the task's own policy names the host.
-pub(crate) struct HttpClient(Client<HttpsConnector<Connector>, WasiBody>);
+pub(crate) struct HttpClient {
+    /// Keeps its connections.
+    keeping: Client<HttpsConnector<Connector>, WasiBody>,
+    /// Uses a new connection for each request.
+    fresh: Client<HttpsConnector<Connector>, WasiBody>,
+}
 
 /// Answers requests instead of the network, so that a task can be tested without a network. The policy is
 /// still checked first.
@@ -60,14 +67,75 @@ impl HttpClient {
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_PER_HOST)
-            .http1_max_headers(limits.http_headers_max)
-            .http1_max_buf_size(2 * limits.http_header_bytes_max)
-            .build(connector);
-        Self(client)
+        let client = |idle_per_host| {
+            Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(IDLE_TIMEOUT)
+                .pool_max_idle_per_host(idle_per_host)
+                .http1_max_headers(limits.http_headers_max)
+                .http1_max_buf_size(2 * limits.http_header_bytes_max)
+                .build(connector.clone())
+        };
+        Self { keeping: client(IDLE_PER_HOST), fresh: client(0) }
+    }
+
+    /// Sends a request. A server may close a kept connection at the moment when a request goes out on it. If
+    /// the method is safe (RFC 9110, 9.2.1), the request is then sent once more, on a new connection.
+    async fn send(&self, request: Request<RequestBody>) -> Result<Response<Incoming>, ClientError> {
+        let (head, body) = request.into_parts();
+        let again = match &body {
+            RequestBody::Whole(bytes) if head.method.is_safe() => Some((head.clone(), bytes.clone())),
+            RequestBody::Whole(_) | RequestBody::Stream(_) => None,
+        };
+        match (self.keeping.request(Request::from_parts(head, body.into_body())).await, again) {
+            (Ok(response), _) => {
+                if let Some(connection) = response.extensions().get::<ConnectionUse>() {
+                    connection.mark_answered();
+                }
+                Ok(response)
+            }
+            (Err(error), Some((head, bytes))) if was_kept(&error) => {
+                let body = RequestBody::Whole(bytes).into_body();
+                self.fresh.request(Request::from_parts(head, body)).await
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+}
+
+/// Whether a request failed on a connection that had carried an answer before.
+fn was_kept(error: &ClientError) -> bool {
+    let mut extras = Extensions::new();
+    if let Some(connected) = error.connect_info() {
+        connected.get_extras(&mut extras);
+    }
+    extras.get::<ConnectionUse>().is_some_and(ConnectionUse::has_answered)
+}
+
+/// The body of a request.
+pub(crate) enum RequestBody {
+    /// All of it is there, so that it can be sent again.
+    Whole(Bytes),
+    /// The task is still writing it.
+    Stream(WasiBody),
+}
+
+impl RequestBody {
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Whole(bytes) if bytes.is_empty())
+    }
+
+    fn into_body(self) -> WasiBody {
+        match self {
+            Self::Whole(bytes) => Full::new(bytes).map_err(|never| match never {}).boxed_unsync(),
+            Self::Stream(body) => body,
+        }
+    }
+}
+
+impl From<WasiBody> for RequestBody {
+    fn from(body: WasiBody) -> Self {
+        if body.is_end_stream() { Self::Whole(Bytes::new()) } else { Self::Stream(body) }
     }
 }
 
@@ -128,16 +196,25 @@ impl Outgoing {
     }
 
     /// Sends a request if the policy allows its address. Redirects are not followed: the task sees them, and a new
-    /// request passes the policy again.
-    pub(crate) async fn send(&self, request: Request<WasiBody>) -> Result<Response<WasiBody>, SendError> {
-        let sent = self.send_allowed(request).await;
+    /// request passes the policy again. The header `added` is the host's own, and counts for no limit.
+    pub(crate) async fn send(
+        &self,
+        request: Request<RequestBody>,
+        added: Option<(HeaderName, HeaderValue)>,
+    ) -> Result<Response<WasiBody>, SendError> {
+        let sent = self.send_allowed(request, added).await;
         if let Err(SendError::Denied(_)) = sent {
             self.usage.denied.fetch_add(1, Ordering::Relaxed);
         }
         sent
     }
 
-    async fn send_allowed(&self, mut request: Request<WasiBody>) -> Result<Response<WasiBody>, SendError> {
+    async fn send_allowed(
+        &self,
+        mut request: Request<RequestBody>,
+        added: Option<(HeaderName, HeaderValue)>,
+    ) -> Result<Response<WasiBody>, SendError> {
+        check_line(&mut request)?;
         let destination = self.allowed(request.uri())?;
         self.check_headers(request.headers())?;
         if self.secrets.put_into(request.headers_mut(), &destination, self.limits.http_header_bytes_max)? {
@@ -156,6 +233,12 @@ impl Outgoing {
             .headers_mut()
             .entry(USER_AGENT)
             .or_insert(HeaderValue::from_static(concat!("wasq/", env!("CARGO_PKG_VERSION"))));
+        request.headers_mut().extend(added);
+        if request.body().is_empty() && [Method::POST, Method::PUT, Method::PATCH].contains(request.method())
+        {
+            // RFC 9110, 8.6: many servers answer 411 without it.
+            request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         let response = tokio::time::timeout(*http_first_byte_max, self.exchange(request)).await;
         let response = response.map_err(|_| {
             SendError::Failed(format!("no response within {} s", http_first_byte_max.as_secs()))
@@ -164,10 +247,10 @@ impl Outgoing {
         Ok(response.map(|body| Metered { body, open, bytes_max }.boxed_unsync()))
     }
 
-    async fn exchange(&self, request: Request<WasiBody>) -> Result<Response<WasiBody>, SendError> {
+    async fn exchange(&self, request: Request<RequestBody>) -> Result<Response<WasiBody>, SendError> {
         match &self.exchange {
             Exchange::Network(client) => {
-                let response = client.0.request(request).await.map_err(|e| match refused(&e) {
+                let response = client.send(request).await.map_err(|e| match refused(&e) {
                     Some(refused) => SendError::Denied(refused.to_string()),
                     None => SendError::Failed(with_causes(&e)),
                 })?;
@@ -175,7 +258,8 @@ impl Outgoing {
             }
             Exchange::Responder(responder) => {
                 let (head, body) = request.into_parts();
-                let body = body.collect().await.map_err(|e| SendError::Failed(format!("{e:?}")))?;
+                let body =
+                    body.into_body().collect().await.map_err(|e| SendError::Failed(format!("{e:?}")))?;
                 let request = Request::from_parts(head, body.to_bytes());
                 let response = responder.respond(request).await.map_err(SendError::Failed)?;
                 Ok(response.map(|body| Full::new(body).map_err(|never| match never {}).boxed_unsync()))
@@ -206,6 +290,22 @@ impl Outgoing {
         };
         Err(SendError::Invalid(problem))
     }
+}
+
+/// Checks a request's method and URL, and percent-encodes what is not ASCII in the URL.
+fn check_line(request: &mut Request<RequestBody>) -> Result<(), SendError> {
+    let invalid = |problem: String| Err(SendError::Invalid(problem));
+    if [Method::CONNECT, Method::TRACE].contains(request.method()) {
+        return invalid(format!("method: {} is not allowed", request.method()));
+    }
+    let uri = request.uri();
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return invalid("url: it has a user or a password; send them in the header authorization".to_owned());
+    }
+    if !uri.path().starts_with('/') {
+        return invalid("url: its path does not begin with /".to_owned());
+    }
+    encode_other_letters(request.uri_mut()).map_err(SendError::Invalid)
 }
 
 /// The body of a response; counts the received bytes. Its request is under way until the body is dropped.
@@ -269,7 +369,7 @@ impl WasiHttpHooks for Outgoing {
         let (outgoing, secrets) = (self.clone(), self.secrets.clone());
         let first_byte = options.and_then(|o| o.first_byte_timeout);
         Box::new(async move {
-            let sending = outgoing.send(request);
+            let sending = outgoing.send(request.map(RequestBody::from), None);
             let sent = match first_byte {
                 Some(limit) => {
                     tokio::time::timeout(limit, sending).await.map_err(|_| Error::ConnectionReadTimeout)?

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
@@ -305,6 +305,13 @@ impl FromStr for AllowedHost {
             return Err(error(
                 "has a host that is no name and no address (write IPv6 in brackets, other alphabets as xn--)",
             ));
+        }
+        // Requests name an address in its usual form only, whatever the task has written.
+        let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+        let is_number = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit())
+            || last.strip_prefix("0x").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        if is_number && host.parse::<Ipv4Addr>().is_err() {
+            return Err(error("has an address that is not written as four numbers from 0 to 255"));
         }
         Ok(Self { https, host, subdomains, port })
     }

@@ -37,11 +37,6 @@ async fn special_addresses_are_denied_in_every_way_to_write_them() {
         ("[::1]", "loopback"),
         ("[::ffff:127.0.0.1]", "loopback"),
         ("[::ffff:7f00:1]", "loopback"),
-        // Texts that getaddrinfo reads as 127.0.0.1.
-        ("2130706433", "loopback"),
-        ("0x7f.1", "loopback"),
-        ("0177.0.0.1", "loopback"),
-        ("127.1", "loopback"),
         ("0.0.0.0", "this host"),
         ("169.254.169.254", "metadata"),
         ("[fd00:ec2::254]", "private"),
@@ -51,6 +46,20 @@ async fn special_addresses_are_denied_in_every_way_to_write_them() {
         let got = fetch(&verbs, &format!("http://{host}:{port}/echo")).await;
         let error = got["error"].to_string();
         assert!(error.contains("Denied") && error.contains(what), "{host}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn texts_that_mean_127_0_0_1_are_read_as_that() {
+    let verbs = strict();
+    let port = server().await.port();
+    for host in ["2130706433", "0x7f.1", "0177.0.0.1", "127.1"] {
+        let url = format!("http://{host}:{port}/echo");
+        let allow_hosts = vec![format!("http://127.0.0.1:{port}").parse().expect("a valid entry")];
+        let settings = Settings { allow_hosts, ..Settings::default() };
+        let report = run_with(&verbs, json!({"verb": "fetch", "url": url}), &settings).await;
+        let error = output(&report)["error"].to_string();
+        assert!(error.contains("Denied") && error.contains("loopback"), "{host}: {error}");
     }
 }
 

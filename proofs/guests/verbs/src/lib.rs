@@ -6,8 +6,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use wasip2::http::outgoing_handler::{self, OutgoingRequest};
-use wasip2::http::types::{ErrorCode, Fields, IncomingResponse, Scheme};
+use wasip2::http::outgoing_handler;
+use wasip2::http::types::{
+    ErrorCode, Fields, IncomingResponse, Method, OutgoingBody, OutgoingRequest, Scheme,
+};
 use wasq::task::context;
 use wasq::task::http::{self, Header, Request};
 use wasq::task::log::{self, Level};
@@ -89,6 +91,10 @@ enum Verb {
         count: usize,
         bytes: usize,
     },
+    /// Sends each request, one after the other, and returns the answers.
+    Send {
+        requests: Vec<Sending>,
+    },
     /// Sends `count` GETs through `wasi:http` and reads no answer. Returns the number of answers, and the
     /// first error.
     WasiOpen {
@@ -147,6 +153,25 @@ enum Verb {
     },
     /// Tries to read a file and to open a socket.
     Escape,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sending {
+    /// Through `wasi:http`; otherwise through `wasq:task/http`.
+    #[serde(default)]
+    wasi: bool,
+    #[serde(default = "get_method")]
+    method: String,
+    /// For `wasi:http`, the part up to the first slash or star behind `http://` is the authority.
+    url: String,
+    #[serde(default)]
+    headers: Vec<(String, String)>,
+    body: Option<String>,
+}
+
+fn get_method() -> String {
+    "GET".to_owned()
 }
 
 #[derive(Deserialize)]
@@ -247,6 +272,7 @@ impl Guest for Verbs {
                     Err(error) => json!({ "error": format!("{error:?}") }),
                 }
             }
+            Verb::Send { requests } => requests.into_iter().map(send).collect(),
             Verb::WasiOpen { authority, path, count } => {
                 let answers: Vec<_> =
                     (0..count).map(|_| wasi_answer(&authority, &path, Fields::new())).collect();
@@ -347,6 +373,74 @@ fn fetch(url: String, name: &str, value: String) -> Result<Value, Failure> {
     }
 }
 
+fn send(sending: Sending) -> Value {
+    let Sending { wasi, method, url, headers, body } = sending;
+    if wasi {
+        return send_by_wasi(method, &url, headers, body).unwrap_or_else(|error| json!({ "error": error }));
+    }
+    let headers = headers.into_iter().map(|(name, value)| Header { name, value }).collect();
+    let body = body.map(String::into_bytes);
+    match http::send(&Request { method, url, headers, body, timeout_ms: Some(10_000) }) {
+        Ok(response) => {
+            let headers: Vec<_> =
+                response.headers.into_iter().map(|header| (header.name, header.value)).collect();
+            let body = String::from_utf8_lossy(&response.body).into_owned();
+            json!({ "status": response.status, "headers": headers, "body": body })
+        }
+        Err(error) => json!({ "error": format!("{error:?}") }),
+    }
+}
+
+fn send_by_wasi(
+    method: String,
+    url: &str,
+    headers: Vec<(String, String)>,
+    body: Option<String>,
+) -> Result<Value, String> {
+    let rest = url.strip_prefix("http://").ok_or("the url begins with http://")?;
+    let (authority, path) = rest.split_at(rest.find(['/', '*']).unwrap_or(rest.len()));
+    let fields = Fields::new();
+    for (name, value) in headers {
+        fields.append(&name, value.as_bytes()).map_err(|e| format!("{e:?}"))?;
+    }
+    let request = OutgoingRequest::new(fields);
+    let method = match method.as_str() {
+        "GET" => Method::Get,
+        "HEAD" => Method::Head,
+        "POST" => Method::Post,
+        "PUT" => Method::Put,
+        "DELETE" => Method::Delete,
+        "CONNECT" => Method::Connect,
+        "OPTIONS" => Method::Options,
+        "TRACE" => Method::Trace,
+        "PATCH" => Method::Patch,
+        _ => Method::Other(method),
+    };
+    request.set_method(&method).map_err(|()| "the method is refused")?;
+    request.set_scheme(Some(&Scheme::Http)).expect("a scheme");
+    request.set_authority(Some(authority)).map_err(|()| "the authority is refused")?;
+    request.set_path_with_query(Some(path)).map_err(|()| "the path is refused")?;
+    if let Some(text) = body {
+        let body = request.body().expect("it is asked for once");
+        let stream = body.write().expect("it is asked for once");
+        stream.blocking_write_and_flush(text.as_bytes()).map_err(|e| format!("{e:?}"))?;
+        drop(stream);
+        OutgoingBody::finish(body, None).map_err(|e| format!("{e:?}"))?;
+    }
+    let pending = outgoing_handler::handle(request, None).map_err(|e| format!("{e:?}"))?;
+    pending.subscribe().block();
+    let response = pending.get().expect("it is ready").expect("it is asked for once");
+    let response = response.map_err(|e| format!("{e:?}"))?;
+    let headers: Vec<_> = response
+        .headers()
+        .entries()
+        .into_iter()
+        .map(|(name, value)| (name, String::from_utf8_lossy(&value).into_owned()))
+        .collect();
+    let (status, body) = read(response);
+    Ok(json!({ "status": status, "headers": headers, "body": body }))
+}
+
 fn visit(url: &str, children: u32) -> Result<Value, Failure> {
     for i in 0..children {
         let params = json!({ "verb": "visit", "url": format!("{url}.{i}") }).to_string();
@@ -384,12 +478,15 @@ fn wasi_answer(authority: &str, path: &str, headers: Fields) -> Result<IncomingR
 }
 
 fn wasi_fetch(authority: &str, path: &str, headers: Fields) -> Result<(u16, String), ErrorCode> {
-    let response = wasi_answer(authority, path, headers)?;
+    Ok(read(wasi_answer(authority, path, headers)?))
+}
+
+fn read(response: IncomingResponse) -> (u16, String) {
     let body = response.consume().expect("it is consumed once");
     let stream = body.stream().expect("it is streamed once");
     let mut bytes = Vec::new();
     while let Ok(chunk) = stream.blocking_read(64 << 10) {
         bytes.extend(chunk);
     }
-    Ok((response.status(), String::from_utf8_lossy(&bytes).into_owned()))
+    (response.status(), String::from_utf8_lossy(&bytes).into_owned())
 }
