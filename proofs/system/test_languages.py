@@ -1,6 +1,7 @@
 """Tasks in every language: equal outcomes for equal inputs, and clear messages if something is missing."""
 
 import json
+import re
 import shutil
 import stat
 
@@ -289,3 +290,115 @@ body = "well"
     (author.folder / "tests.toml").write_text(case % "another")
     printed = author.shell("wasq test verbs.wasm", code=1)
     assert "expected the header authorization of http://api.example.com/authorization to be Bearer another" in printed
+
+
+def test_headers_and_levels_in_javascript(author):
+    project = author.new("hello", "javascript")
+    (project / "task.js").write_text(
+        """
+        import { http } from "wasq-task";
+
+        export default function ({ url }) {
+          console.error("an error");
+          console.warn("a warning");
+          console.debug("%s is %d", "Ada", 36, { n: [1] });
+          const given = [{ "x-a": "1" }, new Headers({ "x-a": "1" }), new Map([["x-a", "1"]]), [["x-a", "1"]], { "x-a": ["1"] }];
+          return given.map((headers) => http.get(url, { headers }).status);
+        }
+        """
+    )
+    (project / "hello.toml").write_text('allow_hosts = ["https://x.test"]\n')
+    answer = '[[case.answers]]\nurl = "https://x.test/a"\nrequest_headers = { x-a = "1" }\n'
+    (project / "tests.toml").write_text(
+        '[[case]]\nname = "headers"\nparams = { url = "https://x.test/a" }\n' + answer * 5 + "[case.expect]\nsuccess = [200, 200, 200, 200, 200]\n"
+    )
+    author.shell("wasq test hello")
+    params = json.dumps({"url": "https://elsewhere.test/"})
+    author.shell(f"wasq run hello/build/hello.wasm --params '{params}'", code=1)
+    for line in ("ERROR task: an error", " WARN task: a warning", "DEBUG task: Ada is 36 { n: [ 1 ] }"):
+        assert line in author.said or line.startswith("DEBUG"), author.said
+
+
+def test_levels_of_pythons_logging(author):
+    project = author.new("hello", "python")
+    (project / "task.py").write_text(
+        """
+import logging
+from wasq_task import task
+
+logging.basicConfig(level=logging.INFO)
+
+@task
+def run():
+    logging.info("an info line")
+    logging.error("an error line")
+    logging.debug("not this one")
+    logging.getLogger("urllib3").warning("%s of a library", "a line")
+"""
+    )
+    author.shell("wasq build hello")
+    author.shell("wasq run hello/build/hello.wasm")
+    for line in ("INFO task: an info line", "ERROR task: an error line", "WARN task: a line of a library"):
+        assert line in author.said, author.said
+    assert "not this one" not in author.said
+
+
+# What a task in Python cannot have or be: its source, and what the build says.
+REFUSED_IN_PYTHON = {
+    "import native\n@task\ndef run(): pass": "native is native code",
+    "@task\ndef run(*names): pass": "params have names, so a task has no *names",
+    "@task\ndef run(a: bytes): pass": "the parameter a: a param cannot be of the type bytes",
+    "@task\ndef run(a: 'Nowhere'): pass": "an annotation names what is not there",
+    "@task\ndef run(): yield 1": "a task returns its result; it does not yield",
+    "@task\ndef a(): pass\n@task\ndef b(): pass": "task.py must have one function with the decorator @task; it has a, b",
+    "def run(): pass": "it has none",
+}
+
+
+def test_what_python_refuses(author):
+    project = author.new("hello", "python")
+    (project / "native.cpython-314-wasm32-wasi.so").write_bytes(b"")
+    for source, said in REFUSED_IN_PYTHON.items():
+        (project / "task.py").write_text(f"from wasq_task import task\n{source}\n")
+        author.shell("wasq build hello", code=2)
+        assert said in author.said, (source, author.said)
+        # The author's mistake stands alone.
+        assert "componentize_py.command" not in author.said and "Stack backtrace" not in author.said
+
+
+def test_a_compile_error_stands_alone(author):
+    project = author.new("hello", "rust")
+    source = project / "src/lib.rs"
+    source.write_text(source.read_text().replace("Ok(", "Okay(", 1))
+    author.shell("wasq build hello", code=2)
+    assert "cannot find function" in author.said and "src/lib.rs:" in author.said
+    assert '{"reason"' not in author.said and len(author.said) < 4000, author.said
+
+
+def test_the_page_about_tests_names_every_key(author):
+    page = (ROOT / "docs" / "tests.md").read_text()
+    shutil.copy(GUESTS / "verbs.wasm", author.folder)
+    for wrong in ("[[case]]\nnonsense = 1", "[[case]]\nname = 'a'\nanswers = [{ nonsense = 1 }]", "[[case]]\nname = 'a'\nexpect = { nonsense = 1 }"):
+        (author.folder / "tests.toml").write_text(wrong)
+        author.shell("wasq test verbs.wasm", code=2)
+        keys = re.findall(r"`(\w+)`", author.said.split("expected one of")[1])
+        assert len(keys) >= 5
+        for key in keys:
+            assert f"`{key}`" in page or f"`expect.{key}`" in page, key
+
+
+def test_a_part_of_a_result(author):
+    shutil.copy(GUESTS / "verbs.wasm", author.folder)
+    case = """
+[[case]]
+name = "a part"
+params = { verb = "echo", value = { a = 1, b = { c = [1, { d = 2, e = 3 }, 4] } } }
+expect.success_includes = %s
+"""
+    for part in ("{ a = 1 }", "{ b = { c = [{ d = 2 }, 4] } }", "{}"):
+        (author.folder / "tests.toml").write_text(case % part)
+        author.shell("wasq test verbs.wasm")
+    for part in ("{ a = 2 }", "{ z = 1 }", "{ b = { c = [4, 1] } }"):
+        (author.folder / "tests.toml").write_text(case % part)
+        printed = author.shell("wasq test verbs.wasm", code=1)
+        assert "expected a result with" in printed

@@ -215,6 +215,8 @@ static bool is_utf8(const char *text) {
 }
 
 const wasq_json *wasq_json_parse(const char *text) {
+    static const char mark[] = "\xEF\xBB\xBF"; /* The byte order mark, which some servers send. */
+    if (strncmp(text, mark, sizeof mark - 1) == 0) text += sizeof mark - 1;
     reader reader = {.at = text};
     wasq_json *value = wasq_allocate(sizeof *value);
     if (!is_utf8(text) || !read_value(&reader, value)) return NULL;

@@ -237,9 +237,22 @@ static const char *http_error(const char *url, const sent *result) {
     }
 }
 
+/* A URL for messages: without the user and the password in it. */
+static const char *without_credentials(const char *url) {
+    const char *authority = strstr(url, "//");
+    if (authority == NULL) return url;
+    authority += 2;
+    size_t len = strcspn(authority, "/?#\\");
+    for (size_t at = len; at > 0; at--) {
+        if (authority[at - 1] == '@') return wasq_format("%.*s%s", (int)(authority - url), url, authority + at);
+    }
+    return url;
+}
+
 wasq_response wasq_send(wasq_request request) {
     const char *method = request.method == NULL ? "GET" : as_utf8(request.method);
     request.url = as_utf8(request.url);
+    const char *shown = without_credentials(request.url);
     header *headers = wasq_allocate(request.header_count * sizeof(header) + 1);
     for (size_t i = 0; i < request.header_count; i++) {
         const wasq_header *given = &request.headers[i];
@@ -251,7 +264,7 @@ wasq_response wasq_send(wasq_request request) {
     sent result;
     host_send(method, strlen(method), request.url, strlen(request.url), headers, request.header_count,
               request.body != NULL, request.body, request.body_len, request.timeout_ms != 0, request.timeout_ms, &result);
-    if (result.failed) return (wasq_response){.error = http_error(request.url, &result)};
+    if (result.failed) return (wasq_response){.url = shown, .error = http_error(shown, &result)};
     size_t count = result.response.headers.len;
     wasq_header *received = wasq_allocate(count * sizeof(wasq_header) + 1);
     for (size_t i = 0; i < count; i++) {
@@ -259,6 +272,7 @@ wasq_response wasq_send(wasq_request request) {
         received[i] = (wasq_header){.name = text_of(from->name), .value = text_of(from->value)};
     }
     return (wasq_response){
+        .url = shown,
         .status = result.response.status,
         .headers = received,
         .header_count = count,
@@ -281,7 +295,7 @@ const char *wasq_header_value(const wasq_response *response, const char *name) {
 uint32_t wasq_busy(const wasq_response *response) {
     if (response->status != 429 && response->status != 503) return 0;
     const char *value = wasq_header_value(response, "retry-after");
-    if (value == NULL || *value < '0' || *value > '9') return 60; /* Not there, or a date. */
+    if (value == NULL || *value < '0' || *value > '9') return 60;
     char *end;
     errno = 0;
     unsigned long seconds = strtoul(value, &end, 10);

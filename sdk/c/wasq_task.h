@@ -78,6 +78,8 @@ typedef struct {
     uint16_t status;
     const wasq_header *headers;
     size_t header_count;
+    /* The request's URL, without user and password. */
+    const char *url;
     /* The whole body, with any bytes, and a NUL after them. */
     const char *body;
     size_t body_len;
@@ -90,7 +92,7 @@ wasq_response wasq_get(const char *url);
 /* The value of the first header of a name (in lower case), or NULL. */
 const char *wasq_header_value(const wasq_response *response, const char *name);
 /* The number of seconds that a busy server (status 429 or 503) asks the caller to wait: its retry-after, or
- * 60 if that is not a number. 0 for any other status. */
+ * 60 if that names no time. 0 for any other status. */
 uint32_t wasq_busy(const wasq_response *response);
 
 /* ---- Child tasks, sent when this run has succeeded ---- */

@@ -161,6 +161,7 @@ struct request {
 
 // A response, whatever its status. Redirects are not followed.
 struct response {
+    // Without user and password.
     std::string url;
     std::uint16_t status;
     // Names in lower case, in the order in which they came.
@@ -176,7 +177,7 @@ struct response {
     }
 
     // The body of a response whose status is 2xx, read as JSON. For a busy server (status 429 or 503) the
-    // error is retry_after, with the seconds of its retry-after, or 60 if that is not a number. For any other
+    // error is retry_after, with the seconds of its retry-after, or 60 if that names no time. For any other
     // status the error is retry.
     std::expected<json, failure> success() const {
         if (busy > 0) return retry_after(busy, url + ": status " + std::to_string(status));
@@ -206,7 +207,7 @@ inline std::expected<response, failure> send(const request &request) {
     sent.timeout_ms = request.timeout_ms.value_or(0);
     wasq_response got = wasq_send(sent);
     if (got.error != nullptr) return retry(got.error);
-    response response = {request.url, got.status, {}, std::string(got.body, got.body_len), wasq_busy(&got)};
+    response response = {got.url, got.status, {}, std::string(got.body, got.body_len), wasq_busy(&got)};
     for (const auto &header : std::span(got.headers, got.header_count)) {
         response.headers.emplace_back(header.name, header.value);
     }

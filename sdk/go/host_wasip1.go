@@ -211,7 +211,6 @@ func hostSend(request Request) (*Response, error) {
 		}
 	}
 	response := &Response{
-		URL:    request.URL,
 		Status: int(binary.LittleEndian.Uint16(result[8:])),
 		Body:   result.bytes(20),
 	}

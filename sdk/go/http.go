@@ -1,6 +1,7 @@
 package task
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -24,6 +25,7 @@ type Request struct {
 
 // Response is a response, whatever its status. Redirects are not followed.
 type Response struct {
+	// URL is the request's, without user and password.
 	URL    string
 	Status int
 	// Headers in the order in which they came, names in lower case.
@@ -38,9 +40,26 @@ func Send(request Request) (*Response, error) {
 	}
 	response, err := hostSend(request)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", request.URL, err)
+		return nil, fmt.Errorf("%s: %w", withoutCredentials(request.URL), err)
 	}
+	response.URL = withoutCredentials(request.URL)
 	return response, nil
+}
+
+// withoutCredentials is a URL for messages: without the user and the password in it.
+func withoutCredentials(url string) string {
+	scheme, rest, found := strings.Cut(url, "//")
+	if !found {
+		return url
+	}
+	authority := rest
+	if end := strings.IndexAny(rest, `/?#\`); end >= 0 {
+		authority = rest[:end]
+	}
+	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
+		return scheme + "//" + rest[at+1:]
+	}
+	return url
 }
 
 // Get is a GET of a URL.
@@ -66,7 +85,7 @@ func (r *Response) Header(name string) string {
 }
 
 // Err is nil if the status is 2xx. For a busy server (status 429 or 503) it is [RetryAfter], with the seconds
-// of its retry-after, or 60 if that is not a number. For any other status it is an error that names the
+// of its retry-after, or 60 if that names no time. For any other status it is an error that names the
 // status.
 func (r *Response) Err() error {
 	switch {
@@ -82,12 +101,12 @@ func (r *Response) Err() error {
 	return fmt.Errorf("%s: status %d: %.200s", r.URL, r.Status, strings.ToValidUTF8(string(r.Body), "\uFFFD"))
 }
 
-// JSON reads the body of a successful response as JSON.
+// JSON reads the body of a successful response as JSON. A byte order mark before it is skipped.
 func (r *Response) JSON(value any) error {
 	if err := r.Err(); err != nil {
 		return err
 	}
-	if err := json.Unmarshal(r.Body, value); err != nil {
+	if err := json.Unmarshal(bytes.TrimPrefix(r.Body, []byte("\xef\xbb\xbf")), value); err != nil {
 		return fmt.Errorf("%s: the answer: %w", r.URL, err)
 	}
 	return nil

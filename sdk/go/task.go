@@ -19,7 +19,7 @@
 //	}
 //
 // `wasq build` makes a component of it. Params and result are of any types that encoding/json reads and writes; params that do not
-// fit are rejected, with the path.
+// fit are rejected, with the path. A param that the type does not name is ignored.
 //
 // After an error the message gets another attempt by the task's retry policy, with the error's text as the
 // reason. The same holds for a panic, with its stack. [Reject] moves the message to the dead-letter queue.
@@ -46,7 +46,6 @@ func Handle[Params, Output any](function func(Params) (Output, error)) {
 	handler = func(text []byte) ([]byte, error) {
 		var params Params
 		decoder := json.NewDecoder(bytes.NewReader(text))
-		decoder.DisallowUnknownFields()
 		if err := decoder.Decode(&params); err != nil {
 			return nil, rejected(err)
 		}

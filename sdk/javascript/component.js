@@ -1,13 +1,17 @@
 // The component: the function that wasq calls, around the task's own module.
 
+import { begin, rejections, told } from "./setup.js";
 import task from "wasq-task/the-task";
 import { Abort, Reject, Retry, RetryAfter } from "wasq-task";
 
 const U32_MAX = 2 ** 32 - 1;
 
 export async function run(params) {
+  begin();
   try {
     const result = await task(JSON.parse(params));
+    const [rejected] = await rejections();
+    if (rejected !== undefined) throw rejected;
     // JSON has neither undefined nor functions: if a task returns one of these, its result is null.
     return JSON.stringify(result) ?? "null";
   } catch (error) {
@@ -26,23 +30,11 @@ function failure(error) {
   return { tag: "retry", val: text(told(error)) };
 }
 
-// The full text of an error, with its causes. A thrown value need not be an Error.
-function told(error, depth = 0) {
-  if (!(error instanceof Error)) return `thrown: ${shown(error)}`;
-  const causes = [error.cause, ...(error.errors ?? [])].filter((cause) => cause !== undefined && depth < 5);
-  const rest = causes.map((cause) => `\ncaused by ${told(cause, depth + 1)}`);
-  return `${error.name}: ${error.message}\n${error.stack}${rest.join("")}`;
-}
-
-function shown(value) {
-  try {
-    return (typeof value === "object" && JSON.stringify(value)) || String(value);
-  } catch {
-    return "something that cannot be shown";
-  }
-}
-
-// JSON can contain half a surrogate pair, which is not valid text.
+// JSON can contain half a surrogate pair, which is not valid text. A message need not be a text at all.
 function text(reason) {
-  return String(reason).toWellFormed();
+  try {
+    return String(reason).toWellFormed();
+  } catch {
+    return "a reason that is no text";
+  }
 }

@@ -53,14 +53,15 @@ export class Response {
   json(): any;
   /**
    * Returns the response itself if its status is 2xx. For a busy server (status 429 or 503) it throws a
-   * `RetryAfter`, with the seconds of its retry-after, or 60 if that is not a number. For any other status it
+   * `RetryAfter`, with the seconds of its retry-after, or 60 if that names no time. For any other status it
    * throws an `HttpError`.
    */
   success(): this;
 }
 
 export interface RequestOptions {
-  headers?: Record<string, string>;
+  /** As an object, a Map, `Headers` or pairs. An array as a value means a line for each element. */
+  headers?: Record<string, string | readonly string[]> | Iterable<readonly [string, string]> | Headers;
   body?: Uint8Array | string;
   /** A body as JSON, with its content type. */
   json?: unknown;

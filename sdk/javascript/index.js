@@ -78,7 +78,7 @@ export class Response {
 
 export const http = {
   request(method, url, { headers = {}, body, json, timeoutMs } = {}) {
-    const lines = Object.entries(headers).map(([name, value]) => ({ name, value: String(value).toWellFormed() }));
+    const lines = headerLines(headers);
     if (json !== undefined) {
       body = JSON.stringify(json);
       if (!lines.some(({ name }) => name.toLowerCase() === "content-type")) {
@@ -91,17 +91,33 @@ export const http = {
     }
     url = String(url).toWellFormed();
     const request = { method, url, headers: lines, body, timeoutMs: whole("timeoutMs", timeoutMs) };
+    // Messages show the URL without the user and the password in it.
+    const shown = url.replace(/\/\/[^/?#\\]*@/, "//");
     try {
-      return new Response(url, send(request));
+      return new Response(shown, send(request));
     } catch (error) {
       // An error without a tag does not come from the host.
       if (error?.payload?.tag === undefined) throw error;
-      throw httpError(url, error.payload);
+      throw httpError(shown, error.payload);
     }
   },
   get: (url, options) => http.request("GET", url, options),
   post: (url, options) => http.request("POST", url, options),
 };
+
+// Headers as an object, a Map, `Headers`, or pairs. An array as a value means a line for each element.
+function headerLines(headers) {
+  if (typeof headers !== "object" || headers === null) throw new TypeError(`headers: expected an object, found ${headers}`);
+  const pairs = typeof headers[Symbol.iterator] === "function" ? [...headers] : Object.entries(headers);
+  return pairs.flatMap((pair) => {
+    if (!Array.isArray(pair) || pair.length !== 2) throw new TypeError("headers: expected pairs of a name and a value");
+    const [name, value] = pair;
+    return [value].flat().map((each) => {
+      if (each === undefined || each === null) throw new TypeError(`headers: ${name} is ${each}`);
+      return { name: String(name).toWellFormed(), value: String(each).toWellFormed() };
+    });
+  });
+}
 
 // Returns a whole number from 0 to 2^32 - 1, as the contract requires. It rounds up, so that nothing happens
 // sooner than asked.

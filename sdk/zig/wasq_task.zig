@@ -127,25 +127,20 @@ fn rejected(comptime Params: type, text: []const u8, problem: anyerror) error{Re
     const fields = @typeInfo(Params).@"struct";
     inline for (fields.field_names, fields.field_types, fields.field_attrs) |name, Field, attributes| {
         if (value.object.get(name)) |member| {
-            _ = std.json.parseFromValueLeaky(Field, allocator, member, .{}) catch |e|
+            _ = std.json.parseFromValueLeaky(Field, allocator, member, .{ .ignore_unknown_fields = true }) catch |e|
                 return reject("params.{s}: {s}", .{ name, @errorName(e) });
         } else if (attributes.default_value_ptr == null) {
             return reject("params.{s}: missing", .{name});
         }
-    }
-    for (value.object.keys()) |key| {
-        for (fields.field_names) |name| {
-            if (std.mem.eql(u8, name, key)) break;
-        } else return reject("params.{s}: unknown", .{key});
     }
     return reject("params: {s}", .{@errorName(problem)});
 }
 
 /// JSON in memory of the run.
 pub const json = struct {
-    /// Reads a JSON text as a type; a field that the type does not have is an error.
+    /// Reads a JSON text as a type. Fields that the type does not have are ignored.
     pub fn parse(comptime T: type, text: []const u8) !T {
-        return std.json.parseFromSliceLeaky(T, allocator, text, .{});
+        return std.json.parseFromSliceLeaky(T, allocator, text, .{ .ignore_unknown_fields = true });
     }
 
     /// Writes a value as JSON text.
@@ -171,6 +166,7 @@ pub const http = struct {
 
     /// A response, whatever its status. Redirects are not followed.
     pub const Response = struct {
+        /// The request's, without user and password.
         url: []const u8,
         status: u16,
         /// Names in lower case, in the order in which they came.
@@ -186,7 +182,7 @@ pub const http = struct {
         }
 
         /// Returns the response itself if its status is 2xx. For a busy server (status 429 or 503) the error
-        /// is `retryAfter`, with the seconds of its retry-after, or 60 if that is not a number. For any other
+        /// is `retryAfter`, with the seconds of its retry-after, or 60 if that names no time. For any other
         /// status the error is `retry`.
         pub fn success(self: Response) Failure!Response {
             switch (self.status) {
@@ -203,9 +199,12 @@ pub const http = struct {
             }
         }
 
-        /// The body, read as JSON. Fields that the type does not have are ignored.
+        /// The body, read as JSON. A byte order mark before it is skipped. Fields that the type does not have
+        /// are ignored.
         pub fn json(self: Response, comptime T: type) Failure!T {
-            return std.json.parseFromSliceLeaky(T, allocator, self.body, .{ .ignore_unknown_fields = true }) catch |e|
+            const mark = "\xef\xbb\xbf";
+            const body = if (std.mem.startsWith(u8, self.body, mark)) self.body[mark.len..] else self.body;
+            return std.json.parseFromSliceLeaky(T, allocator, body, .{ .ignore_unknown_fields = true }) catch |e|
                 return retry("{s}: the answer: {s}", .{ self.url, @errorName(e) });
         }
     };
@@ -240,14 +239,15 @@ pub const http = struct {
             request.timeout_ms orelse 0,
             &sent,
         );
+        const shown = withoutCredentials(request.url);
         if (sent.failed != 0) {
             const problem = sent.payload.problem;
             return switch (problem.kind) {
-                0 => retry("{s}: denied: {s}", .{ request.url, problem.payload.text.slice() }),
-                1 => retry("{s}: not a valid request: {s}", .{ request.url, problem.payload.text.slice() }),
-                2 => retry("{s}: no answer in time", .{request.url}),
-                3 => retry("{s}: the answer has more than {d} bytes", .{ request.url, problem.payload.limit }),
-                else => retry("{s}: {s}", .{ request.url, problem.payload.text.slice() }),
+                0 => retry("{s}: denied: {s}", .{ shown, problem.payload.text.slice() }),
+                1 => retry("{s}: not a valid request: {s}", .{ shown, problem.payload.text.slice() }),
+                2 => retry("{s}: no answer in time", .{shown}),
+                3 => retry("{s}: the answer has more than {d} bytes", .{ shown, problem.payload.limit }),
+                else => retry("{s}: {s}", .{ shown, problem.payload.text.slice() }),
             };
         }
         const response = sent.payload.response;
@@ -255,7 +255,15 @@ pub const http = struct {
         for (response.headers[0..response.header_count], received) |from, *to| {
             to.* = .{ .name = from.name.slice(), .value = from.value.slice() };
         }
-        return .{ .url = request.url, .status = response.status, .headers = received, .body = response.body.slice() };
+        return .{ .url = shown, .status = response.status, .headers = received, .body = response.body.slice() };
+    }
+
+    /// A URL for messages: without the user and the password in it.
+    fn withoutCredentials(url: []const u8) []const u8 {
+        const start = (std.mem.indexOf(u8, url, "//") orelse return url) + 2;
+        const end = std.mem.indexOfAnyPos(u8, url, start, "/?#\\") orelse url.len;
+        const at = std.mem.lastIndexOfScalar(u8, url[start..end], '@') orelse return url;
+        return std.mem.concat(allocator, u8, &.{ url[0..start], url[start + at + 1 ..] }) catch @panic("out of memory");
     }
 };
 

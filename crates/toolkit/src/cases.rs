@@ -12,7 +12,9 @@ use hyper::{Request, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use wasq_engine::{Engine, Module, Report, Responder, Responding, Run, RunContext, SecretValues};
+use wasq_engine::{
+    Engine, Module, Report, Responder, Responding, Run, RunContext, SecretValues, normalized_url,
+};
 use wasq_protocol::{
     ByteCount, Caps, Clock, FailureKind, Outcome, SecretValue, Settings, SystemClock, TaskName,
     parse_duration,
@@ -97,6 +99,8 @@ struct Expectation {
     success: Option<Value>,
     /// JSON text, for results that TOML cannot express.
     success_json: Option<String>,
+    /// A part of the result: members that it must have, at every depth. It may have others.
+    success_includes: Option<Value>,
     failure: Option<ExpectedFailure>,
     /// The children that are sent, in their order. If left out, the test expects none.
     #[serde(default)]
@@ -169,16 +173,23 @@ impl Case {
             params.is_none() || params_json.is_none(),
             "it has params and params_json; one of them will do"
         );
-        let expected = [expect.success.is_some(), expect.success_json.is_some(), expect.failure.is_some()];
+        let Expectation { success, success_json, success_includes, failure, .. } = expect;
+        let expected =
+            [success.is_some(), success_json.is_some(), success_includes.is_some(), failure.is_some()];
         ensure!(
             expected.iter().filter(|given| **given).count() == 1,
-            "expect one of success, success_json and failure"
+            "expect one of success, success_json, success_includes and failure"
         );
         self.params()?;
         self.expected_success()?;
         let children = expect.children.iter().map(|child| &child.params);
         let bodies = answers.iter().filter_map(|answer| answer.json.as_ref());
-        let values = params.iter().chain(&expect.success).chain(children).chain(bodies);
+        let values = params
+            .iter()
+            .chain(&expect.success)
+            .chain(&expect.success_includes)
+            .chain(children)
+            .chain(bodies);
         ensure!(
             !values.into_iter().any(has_date),
             "there is a date in it, which JSON does not know: put it in quotation marks"
@@ -186,13 +197,7 @@ impl Case {
         for answer in answers {
             answer.body().with_context(|| format!("the answer of {}", answer.url))?;
             answer.delay().with_context(|| format!("the answer of {}", answer.url))?;
-            let uri: hyper::Uri =
-                answer.url.parse().with_context(|| format!("the answer's url {:?}", answer.url))?;
-            ensure!(
-                uri.to_string() == answer.url,
-                "the answer of {}: a task asks for {uri}; write it like that",
-                answer.url
-            );
+            normalized_url(&answer.url).map_err(|why| anyhow::anyhow!("the answer's {why}"))?;
             ensure!(
                 (100..1000).contains(&answer.status),
                 "the answer of {}: {} is no status",
@@ -271,6 +276,13 @@ impl Case {
     }
 
     fn judge_outcome(&self, outcome: &Outcome, problems: &mut Vec<String>) -> Result<()> {
+        if let (Outcome::Success { output }, Some(part)) = (outcome, &self.expect.success_includes) {
+            let found = serde_json::from_str::<Value>(output.get());
+            if !found.is_ok_and(|found| includes(&found, part)) {
+                problems.push(format!("expected a result with {part} in it, found {}", output.get()));
+            }
+            return Ok(());
+        }
         let success = self.expected_success()?;
         match (outcome, &success, &self.expect.failure) {
             (Outcome::Success { output }, Some(expected), _) => {
@@ -320,8 +332,10 @@ impl Case {
             problems.push(format!("expected the children {}, found {}", json!(expected), json!(found)));
         }
         let asked = script.asked.lock().expect("nobody panics with it");
-        if let Some(expected) = requests
-            && *asked != *expected
+        let expected: Option<Vec<_>> =
+            requests.as_ref().map(|lines| lines.iter().map(|line| requested_line(line)).collect());
+        if let Some(expected) = expected
+            && *asked != expected
         {
             problems.push(format!("expected the requests {expected:?}, found {:?}", *asked));
         }
@@ -334,6 +348,21 @@ impl Case {
                 problems.push(format!("expected {text:?} in the log"));
             }
         }
+    }
+}
+
+/// Whether a value has the members of a part, at every depth. An array must have an element for each of the
+/// part's elements, in the same order.
+fn includes(found: &Value, part: &Value) -> bool {
+    match (found, part) {
+        (Value::Object(found), Value::Object(part)) => {
+            part.iter().all(|(key, part)| found.get(key).is_some_and(|found| includes(found, part)))
+        }
+        (Value::Array(found), Value::Array(part)) => {
+            let mut left = found.iter();
+            part.iter().all(|part| left.any(|found| includes(found, part)))
+        }
+        (found, part) => found == part,
     }
 }
 
@@ -353,17 +382,31 @@ struct Script {
 
 impl Responder for Script {
     fn respond(&self, request: Request<Bytes>) -> Responding {
-        let url = request.uri().to_string();
+        let url = as_requested(&request.uri().to_string());
         let what = format!("{} {url}", request.method());
         self.asked.lock().expect("nobody panics with it").push(what.clone());
         let mut left = self.left.lock().expect("nobody panics with it");
-        let answer = left.iter().position(|answer| answer.url == url).map(|at| left.remove(at));
+        let answer =
+            left.iter().position(|answer| as_requested(&answer.url) == url).map(|at| left.remove(at));
         let unexpected = answer.as_ref().and_then(|answer| answer.unexpected(&request));
         self.unexpected.lock().expect("nobody panics with it").extend(unexpected);
         Box::pin(async move {
             let answer = answer.ok_or_else(|| format!("the test has no answer to {what}"))?;
             answer.give().await
         })
+    }
+}
+
+/// A URL as a request has it, however it is spelt.
+fn as_requested(url: &str) -> String {
+    normalized_url(url).unwrap_or_else(|_| url.to_owned())
+}
+
+/// `METHOD URL` with the URL as a request has it.
+fn requested_line(line: &str) -> String {
+    match line.split_once(' ') {
+        Some((method, url)) => format!("{method} {}", as_requested(url)),
+        None => line.to_owned(),
     }
 }
 

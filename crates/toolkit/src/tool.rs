@@ -91,15 +91,24 @@ impl Found {
 
     /// Runs a command of the program. If it fails, the error contains its output.
     pub(crate) fn run(&self, command: &mut Command) -> Result<Output> {
+        self.run_telling(command, said)
+    }
+
+    /// Runs a command of the program. If it fails, the error contains what `told` makes of its output.
+    pub(crate) fn run_telling(
+        &self,
+        command: &mut Command,
+        told: impl FnOnce(&Output) -> String,
+    ) -> Result<Output> {
+        // A toolchain's own stack is of no use to an author, and would stand before the author's mistake.
         let output = command
+            .env("RUST_BACKTRACE", "0")
             .output()
             .with_context(|| format!("start {} ({}); {}", self.name, self.program.display(), self.install))?;
         if output.status.success() {
             return Ok(output);
         }
-        let mut all = String::from_utf8_lossy(&output.stdout).into_owned();
-        all.push_str(&String::from_utf8_lossy(&output.stderr));
-        bail!("{} failed ({}):\n{}", self.title(), output.status, all.trim_end())
+        bail!("{} failed ({}):\n{}", self.title(), output.status, told(&output).trim_end())
     }
 }
 

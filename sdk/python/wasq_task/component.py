@@ -1,36 +1,61 @@
 """The component: the function that wasq calls, around the task that `task.py` registers."""
 
+import inspect
 import json
 import logging
 import sys
 import traceback
 
+from . import bundle
+
+bundle.install()
+
 # The task's own module; it must be loaded while the component is made.
-import task as _task_module
-from componentize_py_types import Err
-from wasq_world.imports import log, outcome
+import task as _task_module  # noqa: E402
+from componentize_py_types import Err  # noqa: E402
+from wasq_world.imports import log, outcome  # noqa: E402
 
-# Used at run time, when it is too late to load it.
-import encodings.idna  # noqa: F401
+from .failures import Reject, Retry, RetryAfter  # noqa: E402
+from .params import caller  # noqa: E402
+from .results import to_json  # noqa: E402
+from .tasks import registered  # noqa: E402
 
-from .failures import Reject, Retry, RetryAfter
-from .tasks import call, registered
+_function = registered()
+_call = caller(_function)
+if inspect.iscoroutinefunction(_function):
+    import asyncio
 
-_registered = registered()
+    _call_coroutine = _call
+    _call = lambda params: asyncio.run(_call_coroutine(params))  # noqa: E731
 # The host cuts long reasons; the end of a traceback says more than its beginning.
 _TRACEBACK_CHARS = 3000
 
 
-class _Handler(logging.Handler):
-    """Passes lines on to the run's log."""
+def _set_up_logging():
+    """Sends what goes to the console to the run's log, with its level, in the format that the task has chosen."""
+    emit = logging.StreamHandler.emit
 
-    def emit(self, record):
+    def emit_to_log(self, record):
+        if self.stream not in (sys.stderr, sys.stdout):
+            return emit(self, record)
         levels = ((logging.ERROR, "ERROR"), (logging.WARNING, "WARN"), (logging.INFO, "INFO"), (logging.DEBUG, "DEBUG"))
         name = next((name for level, name in levels if record.levelno >= level), "TRACE")
-        log.log(getattr(log.Level, name), _text(self.format(record)))
+        try:
+            line = self.format(record)
+        except Exception:
+            return self.handleError(record)
+        log.log(getattr(log.Level, name), _text(line))
+
+    logging.StreamHandler.emit = emit_to_log
+    plain = logging.Formatter("%(message)s")
+    # This does nothing if the task has called basicConfig itself. Then its level stays.
+    logging.basicConfig(level=logging.NOTSET, format="%(message)s")
+    for handler in logging.getLogger().handlers:
+        if getattr(handler.formatter, "_fmt", None) == logging.BASIC_FORMAT:
+            handler.setFormatter(plain)
 
 
-logging.basicConfig(handlers=[_Handler()], level=logging.NOTSET, format="%(message)s")
+_set_up_logging()
 
 
 class WasqWorld:
@@ -38,8 +63,10 @@ class WasqWorld:
 
     def run(self, params: str) -> str:
         """Runs the task once."""
+        # A program has a name, and `argparse` asks for it.
+        sys.argv[:] = ["task"]
         try:
-            result = json.dumps(call(_registered, json.loads(params)), allow_nan=False)
+            result = to_json(_call(json.loads(params)))
         except Reject as error:
             raise Err(outcome.Failure_Reject(_reason(error))) from None
         except RetryAfter as error:
@@ -61,3 +88,6 @@ def _reason(error: Exception) -> str:
 def _text(text: str) -> str:
     # JSON can contain half a surrogate pair, which is not valid text.
     return text.encode(errors="replace").decode()
+
+
+bundle.collect()

@@ -2,16 +2,22 @@
 
 import json as _json
 import math
+import re as _re
 from dataclasses import dataclass
 from typing import Any
 
 from .failures import RetryAfter
+from .results import to_json
 
 try:
     from componentize_py_types import Err as _Err
     from wasq_world.imports import http as _host
 except ImportError:  # Not in a component.
     _host = None
+
+
+# The user and the password in a URL.
+_CREDENTIALS = _re.compile(r"//[^/?#\\]*@")
 
 
 class HTTPError(Exception):
@@ -26,6 +32,7 @@ class Denied(HTTPError):
 class Response:
     """A response, whatever its status. Redirects are not followed."""
 
+    # Without user and password.
     url: str
     status: int
     # Names in lower case, in the order in which they came.
@@ -42,9 +49,9 @@ class Response:
         return self.body.decode(errors="replace")
 
     def json(self) -> Any:
-        """The body, read as JSON."""
+        """The body, read as JSON. A byte order mark before it is skipped."""
         try:
-            return _json.loads(self.body)
+            return _json.loads(self.body.removeprefix(b"\xef\xbb\xbf").decode())
         except ValueError as error:
             raise HTTPError(f"{self.url}: the answer is not JSON: {error}") from error
 
@@ -52,13 +59,13 @@ class Response:
         """Returns the response itself if its status is 2xx.
 
         For a busy server (status 429 or 503) it raises `RetryAfter`, with the seconds of its retry-after, or
-        60 if that is not a number. For any other status it raises an `HTTPError`.
+        60 if that names no time. For any other status it raises an `HTTPError`.
         """
         if 200 <= self.status < 300:
             return self
         if self.status in (429, 503):
             after = self.header("retry-after") or ""
-            raise RetryAfter(int(after) if after.isdecimal() else 60, f"{self.url}: status {self.status}")
+            raise RetryAfter(int(after) if after.isascii() and after.isdecimal() else 60, f"{self.url}: status {self.status}")
         raise HTTPError(f"{self.url}: status {self.status}: {self.text[:200]}")
 
 
@@ -77,7 +84,7 @@ def request(
     """
     headers = dict(headers or {})
     if json is not None:
-        body = _json.dumps(json)
+        body = to_json(json)
         if "content-type" not in map(str.lower, headers):
             headers["content-type"] = "application/json"
     if isinstance(body, str):
@@ -88,11 +95,12 @@ def request(
     if body is not None and not isinstance(body, (bytes, bytearray, memoryview)):
         raise TypeError(f"body: expected bytes or a str, found {body!r}; for a value as JSON there is json=")
     body = None if body is None else bytes(body)
+    shown = _CREDENTIALS.sub("//", url, count=1)
     try:
         got = _host.send(_host.Request(method, url, lines, body, _milliseconds(timeout)))
     except _Err as error:
-        raise _error(url, error.value) from None
-    return Response(url, got.status, [(header.name, header.value) for header in got.headers], got.body)
+        raise _error(shown, error.value) from None
+    return Response(shown, got.status, [(header.name, header.value) for header in got.headers], got.body)
 
 
 def get(url: str, **options) -> Response:

@@ -1,9 +1,9 @@
 """Child tasks, sent when this run has succeeded."""
 
-import json
 from typing import Any
 
 from .failures import whole_seconds
+from .results import to_json
 
 try:
     from componentize_py_types import Err as _Err
@@ -22,7 +22,7 @@ def enqueue(task: str, params: Any = None, *, delay: float | None = None, id: st
     The child runs no sooner than `delay` seconds from now (up to 3 days). Without an `id`, one is derived
     from the parent's id, so that a parent that runs twice sends the same id.
     """
-    text = json.dumps({} if params is None else params)
+    text = to_json({} if params is None else params)
     for what, value in (("task", task), ("id", id)):
         if value is not None and not isinstance(value, str):
             raise TypeError(f"{what}: expected a str, found {value!r}")

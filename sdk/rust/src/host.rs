@@ -68,14 +68,15 @@ mod component {
         let Request { method, url, headers, body, timeout, problem: _ } = request;
         let ms = |timeout: Duration| u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
         let headers = headers.into_iter().map(|(name, value)| host::http::Header { name, value });
+        let shown = http::without_credentials(&url);
         let request = host::http::Request {
             method,
-            url: url.clone(),
+            url,
             headers: headers.collect(),
             body,
             timeout_ms: timeout.map(ms),
         };
-        let reason = |kind| http::Error { url: url.clone(), kind };
+        let reason = |kind| http::Error { url: shown.clone(), kind };
         let response = host::http::send(&request).map_err(|error| {
             reason(match error {
                 host::http::HttpError::Denied(why) => http::ErrorKind::Denied(why),
@@ -86,7 +87,7 @@ mod component {
             })
         })?;
         let headers = response.headers.into_iter().map(|header| (header.name, header.value));
-        Ok(Response { url, status: response.status, headers: headers.collect(), body: response.body })
+        Ok(Response { url: shown, status: response.status, headers: headers.collect(), body: response.body })
     }
 
     pub(crate) fn log(level: log::Level, message: &str) {

@@ -35,7 +35,7 @@ pub struct Response {
 /// The reason why there is no response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// The URL of the request.
+    /// The URL of the request, without user and password.
     pub url: String,
     /// The kind of the error.
     pub kind: ErrorKind,
@@ -107,7 +107,9 @@ impl Request {
     /// Sends it, and waits for the whole response.
     pub fn send(mut self) -> Result<Response, Error> {
         match self.problem.take() {
-            Some(problem) => Err(Error { url: self.url, kind: ErrorKind::Invalid(problem) }),
+            Some(problem) => {
+                Err(Error { url: without_credentials(&self.url), kind: ErrorKind::Invalid(problem) })
+            }
             None => host::send(self),
         }
     }
@@ -125,13 +127,17 @@ impl Response {
         Err(Error { url: self.url, kind })
     }
 
-    /// The body, read as JSON.
+    /// The body, read as JSON. A byte order mark before it is skipped; anything after it is an error.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        let mut reader = serde_json::Deserializer::from_slice(&self.body);
-        serde_path_to_error::deserialize(&mut reader).map_err(|e| {
-            let kind = ErrorKind::Unexpected(format!("the answer: {e}"));
+        let error = |why: String| {
+            let kind = ErrorKind::Unexpected(format!("the answer: {why}"));
             Error { url: self.url.clone(), kind }
-        })
+        };
+        let body = self.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.body);
+        let mut reader = serde_json::Deserializer::from_slice(body);
+        let value = serde_path_to_error::deserialize(&mut reader).map_err(|e| error(e.to_string()))?;
+        reader.end().map_err(|e| error(e.to_string()))?;
+        Ok(value)
     }
 
     /// The body as text; bytes that are not UTF-8 become U+FFFD.
@@ -146,11 +152,21 @@ impl Response {
     }
 
     /// The failure that a busy server (status 429 or 503) asks for: another attempt after its `retry-after`,
-    /// or after a minute if it names no number of seconds. `None` for any other status.
+    /// or after a minute if it names no time. `None` for any other status.
     pub fn busy(&self) -> Option<Failure> {
         let after = self.header("retry-after").and_then(|seconds| seconds.parse().ok()).unwrap_or(60);
         let reason = format!("{}: status {}", self.url, self.status);
         [429, 503].contains(&self.status).then(|| Failure::retry_after(Duration::from_secs(after), reason))
+    }
+}
+
+/// A URL for messages: without the user and the password in it.
+pub(crate) fn without_credentials(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("//") else { return url.to_owned() };
+    let authority = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+    match rest[..authority].rfind('@') {
+        Some(at) => format!("{scheme}//{}", &rest[at + 1..]),
+        None => url.to_owned(),
     }
 }
 

@@ -17,8 +17,8 @@ const NODE: Tool = Tool {
 };
 
 /// componentize-js uses the shim but does not name it among its own packages, so npm may put it anywhere.
-const PACKAGES: [&str; 3] =
-    ["@bytecodealliance/componentize-js", "@bytecodealliance/preview2-shim", "esbuild"];
+const PACKAGES: [&str; 4] =
+    ["@bytecodealliance/componentize-js", "@bytecodealliance/preview2-shim", "esbuild", "oxc-parser"];
 
 pub(super) fn make(project: &Project) -> Result<Output> {
     let node = NODE.find(&[])?;

@@ -46,6 +46,28 @@ pub(super) fn make(project: &Project) -> Result<Output> {
     if let Some(environment) = environments.iter().find(|folder| folder.is_dir()) {
         making.env("VIRTUAL_ENV", environment);
     }
-    tool.run(&mut making)?;
+    tool.run_telling(&mut making, |output| told(&String::from_utf8_lossy(&output.stderr)))?;
     Ok(Output { made: Made::Component(read(&component)?), toolchain: tool.title() })
+}
+
+/// The task's own traceback. componentize-py puts its own before it, and repeats the error after it.
+fn told(stderr: &str) -> String {
+    let inner = stderr.split_once("\nAssertionError: ").map_or(stderr, |(_, inner)| inner);
+    inner.split_once("\n\nCaused by:").map_or(inner, |(inner, _)| inner).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told;
+
+    #[test]
+    fn only_the_tasks_own_traceback_is_told() {
+        let stderr = "Traceback (most recent call last):\n  File \"componentize-py\", line 8\nAssertionError: Traceback (most \
+                      recent call last):\n  File \"/1/task.py\", line 4\nNameError: x\n\n\nCaused by:\n    NameError: x\n";
+        assert_eq!(
+            told(stderr),
+            "Traceback (most recent call last):\n  File \"/1/task.py\", line 4\nNameError: x"
+        );
+        assert_eq!(told("error: no such option\n"), "error: no such option");
+    }
 }

@@ -41,12 +41,14 @@ pub(super) fn make(project: &Project) -> Result<Output> {
     let (cargo, rustc) = (CARGO.find(&[])?, RUSTC.find(&[])?);
     target_is_there(&rustc, project)?;
     let manifest = project.folder().join("Cargo.toml");
-    let output = cargo.run(
-        cargo
-            .command()
-            .args(["build", "--release", "--target", TARGET, "--message-format", "json-render-diagnostics"])
-            .current_dir(project.folder()),
-    )?;
+    let mut build = cargo.command();
+    build
+        .args(["build", "--release", "--quiet", "--target", TARGET])
+        .args(["--message-format", "json-render-diagnostics"])
+        .current_dir(project.folder());
+    // The compiler's messages come by stderr. By stdout come cargo's answers in JSON, which are not for people.
+    let output =
+        cargo.run_telling(&mut build, |output| String::from_utf8_lossy(&output.stderr).into_owned())?;
     let text = String::from_utf8(output.stdout).context("read cargo's answer")?;
     let component = text.lines().filter_map(|line| component_of(line, &manifest)).next_back();
     let Some(component) = component else {

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use wasq_task::{Failure, http, queue, task};
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Params {
     user: String,
     /// A task that gets the result as its params.

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use wasq_task::{Failure, http, task};
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Params {
     city: String,
 }

@@ -1,0 +1,204 @@
+"""What authors expect of their language: a table of rows for each language, beside the one for wasq's own contract.
+
+A row is a piece of the standard library, or a package, in use. CPython itself says what is right.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+
+from conftest import ROOT
+
+TABLES = ROOT / "proofs" / "languages"
+SDK = ROOT / "sdk" / "python"
+
+# Prints each row's name and value. The rows that need a host are not run.
+RUN_ROWS = """
+import json, sys
+import task
+skipped = set(sys.argv[1:])
+print(json.dumps({row: task.run(row) for row in task.ROWS if row not in skipped}))
+"""
+
+
+def cases(expected, answers=None):
+    """A file of tests: each row must give its value."""
+    for row, value in expected.items():
+        lines = [f"[[case]]\nname = {json.dumps(row)}\nparams = {{ row = {json.dumps(row)} }}"]
+        for url in (answers or {}).get(row, []):
+            headers = '{ content-type = "application/json" }'
+            lines.append(f'[[case.answers]]\nurl = {json.dumps(url)}\nbody = \'{{"n":5}}\'\nheaders = {headers}')
+        lines.append(f"[case.expect]\nsuccess_json = {json.dumps(json.dumps(value))}\n")
+        yield "\n".join(lines)
+
+
+def right_values(python, project, skipped=()):
+    done = subprocess.run(
+        [python, "-c", RUN_ROWS, *skipped],
+        cwd=project,
+        env={"PYTHONPATH": f"{SDK}:{project}", "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def check(author, project, expected, answers=None):
+    (project / "tests.toml").write_text("\n".join(cases(expected, answers)))
+    author.shell(f"wasq test {project.name}")
+
+
+def test_pythons_standard_library(author):
+    project = author.folder / "rows"
+    shutil.copytree(TABLES / "python", project)
+    # These two are about the component itself, and need Python 3.12.
+    expected = right_values(sys.executable, project, ["signatures", "result"])
+    assert len(expected) >= 180
+    expected["signatures"] = []
+    expected["result"] = {
+        "when": "2024-07-01T12:00:00+00:00",
+        "colour": "red",
+        "address": {"street": "s", "zip": "?"},
+        "tags": [1],
+        "price": "1.50",
+        "id": "00000000-0000-0000-0000-000000000005",
+        "point": [1, 0],
+    }
+    check(author, project, expected)
+
+
+# What Node.js 20 does not have yet.
+NEWER = {
+    "array group": [{"odd": [1, 3], "even": [2]}, [1, 0]],
+    "array fromAsync": [0, 1, 2],
+    "sets": [[1, 2], [1, 2, 3], [2]],
+    "iterators": [2, 6],
+    "promise resolvers": "late",
+    "json import": 5,
+}
+
+
+def right_values_of_javascript(project, skipped=()):
+    script = ["node", TABLES / "run-rows.mjs", project, *skipped]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_what_javascript_has(author):
+    project = author.folder / "rows"
+    shutil.copytree(TABLES / "javascript", project)
+    (project / "node_modules").symlink_to(ROOT / "example-tasks" / "node_modules")
+    expected = right_values_of_javascript(project, NEWER) | NEWER
+    assert len(expected) >= 90
+    check(author, project, expected)
+
+
+def test_packages_of_npm(author):
+    project = author.folder / "packages"
+    shutil.copytree(TABLES / "javascript-packages", project)
+    author.shell("cd packages && npm install --silent --no-audit --no-fund")
+    requests = {row: {"n": 5} for row in ("axios", "ky", "fetch")}
+    expected = right_values_of_javascript(project, requests) | requests
+    assert len(expected) >= 40
+    (project / "packages.toml").write_text('allow_hosts = ["https://api.example.com"]\n')
+    check(author, project, expected, {row: [URL] for row in requests})
+
+
+# What a task in JavaScript cannot have: the source, and what the build or the run says.
+REFUSED_BY_THE_BUILD = {
+    "new Intl.NumberFormat('de')": "tasks in JavaScript do not have Intl",
+    "Buffer.from('x')": "tasks in JavaScript do not have Buffer",
+    "process.exit(1)": "tasks in JavaScript do not have process",
+    "'é'.normalize('NFC')": "tasks in JavaScript do not have normalize",
+    "new WebSocket('wss://x.test')": "tasks in JavaScript do not have WebSocket",
+    "top.property": "task.js:1",
+}
+ENDS_OF_RUNS = {
+    "Object.assign(new Error('bad user'), { errors: { email: ['is not an address'] } })": ["Error: bad user", "is not an address"],
+    "Object.assign(new Error('x'), { errors: 5, code: 'E_X' })": ["Error: x", "E_X"],
+    "Object.defineProperty(new Error('x'), 'message', { get() { throw 1 } })": ["Error"],
+    "Object.assign(new Error('x'), { message: Symbol('s') })": ["Error"],
+    "new AggregateError([new Error('one'), 2], 'all')": ["AggregateError: all", "caused by Error: one", "caused by thrown: 2"],
+    "new Error('a', { cause: new TypeError('b', { cause: 'c' }) })": ["Error: a", "caused by TypeError: b", "caused by thrown: c"],
+    "(() => { const e = new Error('me'); e.cause = e; return e })()": ["Error: me"],
+    "Object.assign(new Error('x'), { stack: 5 })": ["Error: x"],
+    "{ message: 'plain' }": ["thrown: { message: \"plain\" }"],
+    "null": ["thrown: null"],
+    "undefined": ["thrown: undefined"],
+    "Symbol('s')": ["thrown: Symbol(s)"],
+    "new Proxy({}, { get() { throw new Error('trap') } })": ["cannot be shown"],
+}
+RUNS = {
+    "Promise.reject(new Error('nobody awaits'))": ["Error: nobody awaits", "(task.js:"],
+    "(async () => { await null; throw new Error('later'); })()": ["Error: later", "(task.js:"],
+    "new Date(0).toLocaleDateString('en-US', { timeZone: 'America/New_York' })": ["needs Intl"],
+    "(1.5).toLocaleString('de-DE')": ["needs Intl"],
+    "await fetch('http://me:secretpw@127.0.0.1/')": ["user or a password"],
+    "http.get('https://x.test/', { headers: { a: undefined } })": ["headers: a is undefined"],
+    "http.get('https://x.test/', { headers: 'a: b' })": ["headers: expected an object"],
+    "helper()": ['can\'t access property "property"', "at helper (helper.js:4:", "(task.js:"],
+}
+
+
+def test_what_javascript_does_not_have(author):
+    project = author.new("missing", "javascript")
+    for code, said in REFUSED_BY_THE_BUILD.items():
+        wrapped = f"export default () => {code};" if code != "top.property" else "const top = undefined; top.property;\nexport default () => 1;"
+        (project / "task.js").write_text(wrapped)
+        author.shell("wasq build missing", code=2)
+        assert said in author.said and "task.js:1" in author.said, (code, author.said)
+    # A package may have another way.
+    (project / "task.js").write_text("export default () => [typeof Intl, typeof Buffer, /^\\p{L}+$/u.test('é')];")
+    (project / "tests.toml").write_text('[[case]]\nname = "typeof"\nexpect.success = ["undefined", "undefined", true]\n')
+    author.shell("wasq test missing")
+
+
+def test_errors_of_javascript_say_what_and_where(author):
+    project = author.new("errors", "javascript")
+    (project / "helper.js").write_text("// A comment.\n\nexport function helper() {\n  return undefined.property;\n}\n")
+    ends = [*(f"() => {{ throw {code}; }}" for code in ENDS_OF_RUNS), *(f"async () => {{ {code}; }}" for code in RUNS)]
+    said = [*ENDS_OF_RUNS.values(), *RUNS.values()]
+    (project / "task.js").write_text(
+        'import { http } from "wasq-task"; import { helper } from "./helper.js";\n'
+        + "const ends = [\n" + ",\n".join(ends) + "\n];\n"
+        + "export default ({ which }) => ends[which]();\n"
+    )
+    cases = (f'[[case]]\nname = "{which}"\nparams = {{ which = {which} }}\nexpect.success = "never"\n' for which in range(len(ends)))
+    (project / "tests.toml").write_text("\n".join(cases))
+    shown = json.loads(author.shell("wasq test errors --json", code=1))
+    for source, texts, case in zip(ends, said, shown["cases"], strict=True):
+        assert case["outcome"]["kind"] == "retry", (source, case)
+        for text in texts:
+            assert text in case["outcome"]["message"], (source, case)
+
+
+URL = "https://api.example.com/x"
+# The rows that send a request, with the value that each must give.
+REQUESTS = {
+    "requests": {"n": 5},
+    "requests.session": 200,
+    "httpx": {"n": 5},
+    "httpx.client": {"n": 5},
+    "urllib3": {"n": 5},
+    "urllib.request": [200, '{"n":5}'],
+    "http.client": [200, "application/json", '{"n":5}'],
+}
+REFUSED = {
+    "requests.denied": True,
+    "socket": "a task has no sockets, only HTTP requests: other protocols, such as those of databases, do not work",
+}
+
+
+def test_packages_of_pypi(author):
+    project = author.folder / "packages"
+    shutil.copytree(TABLES / "python-packages", project)
+    author.shell("cd packages && python3 -m venv .venv && .venv/bin/pip install --quiet -r requirements.txt")
+    expected = right_values(project / ".venv/bin/python", project, [*REQUESTS, *REFUSED])
+    assert len(expected) >= 30
+    answers = {row: [URL] for row in REQUESTS} | {"requests": [f"{URL}?q=é"]}
+    (project / "packages.toml").write_text('allow_hosts = ["https://api.example.com"]\n')
+    check(author, project, expected | REQUESTS | REFUSED, answers)
