@@ -24,6 +24,8 @@ from botocore.config import Config
 
 import github_stand_in
 
+# Not the state of the person who runs the tests: a `wasq dev` of theirs would be found.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="wasq-state-")
 ROOT = Path(__file__).resolve().parent.parent.parent
 BINARIES = ROOT / "target" / "debug"
 GUESTS = ROOT / "target" / "guests" / "wasm32-wasip2" / "release"
@@ -212,8 +214,8 @@ class Author:
             (project / "node_modules").symlink_to(ROOT / "example-tasks" / "node_modules")
         return project
 
-    def dev(self, project, name=None):
-        """Starts `wasq dev` on a project, on any free port, and waits for its task. It keeps running."""
+    def start_dev(self, project):
+        """Starts `wasq dev` on a project, on any free port. It keeps running."""
         with open(self.folder / "dev.log", "wb") as log:
             self.process = subprocess.Popen(
                 [BINARIES / "wasq", "dev", project, "--listen", "127.0.0.1:0", "--json"],
@@ -224,6 +226,10 @@ class Author:
                 stderr=log,
             )
         assert self.process.stdout.readline(), self.log()
+
+    def dev(self, project, name=None):
+        """Starts `wasq dev` on a project, and waits for its task."""
+        self.start_dev(project)
         wait_for(lambda: self.live(name or project), f"live {project}", 120)
 
     def live(self, name):

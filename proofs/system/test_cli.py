@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from conftest import BINARIES, CORE_MODULE, GUESTS
+from conftest import BINARIES, CORE_MODULE, GUESTS, wait_for
 
 
 def wasq(folder, *args):
@@ -72,3 +72,82 @@ def test_wrong_use(tmp_path, args, text):
 def test_errors_as_json(tmp_path):
     done = wasq(tmp_path, "tasks", "--json")
     assert "there is no data folder" in json.loads(done.stdout)["error"]
+
+
+def test_params_from_a_file_and_from_stdin(tmp_path):
+    (tmp_path / "params.json").write_text('{"a": 1}')
+    done = wasq(tmp_path, "run", GUESTS / "hello.wasm", "--params", "@params.json")
+    assert (done.returncode, done.stdout) == (0, '{"hello":{"a":1}}\n')
+    done = wasq(tmp_path, "run", GUESTS / "hello.wasm", "--params", "@nowhere.json")
+    assert done.returncode == 2 and "read the params from nowhere.json" in done.stderr
+    (tmp_path / "params.json").write_text("{]")
+    done = wasq(tmp_path, "run", GUESTS / "hello.wasm", "--params", "@params.json")
+    assert done.returncode == 2 and "the file params.json is not JSON" in done.stderr
+
+
+def test_many_messages_from_stdin(dev):
+    send = [BINARIES / "wasq", "enqueue", "later", "--params", "-", "--json"]
+
+    def run(text, *options, code=0):
+        done = subprocess.run([*send, *options], cwd=dev.folder, input=text, capture_output=True, text=True, timeout=60)
+        assert done.returncode == code, (done.stdout, done.stderr)
+        return json.loads(done.stdout)
+
+    assert run('{"n": 1}\n\n{"n": 2}\n{"n": 3}\n', "--delay", "2h")["sent"] == 3
+    assert run('{\n  "n": 1\n}\n', "--count", "25", "--at", "2099-01-01T00:00:00Z", code=2)["error"].startswith("a message can wait for at most 3 days")
+    assert run('{"n": 1}', "--count", "25", "--delay", "1d")["sent"] == 25
+    assert "line 2 of stdin is not JSON" in run('{"n": 1}\n{]\n', code=2)["error"]
+    assert "stdin is empty" in run("", code=2)["error"]
+    assert "--wait waits for one message, and these are 2" in run("1\n2\n", "--wait", code=2)["error"]
+    wait_for(lambda: dev.counts() == (0, 28, 0), "messages that wait for their time")
+
+
+def test_a_command_finds_wasq_dev_from_any_folder(new_dev, tmp_path_factory, monkeypatch):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.setenv("XDG_STATE_HOME", str(elsewhere / "state"))
+    new_dev.start()
+    below = new_dev.folder / "a" / "b"
+    below.mkdir(parents=True)
+    for folder in (elsewhere, below):
+        done = wasq(folder, "status", "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["queue"]["url"] == new_dev.queue_url
+    new_dev.kill()
+    assert "no data folder" in wasq(elsewhere, "tasks").stderr
+
+
+def test_an_unknown_task_is_said_at_once_and_what_happens_meanwhile(dev):
+    dev.publish("verbs", settings='[backoff]\nbase = "0s"\n')
+    done = wasq(dev.folder, "enqueue", "verb", "--params", "{}")
+    assert "no task named verb is live; similar: verbs; the message waits for it, up to a minute" in done.stderr
+    params = '{"verb": "flaky", "succeeds_in": 3}'
+    done = wasq(dev.folder, "enqueue", "verbs", "--params", params, "--wait")
+    assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
+    for attempt in (1, 2):
+        assert f"wasq: attempt {attempt} failed: retry: attempt {attempt} fails" in done.stderr, done.stderr
+
+
+def test_secrets_that_are_added_are_seen(dev):
+    settings = '[secrets]\nTOKEN = "ssm:/wasq/token"\n'
+    (dev.tasks / "verbs.toml").write_text(settings)
+    (dev.tasks / "verbs.wasm").write_bytes((GUESTS / "verbs.wasm").read_bytes())
+    wait_for(lambda: dev.listed("verbs")["rejected"], "a refusal")
+    secrets = dev.folder / ".wasq" / "secrets.toml"
+    secrets.touch(mode=0o600)
+    secrets.write_text('TOKEN = "a-long-value"\n')
+    wait_for(lambda: dev.listed("verbs")["live"], "a live task")
+
+
+def test_completions_and_man_pages(tmp_path):
+    for shell, word in (("bash", "complete -F _wasq"), ("zsh", "#compdef wasq"), ("fish", "complete -c wasq")):
+        assert word in wasq(tmp_path, "completions", shell).stdout
+    assert wasq(tmp_path, "completions", "--man", "man").returncode == 0
+    assert ".TH wasq-enqueue 1" in (tmp_path / "man" / "wasq-enqueue.1").read_text()
+    assert wasq(tmp_path, "completions").returncode == 2
+
+
+def test_what_is_no_component(tmp_path):
+    (tmp_path / "text").write_text("root:x:0:0")
+    for command in ("check", "push", "run"):
+        done = wasq(tmp_path, command, "text")
+        assert done.returncode == 2 and "text is not WebAssembly; give a component, or a project's folder" in done.stderr

@@ -299,7 +299,12 @@ def test_an_event_source_mapping(patient, functions):
 
 
 def test_the_single_machine(dev):
-    assert dev.wasq("doctor", "--json") == {"findings": [], "unread": []}
+    found = dev.wasq("doctor", "--json")
+    assert (found["findings"], found["unread"]) == ([], [])
+    machine = found["machine"]
+    assert machine["wasq_dev"] == dev.url.removeprefix("http://") and machine["refused"] == []
+    assert {"rust", "python", "go"} <= set(machine["toolchains"])
+    assert machine["toolchains"]["rust"]["version"].startswith("rustc ")
     dev.sqs.set_queue_attributes(QueueUrl=dev.queue_url, Attributes={"MessageRetentionPeriod": "3600"})
     [finding] = dev.wasq("doctor", "--json", code=1)["findings"]
     assert finding["effect"] == "loses" and "keeps messages for 1h" in finding["problem"]

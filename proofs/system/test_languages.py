@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import stat
+import subprocess
 
 import pytest
 
@@ -402,3 +403,32 @@ expect.success_includes = %s
         (author.folder / "tests.toml").write_text(case % part)
         printed = author.shell("wasq test verbs.wasm", code=1)
         assert "expected a result with" in printed
+
+
+def test_messages_wait_for_a_project_that_is_built(author):
+    """The guide's second terminal may be faster than the first."""
+    project = author.new("hello", "c")
+    whole = (project / "task.c").read_text()
+    (project / "task.c").write_text(whole.replace("return", "retrun", 1))
+    author.environment["XDG_STATE_HOME"] = str(author.folder / "state")
+    author.start_dev("hello")
+    command = """wasq enqueue hello --params '{"name": "Ada"}' --wait"""
+    waiting = subprocess.Popen(
+        ["/bin/bash", "-c", command], cwd=author.folder, env=author.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: "hello is not live yet" in author.log(), "a message that waits")
+    (project / "task.c").write_text(whole)
+    said = waiting.communicate(timeout=60)
+    assert waiting.returncode == 0 and json.loads(said[0]) == {"greeting": "Hello, Ada!"}, said
+    assert "`wasq dev` builds its project; the message waits for it" in said[1]
+
+
+def test_a_project_by_a_link_and_by_run_and_check(author):
+    author.new("hello", "c")
+    (author.folder / "greeter").symlink_to("hello")
+    shutil.move(author.folder / "hello" / "hello.toml", author.folder / "hello" / "greeter.toml")
+    (author.folder / "hello" / "greeter.toml").write_text('timeout = "3s"\n')
+    greeting = author.shell("""wasq run greeter --params '{"name": "Ada"}'""")
+    assert json.loads(greeting) == {"greeting": "Hello, Ada!"}
+    assert author.shell("wasq check greeter").startswith("fits ")
+    assert (author.folder / "hello" / "build" / "greeter.wasm").exists()

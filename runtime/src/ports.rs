@@ -89,6 +89,12 @@ pub trait Registry: Send + Sync + 'static {
         artifact: &Artifact,
     ) -> impl Future<Output = Result<Self::Artifact, ArtifactError>> + Send;
 
+    /// Why messages for a task that is not live should wait for it, if they should. On one machine, its project
+    /// may be under construction.
+    fn expected(&self, _task: &TaskName) -> Option<String> {
+        None
+    }
+
     /// Asks the publisher to compile the live module of a task for this worker. Does not wait for the result.
     fn request_artifact(&self, task: &TaskName) -> impl Future<Output = Result<()>> + Send;
 }

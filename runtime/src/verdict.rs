@@ -50,8 +50,7 @@ const HOST_FAULT_WAIT_MAX: Duration = Duration::from_secs(300);
 /// The margin before the end of a message's retention. At that end, SQS deletes the message without notice. A
 /// message that would wait into this margin goes to the dead-letter queue while it is still there.
 pub(crate) const KEPT_MARGIN: Duration = Duration::from_secs(12 * 3600);
-/// The longest time from the send to a `not_before`. The shortest retention that we work with is four days.
-pub(crate) const AHEAD_MAX: Duration = Duration::from_secs(3 * 24 * 3600);
+pub(crate) use wasq_protocol::AHEAD_MAX;
 /// The longest wait. SQS allows 12 h of invisibility, counted from the receive, and the run has
 /// used some of it.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(12 * 3600 - 15 * 60);

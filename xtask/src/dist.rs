@@ -54,9 +54,11 @@ pub(crate) fn dist(args: &[String]) -> Result<()> {
             made.push(package_function(&built, &folder.join(format!("{binary}.zip")))?);
         }
     }
-    for (architecture, triple) in &chosen {
-        let wasq = build(&tools, triple, "wasq-cli", "wasq")?;
-        made.push(release(&wasq, architecture, &chosen)?);
+    let commands = chosen.iter().map(|(_, triple)| build(&tools, triple, "wasq-cli", "wasq"));
+    let commands: Vec<_> = commands.collect::<Result<_>>()?;
+    man_pages(&chosen, &commands)?;
+    for ((architecture, _), wasq) in chosen.iter().zip(&commands) {
+        made.push(release(wasq, architecture, &chosen)?);
     }
     let release = target().join("dist/release");
     made.extend(publishable(&release)?);
@@ -67,6 +69,22 @@ pub(crate) fn dist(args: &[String]) -> Result<()> {
         println!("{shown:<52} {:>6.2} MB  sha256 {}", bytes as f64 / 1e6, sha256(&path)?);
     }
     Ok(())
+}
+
+/// Lets `wasq` write its man pages: the one for this machine if it was built, otherwise one that cargo builds.
+fn man_pages(chosen: &[(&str, &str)], commands: &[PathBuf]) -> Result<()> {
+    let folder = target().join("dist/man");
+    let _ = std::fs::remove_dir_all(&folder);
+    let here = chosen.iter().position(|(_, triple)| triple.starts_with(std::env::consts::ARCH));
+    let mut write = match here {
+        Some(at) => Command::new(&commands[at]),
+        None => {
+            let mut cargo = cargo();
+            cargo.args(["run", "--quiet", "--locked", "--package", "wasq-cli", "--"]);
+            cargo
+        }
+    };
+    run(write.args(["completions", "--man"]).arg(&folder))
 }
 
 fn sha256(path: &Path) -> Result<String> {
@@ -179,6 +197,14 @@ fn release(wasq: &Path, architecture: &str, functions: &[(&str, &str)]) -> Resul
             let zip = format!("{binary}.zip");
             std::fs::copy(dist.join(architecture).join(&zip), beside.join(&zip))?;
         }
+    }
+    let man = folder.join("man/man1");
+    std::fs::create_dir_all(&man).with_context(|| format!("create {}", man.display()))?;
+    let pages = dist.join("man");
+    for page in std::fs::read_dir(&pages).with_context(|| format!("read {}", pages.display()))? {
+        let page = page.with_context(|| format!("read {}", pages.display()))?.path();
+        let name = page.file_name().context("a file has a name")?;
+        std::fs::copy(&page, man.join(name)).with_context(|| format!("copy {}", page.display()))?;
     }
     std::fs::copy(wasq, folder.join("wasq")).with_context(|| format!("copy {}", wasq.display()))?;
     for beside in ["LICENSE", "docs/operating.md", "deploy/deployer-policy.json"] {

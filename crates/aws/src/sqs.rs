@@ -31,6 +31,8 @@ pub struct Counts {
     pub visible: u64,
     /// Received, and neither deleted nor visible again.
     pub in_flight: u64,
+    /// Sent with a delay that is not over.
+    pub delayed: u64,
 }
 
 /// A message that is to be sent.
@@ -216,12 +218,14 @@ impl QueueEndpoint {
     pub async fn counts(&self) -> Result<Counts> {
         let visible = QueueAttributeName::ApproximateNumberOfMessages;
         let in_flight = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
+        let delayed = QueueAttributeName::ApproximateNumberOfMessagesDelayed;
         let answer = self
             .client
             .get_queue_attributes()
             .queue_url(&self.url)
             .attribute_names(visible.clone())
             .attribute_names(in_flight.clone())
+            .attribute_names(delayed.clone())
             .send()
             .await
             .map_err(explain)
@@ -230,7 +234,7 @@ impl QueueEndpoint {
             let count = answer.attributes().and_then(|attributes| attributes.get(&name));
             count.and_then(|count| count.parse().ok()).with_context(|| format!("no {name} in the answer"))
         };
-        Ok(Counts { visible: count(visible)?, in_flight: count(in_flight)? })
+        Ok(Counts { visible: count(visible)?, in_flight: count(in_flight)?, delayed: count(delayed)? })
     }
 
     /// Whether it is a FIFO queue.

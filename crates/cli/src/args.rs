@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::build::Build;
 use crate::check::Check;
+use crate::completions::Completions;
 #[cfg(feature = "aws")]
 use crate::deploy::Deploy;
 #[cfg(feature = "aws")]
@@ -105,6 +106,11 @@ pub(crate) enum Command {
     ///
     /// With --json, prints each line unchanged, as one JSON object.
     Logs(Logs),
+    /// Print a script with which a shell completes the commands and options of wasq
+    ///
+    /// For bash: `source <(wasq completions bash)`. For zsh and fish: write the script into a folder where the
+    /// shell looks for completions.
+    Completions(Completions),
     /// Deploy to AWS, or bring a deployment up to date
     ///
     /// Creates or updates one CloudFormation stack with queues, buckets, functions, roles, alarms and a

@@ -30,7 +30,7 @@ pub(crate) fn build(args: Build, json: bool) -> Result<Ended> {
         }));
     } else {
         let shown = shown(component);
-        output::text(&format!("{shown}  {:.2} MB, by {toolchain}\n", *bytes as f64 / 1e6));
+        output::text(&format!("{shown}  {}, by {toolchain}\n", output::size(*bytes)));
     }
     Ok(Ended::Well)
 }

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use serde_json::json;
-use wasq_protocol::ByteCount;
 use wasq_toolkit::{Checked, Import};
 
 use crate::component::{Component, engine};
@@ -12,19 +11,19 @@ use crate::output::{self, Ended, Progress};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Check {
-    /// The component
-    #[arg(value_name = "FILE.wasm")]
-    pub(crate) file: PathBuf,
-    /// The task's settings; without this, FILE.toml beside FILE.wasm if it is there
+    /// A project's folder, which is built first, or a component
+    #[arg(value_name = "DIR|FILE.wasm")]
+    pub(crate) path: PathBuf,
+    /// The task's settings; without this, the project's own, or FILE.toml beside FILE.wasm if it is there
     #[arg(long, value_name = "FILE.toml")]
     pub(crate) settings: Option<PathBuf>,
 }
 
 pub(crate) async fn check(args: Check, json: bool) -> Result<Ended> {
-    let Check { file, settings } = args;
-    let component = Component::read(&file, settings.as_deref())?;
+    let Check { path, settings } = args;
+    let component = Component::open(&path, settings.as_deref())?;
     let engine = engine(Vec::new())?;
-    let compiling = Progress::start(format!("compiling {}", file.display()));
+    let compiling = Progress::start(format!("compiling {}", path.display()));
     let checked = tokio::task::spawn_blocking(move || {
         wasq_toolkit::check(&engine, &component.wasm, &component.settings)
     })
@@ -65,11 +64,11 @@ fn as_text(checked: &Checked) -> String {
     };
     let made_with = if made_with.is_empty() { "(it does not say)".to_owned() } else { made_with.join(", ") };
     text += &format!("made with  {made_with}\n");
-    text += &format!("size       {}\n", megabytes(*bytes));
+    text += &format!("size       {}\n", output::size(*bytes));
     if let Some((bytes, took)) = compiled {
-        text += &format!("compiled   {} in {:.1} s\n", megabytes(*bytes), took.as_secs_f64());
+        text += &format!("compiled   {} in {:.1} s\n", output::size(*bytes), took.as_secs_f64());
     }
-    text += &format!("memory     {} at its start\n", ByteCount(*initial_memory));
+    text += &format!("memory     {} at its start\n", output::size(*initial_memory));
     for (i, Import { name, limits, denied }) in imports.iter().enumerate() {
         let heading = if i == 0 { "imports  " } else { "         " };
         let limits = match (limits, denied) {
@@ -80,8 +79,4 @@ fn as_text(checked: &Checked) -> String {
         text += &format!("{heading}  {name}{limits}\n");
     }
     text
-}
-
-fn megabytes(bytes: u64) -> String {
-    format!("{:.2} MB", bytes as f64 / 1e6)
 }

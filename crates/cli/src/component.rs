@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use wasq_engine::{Addresses, Engine, Limits, Module, Pool};
 use wasq_protocol::{AddressRange, Caps, Settings, TaskName};
+use wasq_toolkit::Project;
 
+use crate::build;
 use crate::output::Progress;
 
 /// A component in a file, with its settings.
@@ -22,10 +24,22 @@ pub(crate) struct Component {
 }
 
 impl Component {
+    /// Builds a project, or reads a component.
+    pub(crate) fn open(path: &Path, settings: Option<&Path>) -> Result<Self> {
+        if !path.is_dir() {
+            return Self::read(path, settings);
+        }
+        let built = build::make(&Project::open(path)?)?;
+        Self::read(&built.component, settings.or(built.settings.as_deref()))
+    }
+
     /// Reads `FILE.wasm` and its settings: the given file, or else `FILE.toml` in the same folder if it
     /// exists.
     pub(crate) fn read(file: &Path, settings: Option<&Path>) -> Result<Self> {
         let wasm = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
+        if !wasm.starts_with(b"\0asm") {
+            bail!("{} is not WebAssembly; give a component, or a project's folder", file.display());
+        }
         let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let task = stem
             .parse()

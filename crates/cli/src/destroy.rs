@@ -93,7 +93,7 @@ async fn ask(stack: &Stack, identity: &Identity, kept: &[Kept], data: bool, yes:
     for kept in kept.iter().filter(|kept| kind(kept) == "queue") {
         // An earlier run of this command may have deleted the queue.
         let Ok(counts) = QueueEndpoint::new(sqs.clone(), &kept.identifier).counts().await else { continue };
-        let count = counts.visible + counts.in_flight;
+        let count = counts.visible + counts.in_flight + counts.delayed;
         if count > 0 {
             waiting.push(format!("about {count} messages are in {}", kept.name));
         }

@@ -1,14 +1,15 @@
 //! `wasq dev`: the single-machine stack.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
-use wasq_local::{DEAD_LETTERS, Log, Stack, StackConfig, queue_url};
-use wasq_protocol::{ByteCount, parse_duration};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
+use wasq_local::{DEAD_LETTERS, Log, RunningStacks, Stack, StackConfig, list_tasks, queue_url};
+use wasq_protocol::{ByteCount, Digest, TaskName, parse_duration};
 use wasq_toolkit::{Project, Projects};
 
 use crate::output::{self, Ended};
@@ -27,7 +28,7 @@ pub(crate) struct Dev {
     #[arg(long, default_value = ".wasq", value_name = "DIR", env = "WASQ_DATA")]
     pub(crate) data: PathBuf,
     /// The address of the SQS-compatible endpoint; port 0 takes any free port
-    #[arg(long, default_value = "127.0.0.1:9324", value_name = "ADDR")]
+    #[arg(long, default_value = "127.0.0.1:9324", value_name = "ADDR", value_parser = address)]
     pub(crate) listen: SocketAddr,
     /// Tasks that run at once
     #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
@@ -48,6 +49,11 @@ pub(crate) struct Dev {
     pub(crate) secrets: SecretArgs,
 }
 
+/// How long "ready" waits for the publisher after the first builds.
+const PUBLISHED_WITHIN: Duration = Duration::from_secs(60);
+/// The interval between two looks at the registry.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// Parses a lease. SQS counts leases in whole seconds, and a lease under 5 s would lapse while the worker is
 /// merely busy.
 fn lease(text: &str) -> Result<Duration, String> {
@@ -56,6 +62,16 @@ fn lease(text: &str) -> Result<Duration, String> {
         return Err("a lease lies between 5s and 12h".to_owned());
     }
     Ok(lease)
+}
+
+/// Parses an address such as `127.0.0.1:9324` or `localhost:9324`. Of several, an address of IPv4 is taken.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let mut found: Vec<_> = text
+        .to_socket_addrs()
+        .map_err(|e| format!("{e}; write an address and a port, such as 127.0.0.1:9324 or localhost:9324"))?
+        .collect();
+    found.sort_by_key(SocketAddr::is_ipv6);
+    found.first().copied().ok_or_else(|| "the name has no address".to_owned())
 }
 
 pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
@@ -71,22 +87,34 @@ pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
     // Listen before the stack starts, so that a signal during the start also leads to an orderly end.
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for ctrl-c")?;
+    let names: Vec<_> = projects.iter().map(|project| project.name().clone()).collect();
     let config = StackConfig {
         tasks: tasks.clone(),
+        projects: names.clone(),
         data: data.clone(),
         listen,
         concurrency,
         memory: memory.unwrap_or_else(half_of_the_memory),
         lease,
         allow_addresses: addresses.allow_address,
-        secrets: secrets.open(),
+        secrets: secrets.open(&data),
         log,
     };
     let stack = Stack::start(config).await?;
+    // Commands in other folders find the stack by this. Without it they still find it by --data.
+    if let Err(e) = RunningStacks::add(&data) {
+        tracing::warn!("commands in other folders need --data {}: {e:#}", data.display());
+    }
     let building = if projects.is_empty() {
         None
     } else {
         let mut projects = Projects::watch(projects, tasks.clone(), &data)?;
+        // Messages can be sent already: those for the projects wait.
+        tokio::select! {
+            () = first_builds(&projects, &names, &tasks, &data) => {}
+            _ = terminate.recv() => return stop(stack, grace, &mut interrupt).await,
+            _ = interrupt.recv() => return stop(stack, grace, &mut interrupt).await,
+        }
         Some(tokio::spawn(async move { projects.build_changes().await }))
     };
 
@@ -120,6 +148,31 @@ pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
     if let Some(building) = building {
         building.abort();
     }
+    stop(stack, grace, &mut interrupt).await
+}
+
+/// Builds the projects, and waits until the publisher has seen what was built.
+async fn first_builds(projects: &Projects, names: &[TaskName], tasks: &Path, data: &Path) {
+    projects.build_all().await;
+    let deadline = Instant::now() + PUBLISHED_WITHIN;
+    while Instant::now() < deadline {
+        let listed = list_tasks(data).unwrap_or_default();
+        let is_settled = |name: &TaskName| {
+            let Ok(built) = std::fs::read(tasks.join(format!("{name}.wasm"))) else { return true };
+            let digest = Digest::of(&built);
+            listed.iter().any(|task| {
+                task.live.as_ref().is_some_and(|live| live.task == *name && live.version.digest == digest)
+                    || task.rejected.as_ref().is_some_and(|rejected| rejected.task == *name)
+            })
+        };
+        if names.iter().all(is_settled) {
+            return;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn stop(stack: Stack, grace: Duration, interrupt: &mut Signal) -> Result<Ended> {
     tracing::info!(
         "stopping: running tasks may continue for {} s, then their messages are released",
         grace.as_secs()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::{StatusCode, Uri};
@@ -10,22 +10,38 @@ use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::TokioExecutor;
 use serde_json::json;
 use tokio::time::Instant;
-use wasq_protocol::{End, Ended as MessageEnded, Message, Outcome, TaskName, check_id, parse_duration};
+use wasq_aws::{Outbound, QueueEndpoint};
+use wasq_local::LastStack;
+use wasq_protocol::{
+    AHEAD_MAX, Clock, End, Ended as MessageEnded, Message, Outcome, SystemClock, TaskName, Timestamp,
+    Unfinished, check_id, parse_duration,
+};
 
 use crate::output::{self, Ended, Progress};
-use crate::target::QueueArgs;
+use crate::params::ParamsArgs;
+use crate::registry::Registry;
+use crate::target::{QueueArgs, Target};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Enqueue {
     /// The task's name
     #[arg(value_name = "TASK")]
     pub(crate) task: TaskName,
-    /// The task's params
-    #[arg(long, default_value = "{}", value_name = "JSON")]
-    pub(crate) params: String,
+    /// With -, each line of stdin is the params of a message of its own
+    #[command(flatten)]
+    pub(crate) params: ParamsArgs,
     /// Your own id for the message, by which the task can recognise a repetition
     #[arg(long, value_parser = message_id)]
     pub(crate) id: Option<String>,
+    /// Run no sooner than this time from now, at most 3 days
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with = "at")]
+    pub(crate) delay: Option<Duration>,
+    /// Run no sooner than this time, such as 2027-01-01T09:00:00+01:00, at most 3 days ahead
+    #[arg(long, value_name = "TIME")]
+    pub(crate) at: Option<Timestamp>,
+    /// Send the message this many times, each with an id of its own
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) count: u32,
     /// Wait for the end, and print the result; exit code 1 if the message went to the dead-letter queue
     #[arg(long)]
     pub(crate) wait: bool,
@@ -36,69 +52,178 @@ pub(crate) struct Enqueue {
     pub(crate) queue: QueueArgs,
 }
 
+/// The most entries that one batch call takes.
+const BATCH_MAX: usize = 10;
+/// A name that is at least this similar is worth mentioning, from 0 to 1.
+const SIMILAR: f64 = 0.75;
+const SIMILAR_MAX: usize = 3;
+
 fn message_id(text: &str) -> Result<String, String> {
     check_id(text).map(|()| text.to_owned())
 }
 
 pub(crate) async fn enqueue(args: Enqueue, json: bool) -> Result<Ended> {
-    let params = serde_json::from_str(&args.params)
-        .with_context(|| format!("--params {:?} is not JSON", args.params))?;
-    let mut message = Message::new(args.task.clone(), params);
-    message.id = args.id;
-    let body = message.to_json();
-    // If the worker would refuse the message, refuse it here, before it is in the queue.
-    Message::parse(&body)?;
-
+    let bodies = bodies(&args)?;
+    ensure!(
+        bodies.len() == 1 || args.id.is_none(),
+        "--id names one message, and these are {}; leave it out",
+        bodies.len()
+    );
+    ensure!(bodies.len() == 1 || !args.wait, "--wait waits for one message, and these are {}", bodies.len());
+    let unknown = unknown(&args).await;
     let address = args.queue.address().await?;
     ensure!(
         !args.wait || address.local.is_some(),
         "--wait works with `wasq dev` only: a queue on AWS does not tell how a message ended"
     );
+    if let Some(unknown) = unknown {
+        eprintln!("wasq: {unknown}");
+    }
     let client = address.client().await;
-    let sent = client.send_message().queue_url(&address.url).message_body(body).send().await;
-    let sent = sent
-        .map_err(wasq_aws::explain)
-        .with_context(|| format!("send to {}{}", address.url, address.hint()))?;
-    let message_id = sent.message_id.context("the queue answered without a message id")?;
-    let Some(endpoint) = address.local.filter(|_| args.wait) else {
-        if json {
-            output::value(&json!({ "message_id": message_id, "queue_url": address.url }));
-        } else {
-            output::text(&format!("{message_id}\n"));
+    let sending = || format!("send to {}{}", address.url, address.hint());
+    if let [body] = &bodies[..] {
+        let sent = client.send_message().queue_url(&address.url).message_body(body).send().await;
+        let sent = sent.map_err(wasq_aws::explain).with_context(sending)?;
+        let message_id = sent.message_id.context("the queue answered without a message id")?;
+        let Some(endpoint) = address.local.filter(|_| args.wait) else {
+            if json {
+                output::value(&json!({ "message_id": message_id, "queue_url": address.url }));
+            } else {
+                output::text(&format!("{message_id}\n"));
+            }
+            return Ok(Ended::Well);
+        };
+        let waiting = Progress::start(format!("waiting for {} {message_id}", args.task));
+        let result = result(&endpoint, &message_id, args.timeout).await?;
+        drop(waiting);
+        return Ok(print(&result, json));
+    }
+    let queue = QueueEndpoint::new(client, &address.url);
+    let (mut sent, mut problems) = (0, Vec::new());
+    let _progress = Progress::start(format!("sending {} messages", bodies.len()));
+    for batch in bodies.chunks(BATCH_MAX) {
+        let messages = batch.iter().map(|body| Outbound { body: body.clone(), ..Outbound::default() });
+        for result in queue.send(messages.collect()).await {
+            match result {
+                Ok(()) => sent += 1,
+                Err(e) => problems.push(format!("{e:#}")),
+            }
         }
-        return Ok(Ended::Well);
-    };
-
-    let waiting = Progress::start(format!("waiting for {} {message_id}", args.task));
-    let result = result(&endpoint, &message_id, args.timeout).await?;
-    drop(waiting);
-    Ok(print(&result, json))
+    }
+    if json {
+        output::value(&json!({ "sent": sent, "problems": problems, "queue_url": address.url }));
+    } else {
+        output::text(&format!("{sent} messages sent\n"));
+        problems.iter().take(10).for_each(|problem| eprintln!("wasq: not sent: {problem}"));
+    }
+    Ok(if problems.is_empty() { Ended::Well } else { Ended::InPart })
 }
 
-/// Asks the endpoint how a message ended, again and again until it has ended.
+/// The bodies of the messages. If the worker would refuse one, it is refused here, before any is in the queue.
+fn bodies(args: &Enqueue) -> Result<Vec<String>> {
+    let not_before = args.at.or_else(|| args.delay.map(|delay| SystemClock.now().plus(delay)));
+    if let Some(not_before) = not_before {
+        let ahead = not_before.since(SystemClock.now());
+        ensure!(ahead <= AHEAD_MAX, "a message can wait for at most 3 days, and this one would wait longer");
+    }
+    let mut bodies = Vec::new();
+    for params in args.params.read_lines()? {
+        let mut message = Message::new(args.task.clone(), params);
+        message.id = args.id.clone();
+        message.not_before = not_before;
+        let body = message.to_json();
+        Message::parse(&body)?;
+        bodies.extend(std::iter::repeat_n(body, args.count as usize));
+    }
+    Ok(bodies)
+}
+
+/// Says that no task of this name is live, with the names that are similar. `None` if it is live, or if that
+/// cannot be known.
+async fn unknown(args: &Enqueue) -> Option<String> {
+    if args.queue.queue_url.is_some() {
+        return None;
+    }
+    let target = args.queue.target.clone().target().await.ok()?;
+    let tasks = Registry::of(&target).ok()?.tasks().await.ok()?;
+    let live: Vec<_> = tasks.iter().filter_map(|task| Some(task.live.as_ref()?.task.as_str())).collect();
+    let name = args.task.as_str();
+    if live.contains(&name) {
+        return None;
+    }
+    if let Target::Local(data) = &target
+        && LastStack::of(data).is_some_and(|last| last.projects.contains(&args.task))
+    {
+        return Some(format!(
+            "{name} is not live yet: `wasq dev` builds its project; the message waits for it"
+        ));
+    }
+    let mut similar: Vec<_> = live
+        .iter()
+        .map(|other| (strsim::jaro_winkler(name, other), *other))
+        .filter(|(how, _)| *how >= SIMILAR)
+        .collect();
+    similar.sort_by(|one, other| other.0.total_cmp(&one.0));
+    let similar: Vec<_> = similar.iter().take(SIMILAR_MAX).map(|(_, other)| *other).collect();
+    let hint = if similar.is_empty() { String::new() } else { format!("; similar: {}", similar.join(", ")) };
+    let refused =
+        tasks.iter().filter_map(|task| task.rejected.as_ref()).find(|refused| refused.task == args.task);
+    Some(match refused {
+        Some(refused) => format!("no task named {name} is live: its upload was refused: {}", refused.reason),
+        None => format!("no task named {name} is live{hint}; the message waits for it, up to a minute"),
+    })
+}
+
+/// Asks the endpoint how a message ended, again and again until it has ended. Tells what happens meanwhile.
 async fn result(endpoint: &str, message_id: &str, timeout: Duration) -> Result<MessageEnded> {
     let deadline = Instant::now() + timeout;
     let http = HttpClient::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-    let uri: Uri = format!("{endpoint}/wasq/results/{message_id}?wait=20").parse()?;
+    let (mut seen, mut told) = (0, None);
     loop {
-        let asked = tokio::time::timeout_at(deadline, http.get(uri.clone())).await;
+        let uri: Uri = format!("{endpoint}/wasq/results/{message_id}?wait=20&seen={seen}").parse()?;
+        let asked = tokio::time::timeout_at(deadline, http.get(uri)).await;
         let answer = asked
-            .with_context(|| {
-                format!(
-                    "message {message_id} has not ended after {} s; it stays in the queue",
-                    timeout.as_secs()
-                )
+            .map_err(|_| {
+                let seconds = timeout.as_secs();
+                anyhow!("message {message_id} has not ended after {seconds} s; it stays in the queue")
             })?
             .with_context(|| format!("ask how message {message_id} ended (has `wasq dev` ended?)"))?;
-        match answer.status() {
-            StatusCode::OK => {
+        let status = answer.status();
+        match status {
+            StatusCode::OK | StatusCode::ACCEPTED => {
                 let body = answer.into_body().collect().await?.to_bytes();
-                return serde_json::from_slice(&body).context("read the result");
+                if status == StatusCode::OK {
+                    return serde_json::from_slice(&body).context("read the result");
+                }
+                let unfinished: Unfinished = serde_json::from_slice(&body).context("read the news")?;
+                seen = unfinished.number;
+                // While a message waits for the same reason, that is told once.
+                let news = unfinished.failure.kind.is_attempt().then_some(unfinished.attempt);
+                let news = Some((news, unfinished.failure.message.clone()));
+                if news != told {
+                    tell(&unfinished);
+                    told = news;
+                }
             }
-            // Not yet.
+            // Nothing new.
             StatusCode::NO_CONTENT => {}
             status => bail!("ask how message {message_id} ended: status {status}; is this `wasq dev`?"),
         }
+    }
+}
+
+/// Tells what happened to a message that has not ended.
+fn tell(unfinished: &Unfinished) {
+    let Unfinished { attempt, failure, next_ms, number: _ } = unfinished;
+    let next = match next_ms {
+        Some(ms) if *ms >= 1000 => format!("; next try in {} s", ms / 1000),
+        Some(_) => "; next try at once".to_owned(),
+        None => String::new(),
+    };
+    if failure.kind.is_attempt() {
+        eprintln!("wasq: attempt {attempt} failed: {failure}{next}");
+    } else {
+        eprintln!("wasq: waiting: {failure}{next}");
     }
 }
 

@@ -12,6 +12,7 @@ mod cloud;
 #[cfg(not(feature = "aws"))]
 #[path = "without_aws.rs"]
 mod cloud;
+mod completions;
 mod component;
 #[cfg(feature = "aws")]
 mod deploy;
@@ -27,6 +28,7 @@ mod log_lines;
 mod logs;
 mod new;
 mod output;
+mod params;
 #[cfg(feature = "aws")]
 mod pause;
 mod publish;
@@ -96,6 +98,7 @@ pub async fn main() -> ExitCode {
         Command::Dlq(dlq) => dlq::dlq(dlq, json).await,
         Command::Status(status) => status::status(status, json).await,
         Command::Logs(logs) => logs::logs(logs, json).await,
+        Command::Completions(completions) => completions::completions(completions),
         #[cfg(feature = "aws")]
         Command::Deploy(deploy) => until_interrupted(deploy::deploy(deploy, json)).await,
         #[cfg(feature = "aws")]

@@ -1,28 +1,43 @@
 //! Lines of the log: which are printed, and how.
 
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+
 use serde_json::{Map, Value};
 use wasq_protocol::{RunRecord, Timestamp};
 
+use crate::logs::Lines;
 use crate::output;
 
 /// The filter for lines, and the form in which they are printed.
 pub(crate) struct Printer {
     pub(crate) task: Option<String>,
     pub(crate) id: Option<String>,
+    failed: bool,
     pub(crate) since: Timestamp,
-    pub(crate) json: bool,
+    json: bool,
+    /// The lines to print at the end, and how many at most; `None`: each line is printed at once.
+    last: Option<(usize, RefCell<VecDeque<String>>)>,
+    any: Cell<bool>,
 }
 
 impl Printer {
+    pub(crate) fn new(select: Lines, since: Timestamp, json: bool) -> Self {
+        let Lines { task, id, failed, last } = select;
+        let task = task.map(|task| task.to_string());
+        let last = last.map(|last| (last, RefCell::default()));
+        Self { task, id, failed, since, json, last, any: Cell::new(false) }
+    }
+
     /// Prints a line if it matches the filter. Lambda's own lines about starts and ends never match.
     pub(crate) fn line(&self, line: &str) {
         let line = line.trim_end();
         let value: Option<Map<String, Value>> = serde_json::from_str(line).ok();
         let Some(value) = value else {
             let lambdas = ["START ", "END ", "REPORT ", "INIT_", "XRAY "];
-            let asked = self.task.is_some() || self.id.is_some() || self.json;
+            let asked = self.task.is_some() || self.id.is_some() || self.failed || self.json;
             if !asked && !line.is_empty() && !lambdas.iter().any(|word| line.starts_with(word)) {
-                output::text(&format!("{line}\n"));
+                self.print(line.to_owned());
             }
             return;
         };
@@ -31,11 +46,36 @@ impl Printer {
         };
         let time = value.get("timestamp").and_then(Value::as_str);
         let recent = time.and_then(|time| time.parse().ok()).is_none_or(|time: Timestamp| time >= self.since);
-        if !recent || !is("task", &self.task) || !is("id", &self.id) {
+        if !recent || !is("task", &self.task) || !(is("id", &self.id) || is("message_id", &self.id)) {
             return;
         }
-        let text = if self.json { line.to_owned() } else { readable(&value) };
-        output::text(&format!("{text}\n"));
+        // Only the record of a run that failed has a kind.
+        if self.failed && !value.contains_key("kind") {
+            return;
+        }
+        self.print(if self.json { line.to_owned() } else { readable(&value) });
+    }
+
+    fn print(&self, text: String) {
+        self.any.set(true);
+        match &self.last {
+            Some((most, lines)) => {
+                let mut lines = lines.borrow_mut();
+                lines.push_back(text);
+                if lines.len() > *most {
+                    lines.pop_front();
+                }
+            }
+            None => output::text(&format!("{text}\n")),
+        }
+    }
+
+    /// Prints the lines that were kept for the end. Returns whether any line has matched.
+    pub(crate) fn finish(&self) -> bool {
+        if let Some((_, lines)) = &self.last {
+            lines.borrow().iter().for_each(|line| output::text(&format!("{line}\n")));
+        }
+        self.any.get()
     }
 }
 

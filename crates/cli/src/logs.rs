@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use wasq_local::log_files;
-use wasq_protocol::{Clock, SystemClock, TaskName, parse_duration};
+use wasq_protocol::{Clock, RunRecord, SystemClock, TaskName, parse_duration};
 
 use crate::log_lines::Printer;
 use crate::output::Ended;
@@ -21,7 +21,7 @@ pub(crate) struct Logs {
     pub(crate) target: TargetArgs,
     #[command(flatten)]
     pub(crate) select: Lines,
-    /// How far back
+    /// How far back, such as 30m, 12h or 2d
     #[arg(long, default_value = "1h", value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) since: Duration,
     /// Keep printing new lines until ctrl-c
@@ -35,9 +35,15 @@ pub(crate) struct Lines {
     /// Only lines of this task
     #[arg(long, value_name = "NAME")]
     pub(crate) task: Option<TaskName>,
-    /// Only lines of the message with this id
+    /// Only lines of the message with this id: its own, or the queue's
     #[arg(long)]
     pub(crate) id: Option<String>,
+    /// Only runs that failed
+    #[arg(long)]
+    pub(crate) failed: bool,
+    /// Only the last lines, this many
+    #[arg(long, short = 'n', value_name = "N", conflicts_with = "follow")]
+    pub(crate) last: Option<usize>,
 }
 
 /// The interval between two looks for new lines.
@@ -46,12 +52,21 @@ const POLL: Duration = Duration::from_millis(200);
 pub(crate) async fn logs(args: Logs, json: bool) -> Result<Ended> {
     let Logs { target, select, since, follow } = args;
     let since = SystemClock.now().minus(since);
-    let printer = Printer { task: select.task.map(|task| task.to_string()), id: select.id, since, json };
-    let printed = match target.target().await? {
-        Target::Local(data) => here(&data, &printer, follow).await,
-        Target::Aws(deployment) => deployment.print_logs(&printer, follow).await,
-    };
-    printed.map(|()| Ended::Well)
+    let mut printer = Printer::new(select, since, json);
+    match target.target().await? {
+        Target::Local(data) => {
+            // The lines of a run have the message's own id. Its record has the queue's as well.
+            if let Some(id) = printer.id.clone() {
+                own_id(&data, &id)?.into_iter().for_each(|own| printer.id = Some(own));
+            }
+            here(&data, &printer, follow).await?;
+        }
+        Target::Aws(deployment) => deployment.print_logs(&printer, follow).await?,
+    }
+    if !printer.finish() {
+        eprintln!("wasq: no line matches; --since goes further back than the last hour");
+    }
+    Ok(Ended::Well)
 }
 
 /// The log of `wasq dev`.
@@ -79,6 +94,20 @@ async fn here(data: &Path, printer: &Printer, follow: bool) -> Result<()> {
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// The own id of the message with the queue's id `message_id`, if a record of the log names both.
+fn own_id(data: &Path, message_id: &str) -> Result<Option<String>> {
+    for path in log_files(data)? {
+        let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let records = text.lines().filter(|line| line.contains(message_id));
+        for record in records.filter_map(|line| serde_json::from_str::<RunRecord>(line).ok()) {
+            if record.message_id.as_deref() == Some(message_id) {
+                return Ok(Some(record.id));
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn more(path: &Path, from: u64) -> std::io::Result<Vec<u8>> {

@@ -76,6 +76,17 @@ pub(crate) fn text(text: &str) {
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
+/// A number of bytes for people, in decimal units: `950 B`, `12.3 kB`, `18.2 MB`.
+pub(crate) fn size(bytes: u64) -> String {
+    let bytes = bytes as f64;
+    match bytes {
+        ..1e3 => format!("{bytes} B"),
+        ..1e6 => format!("{:.1} kB", bytes / 1e3),
+        ..1e9 => format!("{:.1} MB", bytes / 1e6),
+        _ => format!("{:.2} GB", bytes / 1e9),
+    }
+}
+
 /// Reports why a command could not be carried out.
 pub(crate) fn error(error: &anyhow::Error, json: bool) {
     if json {

@@ -3,26 +3,26 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use serde_json::value::RawValue;
+use anyhow::Result;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use wasq_engine::{LogLine, Report, RunContext};
-use wasq_protocol::{ByteCount, Caps, Clock, Outcome, Settings, SystemClock, TaskName};
+use wasq_protocol::{Caps, Clock, Outcome, Settings, SystemClock, TaskName};
 
 use crate::component::Component;
 use crate::output::{self, Ended, Progress};
+use crate::params::ParamsArgs;
 use crate::surroundings::{AddressArgs, SecretArgs};
+use crate::target::data_folder;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
-    /// The component
-    #[arg(value_name = "FILE.wasm")]
-    pub(crate) file: PathBuf,
-    /// The task's params
-    #[arg(long, default_value = "{}", value_name = "JSON")]
-    pub(crate) params: String,
-    /// The task's settings; without this, FILE.toml beside FILE.wasm if it is there
+    /// A project's folder, which is built first, or a component
+    #[arg(value_name = "DIR|FILE.wasm")]
+    pub(crate) path: PathBuf,
+    #[command(flatten)]
+    pub(crate) params: ParamsArgs,
+    /// The task's settings; without this, the project's own, or FILE.toml beside FILE.wasm if it is there
     #[arg(long, value_name = "FILE.toml")]
     pub(crate) settings: Option<PathBuf>,
     #[command(flatten)]
@@ -32,12 +32,11 @@ pub(crate) struct Run {
 }
 
 pub(crate) async fn run(args: Run, json: bool) -> Result<Ended> {
-    let Run { file, params, settings, addresses, secrets } = args;
-    let _: &RawValue =
-        serde_json::from_str(&params).with_context(|| format!("--params {params:?} is not JSON"))?;
-    let component = Component::read(&file, settings.as_deref())?;
+    let Run { path, params, settings, addresses, secrets } = args;
+    let params = params.read()?;
+    let component = Component::open(&path, settings.as_deref())?;
     let (task, settings) = (component.task.clone(), component.settings.clone().capped(&Caps::default()));
-    let secrets = secrets.open().of(&settings)?;
+    let secrets = secrets.open(&data_folder(None)?).of(&settings)?;
     let (engine, module) = component.load(addresses.allow_address).await?;
 
     let running = Progress::start(format!("running {task}"));
@@ -46,7 +45,7 @@ pub(crate) async fn run(args: Run, json: bool) -> Result<Ended> {
             &module,
             wasq_engine::Run {
                 context: context(task, &settings),
-                params: &params,
+                params: params.get(),
                 settings: &settings,
                 secrets: &secrets,
                 deadline: Instant::now() + settings.timeout,
@@ -100,7 +99,7 @@ fn print(report: &Report, json: bool) {
     };
     eprintln!("outcome  {word}{}", detail.as_str().map(|detail| format!(", {detail}")).unwrap_or_default());
     eprintln!("time     {:.1} ms", ms(*duration));
-    eprintln!("memory   {} at most", ByteCount(*peak_memory));
+    eprintln!("memory   {} at most", output::size(*peak_memory));
     for child in children {
         eprintln!("enqueues {} (not sent by wasq run)", child.message.to_json());
     }

@@ -38,12 +38,16 @@ pub(crate) async fn status(args: Status, json: bool) -> Result<Ended> {
             value
         }
     };
-    let Counts { visible, in_flight } = counts;
-    lines.push(("queue", format!("{visible} waiting, {in_flight} in flight or waiting for their time")));
+    let Counts { visible, in_flight, delayed } = counts;
+    lines.push((
+        "queue",
+        format!("{visible} waiting, {in_flight} in flight or waiting for their time, {delayed} delayed"),
+    ));
     lines.push(("dead letters", (letters.visible + letters.in_flight).to_string()));
     lines.push(("tasks", format!("{live} live, {} with a refused upload", refused.len())));
     if json {
-        value["queue"] = json!({ "url": address.url, "visible": visible, "in_flight": in_flight });
+        value["queue"] =
+            json!({ "url": address.url, "visible": visible, "in_flight": in_flight, "delayed": delayed });
         value["dead_letters"] = json!({ "visible": letters.visible, "in_flight": letters.in_flight });
         value["tasks"] =
             json!({ "live": live, "refused": Value::from_iter(refused.iter().map(|r| r.task.as_str())) });

@@ -1,6 +1,6 @@
 //! The options for what tasks on this machine may reach: addresses and secrets.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use wasq_local::LocalSecrets;
 use wasq_protocol::AddressRange;
@@ -10,15 +10,17 @@ use wasq_protocol::AddressRange;
 pub(crate) struct SecretArgs {
     /// File with the values of the secrets that settings name, in lines like NAME = "VALUE". WASQ_SECRET_NAME
     /// in the environment takes precedence. On AWS, the settings say where the values are
-    #[arg(long, default_value = ".wasq/secrets.toml", value_name = "FILE.toml", env = "WASQ_SECRETS")]
-    pub(crate) secrets: PathBuf,
+    ///
+    /// [default: secrets.toml in the data folder]
+    #[arg(long, value_name = "FILE.toml", env = "WASQ_SECRETS")]
+    pub(crate) secrets: Option<PathBuf>,
 }
 
 impl SecretArgs {
-    pub(crate) fn open(self) -> LocalSecrets {
+    pub(crate) fn open(self, data: &Path) -> LocalSecrets {
         #[allow(clippy::disallowed_methods, reason = "names of secrets are known by the settings only")]
         let env = |name: &str| std::env::var(name).ok();
-        LocalSecrets::new(env, self.secrets)
+        LocalSecrets::new(env, self.secrets.unwrap_or_else(|| data.join("secrets.toml")))
     }
 }
 

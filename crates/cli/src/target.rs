@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::{Credentials, Region};
 use wasq_aws::{QueueEndpoint, SdkConfig};
-use wasq_local::{DEAD_LETTERS, LastStack, QUEUE, queue_url};
+use wasq_local::{DEAD_LETTERS, LastStack, QUEUE, RunningStacks, queue_url};
 
 use crate::cloud::Deployment;
 use crate::deployed::DeployedQueues;
@@ -20,9 +20,10 @@ pub(crate) struct TargetArgs {
     /// Its AWS region; without this, the region that the AWS CLI would use
     #[arg(long, global = true, value_name = "REGION")]
     pub(crate) region: Option<String>,
-    /// The data folder of `wasq dev`
-    #[arg(long, global = true, default_value = ".wasq", value_name = "DIR", env = "WASQ_DATA")]
-    pub(crate) data: PathBuf,
+    /// The data folder of `wasq dev`; without this, .wasq in this folder or in one above it, or that of the one
+    /// `wasq dev` that runs
+    #[arg(long, global = true, value_name = "DIR", env = "WASQ_DATA")]
+    pub(crate) data: Option<PathBuf>,
 }
 
 /// The options that name a queue.
@@ -62,7 +63,30 @@ impl TargetArgs {
             None if region.is_some() => {
                 bail!("--region works only for a deployment on AWS: name the deployment by --stack")
             }
-            None => Ok(Target::Local(data)),
+            None => Ok(Target::Local(data_folder(data)?)),
+        }
+    }
+}
+
+/// The data folder of a `wasq dev`: the given one, or that of this folder, or that of the one that runs.
+pub(crate) fn data_folder(given: Option<PathBuf>) -> Result<PathBuf> {
+    if let Some(data) = given {
+        return Ok(data);
+    }
+    let usual = PathBuf::from(".wasq");
+    let here = std::env::current_dir().context("find the current folder")?;
+    if let Some(folder) = here.ancestors().find(|folder| folder.join(&usual).join("dev.json").is_file()) {
+        return Ok(if folder == here { usual } else { folder.join(usual) });
+    }
+    match &RunningStacks::read()[..] {
+        [] => Ok(usual),
+        [data] => {
+            tracing::info!("the `wasq dev` with the data folder {}", data.display());
+            Ok(data.clone())
+        }
+        several => {
+            let names: Vec<_> = several.iter().map(|data| data.display().to_string()).collect();
+            bail!("several `wasq dev` run; name the data folder of one by --data: {}", names.join(", "))
         }
     }
 }

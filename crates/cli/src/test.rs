@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
-use wasq_protocol::ByteCount;
 use wasq_toolkit::{Cases, Project, Subject, Verdict, initial_memory};
 
 use crate::build;
@@ -95,7 +94,7 @@ fn read(cases: &Path) -> Result<Cases> {
 
 fn print(name: &str, verdict: &Verdict, ms: f64) {
     let Verdict { problems, report } = verdict;
-    let memory = ByteCount(report.peak_memory);
+    let memory = output::size(report.peak_memory);
     if problems.is_empty() {
         return output::text(&format!("ok    {name}  ({ms:.1} ms, {memory})\n"));
     }

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use wasq_consumer::{ConsumerPorts, InFlight, InvokeError, Invoker, Source};
 use wasq_engine::Child;
-use wasq_protocol::{Attribute, Clock, DeadLetter, Delivery, Invoke, SystemClock, Timestamp};
+use wasq_protocol::{Attribute, Clock, DeadLetter, Delivery, Invoke, SystemClock, TaskName, Timestamp};
 use wasq_runtime::{Queue, Release, Wasm, Worker, WorkerPorts};
 
 use crate::folder::FolderRegistry;
@@ -88,6 +88,11 @@ impl Queue for TaskQueue {
 }
 
 impl TaskQueue {
+    /// Makes the messages visible that were released because a task was not live.
+    pub(crate) async fn wake_waiting(&self, task: &TaskName) -> Result<(), SqsError> {
+        self.queues.wake_waiting(self.name.clone(), task.to_string()).await
+    }
+
     async fn set_visibility(&self, entries: Vec<Visibility>) -> Vec<Result<()>> {
         let count = entries.len();
         spread(count, self.queues.set_visibility(self.name.clone(), entries).await)

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use wasq_protocol::TaskName;
+
+use crate::folder::write_whole;
 
 /// Where a stack keeps its registry.
 pub fn registry_path(data: &Path) -> PathBuf {
@@ -25,6 +28,9 @@ pub struct LastStack {
     pub listen: SocketAddr,
     /// Its tasks folder.
     pub tasks: PathBuf,
+    /// The tasks whose projects it builds.
+    #[serde(default)]
+    pub projects: Vec<TaskName>,
 }
 
 impl LastStack {
@@ -39,6 +45,37 @@ impl LastStack {
         let text = serde_json::to_string(self)?;
         std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))
     }
+}
+
+/// The stacks that run for this user, in a file that commands in any folder can read.
+pub struct RunningStacks;
+
+impl RunningStacks {
+    /// Adds a stack, by its data folder.
+    pub fn add(data: &Path) -> Result<()> {
+        let path = running_path().context("neither XDG_STATE_HOME nor HOME is set")?;
+        let data = data.canonicalize().with_context(|| format!("find {}", data.display()))?;
+        let mut folders = Self::read();
+        folders.retain(|folder| *folder != data);
+        folders.push(data);
+        write_whole(&path, serde_json::to_string(&folders)?.as_bytes())
+    }
+
+    /// The data folders of the stacks that still run.
+    pub fn read() -> Vec<PathBuf> {
+        let text = running_path().and_then(|path| std::fs::read_to_string(path).ok());
+        let folders: Vec<PathBuf> =
+            text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        folders.into_iter().filter(|data| is_running(data)).collect()
+    }
+}
+
+/// `$XDG_STATE_HOME/wasq/running.json`, or below `~/.local/state`.
+fn running_path() -> Option<PathBuf> {
+    #[allow(clippy::disallowed_methods, reason = "only the environment says where a user's files are")]
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let state = variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")))?;
+    Some(state.join("wasq/running.json"))
 }
 
 /// Whether a stack runs on this data folder.

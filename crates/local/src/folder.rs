@@ -120,6 +120,8 @@ pub(crate) struct FolderRegistry {
     pub(crate) folder: Folder,
     pub(crate) checks: Checks,
     pub(crate) publisher: Arc<FolderPublisher>,
+    /// The tasks whose projects `wasq dev` builds.
+    pub(crate) projects: HashSet<TaskName>,
     /// The tasks that are being compiled again.
     pub(crate) compiling: Arc<Mutex<HashSet<TaskName>>>,
 }
@@ -133,6 +135,11 @@ impl Registry for FolderRegistry {
             return Ok(None);
         };
         serde_json::from_slice(&bytes).map(Some).with_context(|| format!("read {key}"))
+    }
+
+    fn expected(&self, task: &TaskName) -> Option<String> {
+        let why = || format!("{task} is not live yet: `wasq dev` builds its project, or could not build it");
+        self.projects.contains(task).then(why)
     }
 
     async fn artifact(

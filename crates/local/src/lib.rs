@@ -13,7 +13,7 @@ mod sqs;
 mod stack;
 mod watch;
 
-pub use data_folder::{LastStack, is_running, registry_path};
+pub use data_folder::{LastStack, RunningStacks, is_running, registry_path};
 pub use folder::write_whole;
 pub use listing::{Listed, list_tasks};
 pub use log::{Log, log_files};

@@ -1,12 +1,13 @@
 //! How messages ended: kept for a while, so that `wasq enqueue --wait` can show it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{OptionalExtension, params};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use wasq_protocol::{End, Ended, RecordLevel, RunRecord, Then};
+use wasq_protocol::{Clock, End, Ended, Outcome, RecordLevel, RunRecord, SystemClock, Then, Unfinished};
 use wasq_runtime::{Finished, Observer};
 
 use crate::db::{Db, DbError};
@@ -18,39 +19,106 @@ pub(crate) struct Results {
     db: Db,
     log: Log,
     news: Arc<Notify>,
+    unfinished: Arc<Mutex<Latest>>,
+}
+
+/// The last failures of messages that will be tried again, by the queue's ids.
+#[derive(Default)]
+struct Latest {
+    /// How many there have been.
+    count: u64,
+    by_message: HashMap<String, Unfinished>,
+}
+
+/// The answer to a client that waits for a message.
+pub(crate) enum Waited {
+    /// It has ended: [`Ended`] as JSON.
+    Ended(String),
+    /// It has not ended, and there is news.
+    Unfinished(Unfinished),
+    /// There is no news.
+    Nothing,
 }
 
 /// Results that are kept; older ones are forgotten.
 const KEPT: i64 = 10_000;
+/// Failures that are kept. If there are more, all are forgotten: they are only told to those who wait.
+const UNFINISHED_MAX: usize = 10_000;
 
 impl Results {
     pub(crate) fn new(db: Db, log: Log) -> Self {
-        Self { db, log, news: Arc::default() }
+        Self { db, log, news: Arc::default(), unfinished: Arc::default() }
     }
 
-    /// How the message with this id (its own or the queue's) ended, as JSON. Waits for it for up to `wait`.
-    pub(crate) async fn wait(&self, id: String, wait: Duration) -> Result<Option<String>, DbError> {
+    /// What is known of the message with this id (its own or the queue's). Waits for up to `wait` for its end,
+    /// or for news of it with a number higher than `seen`.
+    pub(crate) async fn wait(&self, id: String, seen: u64, wait: Duration) -> Result<Waited, DbError> {
         let deadline = Instant::now() + wait;
         loop {
             let mut news = std::pin::pin!(self.news.notified());
             news.as_mut().enable();
-            let wanted = id.clone();
-            let found = self
+            let (wanted, unfinished) = (id.clone(), self.unfinished(&id, seen));
+            let (ended, visible_ms) = self
                 .db
                 .call(move |db| {
-                    let found = db
+                    let ended: Option<String> = db
                         .prepare_cached(
                             "SELECT result FROM results WHERE id = ?1 OR message_id = ?1 ORDER BY number DESC LIMIT 1",
                         )?
                         .query_row(params![wanted], |row| row.get(0))
                         .optional()?;
-                    Ok::<_, DbError>(found)
+                    let visible_ms: Option<i64> = match (&ended, &unfinished) {
+                        (None, Some(_)) => db
+                            .prepare_cached("SELECT visible_ms FROM messages WHERE id = ?1 AND holder IS NULL")?
+                            .query_row(params![wanted], |row| row.get(0))
+                            .optional()?,
+                        _ => None,
+                    };
+                    Ok::<_, DbError>((ended, visible_ms))
                 })
                 .await?;
-            if found.is_some() || tokio::time::timeout_at(deadline, news).await.is_err() {
-                return Ok(found);
+            if let Some(ended) = ended {
+                return Ok(Waited::Ended(ended));
+            }
+            if let Some(mut unfinished) = self.unfinished(&id, seen) {
+                let now = SystemClock.now().ms();
+                unfinished.next_ms = visible_ms
+                    .and_then(|ms| u64::try_from(ms).ok())
+                    .map(|visible| visible.saturating_sub(now));
+                return Ok(Waited::Unfinished(unfinished));
+            }
+            if tokio::time::timeout_at(deadline, news).await.is_err() {
+                return Ok(Waited::Nothing);
             }
         }
+    }
+
+    fn unfinished(&self, message_id: &str, seen: u64) -> Option<Unfinished> {
+        let latest = self.latest();
+        latest.by_message.get(message_id).filter(|unfinished| unfinished.number > seen).cloned()
+    }
+
+    fn latest(&self) -> MutexGuard<'_, Latest> {
+        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes the failure of a message that is tried again.
+    fn note(&self, record: &RunRecord, outcome: &Outcome) {
+        let (Some(message_id), Outcome::Failure(failure)) = (&record.message_id, outcome) else { return };
+        let mut latest = self.latest();
+        if latest.by_message.len() >= UNFINISHED_MAX {
+            latest.by_message.clear();
+        }
+        latest.count += 1;
+        let unfinished = Unfinished {
+            number: latest.count,
+            attempt: record.attempt,
+            failure: failure.clone(),
+            next_ms: None,
+        };
+        latest.by_message.insert(message_id.clone(), unfinished);
+        drop(latest);
+        self.news.notify_waiters();
     }
 }
 
@@ -63,9 +131,10 @@ impl Observer for Results {
         let end = match record.then {
             Then::Done => End::Done,
             Then::DeadLetter => End::DeadLetter,
-            Then::Retry | Then::Release => return,
+            Then::Retry | Then::Release => return self.note(record, outcome),
         };
         let (id, message_id) = (record.id.clone(), record.message_id.clone().unwrap_or_default());
+        self.latest().by_message.remove(&message_id);
         let ended = Ended {
             id: id.clone(),
             message_id: message_id.clone(),

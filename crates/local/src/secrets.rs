@@ -5,6 +5,7 @@ use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use wasq_engine::SecretValues;
 use wasq_protocol::{SecretError, SecretSource, SecretStore, SecretValue, Settings};
@@ -37,6 +38,11 @@ impl LocalSecrets {
         let named = settings.secrets.iter();
         let values = named.map(|(name, secret)| Ok((name.clone(), secret.found(name, self.value(name))?)));
         values.collect()
+    }
+
+    /// When the secrets file was changed last; `None` if it is not there.
+    pub(crate) fn changed(&self) -> Option<SystemTime> {
+        std::fs::metadata(&self.file).ok()?.modified().ok()
     }
 
     fn value(&self, name: &str) -> Result<SecretValue, SecretError> {

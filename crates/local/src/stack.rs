@@ -13,7 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 use wasq_consumer::{ConsumerParts, DrainSettings, Mode, drain};
 use wasq_engine::Addresses;
-use wasq_protocol::{AddressRange, ByteCount, Caps, Clock, SystemClock};
+use wasq_protocol::{AddressRange, ByteCount, Caps, Clock, SystemClock, TaskName};
 use wasq_publisher::{Publisher, PublisherParts, Wasm as Compiler};
 use wasq_runtime::{Checks, Wasm, Worker, WorkerParts, WorkerSettings};
 
@@ -39,6 +39,9 @@ pub const DEAD_LETTERS: &str = "wasq-dead-letters";
 pub struct StackConfig {
     /// The folder that tasks are put into.
     pub tasks: PathBuf,
+    /// The tasks that will be put into that folder, because their projects are being built. Messages for them
+    /// wait.
+    pub projects: Vec<TaskName>,
     /// Where queue and registry are kept.
     pub data: PathBuf,
     /// Where the endpoint listens; port 0 takes any free one.
@@ -87,8 +90,18 @@ const MODULES_BYTES_MAX: ByteCount = ByteCount::mib(4096);
 impl Stack {
     /// Starts a stack; returns when it accepts messages.
     pub async fn start(config: StackConfig) -> Result<Self> {
-        let StackConfig { tasks, data, listen, concurrency, memory, lease, allow_addresses, secrets, log } =
-            config;
+        let StackConfig {
+            tasks,
+            projects,
+            data,
+            listen,
+            concurrency,
+            memory,
+            lease,
+            allow_addresses,
+            secrets,
+            log,
+        } = config;
         let lock = lock(&data)?;
         let listener = endpoint::listen(listen).await?;
         let address = listener.local_addr()?;
@@ -110,8 +123,9 @@ impl Stack {
             stop: stop.clone(),
         };
         let registry = Folder::new(registry_path(&data))?;
-        let mut folder = TasksFolder::watch(&tasks)?;
-        let last = LastStack { listen: address, tasks: std::path::absolute(&tasks)? };
+        let mut folder = TasksFolder::watch(&tasks, secrets.clone())?;
+        let last =
+            LastStack { listen: address, tasks: std::path::absolute(&tasks)?, projects: projects.clone() };
         let publisher = Arc::new(Publisher::new(PublisherParts {
             tasks: Folder::new(tasks)?,
             registry: registry.clone(),
@@ -136,6 +150,7 @@ impl Stack {
             folder: registry,
             checks: Checks::default(),
             publisher: publisher.clone(),
+            projects: projects.into_iter().collect(),
             compiling: Arc::default(),
         };
         let runner = Wasm::new(&settings, Addresses { allow: allow_addresses, never: Vec::new() })?;
@@ -153,8 +168,11 @@ impl Stack {
         let endpoint = Endpoint { queues, results, address };
         let served = tokio::spawn(async move { match endpoint::serve(listener, endpoint).await {} });
         // The tasks in the folder must be live before the first message runs.
-        folder.publish_all(&publisher).await?;
-        let published = tokio::spawn(async move { folder.publish_changes(&publisher).await });
+        folder.publish_all(&publisher, &queue).await?;
+        let published = {
+            let queue = queue.clone();
+            tokio::spawn(async move { folder.publish_changes(&publisher, &queue).await })
+        };
         let in_flight_max = u64::from(concurrency) * IN_FLIGHT_PER_SLOT + 10;
         let consumer = tokio::spawn(consume(queue, invoker.clone(), stop.clone(), in_flight_max));
         last.write(&data)?;

@@ -13,23 +13,31 @@ use tokio::time::Instant;
 use wasq_protocol::TaskName;
 use wasq_publisher::{Published, PublisherEvent};
 
+use crate::adapters::TaskQueue;
 use crate::folder::FolderPublisher;
+use crate::secrets::LocalSecrets;
 
 /// A file counts as whole when it has not changed for this long. A file that was not whole is refused, and it
 /// is published when the rest arrives.
 const QUIET: Duration = Duration::from_millis(150);
+
+/// The wait before an upload is published again after a fault of this machine.
+const AGAIN: Duration = Duration::from_secs(5);
+/// The interval between two looks at the secrets file.
+const LOOK: Duration = Duration::from_secs(1);
 
 const WRITTEN: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
 
 /// Watches a folder until dropped.
 pub(crate) struct TasksFolder {
     path: PathBuf,
+    secrets: LocalSecrets,
     changed: mpsc::UnboundedReceiver<PathBuf>,
     _watcher: RecommendedWatcher,
 }
 
 impl TasksFolder {
-    pub(crate) fn watch(path: &Path) -> Result<Self> {
+    pub(crate) fn watch(path: &Path, secrets: LocalSecrets) -> Result<Self> {
         std::fs::create_dir_all(path).with_context(|| format!("create {}", path.display()))?;
         let (sender, changed) = mpsc::unbounded_channel();
         let folder = path.to_owned();
@@ -50,11 +58,11 @@ impl TasksFolder {
             })
             .with_context(watching)?;
         watcher.watch(path, RecursiveMode::NonRecursive).with_context(watching)?;
-        Ok(Self { path: path.to_owned(), changed, _watcher: watcher })
+        Ok(Self { path: path.to_owned(), secrets, changed, _watcher: watcher })
     }
 
     /// Publishes the tasks in the folder, and removes the live tasks that are not in it any more.
-    pub(crate) async fn publish_all(&self, publisher: &FolderPublisher) -> Result<()> {
+    pub(crate) async fn publish_all(&self, publisher: &FolderPublisher, queue: &TaskQueue) -> Result<()> {
         let entries =
             std::fs::read_dir(&self.path).with_context(|| format!("read {}", self.path.display()))?;
         let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
@@ -64,19 +72,31 @@ impl TasksFolder {
         tasks.sort();
         tasks.dedup();
         for task in tasks {
-            publish(publisher, &task).await;
+            publish(publisher, queue, &task).await;
         }
         Ok(())
     }
 
     /// Publishes every change, for ever.
-    pub(crate) async fn publish_changes(&mut self, publisher: &Arc<FolderPublisher>) {
+    pub(crate) async fn publish_changes(&mut self, publisher: &Arc<FolderPublisher>, queue: &TaskQueue) {
         let mut quiet_at: HashMap<TaskName, Instant> = HashMap::new();
+        let mut secrets = self.secrets.changed();
+        let mut look = tokio::time::interval(LOOK);
         loop {
             let next = quiet_at.values().min().copied();
             tokio::select! {
+                // A task was perhaps refused because a secret had no value.
+                _ = look.tick() => {
+                    let now = self.secrets.changed();
+                    if now != secrets {
+                        secrets = now;
+                        if let Err(e) = self.publish_all(publisher, queue).await {
+                            tracing::error!("{e:#}");
+                        }
+                    }
+                }
                 Some(path) = self.changed.recv() => {
-                    if path == self.path && let Err(e) = self.publish_all(publisher).await {
+                    if path == self.path && let Err(e) = self.publish_all(publisher, queue).await {
                         tracing::error!("{e:#}");
                     }
                     if let Some(task) = task_of(&path) {
@@ -88,7 +108,9 @@ impl TasksFolder {
                     let due: Vec<_> = quiet_at.iter().filter(|(_, at)| **at <= now).map(|(task, _)| task.clone()).collect();
                     for task in due {
                         quiet_at.remove(&task);
-                        publish(publisher, &task).await;
+                        if !publish(publisher, queue, &task).await {
+                            quiet_at.insert(task, Instant::now() + AGAIN);
+                        }
                     }
                 }
             }
@@ -116,17 +138,28 @@ fn task_of(path: &Path) -> Option<TaskName> {
     }
 }
 
-async fn publish(publisher: &FolderPublisher, task: &TaskName) {
+/// Publishes a task. Returns whether that came to an end: a fault of this machine, such as a full disk, may pass.
+async fn publish(publisher: &FolderPublisher, queue: &TaskQueue, task: &TaskName) -> bool {
     let started = Instant::now();
     match publisher.publish(task).await {
         Ok(Published::Live(version)) => {
             let ms = started.elapsed().as_millis();
             tracing::info!(%task, version = version.version, digest = version.digest.short(), "live after {ms} ms");
+            // The messages that came before it need not wait any longer.
+            if version.version == 1
+                && let Err(e) = queue.wake_waiting(task).await
+            {
+                tracing::warn!(%task, "wake the messages that wait for it: {e}");
+            }
         }
         Ok(Published::Unchanged(_)) => tracing::debug!(%task, "already live"),
         Ok(Published::Rejected(rejection)) => tracing::error!(%task, "rejected: {}", rejection.reason),
         Ok(Published::Removed(_)) => tracing::info!(%task, "removed: nothing runs under its name"),
         Ok(Published::NoModule) => tracing::debug!(%task, "no module"),
-        Err(e) => tracing::error!(%task, "not published: {e:#}"),
+        Err(e) => {
+            tracing::error!(%task, "not published, and tried again in {} s: {e:#}", AGAIN.as_secs());
+            return false;
+        }
     }
+    true
 }

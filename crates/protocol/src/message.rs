@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -10,6 +11,9 @@ use serde_json::value::RawValue;
 
 use crate::text::Text;
 use crate::{TaskName, Timestamp};
+
+/// The longest time from the send to a `not_before`. The shortest retention that we work with is four days.
+pub const AHEAD_MAX: Duration = Duration::from_secs(3 * 24 * 3600);
 
 /// The largest message body, in bytes. SQS takes 1 MiB including attributes, and the consumer must fit a body with
 /// its envelope into one asynchronous Lambda invoke, which takes 1 MiB as well.

@@ -63,6 +63,20 @@ pub struct Ended {
     pub peak_memory_bytes: u64,
 }
 
+/// What happened to a message that has not ended. The single-machine stack answers with it to a client that
+/// waits for the message.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Unfinished {
+    /// The number of this answer; a client that has seen it asks for a later one.
+    pub number: u64,
+    /// The attempt that was made, or that is about to be made.
+    pub attempt: u32,
+    /// Why the message has not ended.
+    pub failure: Failure,
+    /// The time until the next try, in milliseconds. `None` if the message is on its way.
+    pub next_ms: Option<u64>,
+}
+
 /// The final state of a message that gets no more attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -172,6 +186,22 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// Whether the failure is of a run. The others only delay the message.
+    pub fn is_attempt(self) -> bool {
+        match self {
+            Self::Retry
+            | Self::Reject
+            | Self::Trap
+            | Self::OutOfTime
+            | Self::OutOfMemory
+            | Self::OutputTooLarge
+            | Self::OutputNotJson
+            | Self::Malformed
+            | Self::TooLarge => true,
+            Self::UnknownTask | Self::ArtifactMissing | Self::Unavailable | Self::Interrupted => false,
+        }
+    }
+
     /// Every kind, for tables and tests.
     pub const ALL: [FailureKind; 13] = [
         FailureKind::Retry,

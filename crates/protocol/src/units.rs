@@ -14,11 +14,18 @@ pub struct UnitError {
     what: &'static str,
 }
 
-/// Reads a duration such as `"30s"`, `"1m 30s"`, `"500ms"` or `"12h"`; to the millisecond, never negative.
+/// Reads a duration such as `"30s"`, `"1m 30s"`, `"500ms"` `"12h"` or `"2d"` (a day is 24 h); to the millisecond, never negative.
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let error =
         || UnitError { text: text.to_owned(), what: "duration such as \"30s\", \"15m\" or \"500ms\"" };
-    let signed: jiff::SignedDuration = text.parse().map_err(|_| error())?;
+    let signed: jiff::SignedDuration = match text.parse() {
+        Ok(signed) => signed,
+        // With days, of 24 hours each.
+        Err(_) => {
+            let span: jiff::Span = text.parse().map_err(|_| error())?;
+            span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| error())?
+        }
+    };
     let duration = Duration::try_from(signed).map_err(|_| error())?;
     Ok(Duration::from_millis(u64::try_from(duration.as_millis()).map_err(|_| error())?))
 }

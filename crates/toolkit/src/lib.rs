@@ -18,6 +18,7 @@ pub use cases::{Case, Cases, Subject, Verdict};
 pub use check::{Checked, Import, check, initial_memory};
 pub use contract::Contract;
 pub use language::Language;
+pub use languages::toolchain;
 pub use new::create;
 pub use project::Project;
 pub use watch::Projects;

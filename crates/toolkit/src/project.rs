@@ -27,9 +27,9 @@ pub(crate) fn free_name(name: &TaskName) -> Result<()> {
 
 impl Project {
     /// Looks at a folder: its name is the task's, and a file in it tells the language.
-    pub fn open(folder: &Path) -> Result<Self> {
-        let shown = folder.display();
-        let folder = folder.canonicalize().with_context(|| format!("open the project {shown}"))?;
+    pub fn open(given: &Path) -> Result<Self> {
+        let shown = given.display();
+        let folder = given.canonicalize().with_context(|| format!("open the project {shown}"))?;
         if !folder.is_dir() {
             bail!("{shown} is not a folder; a project is a folder, such as `wasq new` makes");
         }
@@ -56,7 +56,10 @@ impl Project {
                 );
             }
         };
-        let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        // The name of a link is what its author calls the project.
+        let absolute = std::path::absolute(given).unwrap_or_else(|_| folder.clone());
+        let name =
+            absolute.file_name().or(folder.file_name()).and_then(|name| name.to_str()).unwrap_or_default();
         let name = name.parse().with_context(|| format!("{shown}: the folder's name is the task's"))?;
         free_name(&name)?;
         Ok(Self { folder, name, language })

@@ -90,12 +90,16 @@ impl Projects {
         })
     }
 
-    /// Builds all projects, and then builds each project again when it changes, for ever. A build that fails
-    /// is logged, and the next save starts another build.
-    pub async fn build_changes(&mut self) {
+    /// Builds all projects, one after the other. A build that fails is logged.
+    pub async fn build_all(&self) {
         for project in self.projects.clone() {
             self.build(project).await;
         }
+    }
+
+    /// Builds each project again when it changes, for ever. A build that fails is logged, and the next save
+    /// starts another build.
+    pub async fn build_changes(&mut self) {
         let mut quiet_at: HashMap<usize, Instant> = HashMap::new();
         loop {
             let next = quiet_at.values().min().copied();

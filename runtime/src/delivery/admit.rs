@@ -10,7 +10,7 @@ use wasq_protocol::{Failure, FailureKind, Message, TaskName};
 use crate::delivery::facts::{Facts, Retries};
 use crate::delivery::receive::Received;
 use crate::live_records::Live;
-use crate::ports::WorkerPorts;
+use crate::ports::{Registry, WorkerPorts};
 use crate::state::WorkerState;
 
 /// A message that may run as soon as its module is loaded.
@@ -73,10 +73,13 @@ async fn find_live<P: WorkerPorts>(
 ) -> Result<Arc<Live>, Failure> {
     match worker.live.get(&worker.ports.registry, task, now).await {
         Ok(Some(live)) => Ok(live),
-        Ok(None) => Err(Failure::new(
-            FailureKind::UnknownTask,
-            format!("no task named {task} is live: upload {task}.wasm, or correct the name"),
-        )),
+        Ok(None) => Err(match worker.ports.registry.expected(task) {
+            Some(why) => Failure::new(FailureKind::Unavailable, why),
+            None => Failure::new(
+                FailureKind::UnknownTask,
+                format!("no task named {task} is live: upload {task}.wasm, or correct the name"),
+            ),
+        }),
         Err(e) => {
             tracing::error!("the registry does not answer: {e:#}");
             Err(Failure::new(FailureKind::Unavailable, format!("{e:#}")))

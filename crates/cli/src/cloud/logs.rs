@@ -73,7 +73,10 @@ async fn events_of(
         .filter_map(|(key, wanted)| wanted.as_ref().map(|wanted| (key, wanted)))
         // A value with a quote or a backslash could end the text of the pattern. The printer filters by it.
         .filter(|(_, wanted)| !wanted.contains(['"', '\\']))
-        .map(|(key, wanted)| format!("($.{key} = \"{wanted}\")"))
+        .map(|(key, wanted)| match key {
+            "id" => format!("($.id = \"{wanted}\" || $.message_id = \"{wanted}\")"),
+            key => format!("($.{key} = \"{wanted}\")"),
+        })
         .collect();
     if !conditions.is_empty() {
         request = request.filter_pattern(format!("{{ {} }}", conditions.join(" && ")));

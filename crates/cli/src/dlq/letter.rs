@@ -213,11 +213,39 @@ pub(super) fn seconds(time: Timestamp) -> String {
     text.split_once('.').map_or(text.clone(), |(seconds, _)| format!("{seconds}Z"))
 }
 
-pub(super) fn first_line(text: &str) -> String {
+pub(super) fn first_line(text: &str, chars: usize) -> String {
     let line = text.lines().next().unwrap_or_default();
-    if line.chars().count() > 100 {
-        line.chars().take(97).chain("...".chars()).collect()
+    if line.chars().count() > chars {
+        line.chars().take(chars - 3).chain("...".chars()).collect()
     } else {
         line.to_owned()
+    }
+}
+
+/// The line of a reason that says why. Of a crash, it is what the task wrote last: for a panic in Rust, where
+/// and what.
+pub(super) fn cause(reason: &str) -> String {
+    let Some((_, last)) = reason.split_once("stderr ends: ") else { return reason.to_owned() };
+    let mut lines = last.lines().map(str::trim).filter(|line| !line.is_empty());
+    let panic = lines.clone().position(|line| line.contains(" panicked at "));
+    if let Some(at) = panic {
+        let place =
+            lines.nth(at).and_then(|line| line.split_once(" panicked at ")).map_or("", |(_, place)| place);
+        return format!("panicked at {place} {}", lines.next().unwrap_or_default()).trim_end().to_owned();
+    }
+    lines.next().unwrap_or(reason).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{cause, first_line};
+
+    #[test]
+    fn the_cause_of_a_crash_is_the_line_that_says_why() {
+        let trap = "wasm trap: wasm `unreachable` instruction executed; stderr ends: \nthread '<unnamed>' (1) panicked at src/lib.rs:9:5:\nboom\nnote: run with";
+        assert_eq!(cause(trap), "panicked at src/lib.rs:9:5: boom");
+        assert_eq!(cause("wasm trap; stderr ends: out of luck\nmore"), "out of luck");
+        assert_eq!(cause("no such user"), "no such user");
+        assert_eq!(first_line("abcdefgh\nx", 6), "abc...");
     }
 }

@@ -20,7 +20,7 @@ use wasq_protocol::{Clock, DeadLetterAttributes, SystemClock, Timestamp};
 use crate::output::{self, Ended, Progress};
 use crate::target::{QueueAddress, QueueArgs};
 
-use letter::{Letter, Select, first_line, seconds};
+use letter::{Letter, Select, cause, first_line, seconds};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Dlq {
@@ -76,6 +76,9 @@ const HELD_FOR: Duration = Duration::from_secs(300);
 const EMPTY_POLL: Duration = Duration::from_secs(1);
 /// The most entries that one batch call takes.
 const BATCH_MAX: usize = 10;
+/// The length of a reason in a list.
+const REASON_CHARS: usize = 100;
+const REASON_CHARS_MIN: usize = 20;
 
 pub(crate) async fn dlq(args: Dlq, json: bool) -> Result<Ended> {
     let mut desk = Desk::open(&args).await?;
@@ -170,22 +173,8 @@ impl Desk {
             eprintln!("no dead letters{}", if select.is_empty() { "" } else { " that match" });
             return Ok(Ended::Well);
         }
-        output::text(&format!(
-            "{:<20}  {:<16}  {:<24}  {:<36}  {:>8}  REASON\n",
-            "FAILED", "KIND", "TASK", "ID", "ATTEMPTS"
-        ));
-        for letter in &letters {
-            let notes = &letter.notes;
-            output::text(&format!(
-                "{:<20}  {:<16}  {:<24}  {:<36}  {:>8}  {}\n",
-                notes.failed.map_or("-".to_owned(), seconds),
-                letter.kind().as_str(),
-                letter.task().map_or("-".to_owned(), |task| task.to_string()),
-                letter.id(),
-                notes.attempts.map_or("-".to_owned(), |attempts| attempts.to_string()),
-                first_line(letter.reason()),
-            ));
-        }
+        let width = std::io::stdout().is_terminal().then(terminal_width).flatten();
+        output::text(&table(&letters, width));
         Ok(Ended::Well)
     }
 
@@ -323,7 +312,7 @@ impl Desk {
 
     /// A sentence about the letters that this command does not hold; `None` if it holds all.
     async fn unseen(&self) -> Result<Option<String>> {
-        let Counts { visible, in_flight } = self.letters.counts().await?;
+        let Counts { visible, in_flight, delayed: _ } = self.letters.counts().await?;
         let unseen = (visible + in_flight).saturating_sub(self.held.len() as u64);
         let say = || {
             format!(
@@ -383,6 +372,42 @@ impl Desk {
 
 /// Asks before something is deleted for good. A thread of its own reads the answer, so that ctrl-c works
 /// while it waits.
+/// The width of the terminal, in columns.
+fn terminal_width() -> Option<usize> {
+    terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))
+}
+
+/// Dead letters, one a line. In a terminal, the reason is cut so that a line fits; otherwise it is cut to 100
+/// characters.
+fn table(letters: &[Letter], width: Option<usize>) -> String {
+    let rows = letters.iter().map(|letter| {
+        let notes = &letter.notes;
+        [
+            notes.failed.map_or("-".to_owned(), seconds),
+            letter.kind().as_str().to_owned(),
+            letter.task().map_or("-".to_owned(), |task| task.to_string()),
+            letter.id().to_owned(),
+            notes.attempts.map_or("-".to_owned(), |attempts| attempts.to_string()),
+        ]
+    });
+    let rows: Vec<_> = std::iter::once(["FAILED", "KIND", "TASK", "ID", "ATTEMPTS"].map(str::to_owned))
+        .chain(rows)
+        .collect();
+    let longest =
+        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: [usize; 5] = std::array::from_fn(longest);
+    let taken: usize = widths.iter().map(|width| width + 2).sum();
+    // A reason of a few letters says nothing: then the line is longer than the terminal.
+    let left = width.map_or(REASON_CHARS, |width| width.saturating_sub(taken).max(REASON_CHARS_MIN));
+    let causes = letters.iter().map(|letter| first_line(&cause(letter.reason()), left));
+    let causes = std::iter::once("REASON".to_owned()).chain(causes);
+    let lines = rows.iter().zip(causes).map(|(row, cause)| {
+        let cells: String = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}  ")).collect();
+        format!("{cells}{cause}\n")
+    });
+    lines.collect()
+}
+
 async fn confirm(what: String) -> Result<()> {
     ensure!(std::io::stdin().is_terminal(), "{what} would be deleted for good: say so by --yes");
     let (sender, answer) = oneshot::channel();

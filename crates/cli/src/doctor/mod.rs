@@ -1,7 +1,9 @@
-//! `wasq doctor`: reads the live configuration, and reports what is wrong with it.
+//! `wasq doctor`: reads the live configuration, and reports what is wrong with it. Without a deployment, it also
+//! looks at this machine.
 
 mod configuration;
 mod findings;
+mod machine;
 mod policy;
 mod read;
 mod rules;
@@ -13,6 +15,7 @@ use crate::output::{self, Ended};
 use crate::target::{Target, TargetArgs};
 
 use findings::Finding;
+use machine::Machine;
 use rules::examine;
 
 #[derive(Debug, clap::Args)]
@@ -23,9 +26,19 @@ pub(crate) struct Doctor {
 
 pub(crate) async fn doctor(args: Doctor, json: bool) -> Result<Ended> {
     let target = args.target.target().await?;
-    let live = read::live(&target).await?;
-    let findings = examine(&live);
-    let well = findings.is_empty() && live.unread.is_empty();
+    let machine = match &target {
+        Target::Local(data) => Some(Machine::look(data)),
+        Target::Aws(_) => None,
+    };
+    // Without a `wasq dev`, there is no queue to look at.
+    let live = match &machine {
+        Some(machine) if !machine.runs() => None,
+        _ => Some(read::live(&target).await?),
+    };
+    let findings = live.as_ref().map(examine).unwrap_or_default();
+    let unread = live.map(|live| live.unread).unwrap_or_default();
+    let refused = machine.as_ref().is_some_and(Machine::has_refused);
+    let well = findings.is_empty() && unread.is_empty() && !refused;
     if json {
         let findings: Vec<_> = findings
             .iter()
@@ -33,19 +46,23 @@ pub(crate) async fn doctor(args: Doctor, json: bool) -> Result<Ended> {
                 json!({ "effect": effect.as_str(), "resource": resource, "problem": problem, "fix": fix })
             })
             .collect();
-        output::value(&json!({ "findings": findings, "unread": live.unread }));
+        let machine = machine.as_ref().map(Machine::json);
+        output::value(&json!({ "findings": findings, "unread": unread, "machine": machine }));
     } else {
+        if let (Some(machine), Target::Local(data)) = (&machine, &target) {
+            output::text(&machine.text(data));
+        }
         for Finding { effect, resource, problem, fix } in &findings {
             output::text(&format!(
                 "{:<10} {resource}\n           {problem}\n           fix: {fix}\n",
                 effect.as_str()
             ));
         }
-        for unread in &live.unread {
+        for unread in &unread {
             output::text(&format!("not read   {unread}\n"));
         }
         match (&target, well) {
-            (Target::Local(data), true) => {
+            (Target::Local(data), true) if machine.as_ref().is_some_and(Machine::runs) => {
                 output::text(&format!("wasq dev in {}: nothing found\n", data.display()));
             }
             (Target::Aws(deployment), true) => {
@@ -54,7 +71,8 @@ pub(crate) async fn doctor(args: Doctor, json: bool) -> Result<Ended> {
                     deployment.name, deployment.session.region
                 ));
             }
-            (_, false) => eprintln!("{} found, {} not read", findings.len(), live.unread.len()),
+            (Target::Local(_), true) => {}
+            (_, false) => eprintln!("{} found, {} not read", findings.len(), unread.len()),
         }
     }
     Ok(if well { Ended::Well } else { Ended::InPart })

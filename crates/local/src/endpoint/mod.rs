@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
-use crate::results::Results;
+use crate::results::{Results, Waited};
 use crate::sqs::error::SqsError;
 use crate::sqs::queues::Queues;
 
@@ -123,7 +123,8 @@ impl Endpoint {
         actions::answer(&self.queues, &action, &request, &base).await
     }
 
-    /// `GET /wasq/results/ID?wait=SECONDS`: how a message ended, 204 if it has not.
+    /// `GET /wasq/results/ID?wait=SECONDS&seen=NUMBER`: how a message ended. If it has not ended, 202 with the
+    /// last failure, if that has a higher number; otherwise 204.
     async fn result(&self, path: &str, query: Option<&str>) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::default());
         let Some(id) = path.strip_prefix("/wasq/results/") else {
@@ -132,14 +133,22 @@ impl Endpoint {
                 Full::from("wasq dev: an SQS endpoint; send POST requests with an AWS SDK\n");
             return response;
         };
-        let wait = query.and_then(|query| query.strip_prefix("wait=")).and_then(|wait| wait.parse().ok());
-        let wait = Duration::from_secs(wait.unwrap_or(0).min(20));
-        match self.results.wait(id.to_owned(), wait).await {
-            Ok(Some(result)) => {
-                *response.body_mut() = Full::from(result);
-                response.headers_mut().insert(CONTENT_TYPE, "application/json".parse().expect("ASCII"));
+        let number = |key: &str| -> Option<u64> {
+            let pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
+            pairs.filter(|(name, _)| *name == key).find_map(|(_, value)| value.parse().ok())
+        };
+        let wait = Duration::from_secs(number("wait").unwrap_or(0).min(20));
+        let mut answer = |status, json: String| {
+            *response.status_mut() = status;
+            *response.body_mut() = Full::from(json);
+            response.headers_mut().insert(CONTENT_TYPE, "application/json".parse().expect("ASCII"));
+        };
+        match self.results.wait(id.to_owned(), number("seen").unwrap_or(0), wait).await {
+            Ok(Waited::Ended(result)) => answer(StatusCode::OK, result),
+            Ok(Waited::Unfinished(unfinished)) => {
+                answer(StatusCode::ACCEPTED, serde_json::to_string(&unfinished).expect("string keys"));
             }
-            Ok(None) => *response.status_mut() = StatusCode::NO_CONTENT,
+            Ok(Waited::Nothing) => *response.status_mut() = StatusCode::NO_CONTENT,
             Err(e) => {
                 *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
                 *response.body_mut() = Full::from(format!("{e}\n"));

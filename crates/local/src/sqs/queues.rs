@@ -15,7 +15,7 @@ use super::messages::{self, Receive, Received, Send, Sent, Visibility};
 use super::moves::{self, Start};
 use super::queue_attributes::{Number, QueueAttributes};
 use super::store::{self, MINUTE_MS, all_attributes, check_redrive, json, load, load_tags};
-use crate::db::Db;
+use crate::db::{Db, DbError};
 
 /// The queues of a database. Cheap to clone.
 #[derive(Clone)]
@@ -255,6 +255,26 @@ impl Queues {
             .await?;
         self.wake(&queue);
         Ok(set)
+    }
+
+    /// Makes the messages of a task visible that were received, and that nobody holds. A message with
+    /// `not_before` stays.
+    pub(crate) async fn wake_waiting(&self, queue: String, task: String) -> Result<(), SqsError> {
+        let name = queue.clone();
+        self.db
+            .call(move |db| {
+                db.execute(
+                    "UPDATE messages SET visible_ms = ?1
+                     WHERE queue = ?2 AND visible_ms > ?1 AND receipt != 0 AND holder IS NULL AND json_valid(body)
+                     AND json_extract(body, '$.task') = ?3 AND json_extract(body, '$.not_before') IS NULL",
+                    params![now(), name, task],
+                )
+                .map_err(DbError::from)?;
+                Ok::<_, SqsError>(())
+            })
+            .await?;
+        self.wake(&queue);
+        Ok(())
     }
 
     pub(crate) async fn purge(&self, queue: String) -> Result<(), SqsError> {

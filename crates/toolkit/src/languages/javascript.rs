@@ -20,6 +20,10 @@ const NODE: Tool = Tool {
 const PACKAGES: [&str; 4] =
     ["@bytecodealliance/componentize-js", "@bytecodealliance/preview2-shim", "esbuild", "oxc-parser"];
 
+pub(super) fn toolchain() -> Result<String> {
+    Ok(NODE.find(&[])?.title())
+}
+
 pub(super) fn make(project: &Project) -> Result<Output> {
     let node = NODE.find(&[])?;
     for package in PACKAGES {

@@ -41,6 +41,18 @@ pub(crate) fn make(project: &Project) -> Result<Output> {
     }
 }
 
+/// The name and version of a language's toolchain on this machine. The error says what is missing, and how to
+/// get it.
+pub fn toolchain(language: Language) -> Result<String> {
+    match language {
+        Language::Rust => rust::toolchain(),
+        Language::Python => python::toolchain(),
+        Language::JavaScript | Language::TypeScript => javascript::toolchain(),
+        Language::C | Language::Cpp | Language::Zig => native::toolchain(),
+        Language::Go => go::toolchain(),
+    }
+}
+
 /// The folder for a toolchain's intermediate files.
 fn scratch(project: &Project) -> Result<PathBuf> {
     let folder = project.build_folder().join("work");

@@ -18,6 +18,10 @@ const ZIG: Tool = Tool {
     install: "get it by `pip install ziglang==0.17.1`, or from https://ziglang.org/download",
 };
 
+pub(super) fn toolchain() -> Result<String> {
+    Ok(ZIG.find(&[])?.title())
+}
+
 /// The size of the stack, 256 KiB. The stack lies in the task's memory, and a run pays only for the part that
 /// it touches.
 const STACK: &str = "262144";

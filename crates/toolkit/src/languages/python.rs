@@ -18,6 +18,10 @@ const COMPONENTIZE_PY: Tool = Tool {
 /// Virtual environments by their usual names: their packages go into the component.
 const ENVIRONMENTS: [&str; 2] = [".venv", "venv"];
 
+pub(super) fn toolchain() -> Result<String> {
+    Ok(COMPONENTIZE_PY.find(&[])?.title())
+}
+
 pub(super) fn make(project: &Project) -> Result<Output> {
     let environments = ENVIRONMENTS.map(|name| project.folder().join(name));
     let tool = COMPONENTIZE_PY.find(&environments.clone().map(|folder| folder.join("bin")))?;

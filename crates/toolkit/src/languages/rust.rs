@@ -37,9 +37,15 @@ struct Line {
     filenames: Vec<PathBuf>,
 }
 
+pub(super) fn toolchain() -> Result<String> {
+    let (_, rustc) = (CARGO.find(&[])?, RUSTC.find(&[])?);
+    target_is_there(&rustc, Path::new("."))?;
+    Ok(rustc.title())
+}
+
 pub(super) fn make(project: &Project) -> Result<Output> {
     let (cargo, rustc) = (CARGO.find(&[])?, RUSTC.find(&[])?);
-    target_is_there(&rustc, project)?;
+    target_is_there(&rustc, project.folder())?;
     let manifest = project.folder().join("Cargo.toml");
     let mut build = cargo.command();
     build
@@ -69,10 +75,9 @@ fn component_of(line: &str, manifest: &Path) -> Option<PathBuf> {
     line.filenames.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "wasm"))
 }
 
-fn target_is_there(rustc: &Found, project: &Project) -> Result<()> {
-    let output = rustc.run(
-        rustc.command().args(["--print", "target-libdir", "--target", TARGET]).current_dir(project.folder()),
-    )?;
+fn target_is_there(rustc: &Found, folder: &Path) -> Result<()> {
+    let output = rustc
+        .run(rustc.command().args(["--print", "target-libdir", "--target", TARGET]).current_dir(folder))?;
     let folder = String::from_utf8_lossy(&output.stdout);
     ensure!(
         Path::new(folder.trim()).is_dir(),
