@@ -85,6 +85,9 @@ ROWS = [
     ("credentials by wasi:http", WASI, {"user": "me:pass"}, {"error": "header authorization"}),
     ("credentials in a refusal", BOTH, {"url": "http://me:secretpw@other.example/"}, {"hides": "secretpw"}),
     ("the proposal of a refusal", TASK, {"url": "http://me:secretpw@other.example/"}, {"error": "add \\\"http://other.example\\\" there"}),
+    ("a slash in the password", TASK, {"url": "https://me:secret/pw@host.example/"}, {"hides": "secret"}),
+    ("a password and one slash", TASK, {"url": "https:/me:secretpw@host.example:99999/"}, {"hides": "secretpw"}),
+    ("an @ in the path stays", TASK, {"path": "/echo//b@c"}, sends("GET /echo//b@c HTTP/1.1")),
     ("credentials in what is no URL", TASK, {"url": "http://me:secretpw@:99999999/"}, {"hides": "secretpw"}),
     # ---- Headers ----
     ("a header twice", BOTH, {"headers": [["x-a", "1"], ["x-a", "2"]]}, sends("GET /echo HTTP/1.1", has={"x-a": "2"})),

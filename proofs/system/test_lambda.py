@@ -318,7 +318,7 @@ def test_an_artifact_that_cannot_be_used_is_made_again(cloud, damage):
     cloud.send({"task": damage, "params": {"town": "Madrid"}, "id": damage})
     # The message runs in the end: the reason in its dead letter is the task's own message about the params.
     [letter] = receive_all(cloud.sqs, cloud.dead_letters, 1, 60)
-    assert reason(letter)[0] == "reject" and "unknown field `town`" in reason(letter)[1]
+    assert reason(letter)[0] == "reject" and "missing field `city`" in reason(letter)[1]
     # The log record comes after the dead letter.
     lines = lambda: [line for line in cloud.log("worker") if line.get("id") == damage and "kind" in line]  # noqa: E731
     wait_for(lambda: [line["kind"] for line in lines()][-1:] == ["reject"], "the record of its end")

@@ -367,6 +367,62 @@ def test_what_python_refuses(author):
         assert "componentize_py.command" not in author.said and "Stack backtrace" not in author.said
 
 
+def test_asynchronous_tasks_in_python(author):
+    project = author.new("hello", "python")
+    (project / "tests.toml").write_text(
+        """
+[[case]]
+name = "the result of a coroutine"
+params = { n = 2 }
+expect.success = [0, 1]
+
+[[case]]
+name = "a rejection in a group"
+params = { n = -1 }
+expect.failure = { kind = "reject", message = "n is negative" }
+
+[[case]]
+name = "a traceback shows the line"
+params = { n = 99 }
+expect.failure = { kind = "retry", message = "too_many = 1 / 0" }
+"""
+    )
+    (project / "task.py").write_text(
+        """
+import asyncio
+import functools
+
+from wasq_task import Reject, task
+
+
+def traced(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+async def checked(n):
+    await asyncio.sleep(0)
+    if n < 0:
+        raise Reject("n is negative")
+    if n > 9:
+        too_many = 1 / 0
+    return list(range(n))
+
+
+@task()
+@traced
+async def run(n: int):
+    async with asyncio.TaskGroup() as group:
+        result = group.create_task(checked(n))
+    return result.result()
+"""
+    )
+    author.shell("wasq test hello")
+
+
 def test_a_compile_error_stands_alone(author):
     project = author.new("hello", "rust")
     source = project / "src/lib.rs"

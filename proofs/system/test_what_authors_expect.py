@@ -66,6 +66,7 @@ def test_pythons_standard_library(author):
         "price": "1.50",
         "id": "00000000-0000-0000-0000-000000000005",
         "point": [1, 0],
+        "counts": {"blue": 1},
     }
     check(author, project, expected)
 
@@ -140,6 +141,10 @@ RUNS = {
     "await fetch('http://me:secretpw@127.0.0.1/')": ["user or a password"],
     "http.get('https://x.test/', { headers: { a: undefined } })": ["headers: a is undefined"],
     "http.get('https://x.test/', { headers: 'a: b' })": ["headers: expected an object"],
+    "Promise.resolve()?.then(() => { throw new Error('optional'); })": ["Error: optional"],
+    "true && Promise.reject(new Error('and'))": ["Error: and"],
+    "(Promise.reject(new Error('parens')))": ["Error: parens"],
+    "console.log('%j %d %s', (() => { const a = {}; a.a = a; return a; })(), Symbol('x')); helper()": ['can\'t access property "property"'],
     "helper()": ['can\'t access property "property"', "at helper (helper.js:4:", "(task.js:"],
 }
 
@@ -151,7 +156,23 @@ def test_what_javascript_does_not_have(author):
         (project / "task.js").write_text(wrapped)
         author.shell("wasq build missing", code=2)
         assert said in author.said and "task.js:1" in author.said, (code, author.said)
-    # A package may have another way.
+    # A name of one's own is none of these, and a package may have another way.
+    own = {
+        "a": "const { process } = { process: () => 1 }; export const value = process(1);",
+        "b": "export const value = (({ process }) => process)({ process: 1 });",
+        "c": "const [process = 1] = []; export const value = process;",
+        "d": "const f = 1; export { f as process }; export const value = f;",
+        "e": "export const value = typeof process === 'undefined' ? 1 : process.pid;",
+        "f": "import { process as other } from './d.js'; export const value = other;",
+        "g": "try { throw 1; } catch (Buffer) { globalThis.caught = Buffer; } export const value = globalThis.caught;",
+        "h": "export const value = ({ Intl: 1 }).Intl;",
+    }
+    for name, code in own.items():
+        (project / f"{name}.js").write_text(code)
+    imports = "".join(f"import {{ value as {name} }} from './{name}.js'; " for name in own)
+    (project / "task.js").write_text(f"{imports}export default () => [{', '.join(own)}];")
+    (project / "tests.toml").write_text(f'[[case]]\nname = "own"\nexpect.success = {[1] * len(own)}\n')
+    author.shell("wasq test missing")
     (project / "task.js").write_text("export default () => [typeof Intl, typeof Buffer, /^\\p{L}+$/u.test('é')];")
     (project / "tests.toml").write_text('[[case]]\nname = "typeof"\nexpect.success = ["undefined", "undefined", true]\n')
     author.shell("wasq test missing")

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define IMPORT(interface, function) \
     __attribute__((import_module("wasq:task/" interface "@0.1.0"), import_name(function))) extern
@@ -237,14 +238,21 @@ static const char *http_error(const char *url, const sent *result) {
     }
 }
 
-/* A URL for messages: without the user and the password in it. */
-static const char *without_credentials(const char *url) {
-    const char *authority = strstr(url, "//");
-    if (authority == NULL) return url;
-    authority += 2;
-    size_t len = strcspn(authority, "/?#\\");
+/* A URL for messages: without the user and the password in it. In a text that is no URL, everything up to the
+ * last @ may be a password. */
+static const char *without_credentials(const char *url, int is_url) {
+    const char *rest = url + strspn(url, " \t\r\n");
+    if (strncasecmp(rest, "https:", 6) == 0) {
+        rest += 6;
+    } else if (strncasecmp(rest, "http:", 5) == 0) {
+        rest += 5;
+    } else {
+        return url;
+    }
+    rest += strspn(rest, "/\\");
+    size_t len = is_url ? strcspn(rest, "/?#\\") : strlen(rest);
     for (size_t at = len; at > 0; at--) {
-        if (authority[at - 1] == '@') return wasq_format("%.*s%s", (int)(authority - url), url, authority + at);
+        if (rest[at - 1] == '@') return wasq_format("%.*s%s", (int)(rest - url), url, rest + at);
     }
     return url;
 }
@@ -252,7 +260,7 @@ static const char *without_credentials(const char *url) {
 wasq_response wasq_send(wasq_request request) {
     const char *method = request.method == NULL ? "GET" : as_utf8(request.method);
     request.url = as_utf8(request.url);
-    const char *shown = without_credentials(request.url);
+    const char *shown = without_credentials(request.url, 1);
     header *headers = wasq_allocate(request.header_count * sizeof(header) + 1);
     for (size_t i = 0; i < request.header_count; i++) {
         const wasq_header *given = &request.headers[i];
@@ -264,7 +272,10 @@ wasq_response wasq_send(wasq_request request) {
     sent result;
     host_send(method, strlen(method), request.url, strlen(request.url), headers, request.header_count,
               request.body != NULL, request.body, request.body_len, request.timeout_ms != 0, request.timeout_ms, &result);
-    if (result.failed) return (wasq_response){.url = shown, .error = http_error(shown, &result)};
+    if (result.failed) {
+        const char *told = result.error.kind == 1 ? without_credentials(request.url, 0) : shown;
+        return (wasq_response){.url = told, .error = http_error(told, &result)};
+    }
     size_t count = result.response.headers.len;
     wasq_header *received = wasq_allocate(count * sizeof(wasq_header) + 1);
     for (size_t i = 0; i < count; i++) {

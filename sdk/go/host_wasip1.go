@@ -201,7 +201,7 @@ func hostSend(request Request) (*Response, error) {
 		case 0:
 			return nil, fmt.Errorf("denied: %s", result.bytes(16))
 		case 1:
-			return nil, fmt.Errorf("not a valid request: %s", result.bytes(16))
+			return nil, fmt.Errorf("%w: %s", errInvalid, result.bytes(16))
 		case 2:
 			return nil, errors.New("no answer in time")
 		case 3:

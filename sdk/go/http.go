@@ -3,6 +3,7 @@ package task
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -33,6 +34,9 @@ type Response struct {
 	Body    []byte
 }
 
+// errInvalid says that a request was refused before it was sent.
+var errInvalid = errors.New("not a valid request")
+
 // Send sends a request, to a host that the task's allow_hosts names, and waits for the whole response.
 func Send(request Request) (*Response, error) {
 	if request.Method == "" {
@@ -40,24 +44,32 @@ func Send(request Request) (*Response, error) {
 	}
 	response, err := hostSend(request)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", withoutCredentials(request.URL), err)
+		return nil, fmt.Errorf("%s: %w", withoutCredentials(request.URL, !errors.Is(err, errInvalid)), err)
 	}
-	response.URL = withoutCredentials(request.URL)
+	response.URL = withoutCredentials(request.URL, true)
 	return response, nil
 }
 
-// withoutCredentials is a URL for messages: without the user and the password in it.
-func withoutCredentials(url string) string {
-	scheme, rest, found := strings.Cut(url, "//")
-	if !found {
+// withoutCredentials is a URL for messages: without the user and the password in it. In a text that is no URL,
+// everything up to the last @ may be a password.
+func withoutCredentials(url string, isURL bool) string {
+	rest := strings.TrimLeft(url, " \t\r\n")
+	lower := strings.ToLower(rest)
+	switch {
+	case strings.HasPrefix(lower, "https:"):
+		rest = rest[len("https:"):]
+	case strings.HasPrefix(lower, "http:"):
+		rest = rest[len("http:"):]
+	default:
 		return url
 	}
+	rest = strings.TrimLeft(rest, `/\`)
 	authority := rest
-	if end := strings.IndexAny(rest, `/?#\`); end >= 0 {
+	if end := strings.IndexAny(rest, `/?#\`); end >= 0 && isURL {
 		authority = rest[:end]
 	}
 	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
-		return scheme + "//" + rest[at+1:]
+		return url[:len(url)-len(rest)] + rest[at+1:]
 	}
 	return url
 }

@@ -66,6 +66,31 @@ function withoutProperties(pattern) {
   });
 }
 
+// Expressions whose value, if it is a promise, nobody awaits when they stand alone.
+const DROPPED = new Set(["CallExpression", "ChainExpression", "ParenthesizedExpression", "TSNonNullExpression", "LogicalExpression", "ConditionalExpression", "SequenceExpression"]);
+
+/** The names that a pattern declares. */
+function namesOf(pattern) {
+  switch (pattern?.type) {
+    case "Identifier":
+      return [pattern.name];
+    case "ObjectPattern":
+      return pattern.properties.flatMap((property) => namesOf(property.value ?? property));
+    case "ArrayPattern":
+      return pattern.elements.flatMap(namesOf);
+    case "AssignmentPattern":
+      return namesOf(pattern.left);
+    case "RestElement":
+      return namesOf(pattern.argument);
+    case "FormalParameters":
+      return pattern.items.flatMap((item) => namesOf(item.pattern ?? item));
+    case "TSParameterProperty":
+      return namesOf(pattern.parameter);
+    default:
+      return [];
+  }
+}
+
 /** Looks through a source for what the engine does not have, and for calls whose results are dropped. Returns the source
  * with the first replaced where that is possible, and the second watched; or the errors. */
 function examine(path, source) {
@@ -80,7 +105,7 @@ function examine(path, source) {
     const place = { line: before.split("\n").length, column: node.start - before.lastIndexOf("\n") - 1 };
     problems.push({ text: `tasks in JavaScript do not have ${what}: ${advice}`, location: { file: relative(project, path), ...place, length: node.end - node.start, lineText: source.split("\n")[place.line - 1] } });
   };
-  const declared = new Set();
+  const known = new Set();
   const free = [];
   const edits = [];
   // `new RegExp` with its pattern and its flags written out.
@@ -114,13 +139,27 @@ function examine(path, source) {
         break;
       }
       case "ExpressionStatement": {
-        let call = node.expression;
-        if (call.type === "UnaryExpression" && call.operator === "void") call = call.argument;
-        if (own && call.type === "CallExpression" && call.callee.type !== "Super") {
-          edits.push({ start: call.start, end: call.start, text: "__wasqWatch(" }, { start: call.end, end: call.end, text: ")" });
+        let dropped = node.expression;
+        if (dropped.type === "UnaryExpression" && dropped.operator === "void") dropped = dropped.argument;
+        if (own && DROPPED.has(dropped.type) && dropped.callee?.type !== "Super") {
+          edits.push({ start: dropped.start, end: dropped.start, text: "__wasqWatch((" }, { start: dropped.end, end: dropped.end, text: "))" });
         }
         break;
       }
+      case "VariableDeclarator":
+        namesOf(node.id).forEach((name) => known.add(name));
+        break;
+      case "CatchClause":
+        namesOf(node.param).forEach((name) => known.add(name));
+        break;
+      case "UnaryExpression":
+        // Who asks whether it is there has another way.
+        if (node.operator === "typeof" && node.argument.type === "Identifier") known.add(node.argument.name);
+        break;
+      default:
+        if (node.params) [node.params].flat().forEach((param) => namesOf(param).forEach((name) => known.add(name)));
+        if (node.id?.type === "Identifier") known.add(node.id.name);
+        if (node.local?.type === "Identifier" && node.type.startsWith("Import")) known.add(node.local.name);
     }
     for (const [name, value] of Object.entries(node)) {
       if (value && typeof value === "object") visit(value, node, name);
@@ -128,17 +167,14 @@ function examine(path, source) {
   };
   visit(program);
   for (const { node, parent, key } of free) {
-    if (key === "id" || key === "local" || key === "params" || key === "param") declared.add(node.name);
-  }
-  for (const { node, parent, key } of free) {
-    const isName = (parent?.type === "MemberExpression" && key === "property" && !parent.computed) || (key === "key" && !parent.computed);
+    const isName = (parent?.type === "MemberExpression" && key === "property" && !parent.computed) || (key === "key" && !parent.computed && !parent.shorthand);
+    const isOutside = key === "imported" || key === "exported";
     const isType = parent?.type?.startsWith("TS") && parent.type !== "TSAsExpression" && parent.type !== "TSNonNullExpression";
-    const isAsked = parent?.type === "UnaryExpression" && parent.operator === "typeof";
-    if (!declared.has(node.name) && !isName && !isType && !isAsked) refuse(node, node.name, MISSING[node.name]);
+    if (!known.has(node.name) && !isName && !isOutside && !isType) refuse(node, node.name, MISSING[node.name]);
   }
   if (problems.length) return { errors: problems };
   // From the last to the first, so that the offsets stay right. Of two at one place, the one that ends something comes first.
-  edits.sort((one, other) => other.start - one.start || (one.text === ")" ? 1 : -1));
+  edits.sort((one, other) => other.start - one.start || (one.text === "))" ? 1 : -1));
   return edits.reduce((text, { start, end, text: replacement }) => text.slice(0, start) + replacement + text.slice(end), source);
 }
 

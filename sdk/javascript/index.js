@@ -92,13 +92,15 @@ export const http = {
     url = String(url).toWellFormed();
     const request = { method, url, headers: lines, body, timeoutMs: whole("timeoutMs", timeoutMs) };
     // Messages show the URL without the user and the password in it.
-    const shown = url.replace(/\/\/[^/?#\\]*@/, "//");
+    const shown = url.replace(/^(\s*https?:[/\\]*)[^/?#\\]*@/i, "$1");
     try {
       return new Response(shown, send(request));
     } catch (error) {
       // An error without a tag does not come from the host.
       if (error?.payload?.tag === undefined) throw error;
-      throw httpError(shown, error.payload);
+      // In a text that is no URL, everything up to the last @ may be a password.
+      const isUrl = error.payload.tag !== "invalid-request";
+      throw httpError(isUrl ? shown : url.replace(/^(\s*https?:[/\\]*)[^]*@/i, "$1"), error.payload);
     }
   },
   get: (url, options) => http.request("GET", url, options),

@@ -222,7 +222,7 @@ export function begin() {
 }
 
 function write(level, args) {
-  const text = formatted(args).toWellFormed().replaceAll("\n", `\n${indent}`);
+  const text = guarded(() => formatted(args)).toWellFormed().replaceAll("\n", `\n${indent}`);
   if (running) log(level, indent + text);
   else engineConsole.log(indent + text);
 }
@@ -330,6 +330,12 @@ for (const { prototype } of [Response, Request]) {
       const copy = copied.get(this);
       return copy ? (await copy).slice(0) : await arrayBuffer.call(this);
     },
+    async bytes() {
+      return new Uint8Array(await this.arrayBuffer());
+    },
+    async blob() {
+      return new Blob([await this.arrayBuffer()], { type: this.headers.get("content-type") ?? "" });
+    },
     async text() {
       return new TextDecoder().decode(await this.arrayBuffer());
     },
@@ -345,6 +351,7 @@ Response.prototype.clone ??= function () {
   const { status, statusText, headers } = this;
   const clone = new Response(null, { status, statusText, headers });
   copied.set(clone, copy);
+  Object.defineProperty(clone, "url", { value: this.url });
   return clone;
 };
 

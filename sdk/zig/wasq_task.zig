@@ -239,12 +239,12 @@ pub const http = struct {
             request.timeout_ms orelse 0,
             &sent,
         );
-        const shown = withoutCredentials(request.url);
+        const shown = withoutCredentials(request.url, true);
         if (sent.failed != 0) {
             const problem = sent.payload.problem;
             return switch (problem.kind) {
                 0 => retry("{s}: denied: {s}", .{ shown, problem.payload.text.slice() }),
-                1 => retry("{s}: not a valid request: {s}", .{ shown, problem.payload.text.slice() }),
+                1 => retry("{s}: not a valid request: {s}", .{ withoutCredentials(request.url, false), problem.payload.text.slice() }),
                 2 => retry("{s}: no answer in time", .{shown}),
                 3 => retry("{s}: the answer has more than {d} bytes", .{ shown, problem.payload.limit }),
                 else => retry("{s}: {s}", .{ shown, problem.payload.text.slice() }),
@@ -258,10 +258,17 @@ pub const http = struct {
         return .{ .url = shown, .status = response.status, .headers = received, .body = response.body.slice() };
     }
 
-    /// A URL for messages: without the user and the password in it.
-    fn withoutCredentials(url: []const u8) []const u8 {
-        const start = (std.mem.indexOf(u8, url, "//") orelse return url) + 2;
-        const end = std.mem.indexOfAnyPos(u8, url, start, "/?#\\") orelse url.len;
+    /// A URL for messages: without the user and the password in it. In a text that is no URL, everything up to
+    /// the last @ may be a password.
+    fn withoutCredentials(url: []const u8, is_url: bool) []const u8 {
+        var start = url.len - std.mem.trimStart(u8, url, " \t\r\n").len;
+        if (std.ascii.startsWithIgnoreCase(url[start..], "https:")) {
+            start += "https:".len;
+        } else if (std.ascii.startsWithIgnoreCase(url[start..], "http:")) {
+            start += "http:".len;
+        } else return url;
+        start = url.len - std.mem.trimStart(u8, url[start..], "/\\").len;
+        const end = if (is_url) std.mem.indexOfAnyPos(u8, url, start, "/?#\\") orelse url.len else url.len;
         const at = std.mem.lastIndexOfScalar(u8, url[start..end], '@') orelse return url;
         return std.mem.concat(allocator, u8, &.{ url[0..start], url[start + at + 1 ..] }) catch @panic("out of memory");
     }

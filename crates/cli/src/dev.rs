@@ -154,18 +154,21 @@ pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
 /// Builds the projects, and waits until the publisher has seen what was built.
 async fn first_builds(projects: &Projects, names: &[TaskName], tasks: &Path, data: &Path) {
     projects.build_all().await;
+    let built = names.iter().filter_map(|name| {
+        let wasm = std::fs::read(tasks.join(format!("{name}.wasm"))).ok()?;
+        Some((name, Digest::of(&wasm)))
+    });
+    let built: Vec<_> = built.collect();
     let deadline = Instant::now() + PUBLISHED_WITHIN;
     while Instant::now() < deadline {
         let listed = list_tasks(data).unwrap_or_default();
-        let is_settled = |name: &TaskName| {
-            let Ok(built) = std::fs::read(tasks.join(format!("{name}.wasm"))) else { return true };
-            let digest = Digest::of(&built);
+        let is_settled = |(name, digest): &(&TaskName, Digest)| {
             listed.iter().any(|task| {
-                task.live.as_ref().is_some_and(|live| live.task == *name && live.version.digest == digest)
-                    || task.rejected.as_ref().is_some_and(|rejected| rejected.task == *name)
+                task.live.as_ref().is_some_and(|live| live.task == **name && live.version.digest == *digest)
+                    || task.rejected.as_ref().is_some_and(|rejected| rejected.task == **name)
             })
         };
-        if names.iter().all(is_settled) {
+        if built.iter().all(is_settled) {
             return;
         }
         tokio::time::sleep(LOOK).await;

@@ -64,12 +64,9 @@ fn message_id(text: &str) -> Result<String, String> {
 
 pub(crate) async fn enqueue(args: Enqueue, json: bool) -> Result<Ended> {
     let bodies = bodies(&args)?;
-    ensure!(
-        bodies.len() == 1 || args.id.is_none(),
-        "--id names one message, and these are {}; leave it out",
-        bodies.len()
-    );
-    ensure!(bodies.len() == 1 || !args.wait, "--wait waits for one message, and these are {}", bodies.len());
+    let count = bodies.len() * args.count as usize;
+    ensure!(count == 1 || args.id.is_none(), "--id names one message, and these are {count}; leave it out");
+    ensure!(count == 1 || !args.wait, "--wait waits for one message, and these are {count}");
     let unknown = unknown(&args).await;
     let address = args.queue.address().await?;
     ensure!(
@@ -81,7 +78,7 @@ pub(crate) async fn enqueue(args: Enqueue, json: bool) -> Result<Ended> {
     }
     let client = address.client().await;
     let sending = || format!("send to {}{}", address.url, address.hint());
-    if let [body] = &bodies[..] {
+    if let ([body], 1) = (&bodies[..], count) {
         let sent = client.send_message().queue_url(&address.url).message_body(body).send().await;
         let sent = sent.map_err(wasq_aws::explain).with_context(sending)?;
         let message_id = sent.message_id.context("the queue answered without a message id")?;
@@ -100,10 +97,16 @@ pub(crate) async fn enqueue(args: Enqueue, json: bool) -> Result<Ended> {
     }
     let queue = QueueEndpoint::new(client, &address.url);
     let (mut sent, mut problems) = (0, Vec::new());
-    let _progress = Progress::start(format!("sending {} messages", bodies.len()));
-    for batch in bodies.chunks(BATCH_MAX) {
-        let messages = batch.iter().map(|body| Outbound { body: body.clone(), ..Outbound::default() });
-        for result in queue.send(messages.collect()).await {
+    let _progress = Progress::start(format!("sending {count} messages"));
+    let mut left = bodies.iter().flat_map(|body| std::iter::repeat_n(body, args.count as usize));
+    loop {
+        let batch = left.by_ref().take(BATCH_MAX);
+        let batch: Vec<_> =
+            batch.map(|body| Outbound { body: body.clone(), ..Outbound::default() }).collect();
+        if batch.is_empty() {
+            break;
+        }
+        for result in queue.send(batch).await {
             match result {
                 Ok(()) => sent += 1,
                 Err(e) => problems.push(format!("{e:#}")),
@@ -119,7 +122,7 @@ pub(crate) async fn enqueue(args: Enqueue, json: bool) -> Result<Ended> {
     Ok(if problems.is_empty() { Ended::Well } else { Ended::InPart })
 }
 
-/// The bodies of the messages. If the worker would refuse one, it is refused here, before any is in the queue.
+/// The bodies of the messages; each is sent `--count` times. If the worker would refuse one, it is refused here, before any is in the queue.
 fn bodies(args: &Enqueue) -> Result<Vec<String>> {
     let not_before = args.at.or_else(|| args.delay.map(|delay| SystemClock.now().plus(delay)));
     if let Some(not_before) = not_before {
@@ -133,7 +136,7 @@ fn bodies(args: &Enqueue) -> Result<Vec<String>> {
         message.not_before = not_before;
         let body = message.to_json();
         Message::parse(&body)?;
-        bodies.extend(std::iter::repeat_n(body, args.count as usize));
+        bodies.push(body);
     }
     Ok(bodies)
 }
@@ -145,12 +148,13 @@ async fn unknown(args: &Enqueue) -> Option<String> {
         return None;
     }
     let target = args.queue.target.clone().target().await.ok()?;
-    let tasks = Registry::of(&target).ok()?.tasks().await.ok()?;
-    let live: Vec<_> = tasks.iter().filter_map(|task| Some(task.live.as_ref()?.task.as_str())).collect();
-    let name = args.task.as_str();
-    if live.contains(&name) {
+    let registry = Registry::of(&target).ok()?;
+    if registry.task(&args.task).await.ok()?.live.is_some() {
         return None;
     }
+    let tasks = registry.tasks().await.ok()?;
+    let live: Vec<_> = tasks.iter().filter_map(|task| Some(task.live.as_ref()?.task.as_str())).collect();
+    let name = args.task.as_str();
     if let Target::Local(data) = &target
         && LastStack::of(data).is_some_and(|last| last.projects.contains(&args.task))
     {

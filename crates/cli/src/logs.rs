@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use wasq_local::log_files;
-use wasq_protocol::{Clock, RunRecord, SystemClock, TaskName, parse_duration};
+use wasq_protocol::{Clock, RunRecord, SystemClock, TaskName, format_duration, parse_duration};
 
 use crate::log_lines::Printer;
 use crate::output::Ended;
@@ -51,7 +51,7 @@ const POLL: Duration = Duration::from_millis(200);
 
 pub(crate) async fn logs(args: Logs, json: bool) -> Result<Ended> {
     let Logs { target, select, since, follow } = args;
-    let since = SystemClock.now().minus(since);
+    let (back, since) = (since, SystemClock.now().minus(since));
     let mut printer = Printer::new(select, since, json);
     match target.target().await? {
         Target::Local(data) => {
@@ -64,7 +64,7 @@ pub(crate) async fn logs(args: Logs, json: bool) -> Result<Ended> {
         Target::Aws(deployment) => deployment.print_logs(&printer, follow).await?,
     }
     if !printer.finish() {
-        eprintln!("wasq: no line matches; --since goes further back than the last hour");
+        eprintln!("wasq: no line of the last {} matches; --since names another time", format_duration(back));
     }
     Ok(Ended::Well)
 }

@@ -13,7 +13,6 @@ use crate::component::Component;
 use crate::output::{self, Ended, Progress};
 use crate::params::ParamsArgs;
 use crate::surroundings::{AddressArgs, SecretArgs};
-use crate::target::data_folder;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
@@ -25,6 +24,9 @@ pub(crate) struct Run {
     /// The task's settings; without this, the project's own, or FILE.toml beside FILE.wasm if it is there
     #[arg(long, value_name = "FILE.toml")]
     pub(crate) settings: Option<PathBuf>,
+    /// The folder with secrets.toml, unless --secrets names a file
+    #[arg(long, default_value = ".wasq", value_name = "DIR", env = "WASQ_DATA")]
+    pub(crate) data: PathBuf,
     #[command(flatten)]
     pub(crate) addresses: AddressArgs,
     #[command(flatten)]
@@ -32,11 +34,11 @@ pub(crate) struct Run {
 }
 
 pub(crate) async fn run(args: Run, json: bool) -> Result<Ended> {
-    let Run { path, params, settings, addresses, secrets } = args;
+    let Run { path, params, settings, data, addresses, secrets } = args;
     let params = params.read()?;
     let component = Component::open(&path, settings.as_deref())?;
     let (task, settings) = (component.task.clone(), component.settings.clone().capped(&Caps::default()));
-    let secrets = secrets.open(&data_folder(None)?).of(&settings)?;
+    let secrets = secrets.open(&data).of(&settings)?;
     let (engine, module) = component.load(addresses.allow_address).await?;
 
     let running = Progress::start(format!("running {task}"));

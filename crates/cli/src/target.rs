@@ -1,12 +1,12 @@
 //! The target of a command: `wasq dev` on this machine, a deployment on AWS, or just a queue.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::{Credentials, Region};
 use wasq_aws::{QueueEndpoint, SdkConfig};
-use wasq_local::{DEAD_LETTERS, LastStack, QUEUE, RunningStacks, queue_url};
+use wasq_local::{DEAD_LETTERS, LastStack, QUEUE, RunningStacks, is_running, queue_url};
 
 use crate::cloud::Deployment;
 use crate::deployed::DeployedQueues;
@@ -75,11 +75,18 @@ pub(crate) fn data_folder(given: Option<PathBuf>) -> Result<PathBuf> {
     }
     let usual = PathBuf::from(".wasq");
     let here = std::env::current_dir().context("find the current folder")?;
-    if let Some(folder) = here.ancestors().find(|folder| folder.join(&usual).join("dev.json").is_file()) {
-        return Ok(if folder == here { usual } else { folder.join(usual) });
+    let in_folder = |folder: &Path| if folder == here { usual.clone() } else { folder.join(&usual) };
+    if let Some(folder) = here.ancestors().find(|folder| is_running(&folder.join(&usual))) {
+        return Ok(in_folder(folder));
+    }
+    if usual.join("dev.json").is_file() {
+        return Ok(usual);
     }
     match &RunningStacks::read()[..] {
-        [] => Ok(usual),
+        [] => {
+            let used = here.ancestors().find(|folder| folder.join(&usual).join("dev.json").is_file());
+            Ok(used.map_or(usual.clone(), in_folder))
+        }
         [data] => {
             tracing::info!("the `wasq dev` with the data folder {}", data.display());
             Ok(data.clone())

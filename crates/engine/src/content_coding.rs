@@ -4,8 +4,8 @@ use std::io::{self, Read};
 
 use brotli_decompressor::Decompressor;
 use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
-use ruzstd::decoding::StreamingDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
 /// The codings that [`decode`] knows, as a request asks for them.
 pub(crate) const ACCEPTED: &str = "gzip, deflate, br, zstd";
@@ -14,6 +14,8 @@ pub(crate) const ACCEPTED: &str = "gzip, deflate, br, zstd";
 const CODINGS_MAX: usize = 3;
 /// The window that a zstd response may ask for, in bytes. RFC 9659 allows no more.
 const ZSTD_WINDOW_MAX: u64 = 8 << 20;
+/// A frame without content takes a few bytes, and starting a decoder takes longer than that.
+const ZSTD_FRAMES_MAX: usize = 1000;
 const BROTLI_BUFFER_BYTES: usize = 4 << 10;
 
 /// Why a body could not be decoded.
@@ -95,14 +97,18 @@ impl Coding {
 
 /// Reads all frames of a zstd body, until `most` bytes have come out.
 fn read_zstd(mut body: &[u8], most: u64, decoded: &mut Vec<u8>) -> io::Result<usize> {
-    while !body.is_empty() {
-        let frame = StreamingDecoder::new_with_max_window_size(&mut body, ZSTD_WINDOW_MAX);
-        match frame {
+    let mut decoder = FrameDecoder::new();
+    decoder.set_max_window_size(ZSTD_WINDOW_MAX);
+    for _ in 0..ZSTD_FRAMES_MAX {
+        if body.is_empty() {
+            return Ok(decoded.len());
+        }
+        match StreamingDecoder::new_with_decoder(&mut body, &mut decoder) {
             Ok(frame) => {
                 let left = most.saturating_sub(decoded.len() as u64);
                 frame.take(left).read_to_end(decoded)?;
                 if decoded.len() as u64 >= most {
-                    break;
+                    return Ok(decoded.len());
                 }
             }
             Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
@@ -114,7 +120,7 @@ fn read_zstd(mut body: &[u8], most: u64, decoded: &mut Vec<u8>) -> io::Result<us
             Err(e) => return Err(io::Error::other(e)),
         }
     }
-    Ok(decoded.len())
+    Err(io::Error::other(format!("it has more than {ZSTD_FRAMES_MAX} frames")))
 }
 
 fn has_zlib_header(body: &[u8]) -> bool {

@@ -20,21 +20,24 @@ pub(crate) struct RequestUrl {
 impl RequestUrl {
     /// Reads a URL. The error never contains a password.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let error = |why: String| format!("url: {:?}: {why}", without_credentials(text));
         let mut url = Url::parse(text).map_err(|e| {
-            error(match e {
+            let why = match e {
                 url::ParseError::RelativeUrlWithoutBase => {
                     "it does not begin with https:// or http://".to_owned()
                 }
                 e => e.to_string(),
-            })
+            };
+            format!("url: {:?}: {why}", without_credentials(text))
         })?;
+        let authorization = authorization(&url);
+        // From here on, no error can show a password.
+        let cleared = url.set_username("").and_then(|()| url.set_password(None));
+        let error = |why: String| format!("url: {:?}: {why}", without_credentials(text));
         if !matches!(url.scheme(), "http" | "https") {
             return Err(error(format!("the scheme is {}, not https or http", url.scheme())));
         }
-        let authorization = authorization(&url).map_err(error)?;
+        let authorization = authorization.map_err(error)?;
         url.set_fragment(None);
-        let cleared = url.set_username("").and_then(|()| url.set_password(None));
         cleared.map_err(|()| error("it has no host".to_owned()))?;
         let uri = url.as_str().parse().map_err(|e| error(format!("{e}")))?;
         Ok(Self { uri, authorization })
@@ -60,12 +63,13 @@ fn authorization(url: &Url) -> Result<Option<HeaderValue>, String> {
     Ok(Some(value))
 }
 
-/// Leaves out what stands between `//` and `@` in a text that may be no URL.
+/// Leaves out everything between the scheme and the last `@` of a text that may be no URL: a password with a
+/// `/` in it ends nowhere else.
 fn without_credentials(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("//") else { return text.to_owned() };
-    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
-    match rest[..end].rfind('@') {
-        Some(at) => format!("{scheme}//{}", &rest[at + 1..]),
+    let scheme = text.find(':').map_or(0, |colon| colon + 1);
+    let start = text.len() - text[scheme..].trim_start_matches(['/', '\\']).len();
+    match text[start..].rfind('@') {
+        Some(at) => format!("{}{}", &text[..start], &text[start + at + 1..]),
         None => text.to_owned(),
     }
 }

@@ -168,10 +168,10 @@ impl Stack {
         let endpoint = Endpoint { queues, results, address };
         let served = tokio::spawn(async move { match endpoint::serve(listener, endpoint).await {} });
         // The tasks in the folder must be live before the first message runs.
-        folder.publish_all(&publisher, &queue).await?;
+        let again = folder.publish_all(&publisher, &queue).await?;
         let published = {
             let queue = queue.clone();
-            tokio::spawn(async move { folder.publish_changes(&publisher, &queue).await })
+            tokio::spawn(async move { folder.publish_changes(&publisher, &queue, again).await })
         };
         let in_flight_max = u64::from(concurrency) * IN_FLIGHT_PER_SLOT + 10;
         let consumer = tokio::spawn(consume(queue, invoker.clone(), stop.clone(), in_flight_max));

@@ -10,8 +10,8 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use wasq_protocol::TaskName;
-use wasq_publisher::{Published, PublisherEvent};
+use wasq_protocol::{LiveRecord, TaskName};
+use wasq_publisher::{Bucket, Published, PublisherEvent};
 
 use crate::adapters::TaskQueue;
 use crate::folder::FolderPublisher;
@@ -61,8 +61,13 @@ impl TasksFolder {
         Ok(Self { path: path.to_owned(), secrets, changed, _watcher: watcher })
     }
 
-    /// Publishes the tasks in the folder, and removes the live tasks that are not in it any more.
-    pub(crate) async fn publish_all(&self, publisher: &FolderPublisher, queue: &TaskQueue) -> Result<()> {
+    /// Publishes the tasks in the folder, and removes the live tasks that are not in it any more. Returns the
+    /// tasks to try again after a fault of this machine.
+    pub(crate) async fn publish_all(
+        &self,
+        publisher: &FolderPublisher,
+        queue: &TaskQueue,
+    ) -> Result<Vec<TaskName>> {
         let entries =
             std::fs::read_dir(&self.path).with_context(|| format!("read {}", self.path.display()))?;
         let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
@@ -71,15 +76,24 @@ impl TasksFolder {
         tasks.extend(publisher.ports().registry.live_tasks()?);
         tasks.sort();
         tasks.dedup();
+        let mut again = Vec::new();
         for task in tasks {
-            publish(publisher, queue, &task).await;
+            if !publish(publisher, queue, &task).await {
+                again.push(task);
+            }
         }
-        Ok(())
+        Ok(again)
     }
 
-    /// Publishes every change, for ever.
-    pub(crate) async fn publish_changes(&mut self, publisher: &Arc<FolderPublisher>, queue: &TaskQueue) {
-        let mut quiet_at: HashMap<TaskName, Instant> = HashMap::new();
+    /// Publishes every change, for ever; and the tasks `again` once more.
+    pub(crate) async fn publish_changes(
+        &mut self,
+        publisher: &Arc<FolderPublisher>,
+        queue: &TaskQueue,
+        again: Vec<TaskName>,
+    ) {
+        let later = |task: TaskName| (task, Instant::now() + AGAIN);
+        let mut quiet_at: HashMap<TaskName, Instant> = again.into_iter().map(later).collect();
         let mut secrets = self.secrets.changed();
         let mut look = tokio::time::interval(LOOK);
         loop {
@@ -90,14 +104,18 @@ impl TasksFolder {
                     let now = self.secrets.changed();
                     if now != secrets {
                         secrets = now;
-                        if let Err(e) = self.publish_all(publisher, queue).await {
-                            tracing::error!("{e:#}");
+                        match self.publish_all(publisher, queue).await {
+                            Ok(again) => quiet_at.extend(again.into_iter().map(later)),
+                            Err(e) => tracing::error!("{e:#}"),
                         }
                     }
                 }
                 Some(path) = self.changed.recv() => {
-                    if path == self.path && let Err(e) = self.publish_all(publisher, queue).await {
-                        tracing::error!("{e:#}");
+                    if path == self.path {
+                        match self.publish_all(publisher, queue).await {
+                            Ok(again) => quiet_at.extend(again.into_iter().map(later)),
+                            Err(e) => tracing::error!("{e:#}"),
+                        }
                     }
                     if let Some(task) = task_of(&path) {
                         quiet_at.insert(task, Instant::now() + QUIET);
@@ -116,6 +134,12 @@ impl TasksFolder {
             }
         }
     }
+}
+
+async fn is_live(publisher: &FolderPublisher, task: &TaskName) -> bool {
+    let record = publisher.ports().registry.get(&LiveRecord::key(task)).await.ok().flatten();
+    let record = record.and_then(|object| serde_json::from_slice::<LiveRecord>(&object.bytes).ok());
+    record.is_some_and(|record| record.removed.is_none())
 }
 
 async fn until(instant: Option<Instant>) {
@@ -141,14 +165,13 @@ fn task_of(path: &Path) -> Option<TaskName> {
 /// Publishes a task. Returns whether that came to an end: a fault of this machine, such as a full disk, may pass.
 async fn publish(publisher: &FolderPublisher, queue: &TaskQueue, task: &TaskName) -> bool {
     let started = Instant::now();
+    let was_live = is_live(publisher, task).await;
     match publisher.publish(task).await {
         Ok(Published::Live(version)) => {
             let ms = started.elapsed().as_millis();
             tracing::info!(%task, version = version.version, digest = version.digest.short(), "live after {ms} ms");
             // The messages that came before it need not wait any longer.
-            if version.version == 1
-                && let Err(e) = queue.wake_waiting(task).await
-            {
+            if !was_live && let Err(e) = queue.wake_waiting(task).await {
                 tracing::warn!(%task, "wake the messages that wait for it: {e}");
             }
         }

@@ -14,7 +14,7 @@ pub struct UnitError {
     what: &'static str,
 }
 
-/// Reads a duration such as `"30s"`, `"1m 30s"`, `"500ms"` `"12h"` or `"2d"` (a day is 24 h); to the millisecond, never negative.
+/// Reads a duration such as `"30s"`, `"1m 30s"`, `"500ms"`, `"12h"` or `"2d"` (a day is 24 h); to the millisecond, never negative.
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let error =
         || UnitError { text: text.to_owned(), what: "duration such as \"30s\", \"15m\" or \"500ms\"" };

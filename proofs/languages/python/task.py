@@ -7,6 +7,7 @@ import asyncio
 import enum
 from importlib import import_module
 
+import early
 from wasq_task import task
 
 TEXT = "Grüße, 世界 😀"
@@ -401,6 +402,10 @@ ROWS = {
     "concurrent.futures": lambda: import_module("concurrent.futures").Future().done(),
     "importlib.resources": lambda: import_module("importlib.resources").files("data").joinpath("words.txt").read_text(),
     "importlib.resources.open": lambda: import_module("importlib.resources").files("data").joinpath("words.txt").open("rb").read(),
+    "pkgutil.get_data.early": lambda: import_module("pkgutil").get_data("early", "words.txt"),
+    "importlib.resources.early": lambda: import_module("importlib.resources").files(early).joinpath("words.txt").read_text(),
+    "linecache": lambda: import_module("linecache").getline(early.__file__, 1),
+    "namespace": lambda: import_module("plain.part").VALUE,
     "pkgutil.get_data": lambda: import_module("pkgutil").get_data("data", "words.txt"),
     "open.beside": lambda: open(import_module("os").path.join(import_module("os").path.dirname(import_module("data").__file__), "words.txt"), encoding="utf-8").read(),
     "pathlib.beside": lambda: sorted(each.name for each in import_module("pathlib").Path(import_module("data").__file__).parent.iterdir() if each.suffix == ".txt"),

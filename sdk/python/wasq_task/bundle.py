@@ -66,6 +66,7 @@ class _Module:
 _modules: dict[str, _Module] = {}
 # Compressed contents by path.
 _files: dict[str, bytes] = {}
+_sizes: dict[str, int] = {}
 # The names in each folder of the files.
 _folders: dict[str, set[str]] = {}
 _distributions: dict[str, str] = {}
@@ -218,9 +219,12 @@ class _Patching:
 
 
 def _patch_socket(module):
+    import select
+
     from . import sockets
 
     sockets.patch(module)
+    sockets.patch_select(select)
 
 
 def _patch_asyncio(module):
@@ -264,6 +268,8 @@ def read(path) -> bytes:
 
 
 def _absolute(path):
+    if not os.fsdecode(path):
+        raise FileNotFoundError(errno.ENOENT, "a path without a name", path)
     return os.path.normpath(os.path.join("/", os.fsdecode(path)))
 
 
@@ -291,7 +297,9 @@ def _stat(path, *, dir_fd=None, follow_symlinks=True):
     found = _absolute(path)
     if found in _folders:
         return os.stat_result((stat.S_IFDIR | 0o555, 0, 0, 1, 0, 0, 0, 0, 0, 0))
-    size = len(read(found))
+    if found not in _files:
+        raise FileNotFoundError(errno.ENOENT, "the component has no such file", found)
+    size = _sizes[found]
     return os.stat_result((stat.S_IFREG | 0o444, 0, 0, 1, 0, 0, size, 0, 0, 0))
 
 
@@ -351,11 +359,16 @@ def _scandir(path="."):
 def _replace_files():
     """Done before the task is loaded: modules in C remember these functions."""
     builtins.open = io.open = _open
+    if "tokenize" in sys.modules:
+        # It has kept the function for itself.
+        sys.modules["tokenize"]._builtin_open = _open
+    get_data = SourceFileLoader.get_data
+    SourceFileLoader.get_data = lambda self, path: read(path) if _sealed and path in _files else get_data(self, path)
     os.stat, os.lstat, os.listdir, os.scandir = _stat, _lstat, _listdir, _scandir
 
 
 def _keep_file(path, data):
-    _files[path] = zlib.compress(data, 9)
+    _files[path], _sizes[path] = zlib.compress(data, 9), len(data)
     while path != "/":
         path, _, name = path.rpartition("/")
         path = path or "/"
@@ -398,6 +411,10 @@ def collect():
             waiting.append(parent)
         path = _find(name)
         if path is None:
+            folder = _find_folder(name)
+            if folder is not None:
+                # A package without __init__.py.
+                _modules[name] = _Module(f"{folder}/__init__.py", True, zlib.compress(marshal.dumps(compile("", folder, "exec"))))
             continue
         code, imports = _compiled(name, path)
         if code is None:
@@ -411,7 +428,7 @@ def collect():
         if _is_authors(module.__file__):
             with _real_open(module.__file__, "rb") as file:
                 _keep_file(module.__file__, file.read())
-    if "zoneinfo" in seen or "dateutil" in seen:
+    if "zoneinfo" in seen:
         _keep_zones()
     sys.meta_path.remove(_NativeCode)
     sys.meta_path.append(_Finder)
@@ -445,10 +462,14 @@ def _note_package(packages, path):
     """Notes the top-level package of a module that is not the standard library's, and not the SDK's."""
     for root in _roots():
         inner = path.removeprefix(f"{root}/")
-        if inner != path and "/" in inner:
-            top = inner.partition("/")[0]
-            if top != "wasq_task":
-                packages.add((root, top))
+        if inner == path:
+            continue
+        top, slash, _ = inner.partition("/")
+        if not slash:
+            # A module without a package has no data files, but its distribution has a name and a version.
+            _keep_distribution(root, top.removesuffix(".py"))
+        elif top != "wasq_task":
+            packages.add((root, top))
 
 
 def _keep_package(package):
@@ -515,6 +536,12 @@ def _find(name):
     return None
 
 
+def _find_folder(name):
+    inner = name.replace(".", "/")
+    folders = (f"{folder}/{inner}" for folder in sys.path if not folder.startswith(_STDLIB))
+    return next((folder for folder in folders if os.path.isdir(folder)), None)
+
+
 def _compiled(name, path):
     """The code of a module, and the names of the modules that it imports, now or later. The code is `None` if the file
     is for another version of Python, which this one never imports."""
@@ -527,6 +554,9 @@ def _compiled(name, path):
         tree = ast.parse(source, path)
         code = compile(tree, path, "exec", dont_inherit=True)
     except (OSError, SyntaxError, ValueError):
+        if os.path.dirname(path) == os.path.dirname(sys.modules["task"].__file__):
+            # The author's own mistake.
+            raise
         return None, set()
     # What the SDK itself needs later is named in `collect`.
     return code, set() if name.startswith("wasq_task.") else _imports_of(tree, _package(name, path))
@@ -612,6 +642,8 @@ def _argument(raw, at):
 
 def _never(test):
     """Whether the condition of an `if` does not hold in a task."""
+    if isinstance(test, ast.UnaryOp):
+        return False
     names = {getattr(node, "id", getattr(node, "attr", getattr(node, "value", None))) for node in ast.walk(test)}
     return "TYPE_CHECKING" in names or "__main__" in names
 

@@ -22,11 +22,9 @@ from .tasks import registered  # noqa: E402
 
 _function = registered()
 _call = caller(_function)
-if inspect.iscoroutinefunction(_function):
-    import asyncio
-
-    _call_coroutine = _call
-    _call = lambda params: asyncio.run(_call_coroutine(params))  # noqa: E731
+if inspect.iscoroutinefunction(inspect.unwrap(_function)):
+    # A run must not have to load it.
+    import asyncio  # noqa: F401
 # The host cuts long reasons; the end of a traceback says more than its beginning.
 _TRACEBACK_CHARS = 3000
 
@@ -47,6 +45,9 @@ def _set_up_logging():
         log.log(getattr(log.Level, name), _text(line))
 
     logging.StreamHandler.emit = emit_to_log
+    # Their debug lines would use up the log of a run.
+    for name in ("asyncio", "boto3", "botocore", "httpcore", "httpx", "requests", "s3transfer", "urllib3"):
+        logging.getLogger(name).setLevel(logging.INFO)
     plain = logging.Formatter("%(message)s")
     # This does nothing if the task has called basicConfig itself. Then its level stays.
     logging.basicConfig(level=logging.NOTSET, format="%(message)s")
@@ -66,19 +67,40 @@ class WasqWorld:
         # A program has a name, and `argparse` asks for it.
         sys.argv[:] = ["task"]
         try:
-            result = to_json(_call(json.loads(params)))
-        except Reject as error:
-            raise Err(outcome.Failure_Reject(_reason(error))) from None
-        except RetryAfter as error:
-            raise Err(outcome.Failure_RetryAfter(outcome.RetryAfter(error.seconds, _reason(error)))) from None
-        except Retry as error:
-            raise Err(outcome.Failure_Retry(_reason(error))) from None
+            result = _call(json.loads(params))
+            if inspect.isawaitable(result):
+                result = _awaited(result)
+            result = to_json(result)
         except Exception as error:
-            lines = "".join(traceback.format_exception(error))[-_TRACEBACK_CHARS:]
-            raise Err(outcome.Failure_Retry(f"{_reason(error)}\n{_text(lines)}")) from None
+            raise Err(_failure(error)) from None
         finally:
             sys.stdout.flush()
         return result
+
+
+def _awaited(result):
+    import asyncio
+
+    async def wait():
+        return await result
+
+    return asyncio.run(wait())
+
+
+def _failure(error: Exception):
+    """The failure that an exception means. In a group, such as that of a TaskGroup, our own exceptions count."""
+    for kind in (Reject, RetryAfter, Retry):
+        found = error.subgroup(kind) if isinstance(error, BaseExceptionGroup) else error
+        while isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]
+        if isinstance(found, Reject):
+            return outcome.Failure_Reject(_reason(found))
+        if isinstance(found, RetryAfter):
+            return outcome.Failure_RetryAfter(outcome.RetryAfter(found.seconds, _reason(found)))
+        if isinstance(found, Retry):
+            return outcome.Failure_Retry(_reason(found))
+    lines = "".join(traceback.format_exception(error))[-_TRACEBACK_CHARS:]
+    return outcome.Failure_Retry(f"{_reason(error)}\n{_text(lines)}")
 
 
 def _reason(error: Exception) -> str:

@@ -16,8 +16,9 @@ except ImportError:  # Not in a component.
     _host = None
 
 
-# The user and the password in a URL.
-_CREDENTIALS = _re.compile(r"//[^/?#\\]*@")
+# The user and the password in a URL, and what may be a password in a text that is no URL.
+_CREDENTIALS = _re.compile(r"^(\s*https?:[/\\]*)[^/?#\\]*@", _re.IGNORECASE)
+_PERHAPS_CREDENTIALS = _re.compile(r"^(\s*https?:[/\\]*).*@", _re.IGNORECASE | _re.DOTALL)
 
 
 class HTTPError(Exception):
@@ -95,10 +96,12 @@ def request(
     if body is not None and not isinstance(body, (bytes, bytearray, memoryview)):
         raise TypeError(f"body: expected bytes or a str, found {body!r}; for a value as JSON there is json=")
     body = None if body is None else bytes(body)
-    shown = _CREDENTIALS.sub("//", url, count=1)
+    shown = _CREDENTIALS.sub(r"\1", url)
     try:
         got = _host.send(_host.Request(method, url, lines, body, _milliseconds(timeout)))
     except _Err as error:
+        if isinstance(error.value, _host.HttpError_InvalidRequest):
+            shown = _PERHAPS_CREDENTIALS.sub(r"\1", url)
         raise _error(shown, error.value) from None
     return Response(shown, got.status, [(header.name, header.value) for header in got.headers], got.body)
 

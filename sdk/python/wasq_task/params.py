@@ -20,22 +20,27 @@ class Unsupported(TypeError):
     """An annotation that no JSON value fits."""
 
 
+def named(function: Callable) -> str:
+    """The name of a function; an object that can be called need not have one."""
+    return getattr(function, "__name__", repr(function))
+
+
 def caller(function: Callable) -> Callable[[Any], Any]:
     """A function that calls a task with a message's params. What cannot work is a `TypeError` here, at build time."""
     parameters = list(inspect.signature(function).parameters.values())
     try:
         hints = typing.get_type_hints(function, include_extras=True)
     except NameError as error:
-        raise TypeError(f"{function.__name__}: an annotation names what is not there: {error}") from None
+        raise TypeError(f"{named(function)}: an annotation names what is not there: {error}") from None
     for parameter in parameters:
         if parameter.kind is parameter.VAR_POSITIONAL:
-            raise TypeError(f"{function.__name__}: params have names, so a task has no *{parameter.name}")
+            raise TypeError(f"{named(function)}: params have names, so a task has no *{parameter.name}")
 
     def read_as(parameter):
         try:
             return reader(hints.get(parameter.name, Any))
         except Unsupported as error:
-            raise TypeError(f"{function.__name__}: the parameter {parameter.name}: {error}") from None
+            raise TypeError(f"{named(function)}: the parameter {parameter.name}: {error}") from None
 
     match parameters:
         case []:
@@ -55,7 +60,7 @@ def caller(function: Callable) -> Callable[[Any], Any]:
             name = parameter.name
             read = readers[name]
             if parameter.kind is parameter.VAR_KEYWORD:
-                rest = params.keys() - readers.keys()
+                rest = params.keys() - {each.name for each in parameters if each.kind is not each.VAR_KEYWORD}
                 named |= {key: read(value, f"params.{key}") for key, value in params.items() if key in rest}
             elif name not in params:
                 if parameter.default is parameter.empty:
@@ -77,7 +82,11 @@ def reader(hint: Any, _known: dict | None = None) -> Reader:
     if hint in (Any, object, inspect.Parameter.empty) or isinstance(hint, typing.TypeVar):
         return lambda value, path: value
     if isinstance(hint, typing.TypeAliasType):
-        return reader(hint.__value__, known)
+        # An alias may name itself.
+        if hint not in known:
+            known[hint] = None
+            known[hint] = reader(hint.__value__, known)
+        return lambda value, path: known[hint](value, path)
     if isinstance(hint, typing.NewType):
         return reader(hint.__supertype__, known)
     origin, arguments = typing.get_origin(hint) or hint, typing.get_args(hint)
@@ -86,19 +95,18 @@ def reader(hint: Any, _known: dict | None = None) -> Reader:
     if isinstance(origin, typing.TypeAliasType):
         raise Unsupported(f"the alias {hint} has arguments; write the type itself")
     if origin in (typing.Union, types.UnionType):
-        return _union(hint, [reader(each, known) for each in arguments])
+        # A whole number is an int first.
+        ordered = sorted(arguments, key=lambda each: each is float)
+        return _union(hint, [reader(each, known) for each in ordered])
     if origin is typing.Literal:
-        return _checked(hint, lambda value: any(value == each and type(value) is type(each) for each in arguments))
+        return _literal(hint, arguments)
     if hint is None or hint is type(None):
         return _checked("None", lambda value: value is None)
     if origin in _PLAIN:
         return _PLAIN[origin]
     if origin in _ARRAYS:
         element = reader(arguments[0] if arguments else Any, known)
-        make = _ARRAYS[origin]
-        return lambda value, path: make(
-            element(each, f"{path}[{at}]") for at, each in enumerate(_of(list, hint, value, path))
-        )
+        return _array(hint, _ARRAYS[origin], element)
     if origin is tuple:
         return _tuple(hint, arguments, known)
     if origin in _OBJECTS:
@@ -128,7 +136,11 @@ def _class(kind: type, known: dict) -> Reader:
         return _record(kind, known, needed, kind, names={field.name for field in fields})
     if issubclass(kind, tuple) and hasattr(kind, "_fields"):
         needed = set(kind._fields) - kind._field_defaults.keys()
-        return _record(kind, known, needed, kind, names=set(kind._fields))
+        read = _record(kind, known, needed, kind, names=set(kind._fields))
+        # A result writes it as an array.
+        return lambda value, path: read(
+            dict(zip(kind._fields, value)) if isinstance(value, list) and len(value) <= len(kind._fields) else value, path
+        )
     if hasattr(kind, "__attrs_attrs__"):
         fields = [field for field in kind.__attrs_attrs__ if field.init]
         needed = {field.name for field in fields if type(field.default).__name__ == "_Nothing"}
@@ -157,6 +169,29 @@ def _record(kind, known, needed, make, names=None, others=False):
             return make(**fields)
         except (TypeError, ValueError) as error:
             raise Reject(f"{path}: {error}") from error
+
+    return read
+
+
+def _array(hint, make, element):
+    def read(value, path):
+        elements = [element(each, f"{path}[{at}]") for at, each in enumerate(_of(list, hint, value, path))]
+        try:
+            return make(elements)
+        except TypeError as error:
+            # A set of what cannot be in a set.
+            raise Reject(f"{path}: {error}") from None
+
+    return read
+
+
+def _literal(hint, arguments):
+    def read(value, path):
+        for each in arguments:
+            plain = each.value if isinstance(each, enum.Enum) else each
+            if value == plain and type(value) is type(plain):
+                return each
+        raise Reject(_mismatch(hint, value, path))
 
     return read
 
@@ -195,6 +230,8 @@ def _tuple(hint, arguments, known):
 
 
 def _key(hint):
+    while isinstance(hint, typing.NewType) or typing.get_origin(hint) is typing.Annotated:
+        hint = hint.__supertype__ if isinstance(hint, typing.NewType) else typing.get_args(hint)[0]
     if hint in (str, Any, object) or isinstance(hint, typing.TypeVar):
         return lambda name, path: name
     if hint is int:
@@ -220,7 +257,10 @@ def _key_by(kind):
 def _enum(kind):
     def read(value, path):
         try:
-            return kind(value)
+            member = kind(value)
+            if isinstance(value, bool) == isinstance(member.value, bool):
+                return member
+            raise ValueError
         except ValueError:
             values = ", ".join(repr(member.value) for member in kind)
             raise Reject(f"{path}: expected one of {values}, found {value!r}") from None
@@ -272,6 +312,8 @@ def _int(value, path):
     # JSON has one kind of number: 3.0 is 3.
     if isinstance(value, float) and value.is_integer():
         return int(value)
+    if isinstance(value, float):
+        raise Reject(f"{path}: expected int, found {value!r}")
     if not isinstance(value, int) or isinstance(value, bool):
         raise Reject(_mismatch(int, value, path))
     return value
@@ -284,8 +326,15 @@ def _float(value, path):
 
 
 def _from_text(kind, convert):
-    read = _converted(kind, convert, f"a text that is a {kind.__name__}")
+    read = _converted(kind, convert, _TEXTS.get(kind.__name__, f"a {kind.__name__} as text"))
     return lambda value, path: read(_of(str, kind, value, path), path)
+
+
+_TEXTS = {
+    "datetime": "a date and time as text (ISO 8601)",
+    "date": "a date as text (ISO 8601)",
+    "time": "a time as text (ISO 8601)",
+}
 
 
 def _uuid(value, path):

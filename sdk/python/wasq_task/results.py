@@ -15,7 +15,24 @@ def to_json(value: Any) -> str:
     values, sets as arrays, dates and times in ISO 8601, UUID, Decimal and paths as texts. NaN and the
     infinities are a `ValueError`.
     """
-    return json.dumps(value, allow_nan=False, default=_plain)
+    try:
+        return json.dumps(value, allow_nan=False, default=_plain)
+    except TypeError as error:
+        if not str(error).startswith("keys must be"):
+            raise
+        return json.dumps(_with_plain_keys(value), allow_nan=False, default=lambda each: _with_plain_keys(_plain(each)))
+
+
+def _with_plain_keys(value):
+    if isinstance(value, Mapping):
+        return {_plain_key(key): _with_plain_keys(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_plain_keys(each) for each in value]
+    return value
+
+
+def _plain_key(key):
+    return key if isinstance(key, (str, int, float, bool, type(None))) else _plain(key)
 
 
 def _plain(value):

@@ -22,6 +22,6 @@ def task(function: Callable | None = None) -> Callable:
 def registered() -> Callable:
     """The module's task."""
     if len(_registered) != 1:
-        names = ", ".join(function.__name__ for function in _registered) or "none"
+        names = ", ".join(getattr(function, "__name__", repr(function)) for function in _registered) or "none"
         raise RuntimeError(f"task.py must have one function with the decorator @task; it has {names}")
     return _registered[0]

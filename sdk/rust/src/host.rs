@@ -68,7 +68,8 @@ mod component {
         let Request { method, url, headers, body, timeout, problem: _ } = request;
         let ms = |timeout: Duration| u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
         let headers = headers.into_iter().map(|(name, value)| host::http::Header { name, value });
-        let shown = http::without_credentials(&url);
+        let shown = http::without_credentials(&url, true);
+        let refused = http::without_credentials(&url, false);
         let request = host::http::Request {
             method,
             url,
@@ -76,7 +77,10 @@ mod component {
             body,
             timeout_ms: timeout.map(ms),
         };
-        let reason = |kind| http::Error { url: shown.clone(), kind };
+        let reason = |kind| {
+            let url = if matches!(kind, http::ErrorKind::Invalid(_)) { &refused } else { &shown };
+            http::Error { url: url.clone(), kind }
+        };
         let response = host::http::send(&request).map_err(|error| {
             reason(match error {
                 host::http::HttpError::Denied(why) => http::ErrorKind::Denied(why),

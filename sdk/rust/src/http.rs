@@ -108,7 +108,7 @@ impl Request {
     pub fn send(mut self) -> Result<Response, Error> {
         match self.problem.take() {
             Some(problem) => {
-                Err(Error { url: without_credentials(&self.url), kind: ErrorKind::Invalid(problem) })
+                Err(Error { url: without_credentials(&self.url, false), kind: ErrorKind::Invalid(problem) })
             }
             None => host::send(self),
         }
@@ -160,12 +160,18 @@ impl Response {
     }
 }
 
-/// A URL for messages: without the user and the password in it.
-pub(crate) fn without_credentials(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("//") else { return url.to_owned() };
-    let authority = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
-    match rest[..authority].rfind('@') {
-        Some(at) => format!("{scheme}//{}", &rest[at + 1..]),
+/// A URL for messages: without the user and the password in it. In a text that is no URL, everything up to the
+/// last `@` may be a password.
+pub(crate) fn without_credentials(url: &str, is_url: bool) -> String {
+    let trimmed = url.trim_start();
+    let scheme = ["https:", "http:"]
+        .into_iter()
+        .find(|scheme| trimmed.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
+    let Some(scheme) = scheme else { return url.to_owned() };
+    let rest = trimmed[scheme.len()..].trim_start_matches(['/', '\\']);
+    let end = rest.find(['/', '?', '#', '\\']).filter(|_| is_url).unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        Some(at) => format!("{}{}", &url[..url.len() - rest.len()], &rest[at + 1..]),
         None => url.to_owned(),
     }
 }

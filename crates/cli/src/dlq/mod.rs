@@ -370,8 +370,6 @@ impl Desk {
     }
 }
 
-/// Asks before something is deleted for good. A thread of its own reads the answer, so that ctrl-c works
-/// while it waits.
 /// The width of the terminal, in columns.
 fn terminal_width() -> Option<usize> {
     terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))
@@ -408,6 +406,8 @@ fn table(letters: &[Letter], width: Option<usize>) -> String {
     lines.collect()
 }
 
+/// Asks before something is deleted for good. A thread of its own reads the answer, so that ctrl-c works
+/// while it waits.
 async fn confirm(what: String) -> Result<()> {
     ensure!(std::io::stdin().is_terminal(), "{what} would be deleted for good: say so by --yes");
     let (sender, answer) = oneshot::channel();

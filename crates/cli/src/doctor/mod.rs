@@ -72,7 +72,10 @@ pub(crate) async fn doctor(args: Doctor, json: bool) -> Result<Ended> {
                 ));
             }
             (Target::Local(_), true) => {}
-            (_, false) => eprintln!("{} found, {} not read", findings.len(), unread.len()),
+            (_, false) => {
+                let refused = usize::from(refused);
+                eprintln!("{} found, {} not read", findings.len() + refused, unread.len());
+            }
         }
     }
     Ok(if well { Ended::Well } else { Ended::InPart })

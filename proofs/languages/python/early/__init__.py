@@ -1,0 +1,1 @@
+"""A package that is loaded while the component is made."""
