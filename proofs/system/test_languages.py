@@ -228,11 +228,11 @@ def test_a_mistake_in_the_settings_or_the_tests(author, tmp_path):
     (project / "hello.toml").unlink()
     for tests, told in [
         ("[[case]]\nname = 'a'\nexpect.succes = 1\n", "unknown field `succes`"),
-        ("[[case]]\nname = 'a'\n[case.expect]\n", 'the case "a": expect one of success, success_json and failure'),
+        ("[[case]]\nname = 'a'\n[case.expect]\n", 'the case "a": expect one of success, success_json, success_includes and failure'),
         ("[[case]]\nname = 'a'\nparams_json = '{'\nexpect.success = 1\n", "params_json is not JSON"),
         ("[[case]]\nname = 'a'\nexpect.success = 1\nanswers = [{ url = 'x', hex = 'f' }]\n", "expected pairs of digits"),
         ("[[case]]\nname = 'a'\nparams = { at = 2026-01-01 }\nexpect.success = 1\n", "there is a date in it"),
-        ("[[case]]\nname = 'a'\nexpect.success = 1\nanswers = [{ url = 'https://x.test' }]\n", "write it like that"),
+        ("[[case]]\nname = 'a'\nexpect.success = 1\nanswers = [{ url = 'x.test' }]\n", "it does not begin with https:// or http://"),
         ("", "has no [[case]]"),
     ]:
         (project / "tests.toml").write_text(tests)

@@ -124,7 +124,7 @@ impl Endpoint {
     }
 
     /// `GET /wasq/results/ID?wait=SECONDS&seen=NUMBER`: how a message ended. If it has not ended, 202 with the
-    /// last failure, if that has a higher number; otherwise 204.
+    /// last failure, if that has a higher number; otherwise, and without `seen`, 204.
     async fn result(&self, path: &str, query: Option<&str>) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::default());
         let Some(id) = path.strip_prefix("/wasq/results/") else {
@@ -143,7 +143,7 @@ impl Endpoint {
             *response.body_mut() = Full::from(json);
             response.headers_mut().insert(CONTENT_TYPE, "application/json".parse().expect("ASCII"));
         };
-        match self.results.wait(id.to_owned(), number("seen").unwrap_or(0), wait).await {
+        match self.results.wait(id.to_owned(), number("seen").unwrap_or(u64::MAX), wait).await {
             Ok(Waited::Ended(result)) => answer(StatusCode::OK, result),
             Ok(Waited::Unfinished(unfinished)) => {
                 answer(StatusCode::ACCEPTED, serde_json::to_string(&unfinished).expect("string keys"));
