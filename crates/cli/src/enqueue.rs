@@ -57,6 +57,8 @@ const BATCH_MAX: usize = 10;
 /// A name that is at least this similar is worth mentioning, from 0 to 1.
 const SIMILAR: f64 = 0.75;
 const SIMILAR_MAX: usize = 3;
+/// Problems that are printed; with many messages, they are much the same.
+const PROBLEMS_MAX: usize = 10;
 
 fn message_id(text: &str) -> Result<String, String> {
     check_id(text).map(|()| text.to_owned())
@@ -96,11 +98,21 @@ pub(crate) async fn enqueue(args: Enqueue, json: bool) -> Result<Ended> {
         return Ok(print(&result, json));
     }
     let queue = QueueEndpoint::new(client, &address.url);
-    let (mut sent, mut problems) = (0, Vec::new());
+    let messages = bodies.iter().flat_map(|body| std::iter::repeat_n(body, args.count as usize));
     let _progress = Progress::start(format!("sending {count} messages"));
-    let mut left = bodies.iter().flat_map(|body| std::iter::repeat_n(body, args.count as usize));
+    Ok(send_many(&queue, messages, &address.url, json).await)
+}
+
+/// Sends messages in batches, and prints how many were sent.
+async fn send_many(
+    queue: &QueueEndpoint,
+    mut bodies: impl Iterator<Item = &String>,
+    url: &str,
+    json: bool,
+) -> Ended {
+    let (mut sent, mut problems) = (0, Vec::new());
     loop {
-        let batch = left.by_ref().take(BATCH_MAX);
+        let batch = bodies.by_ref().take(BATCH_MAX);
         let batch: Vec<_> =
             batch.map(|body| Outbound { body: body.clone(), ..Outbound::default() }).collect();
         if batch.is_empty() {
@@ -114,15 +126,16 @@ pub(crate) async fn enqueue(args: Enqueue, json: bool) -> Result<Ended> {
         }
     }
     if json {
-        output::value(&json!({ "sent": sent, "problems": problems, "queue_url": address.url }));
+        output::value(&json!({ "sent": sent, "problems": problems, "queue_url": url }));
     } else {
         output::text(&format!("{sent} messages sent\n"));
-        problems.iter().take(10).for_each(|problem| eprintln!("wasq: not sent: {problem}"));
+        problems.iter().take(PROBLEMS_MAX).for_each(|problem| eprintln!("wasq: not sent: {problem}"));
     }
-    Ok(if problems.is_empty() { Ended::Well } else { Ended::InPart })
+    if problems.is_empty() { Ended::Well } else { Ended::InPart }
 }
 
-/// The bodies of the messages; each is sent `--count` times. If the worker would refuse one, it is refused here, before any is in the queue.
+/// The bodies of the messages; each is sent `--count` times. If the worker would refuse one, it is refused here,
+/// before any is in the queue.
 fn bodies(args: &Enqueue) -> Result<Vec<String>> {
     let not_before = args.at.or_else(|| args.delay.map(|delay| SystemClock.now().plus(delay)));
     if let Some(not_before) = not_before {

@@ -17,15 +17,15 @@ import stat
 import sys
 import types
 import zlib
-from opcode import opmap
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from opcode import opmap
 
 # Modules of the standard library that need threads, processes, a screen or a keyboard, or that few tasks need. If only a
 # function of the standard library imports them, they are not kept.
 _NOT_FOR_ALL = frozenset(
-    """_aix_support _android_support _apple_support _ios_support _osx_support _pyrepl antigravity argparse asyncio bdb cmd code codeop concurrent ctypes curses doctest ensurepip ftplib getopt
-    getpass http.client http.cookiejar idlelib importlib.metadata lib2to3 multiprocessing netrc pdb pickle pickletools platform profile pstats pty
-    py_compile pydoc pydoc_data readline rlcompleter runpy site smtplib ssl subprocess sysconfig tarfile test this tkinter
+    """_aix_support _android_support _apple_support _ios_support _osx_support _pyrepl antigravity argparse asyncio bdb cmd
+    code codeop concurrent ctypes curses doctest ensurepip ftplib getopt getpass http.client http.cookiejar idlelib
+    importlib.metadata lib2to3 multiprocessing netrc pdb pickle pickletools platform profile pstats pty py_compile pydoc pydoc_data readline rlcompleter runpy site smtplib ssl subprocess sysconfig tarfile test this tkinter
     trace tracemalloc tty turtle turtledemo unittest urllib.request venv webbrowser xmlrpc zipapp""".split()
 )
 # What the interpreter has in C.
@@ -52,7 +52,7 @@ _ZONES = "/zoneinfo"
 _TLS = os.path.join(os.path.dirname(__file__), "tls.py")
 _IMPORT_NAME, _EXTENDED_ARG = opmap["IMPORT_NAME"], opmap["EXTENDED_ARG"]
 _DATA_BYTES_MAX = 64 << 20
-# More than a build leaves behind.
+# Free memory that is filled, for each size of a piece. More makes the component hardly smaller, and its memory larger.
 _FREE_BYTES = 2 << 20
 
 

@@ -45,9 +45,10 @@ def _set_up_logging():
         log.log(getattr(log.Level, name), _text(line))
 
     logging.StreamHandler.emit = emit_to_log
-    # Their debug lines would use up the log of a run.
+    # Their debug lines would use up the log of a run. A level that the task has set stays.
     for name in ("asyncio", "boto3", "botocore", "httpcore", "httpx", "requests", "s3transfer", "urllib3"):
-        logging.getLogger(name).setLevel(logging.INFO)
+        logger = logging.getLogger(name)
+        logger.setLevel(logger.level or logging.INFO)
     plain = logging.Formatter("%(message)s")
     # This does nothing if the task has called basicConfig itself. Then its level stays.
     logging.basicConfig(level=logging.NOTSET, format="%(message)s")
