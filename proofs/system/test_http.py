@@ -172,7 +172,7 @@ def test_requests_on_the_wire(answers, interface):
 
 
 def problems(answer, expected, address):
-    """What is not as a row says."""
+    """The differences between an answer and its row."""
     text = json.dumps(answer, ensure_ascii=False)
     if "hides" in expected:
         return [f"shows {expected['hides']}"] if expected["hides"] in text else []

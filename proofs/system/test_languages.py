@@ -344,7 +344,7 @@ def run():
     assert "not this one" not in author.said
 
 
-# What a task in Python cannot have or be: its source, and what the build says.
+# Sources that the build of a Python task refuses, each with a text of the message.
 REFUSED_IN_PYTHON = {
     "import native\n@task\ndef run(): pass": "native is native code",
     "@task\ndef run(*names): pass": "params have names, so a task has no *names",

@@ -1,4 +1,4 @@
-"""What authors expect of their language: a table of rows for each language, beside the one for wasq's own contract.
+"""The expectations of authors of their language: a table of rows for each language, beside the one for wasq's own contract.
 
 A row is a piece of the standard library, or a package, in use. CPython itself says what is right.
 """
@@ -71,7 +71,7 @@ def test_pythons_standard_library(author):
     check(author, project, expected)
 
 
-# What Node.js 20 does not have yet.
+# The rows that are newer than Node.js 20, with their values.
 NEWER = {
     "array group": [{"odd": [1, 3], "even": [2]}, [1, 0]],
     "array fromAsync": [0, 1, 2],
@@ -109,7 +109,7 @@ def test_packages_of_npm(author):
     check(author, project, expected, {row: [URL] for row in requests})
 
 
-# What a task in JavaScript cannot have: the source, and what the build or the run says.
+# Code that the build of a JavaScript task refuses, each with a text of the message.
 REFUSED_BY_THE_BUILD = {
     "new Intl.NumberFormat('de')": "tasks in JavaScript do not have Intl",
     "Buffer.from('x')": "tasks in JavaScript do not have Buffer",

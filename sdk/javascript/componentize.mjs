@@ -16,7 +16,7 @@ const sdk = dirname(fileURLToPath(import.meta.url));
 const bundle = join(dirname(out), "bundle.js");
 const project = process.cwd();
 
-// What the engine does not have. The build refuses it in the author's own files, by name. A package may have another
+// Names that the engine does not have. The build refuses them in the author's own files, by name. A package may have another
 // way when it is not there.
 const MISSING = {
   Intl: "use your own formats, or a package that needs no Intl, such as date-fns",
@@ -153,7 +153,7 @@ function examine(path, source) {
         namesOf(node.param).forEach((name) => known.add(name));
         break;
       case "UnaryExpression":
-        // Who asks whether it is there has another way.
+        // A file that asks whether the name is there has another way.
         if (node.operator === "typeof" && node.argument.type === "Identifier") known.add(node.argument.name);
         break;
       default:
@@ -178,7 +178,7 @@ function examine(path, source) {
   return edits.reduce((text, { start, end, text: replacement }) => text.slice(0, start) + replacement + text.slice(end), source);
 }
 
-/** What the engine says of an error at the top of a module, with the author's places. */
+/** The engine's text about an error at the top of a module, with the author's places. */
 function inner(message) {
   const text = message.replace(/\n*Error: the `componentize.wizer` function trapped[^]*$/, "").replace(/^Failed to initialize component[^\n]*\n/, "");
   const places = new SourceMap(JSON.parse(map));

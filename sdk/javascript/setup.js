@@ -1,4 +1,4 @@
-// What a task finds before its own module is loaded: a console with levels, stacks that name the author's files, and
+// The globals of a task, set before its own module is loaded: a console with levels, stacks that name the author's files, and
 // clear errors where the engine has less than the standards.
 
 import { log } from "wasq:task/log@0.1.0";

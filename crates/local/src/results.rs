@@ -50,8 +50,8 @@ impl Results {
         Self { db, log, news: Arc::default(), unfinished: Arc::default() }
     }
 
-    /// What is known of the message with this id (its own or the queue's). Waits for up to `wait` for its end,
-    /// or for news of it with a number higher than `seen`.
+    /// Returns the end or the news of the message with this id (its own or the queue's). Waits for up to `wait`
+    /// for its end, or for news of it with a number higher than `seen`.
     pub(crate) async fn wait(&self, id: String, seen: u64, wait: Duration) -> Result<Waited, DbError> {
         let deadline = Instant::now() + wait;
         loop {

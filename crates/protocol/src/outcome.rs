@@ -63,7 +63,7 @@ pub struct Ended {
     pub peak_memory_bytes: u64,
 }
 
-/// What happened to a message that has not ended. The single-machine stack answers with it to a client that
+/// The last failure of a message that has not ended. The single-machine stack answers with it to a client that
 /// waits for the message.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Unfinished {

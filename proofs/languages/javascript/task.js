@@ -1,4 +1,4 @@
-// What authors expect of JavaScript: one row for each thing. The test runs each row here and in Node.js, and compares.
+// The expectations of JavaScript's authors: one row for each thing. The test runs each row here and in Node.js, and compares.
 
 const TEXT = "Grüße, 世界 😀";
 

@@ -1,6 +1,6 @@
-"""Every way to write a task's parameters: the function, the message's params, and what comes of it.
+"""Every way to write a task's parameters: the function, the message's params, and the expected answer.
 
-What comes of it is the function's result, or the reason of a rejection.
+The answer is the function's result, or the reason of a rejection.
 """
 
 import dataclasses
@@ -231,7 +231,7 @@ def keys(a: dict[float, int]): pass
 def nested(a: list[Custom]): pass
 
 
-# What the build refuses, with a text in the message.
+# Functions that the build refuses, each with a text in the message.
 REFUSED = [
     (star, "params have names, so a task has no *args"),
     (custom, "the parameter a: a param cannot be of the type Custom"),

@@ -1,4 +1,4 @@
-"""What authors expect of Python: one row for each thing. The test runs each row here and in CPython, and compares.
+"""The expectations of Python's authors: one row for each thing. The test runs each row here and in CPython, and compares.
 
 Each row imports what it needs only when it is called, so a row fails if the component does not have the module.
 """

@@ -1,4 +1,4 @@
-"""What a run can still import and read: a component has no files, so the build keeps modules and data in its memory.
+"""Imports and files of a run: a component has no files, so the build keeps modules and data in its memory.
 
 While the component is made, `collect` looks at the modules that are loaded, and at what their functions import
 later. It compiles those modules and keeps them, and the data files of the packages, compressed. In a run, an
@@ -28,7 +28,7 @@ _NOT_FOR_ALL = frozenset(
     importlib.metadata lib2to3 multiprocessing netrc pdb pickle pickletools platform profile pstats pty py_compile pydoc pydoc_data readline rlcompleter runpy site smtplib ssl subprocess sysconfig tarfile test this tkinter
     trace tracemalloc tty turtle turtledemo unittest urllib.request venv webbrowser xmlrpc zipapp""".split()
 )
-# What the interpreter has in C.
+# Modules that the interpreter has in C.
 _IN_C = frozenset(["_pydatetime", "_pydecimal", "_pyio"])
 # Imports that no source shows, because C code or a text names the module.
 _HIDDEN = {
@@ -558,7 +558,7 @@ def _compiled(name, path):
             # The author's own mistake.
             raise
         return None, set()
-    # What the SDK itself needs later is named in `collect`.
+    # `collect` names the modules that the SDK itself imports later.
     return code, set() if name.startswith("wasq_task.") else _imports_of(tree, _package(name, path))
 
 

@@ -77,7 +77,7 @@ def caller(function: Callable) -> Callable[[Any], Any]:
 
 
 def reader(hint: Any, _known: dict | None = None) -> Reader:
-    """What reads values of a type. Raises `Unsupported` for a type that no JSON value becomes."""
+    """Returns a reader of values of a type. Raises `Unsupported` for a type that no JSON value becomes."""
     known = {} if _known is None else _known
     if hint in (Any, object, inspect.Parameter.empty) or isinstance(hint, typing.TypeVar):
         return lambda value, path: value

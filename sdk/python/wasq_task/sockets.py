@@ -17,7 +17,7 @@ _FRAMING = ("host", "content-length", "transfer-encoding", "connection", "keep-a
 
 
 class Socket:
-    """What stands for a TCP connection, and for a TLS connection once `wrap` was called."""
+    """A stand-in for a TCP connection, and for a TLS connection once `wrap` was called."""
 
     def __init__(self, family=_socket.AF_INET, type=_socket.SOCK_STREAM, proto=0, fileno=None):
         if type & 0xF != _socket.SOCK_STREAM:

@@ -1,4 +1,4 @@
-//! What `wasq doctor` says of this machine: toolchains, `wasq dev`, and uploads that were refused.
+//! The part of `wasq doctor` about this machine: toolchains, `wasq dev`, and refused uploads.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
