@@ -104,6 +104,8 @@ class Dev:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
+                # A write beyond a limit of the system is an error then, and no signal.
+                restore_signals=False,
             )
         line = self.process.stdout.readline()
         assert line, self.log.read_text()

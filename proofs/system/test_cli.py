@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 
 import pytest
 
@@ -32,6 +33,19 @@ def test_run_as_json(tmp_path):
     assert value["peak_memory_bytes"] > 0 and value["duration_ms"] > 0
 
 
+@pytest.mark.parametrize("value", ["[" * 400 + "]" * 400, "-1e999999999", '"\\ud800"', "12345678901234567890.123456789"])
+def test_a_result_that_few_parsers_read(tmp_path, value):
+    params = json.dumps({"verb": "raw", "text": value})
+    done = wasq(tmp_path, "run", GUESTS / "verbs.wasm", "--params", params)
+    assert (done.returncode, done.stdout) == (0, f"{value}\n"), done
+    done = wasq(tmp_path, "run", GUESTS / "verbs.wasm", "--params", params, "--json")
+    assert (done.returncode, f'"output":{value},' in done.stdout) == (0, True), done
+    case = {"name": "odd", "params_json": params, "expect.success_json": f" {value} "}
+    (tmp_path / "tests.toml").write_text("[[case]]\n" + "".join(f"{key} = '{text}'\n" for key, text in case.items()))
+    done = wasq(tmp_path, "test", GUESTS / "verbs.wasm", "--cases", tmp_path / "tests.toml", "--json")
+    assert (done.returncode, f'"output":{value}}}' in done.stdout) == (0, True), done
+
+
 def test_run_of_a_task_that_fails(tmp_path):
     done = wasq(tmp_path, "run", GUESTS / "verbs.wasm", "--params", '{"verb": "retry", "reason": "later"}')
     assert (done.returncode, done.stdout) == (1, "")
@@ -54,7 +68,7 @@ WRONG = [
     (["enqueue", "a/b"], "a task name consists of"),
     (["enqueue", "hello", "--params", "{"], '--params "{" is not JSON'),
     (["enqueue", "hello", "--queue-url", "http://127.0.0.1:1/0/q"], "is `wasq dev` running?"),
-    (["tasks"], "there is no data folder .wasq"),
+    (["tasks"], "no `wasq dev` has run with the data folder .wasq"),
     (["dev", "--listen", "nowhere"], "invalid socket address"),
     (["dev", "--lease", "1s"], "a lease lies between 5s and 12h"),
     (["frobnicate"], "unrecognized subcommand"),
@@ -71,7 +85,7 @@ def test_wrong_use(tmp_path, args, text):
 
 def test_errors_as_json(tmp_path):
     done = wasq(tmp_path, "tasks", "--json")
-    assert "there is no data folder" in json.loads(done.stdout)["error"]
+    assert "no `wasq dev` has run" in json.loads(done.stdout)["error"]
 
 
 def test_params_from_a_file_and_from_stdin(tmp_path):
@@ -113,7 +127,7 @@ def test_a_command_finds_wasq_dev_from_any_folder(new_dev, tmp_path_factory, mon
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["queue"]["url"] == new_dev.queue_url
     new_dev.kill()
-    assert "no data folder" in wasq(elsewhere, "tasks").stderr
+    assert "no `wasq dev` has run" in wasq(elsewhere, "tasks").stderr
 
 
 def test_an_unknown_task_is_said_at_once_and_what_happens_meanwhile(dev):
@@ -127,14 +141,32 @@ def test_an_unknown_task_is_said_at_once_and_what_happens_meanwhile(dev):
         assert f"wasq: attempt {attempt} failed: retry: attempt {attempt} fails" in done.stderr, done.stderr
 
 
+def test_a_message_that_waits_for_a_build_keeps_its_attempts(author):
+    project = author.new("task", "rust")
+    source = (project / "src" / "lib.rs").read_text()
+    (project / "src" / "lib.rs").write_text("not Rust")
+    (project / "task.toml").write_text("max_attempts = 1\n")
+    author.start_dev("task")
+    author.shell("wasq enqueue task --params '{\"name\": \"Ada\"}' --id early")
+    wait_for(lambda: "task is not live yet" in author.log(), "a message that waits")
+    # Longer than the wait after another fault of the host.
+    time.sleep(7)
+    (project / "src" / "lib.rs").write_text(source)
+    records = lambda: [json.loads(line) for line in author.shell("wasq logs --id early --json").splitlines()]
+    done = wait_for(lambda: [record for record in records() if record.get("then") == "done"], "the run", 60)
+    assert done[0]["attempt"] == 1
+
+
 def test_secrets_that_are_added_are_seen(dev):
     settings = '[secrets]\nTOKEN = "ssm:/wasq/token"\n'
     (dev.tasks / "verbs.toml").write_text(settings)
     (dev.tasks / "verbs.wasm").write_bytes((GUESTS / "verbs.wasm").read_bytes())
     wait_for(lambda: dev.listed("verbs")["rejected"], "a refusal")
     secrets = dev.folder / ".wasq" / "secrets.toml"
-    secrets.touch(mode=0o600)
     secrets.write_text('TOKEN = "a-long-value"\n')
+    secrets.chmod(0o644)
+    wait_for(lambda: "chmod 600" in dev.listed("verbs")["rejected"]["reason"], "a refusal with the reason")
+    secrets.chmod(0o600)
     wait_for(lambda: dev.listed("verbs")["live"], "a live task")
 
 

@@ -66,7 +66,7 @@ def test_from_nothing_to_a_task_that_ran(cloud, functions, mode):
     [metrics] = record["_aws"]["CloudWatchMetrics"]
     assert metrics["Dimensions"] == [["function"], ["function", "task"]] and record["function"] == f"{stack}-worker"
     # The check that an operator makes.
-    assert cloud.shell(f"wasq doctor --stack {stack}") == f"{stack} in us-east-1: nothing found\n"
+    assert cloud.shell(f"wasq doctor --stack {stack}") == f"{stack} in us-east-1: no problem found\n"
     sqs, functions_api = cloud.client("sqs"), cloud.client("lambda")
     attributes = sqs.get_queue_attributes(QueueUrl=outputs["QueueUrl"], AttributeNames=["All"])["Attributes"]
     assert attributes["VisibilityTimeout"] == {"event-source": "420"}.get(mode, "120")
@@ -111,7 +111,7 @@ def test_what_was_destroyed_is_taken_over_with_its_data(cloud, functions):
     outputs = cloud.deploy(functions, "kept")
     assert "taking them over with their contents" in cloud.said
     wait_for(lambda: [r for r in cloud.ran(outputs["WorkerFunction"]) if r["id"] == message_id], "run", 120)
-    assert cloud.shell("wasq doctor --stack kept") == "kept in us-east-1: nothing found\n"
+    assert cloud.shell("wasq doctor --stack kept") == "kept in us-east-1: no problem found\n"
     cloud.shell("wasq destroy --stack kept --data --yes")
 
 

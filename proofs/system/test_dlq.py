@@ -163,8 +163,8 @@ WRONG = [
     (["purge", "--yes"], "delete which?"),
     (["ls", "--kind", "retri"], "one of retry, reject"),
     (["ls", "--since", "yesterday"], "'yesterday' for '--since <TIME>': neither a time such as"),
-    (["show", "missing"], 'there is no dead letter "missing"'),
-    (["redrive", "a", "missing"], 'there is no dead letter "missing"'),
+    (["show", "missing"], 'no dead letter with the id "missing"'),
+    (["redrive", "a", "missing"], 'no dead letter with the id "missing"'),
 ]
 
 

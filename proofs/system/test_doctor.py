@@ -256,7 +256,7 @@ def test_its_answer_for_people_and_its_exit_code(patient):
     patient.client("sqs").set_queue_attributes(
         QueueUrl=patient.outputs["DeadLetterUrl"], Attributes={"MessageRetentionPeriod": "1209600"}
     )
-    assert patient.shell(f"wasq doctor --stack {STACK}") == f"{STACK} in us-east-1: nothing found\n"
+    assert patient.shell(f"wasq doctor --stack {STACK}") == f"{STACK} in us-east-1: no problem found\n"
 
 
 def test_what_is_gone_is_found(patient):

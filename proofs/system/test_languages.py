@@ -142,7 +142,7 @@ def test_dev_builds_on_save_and_keeps_what_was_live(author):
 
 TOOLS = {
     "rust": ("cargo", "https://rustup.rs"),
-    "python": ("componentize-py", "pip install componentize-py==0.25.1"),
+    "python": ("componentize-py", "pip install -r requirements.txt"),
     "javascript": ("node", "https://nodejs.org"),
     "go": ("go", "https://go.dev/dl"),
     "c": ("zig", "pip install ziglang==0.17.1"),
@@ -347,6 +347,9 @@ def run():
 # Sources that the build of a Python task refuses, each with a text of the message.
 REFUSED_IN_PYTHON = {
     "import native\n@task\ndef run(): pass": "native is native code",
+    "@task\ndef run():\n    import native": "task.py:4: import native: native is native code",
+    "@task\ndef run():\n    from advice import speed": "task.py:4: import advice: advice._core is native code",
+    "import advice\n@task\ndef run(): pass": "import the task: advice._core is native code",
     "@task\ndef run(*names): pass": "params have names, so a task has no *names",
     "@task\ndef run(a: bytes): pass": "the parameter a: a param cannot be of the type bytes",
     "@task\ndef run(a: 'Nowhere'): pass": "an annotation names what is not there",
@@ -359,6 +362,14 @@ REFUSED_IN_PYTHON = {
 def test_what_python_refuses(author):
     project = author.new("hello", "python")
     (project / "native.cpython-314-wasm32-wasi.so").write_bytes(b"")
+    # A package that wraps the refusal into advice of its own, as numpy does.
+    author.shell("python3 -m venv --without-pip hello/.venv")
+    [packages] = project.glob(".venv/lib/python3*/site-packages")
+    (packages / "advice").mkdir()
+    (packages / "advice-1.dist-info").mkdir()
+    (packages / "advice" / "_core.cpython-311-x86_64-linux-gnu.so").write_bytes(b"")
+    wrapped = "try:\n    from . import _core\nexcept ImportError as e:\n    raise ImportError('reinstall it; original error: ' + str(e)) from e\n"
+    (packages / "advice" / "__init__.py").write_text(wrapped)
     for source, said in REFUSED_IN_PYTHON.items():
         (project / "task.py").write_text(f"from wasq_task import task\n{source}\n")
         author.shell("wasq build hello", code=2)

@@ -33,6 +33,19 @@ def test_one_line_for_each_run(dev):
     assert dev.wasq("status", "--json")["dead_letters"] == {"visible": 1, "in_flight": 0}
 
 
+def test_begins_of_runs_and_children_with_their_parents(dev):
+    dev.publish("verbs")
+    dev.send({"task": "verbs", "id": "top", "params": {"verb": "enqueue", "task": "verbs", "count": 1, "fail": False}})
+    wait_for(lambda: len(ran(dev, "top")) == 2, "the child's run")
+    told = [line[24:] for line in lines(dev, "--id", "top")]
+    assert told[0] == "INFO  verbs top #1  run begins"
+    assert told[1].startswith("INFO  verbs top #1  done  (") and "child of" not in told[1]
+    [child] = [record["id"] for record in ran(dev, "top") if record["id"] != "top"]
+    assert told[2] == f'INFO  verbs {child} #1  run begins parent="top"'
+    assert told[3].startswith(f"INFO  verbs {child} #1  done  (") and told[3].endswith(", child of top)")
+    assert not any("verbs top " in line for line in lines(dev, "--id", child))
+
+
 def test_only_one_task_and_only_what_is_recent(dev):
     for name in ("one", "two"):
         dev.publish("hello", name)

@@ -85,7 +85,7 @@ def check(reader, block, printed):
         assert "0 waiting" in printed and re.search(r"hello order-7 #1  done", printed)
         assert "greeting" in printed, "the log line of the task"
     elif block.startswith("wasq doctor"):
-        assert printed == "wasq in eu-west-1: nothing found\n"
+        assert printed == "wasq in eu-west-1: no problem found\n"
     elif "wasq pause" in block:
         assert "wasq is paused" in printed and "wasq goes on" in printed
     elif "wasq push" in block:

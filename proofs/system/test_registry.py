@@ -1,6 +1,7 @@
 """`wasq push`, `tasks`, `rollback` and `rm`, on one machine and on a deployment."""
 
 import json
+import resource
 import shutil
 import time
 
@@ -156,3 +157,18 @@ def test_a_file_that_is_deleted_takes_its_task_along(dev):
     wait_for(lambda: dev.listed("hello")["live"] is None, "removal")
     dev.publish("hello")
     assert dev.listed("hello")["live"]["version"] == 2
+
+
+def test_no_room_for_an_upload(new_dev):
+    # A bound for the size of each file is as a full disk: the artifact is the largest one.
+    dev = new_dev.start()
+    limits = resource.prlimit(dev.process.pid, resource.RLIMIT_FSIZE, (600_000, resource.RLIM_INFINITY))
+    shutil.copy(GUESTS / "verbs.wasm", dev.folder / "verbs.wasm")
+    answer = dev.wasq("push", "verbs.wasm", "--wait", "--json", code=1)
+    assert "not published yet, and tried again: write " in answer["rejected"]["reason"]
+    assert "File too large" in answer["rejected"]["reason"]
+    assert dev.process.poll() is None
+    # With room, it is published without another upload.
+    resource.prlimit(dev.process.pid, resource.RLIMIT_FSIZE, limits)
+    wait_for(lambda: dev.listed("verbs")["live"], "live verbs")
+    assert dev.listed("verbs")["rejected"] is None

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
 
 TABLES = ROOT / "proofs" / "languages"
@@ -223,3 +224,159 @@ def test_packages_of_pypi(author):
     answers = {row: [URL] for row in REQUESTS} | {"requests": [f"{URL}?q=é"]}
     (project / "packages.toml").write_text('allow_hosts = ["https://api.example.com"]\n')
     check(author, project, expected | REQUESTS | REFUSED, answers)
+
+
+def nested(levels):
+    return "[" * levels + "1" + "]" * levels
+
+
+# The results that every language can give, as JSON.
+RESULTS = {
+    "null": "null",
+    "true": "true",
+    "false": "false",
+    "largest": str(2**63 - 1),
+    "smallest": str(-(2**63)),
+    "double": "1.5",
+    "huge": "1e308",
+    "tiny": "5e-324",
+    "text": json.dumps('é😀 "\\/\n\0\x7f\u2028'),
+    "empty text": '""',
+    "list": '[1, "a", null, [true]]',
+    "empty list": "[]",
+    "object": '{"a": {"b": [1]}, "": 1, "é b": 2}',
+    "empty object": "{}",
+    "deep": nested(400),
+    "long": json.dumps("x" * 100_000),
+}
+# The results of the types that one language has.
+RESULTS_OF = {
+    "rust": {
+        "not finite": "[null, null]",
+        "struct": '{"zipCode": null}',
+        "tuple struct": '[1, "é"]',
+        "unit struct": "null",
+        "enum": '[{"kind": "round-thing", "radius": 0.5}, {"kind": "nothing"}]',
+        "tuple": '[1, "a", 2.5, null]',
+        "map with numbers": '{"7": "seven"}',
+        "set": "[3]",
+        "result": '{"Ok": 3}',
+        "u64": str(2**64 - 1),
+        "bytes": "[0, 255]",
+        "box": '"text"',
+    },
+    "javascript": {
+        "largest": str(2**53 - 1),
+        "smallest": str(1 - 2**53),
+        "deep": nested(300),
+        "not finite": "[null, null]",
+        "undefined": "null",
+        "function": "null",
+        "members": '{"d": [null]}',
+        "date": '"1970-01-01T00:00:00.000Z"',
+        "invalid date": "[null]",
+        "class": '{"x": 1, "y": 2}',
+        "toJSON": '["1.5 EUR"]',
+        "map": '{"a": 1, "2": {"b": [1, "c"]}}',
+        "set": '[1, [2], {"a": []}]',
+        "boxed": '["s", 1, false]',
+        "url": '"https://example.com/%C3%A9"',
+        "typed array": '{"0": 1, "1": 2}',
+        "promise": "5",
+        "without a prototype": '{"a": 1}',
+        "error": "{}",
+        "regexp": "{}",
+    },
+    "go": {
+        "nil slice": "null",
+        "nil map": "null",
+        "bytes": '"AP8="',
+        "array": "[0, 255]",
+        "struct": '{"id": 1, "zip": null, "count": "3"}',
+        "pointer": '{"id": 0, "zip": null, "count": "0"}',
+        "map with numbers": '{"7": "seven"}',
+        "text of a type": '{"red": "blue"}',
+        "json of a type": "[1.5]",
+        "time": '"1970-01-01T00:00:00.000000005Z"',
+        "duration": "2000000000",
+        "raw": '{"a": [1, 2]}',
+        "number": "12345678901234567890.5",
+        "big": "1" + "0" * 30,
+        "html": '"<a&b>"',
+        "not UTF-8": '"a\ufffdb"',
+        "generic": '{"any": [["a"], null]}',
+    },
+    "c": {
+        "not UTF-8": '"a\ufffdb"',
+        "control characters": '"\\u0001\\t\\u001f"',
+        "bytes of a string": "[4, 0]",
+    },
+    "cpp": {
+        "not finite": "[null, null]",
+        "integers": f"[1, 2, 3, 4, {2**64 - 1}, 5, 6]",
+        "floats": "[0.5, 0.25, 0.125]",
+        "optional": '[null, "a", 2.5]',
+        "strings": '["a", "b", "c"]',
+        "ranges": '[[1, 2], ["a"], [[true], []]]',
+        "map": '{"a": [1, null], "b": []}',
+        "params with NUL": '"a\\u0000b"',
+        "not UTF-8": '"a\ufffdb"',
+    },
+    "zig": {
+        "struct": '{"zip": null, "street": "s", "colour": "blue"}',
+        "optional": "[null, 5]",
+        "array": "[-1, 2]",
+        "tagged union": '[{"round": 0.5}, {"nothing": {}}]',
+        "tuple": '[1, "red", "t"]',
+        "slices": '["a", "b"]',
+    },
+}
+# The results that are no JSON, each with the kind and a text of the reason.
+NO_RESULTS = {
+    "javascript": {
+        "bigint": ("retry", "BigInt"),
+        "circle": ("retry", "cyclic object value"),
+        "getter": ("retry", "from a getter"),
+    },
+    "go": {
+        "channel": ("retry", "unsupported type: chan int"),
+        "not finite": ("retry", "unsupported value: NaN"),
+        "complex": ("retry", "unsupported type: complex128"),
+        "function": ("retry", "unsupported type: func"),
+    },
+    "c": {
+        "not JSON": ("output-not-json", "column 2"),
+        "nothing": ("output-not-json", "EOF"),
+        "two values": ("output-not-json", "trailing characters"),
+        "not a number": ("output-not-json", "expected"),
+    },
+}
+SOURCES = {
+    "rust": "src/lib.rs",
+    "javascript": "task.js",
+    "go": "task.go",
+    "c": "task.c",
+    "cpp": "task.cpp",
+    "zig": "task.zig",
+}
+
+
+@pytest.mark.parametrize("language", SOURCES)
+def test_results(author, language):
+    project = author.new("results", language)
+    source = project / SOURCES[language]
+    shutil.copy(TABLES / "results" / source.name, source)
+    if language == "rust":
+        author.shell("cd results && cargo add --quiet serde_json")
+    expected = RESULTS | RESULTS_OF[language]
+    refused = NO_RESULTS.get(language, {})
+    cases = [
+        f"[[case]]\nname = {json.dumps(row)}\nparams = {{ row = {json.dumps(row)} }}\n"
+        + (f"expect.failure = {{ kind = {json.dumps(refused[row][0])} }}\n" if row in refused else f"expect.success_json = {json.dumps(expected[row])}\n")
+        for row in [*expected, *refused]
+    ]
+    (project / "tests.toml").write_text("\n".join(cases))
+    shown = json.loads(author.shell("wasq test results --json"))
+    for case in shown["cases"]:
+        if case["name"] in refused:
+            assert refused[case["name"]][1] in case["outcome"]["message"], case

@@ -93,7 +93,8 @@ fn judge_kind(failure: &Failure, case: &Case) -> Verdict {
         // The message is not at fault, however often this happens. The queue's redrive policy
         // is the last limit.
         FailureKind::ArtifactMissing | FailureKind::Unavailable => {
-            Verdict::Release((case.known_for / 4).clamp(HOST_FAULT_WAIT, HOST_FAULT_WAIT_MAX))
+            let wait = (case.known_for / 4).clamp(HOST_FAULT_WAIT, HOST_FAULT_WAIT_MAX);
+            Verdict::Release(wait.max(failure.retry_after().unwrap_or_default()))
         }
         // The message waits for its time, or another worker may have it at once.
         FailureKind::Interrupted => Verdict::Release(case.early.min(WAIT_MAX)),

@@ -48,8 +48,9 @@ fn load(engine: &Engine, artifact: &CheckedArtifact) -> Result<Module, ArtifactE
     unsafe { engine.load(artifact.path()) }.map_err(|e| match e {
         LoadError::Artifact(_) => ArtifactError::Missing(e.to_string()),
         // Compiling it again would not help.
-        LoadError::NoComponent(_) | LoadError::Component(_) | LoadError::World(_) => {
-            ArtifactError::Unavailable(e.into())
-        }
+        LoadError::NoComponent(_)
+        | LoadError::Component(_)
+        | LoadError::TooCostly(_)
+        | LoadError::World(_) => ArtifactError::Unavailable(e.into()),
     })
 }

@@ -16,6 +16,8 @@ struct wasq_json {
     bool truth;
     /* A string, or a number as it is written in the text. */
     const char *text;
+    /* The bytes of a string. */
+    size_t bytes;
     /* The elements of an array, or the members of an object with their keys. */
     size_t count;
     const char **keys;
@@ -87,7 +89,7 @@ static bool read_escaped(reader *reader, char **to) {
     return true;
 }
 
-static bool read_string(reader *reader, const char **string) {
+static bool read_string(reader *reader, const char **string, size_t *bytes) {
     if (*reader->at++ != '"') return false;
     const char *end = reader->at;
     while (*end != '"') {
@@ -111,6 +113,7 @@ static bool read_string(reader *reader, const char **string) {
         else if (escape != 'u' || !read_escaped(reader, &out)) return false;
     }
     *out = '\0';
+    *bytes = (size_t)(out - *string);
     reader->at++;
     return true;
 }
@@ -158,7 +161,8 @@ static bool read_members(reader *reader, wasq_json *value, char end) {
         *key = NULL;
         skip_space(reader);
         if (value->kind == J_OBJECT) {
-            if (!read_string(reader, key)) return false;
+            size_t bytes;
+            if (!read_string(reader, key, &bytes)) return false;
             skip_space(reader);
             if (*reader->at++ != ':') return false;
         }
@@ -188,7 +192,7 @@ static bool read_value(reader *reader, wasq_json *value) {
         return read_members(reader, value, ']');
     case '"':
         value->kind = J_STRING;
-        return read_string(reader, &value->text);
+        return read_string(reader, &value->text, &value->bytes);
     case 't':
         value->kind = J_BOOL;
         value->truth = true;
@@ -247,6 +251,10 @@ const char *wasq_json_key(const wasq_json *value, size_t index) {
 
 const char *wasq_json_string(const wasq_json *value) {
     return value != NULL && value->kind == J_STRING ? value->text : NULL;
+}
+
+size_t wasq_json_string_bytes(const wasq_json *value) {
+    return value != NULL && value->kind == J_STRING ? value->bytes : 0;
 }
 
 bool wasq_json_integer(const wasq_json *value, int64_t *number) {

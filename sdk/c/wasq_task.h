@@ -152,8 +152,10 @@ const wasq_json *wasq_json_at(const wasq_json *value, size_t index);
 size_t wasq_json_count(const wasq_json *value);
 /* The key of an object's member, or NULL. */
 const char *wasq_json_key(const wasq_json *value, size_t index);
-/* A string, or NULL. (Text after a NUL in the string is lost.) */
+/* A string, or NULL. It ends with a NUL, and can contain others. */
 const char *wasq_json_string(const wasq_json *value);
+/* The bytes of a string without the NUL at its end; 0 for other values. */
+size_t wasq_json_string_bytes(const wasq_json *value);
 /* Whether it is an integer of 64 bits; if so, `number` is set. */
 bool wasq_json_integer(const wasq_json *value, int64_t *number);
 /* Whether it is a number; if so, `number` is set. */

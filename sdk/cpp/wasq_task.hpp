@@ -14,11 +14,14 @@
 // Every run has its own memory, which is dropped after the run.
 #pragma once
 
+#include <cmath>
+#include <concepts>
 #include <cstdint>
 #include <cstdlib>
 #include <expected>
 #include <initializer_list>
 #include <optional>
+#include <ranges>
 #include <span>
 #include <string>
 #include <string_view>
@@ -82,7 +85,8 @@ public:
 
     std::optional<std::string> string() const {
         const char *text = wasq_json_string(value);
-        return text == nullptr ? std::nullopt : std::optional<std::string>(text);
+        if (text == nullptr) return std::nullopt;
+        return std::optional<std::string>(std::in_place, text, wasq_json_string_bytes(value));
     }
     std::optional<std::int64_t> integer() const {
         std::int64_t number;
@@ -104,20 +108,43 @@ private:
 
 // A string as JSON text, in quotation marks.
 inline std::string quote(const std::string &text) {
-    return wasq_json_quote(text.c_str());
+    // C's strings end at a NUL, so each part between two of them is quoted by itself.
+    std::string written = "\"";
+    for (std::size_t from = 0;; written += "\\u0000") {
+        const std::string part = wasq_json_quote(text.c_str() + from);
+        written.append(part, 1, part.size() - 2);
+        from = text.find('\0', from);
+        if (from++ == std::string::npos) return written + "\"";
+    }
 }
 
-// JSON text that is being built: from a string, a number, a boolean, or from the result of object() or
-// array().
+// JSON text that is being built: from a string, a number, a boolean, nullptr, an optional of these, a vector or
+// another range of these, a map, or from the result of object() or array(). Numbers that are not finite become null.
 class text {
 public:
     text(const std::string &value) : written(quote(value)) {}
+    text(std::string_view value) : written(quote(std::string(value))) {}
     text(const char *value) : written(quote(value)) {}
-    text(std::int64_t value) : written(std::to_string(value)) {}
-    text(int value) : written(std::to_string(value)) {}
-    text(double value) : written(wasq_format("%.17g", value)) {}
-    text(bool value) : written(value ? "true" : "false") {}
     text(std::nullptr_t) : written("null") {}
+    template <std::same_as<bool> Bool> text(Bool value) : written(value ? "true" : "false") {}
+    template <std::integral Integer>
+        requires(!std::same_as<Integer, bool> && !std::same_as<Integer, char>)
+    text(Integer value) : written(std::to_string(value)) {}
+    template <std::floating_point Float>
+    text(Float value) : written(std::isfinite(value) ? wasq_format("%.17g", static_cast<double>(value)) : "null") {}
+    template <typename Value> text(const std::optional<Value> &value) : text(value ? text(*value) : text(nullptr)) {}
+    template <std::ranges::input_range Range>
+        requires(!std::convertible_to<const Range &, std::string_view>)
+    text(const Range &values) {
+        constexpr bool members = requires(const Range &map) { map.begin()->first; map.begin()->second; };
+        for (const std::ranges::range_value_t<Range> &value : values) {
+            written += written.empty() ? (members ? "{" : "[") : ", ";
+            if constexpr (members) written += quote(std::string(value.first)) + ": " + text(value.second).str();
+            else written += text(value).str();
+        }
+        if (written.empty()) written = members ? "{" : "[";
+        written += members ? "}" : "]";
+    }
     // Takes a text that is JSON already.
     static text raw(std::string json) {
         text made(nullptr);
@@ -139,13 +166,12 @@ inline text object(std::initializer_list<std::pair<const char *, text>> members)
     return text::raw(written + "}");
 }
 
+inline text array(std::initializer_list<text> elements) {
+    return text(std::span<const text>(elements.begin(), elements.size()));
+}
+
 inline text array(std::span<const text> elements) {
-    std::string written = "[";
-    for (const auto &element : elements) {
-        if (written.size() > 1) written += ", ";
-        written += element.str();
-    }
-    return text::raw(written + "]");
+    return text(elements);
 }
 
 // ---- HTTP, to the hosts that the task's allow_hosts names ----

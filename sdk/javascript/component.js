@@ -1,8 +1,14 @@
 // The component: the function that wasq calls, around the task's own module.
 
 import { begin, rejections, told } from "./setup.js";
-import task from "wasq-task/the-task";
+import * as module from "wasq-task/the-task";
 import { Abort, Reject, Retry, RetryAfter } from "wasq-task";
+import { toJson } from "./json.js";
+
+const task = module.default;
+if (typeof task !== "function") {
+  throw new TypeError("the task's file needs a default export that is a function, such as `export default function run(params) { ... }`");
+}
 
 const U32_MAX = 2 ** 32 - 1;
 
@@ -13,7 +19,7 @@ export async function run(params) {
     const [rejected] = await rejections();
     if (rejected !== undefined) throw rejected;
     // JSON has neither undefined nor functions: if a task returns one of these, its result is null.
-    return JSON.stringify(result) ?? "null";
+    return toJson(result) ?? "null";
   } catch (error) {
     if (error instanceof Abort) throw error;
     throw failure(error);

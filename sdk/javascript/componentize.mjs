@@ -25,6 +25,10 @@ const MISSING = {
   setImmediate: "use setTimeout",
   XMLHttpRequest: "use `http` of wasq-task, or fetch",
   WebSocket: "tasks have HTTP only",
+  localStorage: "a run keeps nothing; send a child task, or use an HTTP service",
+  sessionStorage: "a run keeps nothing; send a child task, or use an HTTP service",
+  document: "there is no page",
+  window: "for what is global there is globalThis",
 };
 const NORMAL_FORMS = /^NFK?[CD]$/;
 
@@ -180,10 +184,13 @@ function examine(path, source) {
 
 /** The engine's text about an error at the top of a module, with the author's places. */
 function inner(message) {
-  const text = message.replace(/\n*Error: the `componentize.wizer` function trapped[^]*$/, "").replace(/^Failed to initialize component[^\n]*\n/, "");
+  const text = message.replace(/\n*Error: the `componentize.wizer` function trapped[^]*$/, "")
+    .replace(/^Failed to initialize component[^\n]*\n/, "")
+    .replace(/\n*Additionally, some promises were rejected[^]*$/, "");
   const places = new SourceMap(JSON.parse(map));
   return (text || message).replace(/\S*bundle\.js:(\d+):(\d+)/g, (there, line, column) => {
     const entry = places.findEntry(line - 1, column - 1);
+    if (entry.originalSource?.includes("sdk/javascript/")) return "";
     return entry.originalSource ? `${shown[sources.indexOf(entry.originalSource)]}:${entry.originalLine + 1}:${entry.originalColumn + 1}` : there;
   });
 }
@@ -217,6 +224,8 @@ try {
     sourcesContent: false,
     write: false,
     logLevel: "warning",
+    // component.js says it better.
+    logOverride: { "import-is-undefined": "silent" },
   });
 } catch {
   // esbuild has already printed the error and its place.

@@ -6,6 +6,8 @@ import { send } from "wasq:task/http@0.1.0";
 import { log as hostLog } from "wasq:task/log@0.1.0";
 import { enqueue as hostEnqueue } from "wasq:task/queue@0.1.0";
 
+import { toJson } from "./json.js";
+
 export class Retry extends Error {
   name = "Retry";
 }
@@ -37,7 +39,8 @@ export class HttpError extends Error {
 
   constructor(kind, message) {
     super(message);
-    this.kind = kind;
+    // Not among the fields that are printed behind a stack.
+    Object.defineProperty(this, "kind", { value: kind });
   }
 }
 
@@ -80,7 +83,7 @@ export const http = {
   request(method, url, { headers = {}, body, json, timeoutMs } = {}) {
     const lines = headerLines(headers);
     if (json !== undefined) {
-      body = JSON.stringify(json);
+      body = toJson(json);
       if (!lines.some(({ name }) => name.toLowerCase() === "content-type")) {
         lines.push({ name: "content-type", value: "application/json" });
       }
@@ -150,7 +153,7 @@ export class EnqueueError extends Error {
 }
 
 export function enqueue(task, params = {}, { delaySeconds, id } = {}) {
-  const text = JSON.stringify(params);
+  const text = toJson(params);
   if (text === undefined) throw new TypeError("params: expected a value that JSON can write");
   const options = { delaySeconds: whole("delaySeconds", delaySeconds), id };
   try {

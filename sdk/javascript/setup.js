@@ -6,6 +6,8 @@ import { log } from "wasq:task/log@0.1.0";
 // ---- Stacks ----
 
 const BUNDLE = /^(.*)@(?:.*\/)?bundle\.js:(\d+):(\d+)$/;
+/** Equal frames of a stack that are shown, as in a recursion without an end. */
+const EQUAL_FRAMES_MAX = 3;
 let sourceMap;
 
 // The build calls this at the end of the bundle.
@@ -76,7 +78,25 @@ function mapped(stack) {
     const where = found ? `${found.source}:${found.line}:${found.column}` : `bundle.js:${line}:${column}`;
     lines.push(name ? `    at ${name} (${where})` : `    at ${where}`);
   }
-  return lines.join("\n");
+  return withoutRepetition(lines).join("\n");
+}
+
+function withoutRepetition(lines) {
+  const shown = [];
+  let equal = 0;
+  const end = () => {
+    if (equal > EQUAL_FRAMES_MAX) shown.push(`    ... ${equal - EQUAL_FRAMES_MAX} more like this`);
+  };
+  lines.forEach((line, i) => {
+    if (line !== lines[i - 1]) {
+      end();
+      equal = 0;
+    }
+    equal += 1;
+    if (equal <= EQUAL_FRAMES_MAX) shown.push(line);
+  });
+  end();
+  return shown;
 }
 
 const engineStack = Object.getOwnPropertyDescriptor(Error.prototype, "stack");
@@ -120,8 +140,9 @@ function stackOf(error) {
   const text = headline(error);
   const stack = error.stack;
   if (typeof stack !== "string" || !stack) return text;
-  // A library may have set its own stack.
-  return stack.startsWith(text) ? stack : `${text}\n${stack}`;
+  // A library may have set its own stack, or captured one of the engine's.
+  const own = stack.startsWith(text) ? stack : `${text}\n${stack}`;
+  return own.includes("bundle.js:") ? `${text}\n${mapped(own.slice(text.length).trim())}` : own;
 }
 
 const listed = (errors) => (Array.isArray(errors) ? errors : []);
@@ -372,5 +393,11 @@ globalThis.fetch = async function fetch(input, init) {
   if (url.username || url.password) {
     throw new TypeError(`fetch: the URL of ${url.host} has a user or a password; send them in the header authorization`);
   }
-  return engineFetch(input, init);
+  try {
+    return await engineFetch(input, init);
+  } catch (error) {
+    // The engine does not know why; the host has written it into the run's log.
+    if (!(error instanceof TypeError)) throw error;
+    throw new TypeError(`fetch ${url.href}: no response; the run's log says why`, { cause: error });
+  }
 };

@@ -1,6 +1,6 @@
 //! Log lines. The fields of an event's spans are fields of its line, as the event's own fields are.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
@@ -12,6 +12,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
+use wasq_protocol::Printable;
 
 /// Keeps the fields of spans for [`JsonLines`] and [`TextLines`]. It writes nothing: most spans end without a line.
 #[derive(Debug)]
@@ -59,22 +60,8 @@ pub struct JsonLines;
 #[derive(Debug)]
 pub struct TextLines;
 
-/// Text that is safe on a terminal: control characters that could move its cursor or start a sequence are shown as
-/// their numbers. What a task wrote gets there.
-struct Safe<'a>(&'a str);
-
-impl fmt::Display for Safe<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            match c {
-                '\n' | '\t' => f.write_char(c)?,
-                c if c.is_control() => write!(f, "{}", c.escape_unicode())?,
-                c => f.write_char(c)?,
-            }
-        }
-        Ok(())
-    }
-}
+/// A further line of a message is indented, so that it cannot pass for another message.
+const NEXT_LINE: &str = "\n    ";
 
 /// The message and the fields of one line.
 struct Line {
@@ -184,22 +171,14 @@ where
         };
         write!(writer, "{dim}")?;
         SystemTime.format_time(&mut writer)?;
-        write!(writer, "{plain} {colour}{level:>5}{plain} {dim}{target}:{plain} {}", Safe(&message))?;
+        write!(
+            writer,
+            "{plain} {colour}{level:>5}{plain} {dim}{target}:{plain} {}",
+            Printable(&message.replace('\n', NEXT_LINE))
+        )?;
         for (name, value) in fields {
-            write!(writer, " {dim}{name}={plain}{}", Safe(&value.to_string()))?;
+            write!(writer, " {dim}{name}={plain}{}", Printable(&value.to_string()))?;
         }
         writeln!(writer)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_task_wrote_cannot_steer_a_terminal() {
-        let hostile = "red \x1b[31m, bell \x07, home \r, C1 \u{9b}2J, delete \x7f,\n\tplain ü";
-        let shown = "red \\u{1b}[31m, bell \\u{7}, home \\u{d}, C1 \\u{9b}2J, delete \\u{7f},\n\tplain ü";
-        assert_eq!(Safe(hostile).to_string(), shown);
     }
 }

@@ -14,6 +14,7 @@ use crate::dlq::Dlq;
 #[cfg(feature = "aws")]
 use crate::doctor::Doctor;
 use crate::enqueue::Enqueue;
+use crate::env::Env;
 use crate::logs::Logs;
 use crate::new::New;
 #[cfg(feature = "aws")]
@@ -95,16 +96,21 @@ pub(crate) enum Command {
     /// Messages for it go to the dead-letter queue after a minute. The task's history stays, and
     /// `wasq rollback` brings the task back.
     Rm(Rm),
-    /// List, show, redrive or delete dead letters
+    /// List, show, redrive or purge dead letters
     ///
     /// Works on the queue of a running `wasq dev`, of a deployment (--stack), or on any SQS queue
     /// (--queue-url).
     Dlq(Dlq),
     /// Show how many messages, dead letters and tasks there are, and where the data is
     Status(Status),
+    /// Print the variables with which the AWS CLI and the SDKs find the queue
+    ///
+    /// For a shell: `eval "$(wasq env)"`. On one machine they are the endpoint of `wasq dev`, a region, credentials
+    /// that only it accepts, and QUEUE_URL. For a deployment they are the addresses of its queues.
+    Env(Env),
     /// Show the log: runs, and the lines that tasks logged
     ///
-    /// With --json, prints each line unchanged, as one JSON object.
+    /// With --json, prints one JSON object in each line, as the log has it.
     Logs(Logs),
     /// Print a script with which a shell completes the commands and options of wasq
     ///

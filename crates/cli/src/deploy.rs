@@ -11,7 +11,7 @@ use wasq_protocol::{Fingerprint, TaskName};
 use crate::cloud::{
     ARCHITECTURES, CodeBucket, Deployment, Functions, PublisherFunction, Recompiled, Session, Stack,
 };
-use crate::output::{self, Ended};
+use crate::output::{self, Ended, tell};
 use crate::registry::Registry;
 use crate::target::{Target, stack_name};
 
@@ -62,7 +62,7 @@ pub(crate) struct StackOptions {
     largest_task: Option<String>,
     /// Addresses that tasks may reach in addition to the public internet, such as 10.0.0.0/8, separated by
     /// commas; "" for none [default: none]
-    #[arg(long, value_name = "RANGES")]
+    #[arg(long, value_name = "RANGES", alias = "allow-address")]
     allow_addresses: Option<String>,
     /// The KMS key that secrets of tasks are encrypted with; "" for the account's own [default: the account's own]
     #[arg(long, value_name = "ARN")]
@@ -127,7 +127,7 @@ pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
     let architecture = architecture.unwrap_or_else(|| "arm64".to_owned());
     let functions = Functions::read(functions, &architecture)?;
 
-    eprintln!("Deploying {} to account {} in {}", stack.name, identity.account, session.region);
+    tell!("Deploying {} to account {} in {}", stack.name, identity.account, session.region);
     let code_bucket = code_bucket
         .or_else(|| before.as_ref()?.parameters.get("CodeBucket").cloned())
         .unwrap_or_else(|| CodeBucket::name(&stack.name, &identity.account, &session.region));
@@ -140,10 +140,7 @@ pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
         let kept = stack.kept(&identity).await?;
         if !kept.is_empty() {
             let names: Vec<_> = kept.iter().map(|kept| kept.name.as_str()).collect();
-            eprintln!(
-                "  an earlier stack has kept {}; taking them over with their contents",
-                names.join(", ")
-            );
+            tell!("  an earlier stack has kept {}; taking them over with their contents", names.join(", "));
             stack.adopt(&kept).await?;
             is_there = true;
         }
@@ -163,7 +160,7 @@ pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
     }
     let changed = stack.apply(is_there, &parameters).await?;
     if !changed {
-        eprintln!("  nothing to change");
+        tell!("  nothing to change");
     }
 
     let deployment = stack.find().await.context("after the deployment")?;
@@ -224,10 +221,10 @@ async fn compile_ahead(
     }
     let [(first_of_all, _), ..] = PUBLISHER_FIRST;
     if !before.parameters.contains_key(first_of_all) {
-        eprintln!("  the engine has changed: each task is compiled for it when its next message comes");
+        tell!("  the engine has changed: each task is compiled for it when its next message comes");
         return Ok(());
     }
-    eprintln!("  the engine has changed: tasks are compiled for it before its workers start");
+    tell!("  the engine has changed: tasks are compiled for it before its workers start");
     let mut first = before.parameters.clone();
     for (step, last) in PUBLISHER_FIRST {
         first.insert(step.to_owned(), parameters[last].clone());
@@ -239,7 +236,7 @@ async fn compile_ahead(
         let mut back = before.parameters;
         back.insert(first_of_all.to_owned(), String::new());
         if let Err(e) = stack.apply_to_its_template(&back).await {
-            eprintln!(
+            tell!(
                 "  the older publisher could not be put back, and uploads wait until you deploy again: {e:#}"
             );
         }
@@ -258,12 +255,12 @@ async fn compile_all(stack: &Stack, registry: &Registry, fingerprint: &Fingerpri
         }
         let live = registry.task(&task).await?.live;
         if live.is_some_and(|record| !record.version.artifacts.contains_key(fingerprint)) {
-            eprintln!(
+            tell!(
                 "  these functions come from another release than this command: each task is compiled when its next message comes"
             );
             return Ok(());
         }
-        eprintln!("  {task} is compiled");
+        tell!("  {task} is compiled");
     }
     ensure!(
         refused.is_empty(),

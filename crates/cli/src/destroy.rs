@@ -8,7 +8,7 @@ use serde_json::json;
 use wasq_aws::QueueEndpoint;
 
 use crate::cloud::{Bucket, CodeBucket, Identity, Kept, Session, Stack, explain};
-use crate::output::{self, Ended};
+use crate::output::{self, Ended, tell};
 use crate::target::stack_name;
 
 #[derive(Debug, clap::Args)]
@@ -55,7 +55,7 @@ pub(crate) async fn destroy(args: Destroy, json: bool) -> Result<Ended> {
     }
     if data {
         for kept in &kept {
-            eprintln!("  delete {} {}", kind(kept), kept.name);
+            tell!("  delete {} {}", kind(kept), kept.name);
             delete(&stack.session, kept).await.with_context(|| format!("delete {}", kept.name))?;
         }
     }
@@ -100,7 +100,7 @@ async fn ask(stack: &Stack, identity: &Identity, kept: &[Kept], data: bool, yes:
     }
     if !waiting.is_empty() {
         let then = if data { "they are deleted with it" } else { "they stay there, and nobody runs them" };
-        eprintln!("wasq: {}; {then}", waiting.join(", "));
+        tell!("wasq: {}; {then}", waiting.join(", "));
     }
     if yes {
         return Ok(());
@@ -111,7 +111,7 @@ async fn ask(stack: &Stack, identity: &Identity, kept: &[Kept], data: bool, yes:
     let where_it_is = format!("{} in {} (account {})", stack.name, stack.session.region, identity.account);
     if data {
         let names: Vec<_> = kept.iter().map(|kept| format!("{} {}", kind(kept), kept.name)).collect();
-        eprintln!("wasq: this also deletes: {}", names.join(", "));
+        tell!("wasq: this also deletes: {}", names.join(", "));
     }
     let (question, wanted) = if data {
         (

@@ -12,6 +12,7 @@ use wasq_local::{DEAD_LETTERS, Log, RunningStacks, Stack, StackConfig, list_task
 use wasq_protocol::{ByteCount, Digest, TaskName, parse_duration};
 use wasq_toolkit::{Project, Projects};
 
+use crate::machine_memory;
 use crate::output::{self, Ended};
 use crate::surroundings::{AddressArgs, SecretArgs};
 
@@ -94,11 +95,12 @@ pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
         data: data.clone(),
         listen,
         concurrency,
-        memory: memory.unwrap_or_else(half_of_the_memory),
+        memory: memory.unwrap_or_else(machine_memory::for_runs),
         lease,
         allow_addresses: addresses.allow_address,
         secrets: secrets.open(&data),
         log,
+        compile: machine_memory::for_compiling(),
     };
     let stack = Stack::start(config).await?;
     // Commands in other folders find the stack by this. Without it they still find it by --data.
@@ -138,6 +140,7 @@ pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
              data          {data}\n\n\
              Send a message:\n  \
              wasq enqueue NAME --params '{{}}' --wait\n  \
+             eval \"$(wasq env)\"    # once in a shell, for the AWS CLI and the SDKs\n  \
              aws sqs send-message --endpoint-url http://{address} --queue-url {queue} --message-body '{{\"task\": \"NAME\", \"params\": {{}}}}'\n"
         ));
     }
@@ -186,13 +189,4 @@ async fn stop(stack: Stack, grace: Duration, interrupt: &mut Signal) -> Result<E
         _ = interrupt.recv() => {}
     }
     Ok(Ended::Well)
-}
-
-/// Half of this machine's memory; 2 GiB if the system does not report its memory.
-fn half_of_the_memory() -> ByteCount {
-    let kib = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
-    });
-    kib.map_or(ByteCount::mib(2048), |kib| ByteCount(kib * 512))
 }

@@ -17,7 +17,7 @@ use wasq_protocol::{
     Unfinished, check_id, parse_duration,
 };
 
-use crate::output::{self, Ended, Progress};
+use crate::output::{self, Ended, Progress, tell};
 use crate::params::ParamsArgs;
 use crate::registry::Registry;
 use crate::target::{QueueArgs, Target};
@@ -42,7 +42,7 @@ pub(crate) struct Enqueue {
     /// Send the message this many times, each with an id of its own
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) count: u32,
-    /// Wait for the end, and print the result; exit code 1 if the message went to the dead-letter queue
+    /// Wait for the end of one message, and print the result; exit code 1 if the message went to the dead-letter queue
     #[arg(long)]
     pub(crate) wait: bool,
     /// How long to wait at most
@@ -76,7 +76,7 @@ pub(crate) async fn enqueue(args: Enqueue, json: bool) -> Result<Ended> {
         "--wait works with `wasq dev` only: a queue on AWS does not tell how a message ended"
     );
     if let Some(unknown) = unknown {
-        eprintln!("wasq: {unknown}");
+        tell!("wasq: {unknown}");
     }
     let client = address.client().await;
     let sending = || format!("send to {}{}", address.url, address.hint());
@@ -129,7 +129,7 @@ async fn send_many(
         output::value(&json!({ "sent": sent, "problems": problems, "queue_url": url }));
     } else {
         output::text(&format!("{sent} messages sent\n"));
-        problems.iter().take(PROBLEMS_MAX).for_each(|problem| eprintln!("wasq: not sent: {problem}"));
+        problems.iter().take(PROBLEMS_MAX).for_each(|problem| tell!("wasq: not sent: {problem}"));
     }
     if problems.is_empty() { Ended::Well } else { Ended::InPart }
 }
@@ -233,14 +233,14 @@ async fn result(endpoint: &str, message_id: &str, timeout: Duration) -> Result<M
 fn tell(unfinished: &Unfinished) {
     let Unfinished { attempt, failure, next_ms, number: _ } = unfinished;
     let next = match next_ms {
-        Some(ms) if *ms >= 1000 => format!("; next try in {} s", ms / 1000),
+        Some(ms) if *ms > 0 => format!("; next try in {} s", ms.div_ceil(1000)),
         Some(_) => "; next try at once".to_owned(),
         None => String::new(),
     };
     if failure.kind.is_attempt() {
-        eprintln!("wasq: attempt {attempt} failed: {failure}{next}");
+        tell!("wasq: attempt {attempt} failed: {failure}{next}");
     } else {
-        eprintln!("wasq: waiting: {failure}{next}");
+        tell!("wasq: waiting: {failure}{next}");
     }
 }
 
@@ -249,10 +249,10 @@ fn print(ended: &MessageEnded, json: bool) -> Ended {
         output::value(ended);
     } else {
         match &ended.result {
-            Outcome::Success { output } => output::text(&format!("{}\n", output.get())),
-            Outcome::Failure(failure) => eprintln!("moved to the dead-letter queue: {failure}"),
+            Outcome::Success { output } => output::json_text(output.get()),
+            Outcome::Failure(failure) => tell!("moved to the dead-letter queue: {failure}"),
         }
-        eprintln!("attempt {}, {:.1} ms", ended.attempt, ended.duration_ms);
+        tell!("attempt {}, {:.1} ms", ended.attempt, ended.duration_ms);
     }
     match ended.end {
         End::Done => Ended::Well,

@@ -24,8 +24,10 @@ mod dlq;
 #[cfg(feature = "aws")]
 mod doctor;
 mod enqueue;
+mod env;
 mod log_lines;
 mod logs;
+mod machine_memory;
 mod new;
 mod output;
 mod params;
@@ -43,6 +45,8 @@ mod tasks;
 mod test;
 
 use std::process::ExitCode;
+
+pub use wasq_local::compile_if_asked;
 
 use clap::Parser;
 use serde_json::json;
@@ -97,6 +101,7 @@ pub async fn main() -> ExitCode {
         Command::Tasks(tasks) => tasks::tasks(tasks, json).await,
         Command::Dlq(dlq) => dlq::dlq(dlq, json).await,
         Command::Status(status) => status::status(status, json).await,
+        Command::Env(env) => env::env(env, json).await,
         Command::Logs(logs) => logs::logs(logs, json).await,
         Command::Completions(completions) => completions::completions(completions),
         #[cfg(feature = "aws")]

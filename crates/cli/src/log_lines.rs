@@ -46,7 +46,10 @@ impl Printer {
         };
         let time = value.get("timestamp").and_then(Value::as_str);
         let recent = time.and_then(|time| time.parse().ok()).is_none_or(|time: Timestamp| time >= self.since);
-        if !recent || !is("task", &self.task) || !(is("id", &self.id) || is("message_id", &self.id)) {
+        if !recent
+            || !is("task", &self.task)
+            || !["id", "message_id", "parent"].iter().any(|key| is(key, &self.id))
+        {
             return;
         }
         // Only the record of a run that failed has a kind.
@@ -66,6 +69,7 @@ impl Printer {
                     lines.pop_front();
                 }
             }
+            None if self.json => output::exactly(&format!("{text}\n")),
             None => output::text(&format!("{text}\n")),
         }
     }
@@ -73,7 +77,8 @@ impl Printer {
     /// Prints the lines that were kept for the end. Returns whether any line has matched.
     pub(crate) fn finish(&self) -> bool {
         if let Some((_, lines)) = &self.last {
-            lines.borrow().iter().for_each(|line| output::text(&format!("{line}\n")));
+            let print = if self.json { output::exactly } else { output::text };
+            lines.borrow().iter().for_each(|line| print(&format!("{line}\n")));
         }
         self.any.get()
     }
@@ -82,9 +87,10 @@ impl Printer {
 /// A line for people: time, level, task, message id, attempt and message, then the other fields.
 fn readable(line: &Map<String, Value>) -> String {
     let text = |key: &str| line.get(key).and_then(Value::as_str).unwrap_or_default();
-    // Times are cut to milliseconds, so that lines align.
+    // Times have milliseconds, so that lines align.
     let time = text("timestamp").trim_end_matches('Z');
-    let mut shown = format!("{:<23} {:<5}", &time[..time.floor_char_boundary(23)], text("level"));
+    let (seconds, fraction) = time.split_once('.').unwrap_or((time, ""));
+    let mut shown = format!("{seconds:<19}.{fraction:0<3.3} {:<5}", text("level"));
     for key in ["task", "id"] {
         if !text(key).is_empty() {
             shown.push_str(&format!(" {}", text(key)));
@@ -93,16 +99,28 @@ fn readable(line: &Map<String, Value>) -> String {
     if let Some(attempt) = line.get("attempt") {
         shown.push_str(&format!(" #{attempt}"));
     }
-    shown.push_str(&format!("  {}", text("message")));
+    // A further line is indented, so that it cannot pass for another record.
+    shown.push_str(&format!("  {}", text("message").replace('\n', "\n    ")));
     let record: Option<RunRecord> = serde_json::from_value(Value::Object(line.clone())).ok();
     if let Some(record) = record {
         let kind = record.kind.map(|kind| format!("{kind}, ")).unwrap_or_default();
-        let mib = record.peak_memory_bytes as f64 / f64::from(1 << 20);
-        shown.push_str(&format!("  ({kind}{:.1} ms, {mib:.1} MiB)", record.run_ms));
+        let memory = output::size(record.peak_memory_bytes);
+        let parent = record.parent.map(|parent| format!(", child of {parent}")).unwrap_or_default();
+        shown.push_str(&format!("  ({kind}{:.1} ms, {memory}{parent})", record.run_ms));
         return shown;
     }
-    let known =
-        ["timestamp", "level", "task", "id", "attempt", "message", "target", "requestId", "xrayTraceId"];
+    let known = [
+        "timestamp",
+        "level",
+        "task",
+        "id",
+        "message_id",
+        "attempt",
+        "message",
+        "target",
+        "requestId",
+        "xrayTraceId",
+    ];
     for (key, value) in line.iter().filter(|(key, _)| !known.contains(&key.as_str())) {
         shown.push_str(&format!(" {key}={value}"));
     }

@@ -12,7 +12,7 @@ use wasq_local::log_files;
 use wasq_protocol::{Clock, RunRecord, SystemClock, TaskName, format_duration, parse_duration};
 
 use crate::log_lines::Printer;
-use crate::output::Ended;
+use crate::output::{Ended, tell};
 use crate::target::{Target, TargetArgs};
 
 #[derive(Debug, clap::Args)]
@@ -35,7 +35,7 @@ pub(crate) struct Lines {
     /// Only lines of this task
     #[arg(long, value_name = "NAME")]
     pub(crate) task: Option<TaskName>,
-    /// Only lines of the message with this id: its own, or the queue's
+    /// Only lines of the message with this id (its own, or the queue's) and of its children
     #[arg(long)]
     pub(crate) id: Option<String>,
     /// Only runs that failed
@@ -64,7 +64,7 @@ pub(crate) async fn logs(args: Logs, json: bool) -> Result<Ended> {
         Target::Aws(deployment) => deployment.print_logs(&printer, follow).await?,
     }
     if !printer.finish() {
-        eprintln!("wasq: no line of the last {} matches; --since names another time", format_duration(back));
+        tell!("wasq: no line of the last {} matches; --since names another time", format_duration(back));
     }
     Ok(Ended::Well)
 }

@@ -33,9 +33,9 @@ pub(crate) fn new(args: New, json: bool) -> Result<Ended> {
         output::text(&format!(
             "{shown} is a task in {lang}: {}, with tests.toml and {name}.toml (its settings). Go on with\n\
              {first}  \
-             wasq test {shown}                 build it, and run its tests\n  \
-             wasq dev {shown}                  run the whole system here; it is built and published on every save\n  \
-             wasq enqueue {name} --params '{{\"name\": \"Ada\"}}' --wait\n",
+             wasq test {shown}    # builds it, and runs its tests\n  \
+             wasq dev {shown}    # runs the whole system here; builds and publishes it on every save\n  \
+             wasq enqueue {name} --params '{{\"name\": \"Ada\"}}' --wait    # in another terminal\n",
             lang.source(),
         ));
     }

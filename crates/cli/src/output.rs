@@ -11,6 +11,7 @@ use tracing_subscriber::prelude::*;
 
 use wasq_aws::{JsonLines, SpanFields, TextLines, Unformatted};
 use wasq_local::Log;
+use wasq_protocol::{Printable, PrintableJson};
 
 /// The end of a command that could be carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub(crate) const EXIT_CODE_OF_ERRORS: u8 = 2;
 /// Starts the log: lines on stderr, and JSON lines in `log`.
 pub(crate) fn start_logging(filter: &str, log: Option<Log>) {
     let targets = filter.parse::<Targets>().unwrap_or_else(|e| {
-        eprintln!("wasq: --log {filter:?}: {e}; using \"info\"");
+        tell!("wasq: --log {filter:?}: {e}; using \"info\"");
         Targets::new().with_default(LevelFilter::INFO)
     });
     // The SDK warns of every place where it found no credentials or region; the command says what is missing.
@@ -67,11 +68,33 @@ pub(crate) fn start_logging(filter: &str, log: Option<Log>) {
 /// Prints a value to stdout: the one that `--json` promises.
 pub(crate) fn value<T: Serialize>(value: &T) {
     let json = serde_json::to_string(value).expect("string keys");
-    text(&format!("{json}\n"));
+    exactly(&format!("{json}\n"));
 }
 
-/// Prints to stdout. A closed stdout is not an error.
+/// Prints text for people to stdout: control characters in it are shown as text.
 pub(crate) fn text(text: &str) {
+    exactly(&Printable(text).to_string());
+}
+
+/// Prints JSON text for people to stdout: it keeps its value, and has no control characters.
+pub(crate) fn json_text(json: &str) {
+    exactly(&format!("{}\n", PrintableJson(json)));
+}
+
+/// Prints a line for people to stderr; see [`tell!`].
+pub(crate) fn line(text: &str) {
+    // A further line is indented, so that it cannot pass for another message.
+    eprintln!("{}", Printable(&text.replace('\n', "\n    ")));
+}
+
+/// Prints a line for people to stderr, as `eprintln!` does. Control characters in it are shown as text.
+macro_rules! tell {
+    ($($words:tt)*) => { $crate::output::line(&format!($($words)*)) };
+}
+pub(crate) use tell;
+
+/// Prints to stdout as it is. A closed stdout is not an error.
+pub(crate) fn exactly(text: &str) {
     let mut stdout = std::io::stdout().lock();
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
@@ -92,7 +115,7 @@ pub(crate) fn error(error: &anyhow::Error, json: bool) {
     if json {
         value(&json!({ "error": format!("{error:#}") }));
     }
-    eprintln!("wasq: {error:#}");
+    eprintln!("wasq: {}", Printable(&format!("{error:#}")));
 }
 
 /// Prints on stderr what the command waits for: after 1 s, then every 5 s.
@@ -104,7 +127,7 @@ impl Progress {
             let mut seconds = 1;
             tokio::time::sleep(Duration::from_secs(1)).await;
             loop {
-                eprintln!("wasq: {what} ({seconds} s)");
+                tell!("wasq: {what} ({seconds} s)");
                 seconds += 5;
                 tokio::time::sleep(Duration::from_secs(5)).await;
             }

@@ -12,7 +12,7 @@ use wasq_toolkit::{Contract, Project};
 
 use crate::build;
 use crate::component::Component;
-use crate::output::{self, Ended, Progress};
+use crate::output::{self, Ended, Progress, tell};
 use crate::registry::Registry;
 use crate::target::TargetArgs;
 
@@ -50,7 +50,7 @@ pub(crate) struct Rollback {
     #[arg(value_name = "TASK")]
     pub(crate) task: TaskName,
     /// The version's number, as `wasq tasks TASK` lists it; without this, the previous version
-    #[arg(value_name = "VERSION")]
+    #[arg(value_name = "VERSION", value_parser = version)]
     pub(crate) version: Option<u64>,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
@@ -67,6 +67,10 @@ pub(crate) struct Rm {
     pub(crate) waiting: Waiting,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
+}
+
+fn version(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "expected a number such as 3; `wasq tasks TASK` lists the versions".to_owned())
 }
 
 /// The interval between two looks at the state of a task.
@@ -88,6 +92,7 @@ pub(crate) async fn push(args: Push, json: bool) -> Result<Ended> {
         bail!("{} does not fit: {}", file.display(), contract.problems.join("; "));
     }
     let registry = Registry::of(&target.target().await?)?;
+    registry.warn_if_not_published();
     let upload = Upload {
         task,
         module: component.wasm,
@@ -102,7 +107,12 @@ pub(crate) async fn rollback(args: Rollback, json: bool) -> Result<Ended> {
     let listed = registry.task(&task).await?;
     let record = listed.record().with_context(|| format!("no task named {task} was ever live"))?;
     let Version { version, digest, settings, published, .. } = chosen(record, version)?.clone();
-    eprintln!("wasq: version {version} of {task} comes back ({}, of {published})", digest.short());
+    ensure!(
+        record.removed.is_some() || version != record.version.version,
+        "version {version} of {task} is live already"
+    );
+    registry.warn_if_not_published();
+    tell!("wasq: version {version} of {task} comes back ({}, of {published})", digest.short());
     let module = registry.module(&digest).await?;
     ensure!(Digest::of(&module) == digest, "the registry's copy of {digest} is damaged");
     let upload = Upload { task, module, settings: Some((settings.to_toml(), settings)) };
@@ -138,6 +148,7 @@ pub(crate) async fn rm(args: Rm, json: bool) -> Result<Ended> {
             || registry.uploaded(&settings).await?.is_some(),
         "no task named {task} is live"
     );
+    registry.warn_if_not_published();
     let started = Instant::now();
     // Withdraw the module first: settings alone have no effect.
     registry.withdraw(&module).await?;
@@ -157,7 +168,7 @@ pub(crate) async fn rm(args: Rm, json: bool) -> Result<Ended> {
         false => format!("{task} is withdrawn; `wasq tasks {task}` says when it is removed\n"),
     });
     if version.is_some() {
-        eprintln!("wasq: `wasq rollback {task}` brings it back");
+        tell!("wasq: `wasq rollback {task}` brings it back");
     }
     Ok(Ended::Well)
 }
@@ -224,7 +235,7 @@ impl Upload {
                 ));
             }
             Came::Refused(rejection) => {
-                eprintln!("wasq: refused: {}", rejection.reason);
+                tell!("wasq: refused: {}", rejection.reason);
                 return Ok(Ended::InPart);
             }
         }
@@ -249,7 +260,8 @@ fn came(now: Listed, before: &Listed, digest: &Digest, settings: &Settings) -> O
     {
         return Some(Came::Live(record.version));
     }
-    let rejected = now.rejected.filter(|rejection| rejection.digest == Some(*digest))?;
+    // An upload that could not be read has no digest.
+    let rejected = now.rejected.filter(|rejection| rejection.digest.is_none_or(|found| found == *digest))?;
     // The same upload may have been refused before.
     (before.rejected.as_ref() != Some(&rejected)).then_some(Came::Refused(rejected))
 }

@@ -9,6 +9,7 @@ use wasq_local::{LastStack, Listed, is_running, list_tasks, registry_path, write
 use wasq_protocol::{Digest, LiveRecord, Rejection, TaskName};
 
 use crate::cloud::Buckets;
+use crate::output::tell;
 use crate::target::Target;
 
 /// A registry and its tasks bucket.
@@ -24,8 +25,8 @@ impl Registry {
         match target {
             Target::Local(data) => {
                 ensure!(
-                    data.is_dir(),
-                    "there is no data folder {}: start `wasq dev` here, name its folder by --data, or a deployment by --stack",
+                    registry_path(data).is_dir(),
+                    "no `wasq dev` has run with the data folder {}: start `wasq dev` here, name its folder by --data, or a deployment by --stack",
                     data.display()
                 );
                 Ok(Self::Local(data.clone()))
@@ -109,6 +110,13 @@ impl Registry {
                 }
             }
             Self::Aws(buckets) => buckets.withdraw(key).await,
+        }
+    }
+
+    /// Warns if a change waits for the next start of `wasq dev`.
+    pub(crate) fn warn_if_not_published(&self) {
+        if !self.is_published() {
+            tell!("wasq: `wasq dev` does not run: it makes this change when it is started again");
         }
     }
 

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde::Serialize;
 use tokio::time::Instant;
-use wasq_engine::{LogLine, Report, RunContext};
-use wasq_protocol::{Caps, Clock, Outcome, Settings, SystemClock, TaskName};
+use wasq_engine::{Child, LogLine, Report, RunContext};
+use wasq_protocol::{Caps, Clock, Message, Outcome, Settings, SystemClock, TaskName};
 
 use crate::component::Component;
-use crate::output::{self, Ended, Progress};
+use crate::output::{self, Ended, Progress, tell};
 use crate::params::ParamsArgs;
 use crate::surroundings::{AddressArgs, SecretArgs};
 
@@ -78,35 +78,77 @@ fn context(task: TaskName, settings: &Settings) -> RunContext {
     }
 }
 
+/// The end of a run, as `--json` shows it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    outcome: &'a Outcome,
+    log: Vec<Line<'a>>,
+    log_dropped: u64,
+    children: Vec<Enqueued<'a>>,
+    duration_ms: f64,
+    peak_memory_bytes: u64,
+    denied_requests: u32,
+}
+
+#[derive(Serialize)]
+struct Enqueued<'a> {
+    #[serde(flatten)]
+    message: &'a Message,
+    delay_seconds: u64,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    level: String,
+    text: &'a str,
+}
+
 fn print(report: &Report, json: bool) {
     let Report { outcome, children, log, log_dropped, duration, peak_memory, denied } = report;
     if json {
-        let log: Vec<_> = log.iter().map(|line| json!({ "level": level(line), "text": line.text })).collect();
-        let children: Vec<_> = children.iter().map(|child| json!(child.message)).collect();
-        let mut value = json!(outcome);
-        value["log"] = log.into();
-        value["log_dropped"] = json!(log_dropped);
-        value["children"] = children.into();
-        value["duration_ms"] = json!(ms(*duration));
-        value["peak_memory_bytes"] = json!(peak_memory);
-        value["denied_requests"] = json!(denied);
-        return output::value(&value);
+        let log = log.iter().map(|line| Line { level: level(line), text: &line.text }).collect();
+        // Typed all the way: a result that is valid JSON need not fit into a `Value`.
+        return output::value(&Shown {
+            outcome,
+            log,
+            log_dropped: *log_dropped,
+            children: children
+                .iter()
+                .map(|Child { message, delay, trace_header: _ }| Enqueued {
+                    message,
+                    delay_seconds: delay.as_secs(),
+                })
+                .collect(),
+            duration_ms: ms(*duration),
+            peak_memory_bytes: *peak_memory,
+            denied_requests: *denied,
+        });
     }
-    let (word, detail): (&str, Value) = match outcome {
+    let end = match outcome {
         Outcome::Success { output } => {
-            output::text(&format!("{}\n", output.get()));
-            ("success", Value::Null)
+            output::json_text(output.get());
+            "success".to_owned()
         }
-        Outcome::Failure(failure) => ("failure", json!(failure.to_string())),
+        Outcome::Failure(failure) => {
+            let after = failure
+                .retry_after_seconds
+                .map(|seconds| format!("; again after {seconds} s at the earliest"));
+            format!("failure, {failure}{}", after.unwrap_or_default())
+        }
     };
-    eprintln!("outcome  {word}{}", detail.as_str().map(|detail| format!(", {detail}")).unwrap_or_default());
-    eprintln!("time     {:.1} ms", ms(*duration));
-    eprintln!("memory   {} at most", output::size(*peak_memory));
+    tell!("outcome  {end}");
+    tell!("time     {:.1} ms", ms(*duration));
+    tell!("memory   {} at most", output::size(*peak_memory));
     for child in children {
-        eprintln!("enqueues {} (not sent by wasq run)", child.message.to_json());
+        let delay = match child.delay.as_secs() {
+            0 => String::new(),
+            seconds => format!(", with a delay of {seconds} s"),
+        };
+        tell!("enqueues {}{delay} (not sent by wasq run)", child.message.to_json());
     }
     if *log_dropped > 0 {
-        eprintln!("log      {log_dropped} more lines were dropped");
+        tell!("log      {log_dropped} more lines were dropped");
     }
 }
 

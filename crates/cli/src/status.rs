@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use wasq_aws::Counts;
 
 use crate::deployed::DeploymentStatus;
-use crate::output::{self, Ended};
+use crate::output::{self, Ended, tell};
 use crate::registry::Registry;
 use crate::target::{Target, TargetArgs};
 
@@ -58,7 +58,7 @@ pub(crate) async fn status(args: Status, json: bool) -> Result<Ended> {
         output::text(&format!("{name:<13} {text}\n"));
     }
     if letters.visible > 0 {
-        eprintln!("`wasq dlq ls` shows the dead letters");
+        tell!("`wasq dlq ls` shows the dead letters");
     }
     Ok(Ended::Well)
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 use wasq_local::Listed;
 use wasq_protocol::{LiveRecord, TaskName, Version};
 
-use crate::output::{self, Ended};
+use crate::output::{self, Ended, tell};
 use crate::registry::Registry;
 use crate::target::TargetArgs;
 
@@ -40,7 +40,7 @@ pub(crate) async fn tasks(args: Tasks, json: bool) -> Result<Ended> {
         return Ok(Ended::Well);
     }
     if tasks.is_empty() {
-        eprintln!(
+        tell!(
             "no task is live: `wasq push FILE.wasm`, or put NAME.wasm into the tasks folder of `wasq dev`, or into the tasks bucket"
         );
     }
@@ -67,7 +67,7 @@ fn lines(listed: &Listed) -> String {
     }
     if let Some(rejected) = &listed.rejected {
         let (task, at, reason) = (rejected.task.as_str(), rejected.at, &rejected.reason);
-        text += &format!("{task:<32} last upload refused at {at}: {reason}\n");
+        text += &format!("{task:<32} last upload refused at {at}: {}\n", reason.replace('\n', "\n    "));
     }
     text
 }

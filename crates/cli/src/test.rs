@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use serde_json::{Value, json};
+use serde::Serialize;
+use wasq_protocol::{Outcome, TaskName};
 use wasq_toolkit::{Cases, Project, Subject, Verdict, initial_memory};
 
 use crate::build;
@@ -38,32 +39,52 @@ pub(crate) async fn test(args: Test, json: bool) -> Result<Ended> {
     let initial_memory = initial_memory(&component.wasm).unwrap_or_default();
     let (engine, module) = component.load(Vec::new()).await?;
     let subject = Subject { engine, module, task, settings, initial_memory };
-    let (mut made, mut failed): (Vec<Value>, usize) = (Vec::new(), 0);
+    let (mut made, mut failed): (Vec<Tried<'_>>, usize) = (Vec::new(), 0);
     for case in &cases.cases {
         let started = Instant::now();
         let verdict = case.run(&subject).await?;
         let took = started.elapsed();
         failed += usize::from(!verdict.problems.is_empty());
         if json {
-            made.push(json!({
-                "name": case.name,
-                "passed": verdict.problems.is_empty(),
-                "problems": verdict.problems,
-                "outcome": verdict.report.outcome,
-                "duration_ms": verdict.report.duration.as_secs_f64() * 1000.0,
-                "peak_memory_bytes": verdict.report.peak_memory,
-            }));
+            made.push(Tried {
+                name: &case.name,
+                passed: verdict.problems.is_empty(),
+                problems: verdict.problems,
+                outcome: verdict.report.outcome,
+                duration_ms: verdict.report.duration.as_secs_f64() * 1000.0,
+                peak_memory_bytes: verdict.report.peak_memory,
+            });
         } else {
             print(&case.name, &verdict, took.as_secs_f64() * 1000.0);
         }
     }
     let (task, count) = (subject.task, cases.cases.len());
     if json {
-        output::value(&json!({ "task": task, "count": count, "failed": failed, "cases": made }));
+        output::value(&Shown { task, count, failed, cases: made });
     } else {
         output::text(&format!("{count} tests of {task}, {failed} failed\n"));
     }
     Ok(if failed == 0 { Ended::Well } else { Ended::InPart })
+}
+
+/// The end of all tests, as `--json` shows it. Typed all the way: a result that is valid JSON need not fit into a
+/// `serde_json::Value`.
+#[derive(Serialize)]
+struct Shown<'a> {
+    task: TaskName,
+    count: usize,
+    failed: usize,
+    cases: Vec<Tried<'a>>,
+}
+
+#[derive(Serialize)]
+struct Tried<'a> {
+    name: &'a str,
+    passed: bool,
+    problems: Vec<String>,
+    outcome: Outcome,
+    duration_ms: f64,
+    peak_memory_bytes: u64,
 }
 
 fn tested(args: Test) -> Result<Tested> {
@@ -103,7 +124,7 @@ fn print(name: &str, verdict: &Verdict, ms: f64) {
         text += &format!("      {}\n", problem.replace('\n', "\n      "));
     }
     for line in &report.log {
-        text += &format!("      log: {}\n", line.text);
+        text += &format!("      log: {}\n", line.text.replace('\n', "\n           "));
     }
     output::text(&text);
 }

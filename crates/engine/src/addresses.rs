@@ -34,15 +34,23 @@ impl Addresses {
 
 /// An address that a task may not reach.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the address {} is {what}, which tasks may not reach{}", address.ip(), hint(*allowable))]
+#[error("the address {} is {what}, which tasks may not reach{}", address.ip(), self.hint())]
 pub struct Refused {
     address: SocketAddr,
     what: &'static str,
     allowable: bool,
 }
 
-fn hint(allowable: bool) -> &'static str {
-    if allowable { "; an operator can allow it (WASQ_ALLOW_ADDRESSES, --allow-address)" } else { "" }
+impl Refused {
+    fn hint(&self) -> String {
+        if !self.allowable {
+            return String::new();
+        }
+        let ip = self.address.ip();
+        format!(
+            "; `wasq dev` and `wasq run` allow it by --allow-address {ip}, a deployment by --allow-addresses {ip}"
+        )
+    }
 }
 
 /// An IPv4 address, if this IPv6 address is only another way to write or reach it.

@@ -3,12 +3,17 @@
 use wasmtime::component::Component;
 
 use crate::engine::{Engine, LoadError};
+use crate::guard;
 
 impl Engine {
     /// Compiles a component and checks that it fits the world. Returns its artifact: machine code that
     /// [`Engine::load`] of the same [`fingerprint`](crate::fingerprint) can map.
+    ///
+    /// A component whose compilation would cost far more than its size suggests is refused before it is compiled. Other
+    /// costs are for the caller to bound, by the limits of a process.
     pub fn compile(&self, wasm: &[u8]) -> Result<Vec<u8>, LoadError> {
         check_header(wasm).map_err(LoadError::NoComponent)?;
+        guard::look(wasm).map_err(LoadError::TooCostly)?;
         let component = Component::from_binary(&self.wasmtime, wasm).map_err(|e| {
             let mut problem = format!("{e:#}");
             // The most frequent cause is worth a hint: `aws s3 cp` or `cp` of a file that was still being written.

@@ -7,10 +7,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
-use wasq_protocol::{Failure, FailureKind, Outcome, format_duration};
+use wasq_protocol::{ByteCount, Failure, FailureKind, Outcome, format_duration};
 
 use crate::bindings::wasq::task::outcome::Failure as TaskFailure;
 use crate::bindings::{Task, TaskPre};
+use crate::capture::RunLog;
 use crate::config::{self, Pool};
 use crate::connect::{Resolver, System};
 use crate::limits::Limits;
@@ -50,6 +51,9 @@ pub enum LoadError {
     /// It is no valid component.
     #[error("not a valid component: {0}")]
     Component(String),
+    /// Its compilation would cost far more than its size suggests; the text names the part and the limit.
+    #[error("too costly to compile: {0}")]
+    TooCostly(String),
     /// It does not fit the world; the text names the interface and function.
     #[error("the component does not fit the world wasq:task/task: {0}")]
     World(String),
@@ -136,10 +140,18 @@ impl Engine {
         let Run { context, params, settings, secrets, deadline } = run;
         let started = Instant::now();
         let secrets = RunSecrets::new(&settings.secrets, secrets);
-        let outgoing =
-            Outgoing::new(self.http.clone(), &settings.allow_hosts, secrets.clone(), self.limits.clone());
+        let context = Arc::new(context);
+        let log = RunLog::new(context.clone(), &self.limits, secrets.clone());
+        let outgoing = Outgoing::new(
+            self.http.clone(),
+            &settings.allow_hosts,
+            secrets.clone(),
+            log.clone(),
+            self.limits.clone(),
+        );
         let state = RunState::new(NewRun {
             context,
+            log,
             limits: self.limits.clone(),
             memory_bytes_max: settings.memory.0,
             outgoing,
@@ -239,7 +251,7 @@ fn platform_failure(error: &wasmtime::Error, state: &RunState) -> Failure {
     let (kind, mut message) = match memory.refused {
         Some(wanted) => (
             FailureKind::OutOfMemory,
-            format!("wanted {wanted} bytes of memory; the limit is {}", memory.bytes_max),
+            format!("wanted {} of memory; the limit is {}", ByteCount(wanted), ByteCount(memory.bytes_max)),
         ),
         None => match error.downcast_ref::<Trap>() {
             Some(trap) => (FailureKind::Trap, trap.to_string()),
@@ -247,10 +259,22 @@ fn platform_failure(error: &wasmtime::Error, state: &RunState) -> Failure {
         },
     };
     let stderr = state.log.stderr_tail();
-    if !stderr.is_empty() {
+    if kind == FailureKind::Trap
+        && let Some(panic) = rust_panic(&stderr)
+    {
+        message = format!("{panic} ({message})");
+    } else if !stderr.is_empty() {
         message = format!("{message}; stderr ends: {stderr}");
     }
     Failure::new(kind, message)
+}
+
+/// Place and message of the panic with which a task in Rust ends, without the lines that Rust writes around them.
+fn rust_panic(stderr: &str) -> Option<String> {
+    let (_, panic) = stderr.rsplit_once(" panicked at ")?;
+    let (place, rest) = panic.split_once('\n').unwrap_or((panic, ""));
+    let message = rest.split("\nnote: run with `RUST_BACKTRACE").next().unwrap_or_default().trim_end();
+    Some(format!("panicked at {place} {message}").trim_end().to_owned())
 }
 
 /// Starts the thread that advances the epoch, for as long as the engine lives.

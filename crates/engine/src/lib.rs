@@ -10,6 +10,8 @@ mod connect;
 mod content_coding;
 mod destination;
 mod engine;
+#[cfg(feature = "compiler")]
+mod guard;
 mod host;
 mod limits;
 mod outgoing;

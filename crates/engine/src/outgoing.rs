@@ -21,6 +21,8 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 use wasq_protocol::{AllowedHost, with_causes};
 
 use crate::addresses::Refused;
+use crate::bindings::LogLevel;
+use crate::capture::RunLog;
 use crate::connect::{ConnectionUse, Connector, Resolver};
 use crate::destination::{Destination, SendError};
 use crate::limits::Limits;
@@ -54,6 +56,8 @@ pub(crate) enum Exchange {
     Responder(Arc<dyn Responder>),
 }
 
+/// The bytes of a reason that are kept in the run's log: it can contain what the task wrote.
+const WHY_BYTES_MAX: usize = 500;
 /// Idle connections per host that are kept.
 const IDLE_PER_HOST: usize = 8;
 /// An idle connection is closed after this; servers commonly close theirs after 60 s.
@@ -145,6 +149,7 @@ pub(crate) struct Outgoing {
     exchange: Exchange,
     allow: Arc<[AllowedHost]>,
     secrets: RunSecrets,
+    log: RunLog,
     limits: Arc<Limits>,
     usage: Arc<HttpUsage>,
 }
@@ -179,6 +184,7 @@ impl Outgoing {
         exchange: Exchange,
         allow: &[AllowedHost],
         secrets: RunSecrets,
+        log: RunLog,
         limits: Arc<Limits>,
     ) -> Self {
         let usage = HttpUsage {
@@ -187,7 +193,7 @@ impl Outgoing {
             received: AtomicU64::new(0),
             open: AtomicU32::new(0),
         };
-        Self { exchange, allow: allow.into(), secrets, limits, usage: Arc::new(usage) }
+        Self { exchange, allow: allow.into(), secrets, log, limits, usage: Arc::new(usage) }
     }
 
     /// Requests that the policy has denied so far.
@@ -265,6 +271,13 @@ impl Outgoing {
                 Ok(response.map(|body| Full::new(body).map_err(|never| match never {}).boxed_unsync()))
             }
         }
+    }
+
+    /// Says in the run's log why a request of `wasi:http` has no response: the libraries of most languages do not tell.
+    fn tell(&self, what: &str, why: &str) {
+        let end = why.floor_char_boundary(WHY_BYTES_MAX.min(why.len()));
+        let more = if end < why.len() { " ..." } else { "" };
+        self.log.line(LogLevel::Warn, &format!("request {what}: {}{more}", &why[..end]));
     }
 
     /// Where a request goes, if the task's settings allow it.
@@ -366,7 +379,7 @@ impl WasiHttpHooks for Outgoing {
         options: Option<RequestOptions>,
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
-        let (outgoing, secrets) = (self.clone(), self.secrets.clone());
+        let outgoing = self.clone();
         let first_byte = options.and_then(|o| o.first_byte_timeout);
         Box::new(async move {
             let sending = outgoing.send(request.map(RequestBody::from), None);
@@ -378,10 +391,13 @@ impl WasiHttpHooks for Outgoing {
             };
             let response = sent.map_err(|e| match e {
                 SendError::Denied(why) => {
-                    tracing::warn!(target: "task", "request denied: {}", secrets.redact(&why));
+                    outgoing.tell("denied", &why);
                     Error::HttpRequestDenied
                 }
-                SendError::Invalid(why) | SendError::Failed(why) => Error::InternalError(Some(why)),
+                SendError::Invalid(why) | SendError::Failed(why) => {
+                    outgoing.tell("failed", &why);
+                    Error::InternalError(Some(why))
+                }
             })?;
             let done: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(async { Ok(()) });
             Ok((response, done))

@@ -38,7 +38,8 @@ const RESOURCES_MAX: usize = 10_000;
 
 /// A run for which a [`RunState`] is made.
 pub(crate) struct NewRun<'a> {
-    pub(crate) context: RunContext,
+    pub(crate) context: Arc<RunContext>,
+    pub(crate) log: RunLog,
     pub(crate) limits: Arc<Limits>,
     pub(crate) memory_bytes_max: u64,
     pub(crate) outgoing: Outgoing,
@@ -48,9 +49,7 @@ pub(crate) struct NewRun<'a> {
 
 impl RunState {
     pub(crate) fn new(run: NewRun<'_>) -> Self {
-        let NewRun { context, limits, memory_bytes_max, outgoing, secrets, env } = run;
-        let context = Arc::new(context);
-        let log = RunLog::new(context.clone(), &limits, secrets.clone());
+        let NewRun { context, log, limits, memory_bytes_max, outgoing, secrets, env } = run;
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         Self {

@@ -1,16 +1,21 @@
 //! Folders as buckets: the tasks folder, and the registry.
 
 use std::collections::HashSet;
-use std::fs::Permissions;
-use std::io::Write;
+use std::fs::{File, Permissions};
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+#[cfg(target_os = "linux")]
+use rustix::fs::ResolveFlags;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use tokio::sync::Mutex;
-use wasq_protocol::{Artifact, Digest, Fingerprint, LiveRecord, SystemClock, TaskName};
-use wasq_publisher::{Bucket, Condition, Object, Publisher, PublisherPorts, Put, Wasm};
+use wasq_protocol::{Artifact, Digest, Fingerprint, LiveRecord, Rejection, SystemClock, TaskName};
+use wasq_publisher::{Bucket, Condition, Object, Publisher, PublisherPorts, Put, Upload, Uploads, Wasm};
 use wasq_runtime::{ArtifactError, CheckedArtifact, Checks, Registry};
 
 use crate::secrets::LocalSecrets;
@@ -67,6 +72,59 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
         std::fs::File::open(folder)?.sync_all()
     };
     write().with_context(|| format!("write {}", path.display()))
+}
+
+impl Uploads for Folder {
+    async fn upload(&self, key: &str, bytes_max: u64) -> Result<Upload> {
+        let path = self.root.join(key);
+        let read = move || read_upload(&path, bytes_max);
+        tokio::task::spawn_blocking(read).await.context("read an upload")?
+    }
+}
+
+/// Reads a file that anybody may have put there: only a regular file, that lies in its folder, and not more of it than
+/// allowed.
+fn read_upload(path: &Path, bytes_max: u64) -> Result<Upload> {
+    let what = || format!("read {}", path.display());
+    let file = match open_upload(path) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(Upload::Absent),
+        // It leads out of the folder, or links were not to be followed, or lead in a circle.
+        Err(Errno::XDEV | Errno::LOOP) => {
+            let why = "it is a link that leads out of the tasks folder: copy the file";
+            return Ok(Upload::Refused(why.to_owned()));
+        }
+        // A socket, or a device without a driver.
+        Err(Errno::NXIO) => return Ok(Upload::Refused(NO_FILE.to_owned())),
+        Err(e) => return Err(e).with_context(what),
+    };
+    if !file.metadata().with_context(what)?.is_file() {
+        return Ok(Upload::Refused(NO_FILE.to_owned()));
+    }
+    let mut bytes = Vec::new();
+    file.take(bytes_max + 1).read_to_end(&mut bytes).with_context(what)?;
+    if bytes.len() as u64 > bytes_max {
+        return Ok(Upload::too_large(bytes_max));
+    }
+    Ok(Upload::Whole(bytes))
+}
+
+const NO_FILE: &str = "it is no regular file";
+/// Opens a file without waiting for it, and without following links out of its folder.
+fn open_upload(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default();
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    #[cfg(target_os = "linux")]
+    {
+        let folder = rustix::fs::open(folder, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        match rustix::fs::openat2(&folder, name, flags, Mode::empty(), ResolveFlags::BENEATH) {
+            // The kernel, or a sandbox around this process, does not know the call.
+            Err(Errno::NOSYS | Errno::PERM) => {}
+            opened => return opened,
+        }
+    }
+    rustix::fs::open(folder.join(name), flags | OFlags::NOFOLLOW, Mode::empty())
 }
 
 impl Bucket for Folder {
@@ -138,8 +196,17 @@ impl Registry for FolderRegistry {
     }
 
     fn expected(&self, task: &TaskName) -> Option<String> {
-        let why = || format!("{task} is not live yet: `wasq dev` builds its project, or could not build it");
-        self.projects.contains(task).then(why)
+        if !self.projects.contains(task) {
+            return None;
+        }
+        let rejected = self.folder.read(&Rejection::key(task)).ok().flatten();
+        let rejected = rejected.and_then(|bytes| serde_json::from_slice::<Rejection>(&bytes).ok());
+        Some(match rejected {
+            Some(Rejection { reason, .. }) => {
+                format!("{task} is not live: its last upload was refused: {reason}")
+            }
+            None => format!("{task} is not live yet: `wasq dev` builds its project, or could not build it"),
+        })
     }
 
     async fn artifact(

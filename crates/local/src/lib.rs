@@ -19,3 +19,4 @@ pub use listing::{Listed, list_tasks};
 pub use log::{Log, log_files};
 pub use secrets::LocalSecrets;
 pub use stack::{DEAD_LETTERS, QUEUE, Stack, StackConfig, queue_url};
+pub use wasq_publisher::{CompileLimits, compile_if_asked};

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use wasq_engine::SecretValues;
 use wasq_protocol::{SecretError, SecretSource, SecretStore, SecretValue, Settings};
@@ -40,9 +39,11 @@ impl LocalSecrets {
         values.collect()
     }
 
-    /// When the secrets file was changed last; `None` if it is not there.
-    pub(crate) fn changed(&self) -> Option<SystemTime> {
-        std::fs::metadata(&self.file).ok()?.modified().ok()
+    /// When the content or the permissions of the secrets file were changed last, in seconds and nanoseconds since the
+    /// epoch; `None` if it is not there.
+    pub(crate) fn changed(&self) -> Option<(i64, i64)> {
+        let metadata = std::fs::metadata(&self.file).ok()?;
+        Some((metadata.ctime(), metadata.ctime_nsec()))
     }
 
     fn value(&self, name: &str) -> Result<SecretValue, SecretError> {

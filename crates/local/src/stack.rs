@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::json;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 use wasq_consumer::{ConsumerParts, DrainSettings, Mode, drain};
 use wasq_engine::Addresses;
 use wasq_protocol::{AddressRange, ByteCount, Caps, Clock, SystemClock, TaskName};
-use wasq_publisher::{Publisher, PublisherParts, Wasm as Compiler};
+use wasq_publisher::{CompileLimits, Publisher, PublisherParts, Wasm as Compiler};
 use wasq_runtime::{Checks, Wasm, Worker, WorkerParts, WorkerSettings};
 
 use crate::adapters::{Local, LocalInvoker, TaskQueue};
@@ -58,6 +59,8 @@ pub struct StackConfig {
     pub secrets: LocalSecrets,
     /// The log of the runs.
     pub log: Log,
+    /// The limits of one compilation.
+    pub compile: CompileLimits,
 }
 
 /// A running stack. When it is dropped, it receives no more; [`Stack::stop`] also settles what was received.
@@ -70,6 +73,8 @@ pub struct Stack {
     _lock: File,
 }
 
+/// The longest time for which the start waits for the tasks in the folder.
+const PUBLISHED_WITHIN: Duration = Duration::from_secs(5);
 /// The schedule's rate: how long one run of the consumer lasts.
 const TICK: Duration = Duration::from_secs(60);
 /// A message with more receives than this goes to the dead-letter queue in any case. It is the highest number
@@ -101,6 +106,7 @@ impl Stack {
             allow_addresses,
             secrets,
             log,
+            compile,
         } = config;
         let lock = lock(&data)?;
         let listener = endpoint::listen(listen).await?;
@@ -130,7 +136,7 @@ impl Stack {
             tasks: Folder::new(tasks)?,
             registry: registry.clone(),
             secrets: secrets.clone(),
-            compiler: Compiler::new()?,
+            compiler: Compiler::new(compile)?,
             clock: SystemClock,
         }));
         let results = Results::new(db, log);
@@ -167,12 +173,15 @@ impl Stack {
 
         let endpoint = Endpoint { queues, results, address };
         let served = tokio::spawn(async move { match endpoint::serve(listener, endpoint).await {} });
-        // The tasks in the folder must be live before the first message runs.
-        let again = folder.publish_all(&publisher, &queue).await?;
-        let published = {
+        let first = folder.tasks(&publisher)?;
+        let (sender, published) = oneshot::channel();
+        let publishing = {
             let queue = queue.clone();
-            tokio::spawn(async move { folder.publish_changes(&publisher, &queue, again).await })
+            tokio::spawn(async move { folder.publish(&publisher, &queue, first, sender).await })
         };
+        // The tasks in the folder should be live before the first message runs. Those that take long to compile do not
+        // hold the others up: messages wait for them.
+        let _ = tokio::time::timeout(PUBLISHED_WITHIN, published).await;
         let in_flight_max = u64::from(concurrency) * IN_FLIGHT_PER_SLOT + 10;
         let consumer = tokio::spawn(consume(queue, invoker.clone(), stop.clone(), in_flight_max));
         last.write(&data)?;
@@ -181,7 +190,7 @@ impl Stack {
             invoker,
             stop: stop.drop_guard(),
             consumer,
-            others: vec![served, published],
+            others: vec![served, publishing],
             _lock: lock,
         })
     }

@@ -1,6 +1,6 @@
 //! The tasks folder: files that are put there are published.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use wasq_protocol::{LiveRecord, TaskName};
 use wasq_publisher::{Bucket, Published, PublisherEvent};
@@ -61,13 +62,8 @@ impl TasksFolder {
         Ok(Self { path: path.to_owned(), secrets, changed, _watcher: watcher })
     }
 
-    /// Publishes the tasks in the folder, and removes the live tasks that are not in it any more. Returns the
-    /// tasks to try again after a fault of this machine.
-    pub(crate) async fn publish_all(
-        &self,
-        publisher: &FolderPublisher,
-        queue: &TaskQueue,
-    ) -> Result<Vec<TaskName>> {
+    /// The tasks in the folder, and the live tasks that are not in it any more.
+    pub(crate) fn tasks(&self, publisher: &FolderPublisher) -> Result<Vec<TaskName>> {
         let entries =
             std::fs::read_dir(&self.path).with_context(|| format!("read {}", self.path.display()))?;
         let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
@@ -76,63 +72,113 @@ impl TasksFolder {
         tasks.extend(publisher.ports().registry.live_tasks()?);
         tasks.sort();
         tasks.dedup();
-        let mut again = Vec::new();
-        for task in tasks {
-            if !publish(publisher, queue, &task).await {
-                again.push(task);
-            }
-        }
-        Ok(again)
+        Ok(tasks)
     }
 
-    /// Publishes every change, for ever; and the tasks `again` once more.
-    pub(crate) async fn publish_changes(
+    /// Publishes these tasks, and then every change, for ever. Tasks are published side by side, so that one that takes
+    /// long holds no other up. `published` is told when the first ones are done.
+    pub(crate) async fn publish(
         &mut self,
         publisher: &Arc<FolderPublisher>,
         queue: &TaskQueue,
-        again: Vec<TaskName>,
+        first: Vec<TaskName>,
+        published: oneshot::Sender<()>,
     ) {
-        let later = |task: TaskName| (task, Instant::now() + AGAIN);
-        let mut quiet_at: HashMap<TaskName, Instant> = again.into_iter().map(later).collect();
+        let mut due = Due::default();
+        first.into_iter().for_each(|task| due.at(task, Instant::now()));
+        let mut published = Some(published);
+        let mut running: JoinSet<bool> = JoinSet::new();
+        let mut names = HashMap::new();
         let mut secrets = self.secrets.changed();
         let mut look = tokio::time::interval(LOOK);
         loop {
-            let next = quiet_at.values().min().copied();
+            for task in due.begin() {
+                let (publisher, queue, name) = (publisher.clone(), queue.clone(), task.clone());
+                let begun = running.spawn(async move { publish(&publisher, &queue, &task).await });
+                names.insert(begun.id(), name);
+            }
+            if running.is_empty()
+                && let Some(published) = published.take()
+            {
+                // Nobody may wait for it any more.
+                let _ = published.send(());
+            }
             tokio::select! {
                 // A task was perhaps refused because a secret had no value.
                 _ = look.tick() => {
                     let now = self.secrets.changed();
                     if now != secrets {
                         secrets = now;
-                        match self.publish_all(publisher, queue).await {
-                            Ok(again) => quiet_at.extend(again.into_iter().map(later)),
-                            Err(e) => tracing::error!("{e:#}"),
-                        }
+                        self.all_again(publisher, &mut due);
                     }
                 }
                 Some(path) = self.changed.recv() => {
                     if path == self.path {
-                        match self.publish_all(publisher, queue).await {
-                            Ok(again) => quiet_at.extend(again.into_iter().map(later)),
-                            Err(e) => tracing::error!("{e:#}"),
-                        }
+                        self.all_again(publisher, &mut due);
                     }
                     if let Some(task) = task_of(&path) {
-                        quiet_at.insert(task, Instant::now() + QUIET);
+                        due.at(task, Instant::now() + QUIET);
                     }
                 }
-                () = until(next) => {
-                    let now = Instant::now();
-                    let due: Vec<_> = quiet_at.iter().filter(|(_, at)| **at <= now).map(|(task, _)| task.clone()).collect();
-                    for task in due {
-                        quiet_at.remove(&task);
-                        if !publish(publisher, queue, &task).await {
-                            quiet_at.insert(task, Instant::now() + AGAIN);
+                Some(ended) = running.join_next_with_id() => {
+                    let (id, again) = match ended {
+                        Ok((id, done)) => (id, !done),
+                        Err(e) => {
+                            tracing::error!("publishing a task ended in a panic: {e}");
+                            (e.id(), false)
                         }
+                    };
+                    let task = names.remove(&id).expect("each has its name");
+                    due.ended(&task);
+                    if again {
+                        due.at(task, Instant::now() + AGAIN);
                     }
                 }
+                () = until(due.next()) => {}
             }
         }
+    }
+
+    fn all_again(&self, publisher: &FolderPublisher, due: &mut Due) {
+        match self.tasks(publisher) {
+            Ok(tasks) => tasks.into_iter().for_each(|task| due.at(task, Instant::now())),
+            Err(e) => tracing::error!("{e:#}"),
+        }
+    }
+}
+
+/// The tasks to publish, each with its time. A task is published by one at a time.
+#[derive(Default)]
+struct Due {
+    at: HashMap<TaskName, Instant>,
+    running: HashSet<TaskName>,
+}
+
+impl Due {
+    fn at(&mut self, task: TaskName, at: Instant) {
+        self.at.insert(task, at);
+    }
+
+    /// The tasks whose time has come; they count as running until they have ended.
+    fn begin(&mut self) -> Vec<TaskName> {
+        let now = Instant::now();
+        let ready = self.at.iter().filter(|(task, at)| **at <= now && !self.running.contains(*task));
+        let ready: Vec<_> = ready.map(|(task, _)| task.clone()).collect();
+        for task in &ready {
+            self.at.remove(task);
+            self.running.insert(task.clone());
+        }
+        ready
+    }
+
+    fn ended(&mut self, task: &TaskName) {
+        self.running.remove(task);
+    }
+
+    /// The next time at which a task can begin.
+    fn next(&self) -> Option<Instant> {
+        let waiting = self.at.iter().filter(|(task, _)| !self.running.contains(*task));
+        waiting.map(|(_, at)| *at).min()
     }
 }
 

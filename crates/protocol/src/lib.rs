@@ -10,6 +10,7 @@ mod live_record;
 mod message;
 mod name;
 mod outcome;
+mod printable;
 mod publish;
 mod run_record;
 mod secret;
@@ -30,6 +31,7 @@ pub use live_record::{Artifact, Fingerprint, LiveRecord, Rejection, Version, WOR
 pub use message::{AHEAD_MAX, MAX_MESSAGE_BYTES, Message, MessageError, check_id};
 pub use name::{NameError, TaskName};
 pub use outcome::{End, Ended, Failure, FailureKind, Outcome, Unfinished};
+pub use printable::{Printable, PrintableJson};
 pub use publish::PublishRequest;
 pub use run_record::{Metrics, RecordLevel, RunOutcome, RunRecord, Then};
 pub use secret::{Secret, SecretError, SecretSource, SecretStore, SecretValue};

@@ -22,6 +22,9 @@ pub struct RunRecord {
     /// The queue's id of the message; none if there was no queue.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message_id: Option<String>,
+    /// The id of the message whose task enqueued this one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parent: Option<String>,
     /// Which attempt it was; the first is 1.
     pub attempt: u32,
     /// How the run ended.

@@ -1,15 +1,17 @@
 //! The publisher on AWS: S3 buckets, and the Lambda function.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, anyhow};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::primitives::ByteStream;
 use wasq_aws::{SecretReader, explain, get_object};
-use wasq_protocol::{SystemClock, TaskName, VarError, Vars};
+use wasq_protocol::{ByteCount, SystemClock, TaskName, VarError, Vars};
 
-use crate::compile::Wasm;
+use crate::compile::{CompileLimits, Wasm};
 use crate::event::PublisherEvent;
-use crate::ports::{Bucket, Condition, Object, PublisherParts, PublisherPorts, Put};
+use crate::ports::{Bucket, Condition, Object, PublisherParts, PublisherPorts, Put, Upload, Uploads};
 use crate::publish::{Published, Publisher};
 
 /// The function's configuration.
@@ -19,12 +21,27 @@ pub struct Config {
     pub tasks_bucket: String,
     /// `WASQ_REGISTRY_BUCKET`: where workers read.
     pub registry_bucket: String,
+    /// The limits of one compilation.
+    pub limits: CompileLimits,
 }
+
+/// The memory that the function itself needs: module and machine code, each once.
+const OWN_MEMORY: u64 = 512 << 20;
+/// The longest time of one compilation. The function has 5 min.
+const COMPILE_TIME: Duration = Duration::from_secs(240);
 
 impl Config {
     /// Reads the configuration. The error names the variable that is missing.
     pub fn from_vars<F: Fn(&str) -> Option<String>>(vars: &Vars<F>) -> Result<Self, VarError> {
+        let memory = vars.parse_or("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 3008_u64)? << 20;
+        let limits = CompileLimits {
+            memory: ByteCount(memory.saturating_sub(OWN_MEMORY).max(memory / 2)),
+            processor: COMPILE_TIME,
+            time: COMPILE_TIME,
+            at_once: 1,
+        };
         Ok(Self {
+            limits,
             tasks_bucket: vars.required("WASQ_TASKS_BUCKET", "the bucket that tasks are uploaded to")?,
             registry_bucket: vars.required("WASQ_REGISTRY_BUCKET", "the bucket that workers read")?,
         })
@@ -53,7 +70,13 @@ impl Function {
         let bucket = |name| S3Bucket { client: client.clone(), name };
         let (tasks, registry) = (bucket(config.tasks_bucket), bucket(config.registry_bucket));
         let secrets = SecretReader::new(&sdk);
-        let parts = PublisherParts { tasks, registry, secrets, compiler: Wasm::new()?, clock: SystemClock };
+        let parts = PublisherParts {
+            tasks,
+            registry,
+            secrets,
+            compiler: Wasm::new(config.limits)?,
+            clock: SystemClock,
+        };
         Ok(Self(Publisher::new(parts)))
     }
 
@@ -98,6 +121,20 @@ fn log(task: &TaskName, published: &Published) {
 struct S3Bucket {
     client: Client,
     name: String,
+}
+
+impl Uploads for S3Bucket {
+    async fn upload(&self, key: &str, bytes_max: u64) -> Result<Upload> {
+        let Some(object) = get_object(&self.client, &self.name, key).await? else {
+            return Ok(Upload::Absent);
+        };
+        let bytes = object.content_length.and_then(|bytes| u64::try_from(bytes).ok());
+        if bytes.is_none_or(|bytes| bytes > bytes_max) {
+            return Ok(Upload::too_large(bytes_max));
+        }
+        let body = object.body.collect().await.with_context(|| format!("read s3://{}/{key}", self.name))?;
+        Ok(Upload::Whole(body.to_vec()))
+    }
 }
 
 impl Bucket for S3Bucket {

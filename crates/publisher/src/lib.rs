@@ -9,7 +9,9 @@ mod publish;
 
 #[cfg(feature = "aws")]
 pub use aws::{Config, Function};
-pub use compile::Wasm;
+pub use compile::{CompileLimits, Wasm, compile_if_asked};
 pub use event::PublisherEvent;
-pub use ports::{Bucket, Compiled, Compiler, Condition, Object, PublisherParts, PublisherPorts, Put};
+pub use ports::{
+    Bucket, Compiled, Compiler, Condition, Object, PublisherParts, PublisherPorts, Put, Upload, Uploads,
+};
 pub use publish::{Published, Publisher};

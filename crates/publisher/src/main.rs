@@ -6,10 +6,16 @@
 use anyhow::Result;
 use serde_json::value::RawValue;
 use wasq_protocol::Vars;
-use wasq_publisher::{Config, Function};
+use wasq_publisher::{Config, Function, compile_if_asked};
+
+fn main() -> Result<()> {
+    // Before anything else: the process may be one that compiles.
+    compile_if_asked();
+    serve()
+}
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() -> Result<()> {
+async fn serve() -> Result<()> {
     wasq_aws::start_logging();
     let config = Config::from_vars(&Vars::new(env))?;
     let function = Function::new(config).await?;

@@ -6,7 +6,7 @@ use wasq_protocol::{Clock, Fingerprint, SecretStore};
 /// The kinds of a publisher's ports.
 pub trait PublisherPorts: 'static {
     /// The tasks bucket.
-    type Tasks: Bucket;
+    type Tasks: Uploads;
     /// The registry bucket.
     type Registry: Bucket;
     /// The secret store.
@@ -55,7 +55,31 @@ pub enum Compiled {
     Refused(String),
 }
 
-/// A bucket: objects by key. The tasks bucket is only read; the registry bucket is written as well.
+/// The tasks bucket, which anybody who may upload can write. It is only read.
+pub trait Uploads: Send + Sync + 'static {
+    /// The upload under a key. If it has more than `bytes_max` bytes, it is refused, and not read.
+    fn upload(&self, key: &str, bytes_max: u64) -> impl Future<Output = Result<Upload>> + Send;
+}
+
+/// An upload that was looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upload {
+    /// There is none under this key.
+    Absent,
+    /// Its content.
+    Whole(Vec<u8>),
+    /// It cannot be read as an upload; the reason is written for its author.
+    Refused(String),
+}
+
+impl Upload {
+    /// The refusal of an upload that is too large.
+    pub fn too_large(bytes_max: u64) -> Self {
+        Self::Refused(format!("it has more than {bytes_max} bytes, the most that is read"))
+    }
+}
+
+/// The registry bucket: objects by key.
 pub trait Bucket: Send + Sync + 'static {
     /// An object, or `None` if there is none under `key`.
     fn get(&self, key: &str) -> impl Future<Output = Result<Option<Object>>> + Send;

@@ -9,7 +9,9 @@ use wasq_protocol::{
     WORLD,
 };
 
-use crate::ports::{Bucket, Compiled, Compiler, Condition, Object, PublisherParts, PublisherPorts, Put};
+use crate::ports::{
+    Bucket, Compiled, Compiler, Condition, PublisherParts, PublisherPorts, Put, Upload, Uploads,
+};
 
 /// Publishes tasks from the tasks bucket into the registry.
 pub struct Publisher<P: PublisherPorts>(PublisherParts<P>);
@@ -32,6 +34,11 @@ pub enum Published {
 /// The most tries to write the live record, if other publishers are faster. Each try starts from the newest
 /// upload.
 const RACES_MAX: usize = 8;
+
+/// The largest module that is read, in bytes.
+const MODULE_BYTES_MAX: u64 = 256 << 20;
+/// The largest settings that are read, in bytes.
+const SETTINGS_BYTES_MAX: u64 = 256 << 10;
 
 /// Why one try to publish did not end.
 enum Unpublished {
@@ -73,16 +80,24 @@ impl<P: PublisherPorts> Publisher<P> {
             // Read the pointer first. The publisher of any later upload then moves the pointer after this one, or
             // makes this one lose the race.
             let live = self.live(task).await?;
-            let module = self.0.tasks.get(&format!("{task}.wasm")).await?;
-            let digest = module.as_ref().map(|module| Digest::of(&module.bytes));
-            let published = match module.zip(digest) {
-                Some((module, digest)) => self.promote(task, live, module.bytes, digest).await,
-                None => self.remove(task, live).await,
+            let module = self.0.tasks.upload(&format!("{task}.wasm"), MODULE_BYTES_MAX).await?;
+            let mut digest = None;
+            let published = match module {
+                Upload::Whole(module) => {
+                    let of_module = Digest::of(&module);
+                    digest = Some(of_module);
+                    self.promote(task, live, module, of_module).await
+                }
+                Upload::Absent => self.remove(task, live).await,
+                Upload::Refused(reason) => Err(Unpublished::Refused(format!("{task}.wasm: {reason}"))),
             };
             match published {
                 Ok(published) => return Ok(published),
                 Err(Unpublished::Refused(reason)) => return self.reject(task, digest, reason).await,
-                Err(Unpublished::Fault(e)) => return Err(e),
+                Err(Unpublished::Fault(e)) => {
+                    self.record_fault(task, digest, &e).await;
+                    return Err(e);
+                }
                 Err(Unpublished::Raced) => {
                     tracing::info!("another publisher was faster, starting again from the newest upload");
                 }
@@ -130,8 +145,11 @@ impl<P: PublisherPorts> Publisher<P> {
         digest: Digest,
     ) -> Result<Published, Unpublished> {
         let in_settings = |reason| Unpublished::Refused(format!("{task}.toml: {reason}"));
-        let settings = self.0.tasks.get(&format!("{task}.toml")).await?;
-        let settings = settings.map(read_settings).transpose().map_err(in_settings)?.unwrap_or_default();
+        let settings = match self.0.tasks.upload(&format!("{task}.toml"), SETTINGS_BYTES_MAX).await? {
+            Upload::Absent => Settings::default(),
+            Upload::Whole(text) => read_settings(text).map_err(in_settings)?,
+            Upload::Refused(reason) => return Err(in_settings(reason)),
+        };
         self.check_secrets(&settings).await.map_err(|e| match e {
             Unpublished::Refused(reason) => in_settings(reason),
             e => e,
@@ -245,6 +263,15 @@ impl<P: PublisherPorts> Publisher<P> {
         Ok(Published::Rejected(rejection))
     }
 
+    /// Says in the registry why an upload is not live yet, so that whoever waits for it sees it at once. When the
+    /// upload is published after all, this is deleted.
+    async fn record_fault(&self, task: &TaskName, digest: Option<Digest>, fault: &anyhow::Error) {
+        let reason = format!("not published yet, and tried again: {fault:#}");
+        if let Err(e) = self.reject(task, digest, reason).await {
+            tracing::warn!("the reason could not be recorded: {e:#}");
+        }
+    }
+
     async fn live(&self, task: &TaskName) -> Result<Live> {
         let key = LiveRecord::key(task);
         let Some(object) = self.0.registry.get(&key).await? else {
@@ -269,7 +296,7 @@ fn versions(live: &Live) -> impl Iterator<Item = &Version> {
     live.iter().flat_map(|(record, _)| std::iter::once(&record.version).chain(&record.history))
 }
 
-fn read_settings(object: Object) -> Result<Settings, String> {
-    let text = String::from_utf8(object.bytes).map_err(|e| format!("not UTF-8: {e}"))?;
+fn read_settings(text: Vec<u8>) -> Result<Settings, String> {
+    let text = String::from_utf8(text).map_err(|e| format!("not UTF-8: {e}"))?;
     Settings::from_toml(&text).map_err(|e| e.to_string())
 }

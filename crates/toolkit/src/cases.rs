@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use hyper::{Request, Response};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use wasq_engine::{
@@ -127,6 +128,8 @@ struct ExpectedFailure {
 struct ExpectedChild {
     task: TaskName,
     params: Value,
+    /// If left out, the test accepts any delay.
+    delay_seconds: Option<u64>,
 }
 
 /// The component under test, and everything that its runs need.
@@ -214,8 +217,7 @@ impl Case {
             (Some(value), _) => value.to_string(),
             (_, Some(text)) => {
                 // Accepts any JSON, with anything in its strings, as SQS does.
-                let _: &serde_json::value::RawValue =
-                    serde_json::from_str(text).context("params_json is not JSON")?;
+                let _: &RawValue = serde_json::from_str(text).context("params_json is not JSON")?;
                 text.clone()
             }
             _ => "{}".to_owned(),
@@ -228,10 +230,14 @@ impl Case {
         Ok(text)
     }
 
-    fn expected_success(&self) -> Result<Option<Value>> {
+    /// The whole result as JSON text, if the test expects one.
+    fn expected_success(&self) -> Result<Option<String>> {
         match &self.expect.success_json {
-            Some(text) => Ok(Some(serde_json::from_str(text).context("expect.success_json is not JSON")?)),
-            None => Ok(self.expect.success.clone()),
+            Some(text) => {
+                let _: &RawValue = serde_json::from_str(text).context("expect.success_json is not JSON")?;
+                Ok(Some(text.clone()))
+            }
+            None => Ok(self.expect.success.as_ref().map(Value::to_string)),
         }
     }
 
@@ -286,9 +292,7 @@ impl Case {
         let success = self.expected_success()?;
         match (outcome, &success, &self.expect.failure) {
             (Outcome::Success { output }, Some(expected), _) => {
-                // Some JSON does not become a `Value`: half a surrogate pair, or more than 128 levels.
-                let found = serde_json::from_str::<Value>(output.get());
-                if !found.is_ok_and(|found| found == *expected) {
+                if !same_json(output.get(), expected) {
                     problems.push(format!("expected the result {expected}, found {}", output.get()));
                 }
             }
@@ -300,9 +304,13 @@ impl Case {
                     problems.push(format!("expected a reason with {message:?} in it, found {failure}"));
                 }
                 if retry_after_seconds.is_some() && failure.retry_after_seconds != *retry_after_seconds {
-                    let found = &failure.retry_after_seconds;
+                    let shown = |seconds: &Option<u32>| {
+                        seconds.map_or("none".to_owned(), |seconds| seconds.to_string())
+                    };
                     problems.push(format!(
-                        "expected retry_after_seconds {retry_after_seconds:?}, found {found:?}"
+                        "expected retry_after_seconds {}, found {}",
+                        shown(retry_after_seconds),
+                        shown(&failure.retry_after_seconds)
                     ));
                 }
             }
@@ -331,6 +339,12 @@ impl Case {
         if found != expected {
             problems.push(format!("expected the children {}, found {}", json!(expected), json!(found)));
         }
+        for (child, expected) in report.children.iter().zip(children) {
+            let found = child.delay.as_secs();
+            if let Some(expected) = expected.delay_seconds.filter(|expected| *expected != found) {
+                problems.push(format!("expected a child with a delay of {expected} s, found {found} s"));
+            }
+        }
         let asked = script.asked.lock().expect("nobody panics with it");
         let expected: Option<Vec<_>> =
             requests.as_ref().map(|lines| lines.iter().map(|line| requested_line(line)).collect());
@@ -349,6 +363,29 @@ impl Case {
             }
         }
     }
+}
+
+/// Whether two JSON texts have the same value. Some JSON does not become a `Value`, such as half a surrogate pair
+/// or more than 128 levels: two such texts must be the same but for white space.
+fn same_json(one: &str, other: &str) -> bool {
+    match (serde_json::from_str::<Value>(one), serde_json::from_str::<Value>(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => without_space(one) == without_space(other),
+    }
+}
+
+fn without_space(json: &str) -> String {
+    let (mut in_string, mut escaped) = (false, false);
+    let keep = |&c: &char| {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = in_string,
+            '"' => in_string = !in_string,
+            _ => {}
+        }
+        in_string || !c.is_ascii_whitespace()
+    };
+    json.chars().filter(keep).collect()
 }
 
 /// Whether a value has the members of a part, at every depth. An array must have an element for each of the

@@ -55,6 +55,7 @@ const JAVASCRIPT: &[File] = files![
     "sdk/javascript/component.js",
     "sdk/javascript/index.d.ts",
     "sdk/javascript/index.js",
+    "sdk/javascript/json.js",
     "sdk/javascript/setup.js",
     "sdk/javascript/wit/javascript.wit",
 ];

@@ -143,7 +143,7 @@ impl Projects {
                 let ms = started.elapsed().as_millis();
                 tracing::info!(%task, bytes = built.bytes, "built with {} after {ms} ms", built.toolchain);
             }
-            Ok(Err(e)) => tracing::error!(%task, "not built, and the live version stays: {e:#}"),
+            Ok(Err(e)) => tracing::error!(%task, "not built; a version that is live stays: {e:#}"),
             Err(e) => tracing::error!(%task, "not built: {e}"),
         }
     }

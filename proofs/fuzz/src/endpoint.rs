@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
-use wasq_local::{LocalSecrets, Log, Stack, StackConfig};
+use wasq_local::{CompileLimits, LocalSecrets, Log, Stack, StackConfig};
 use wasq_protocol::ByteCount;
 
 struct Server {
@@ -25,6 +25,13 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
         projects: Vec::new(),
         tasks: folder.path().join("tasks"),
         log: Log::open(&data).expect("a log"),
+        // Nothing is compiled: there is no task.
+        compile: CompileLimits {
+            memory: ByteCount::mib(512),
+            processor: Duration::from_secs(60),
+            time: Duration::from_secs(60),
+            at_once: 1,
+        },
         data,
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         concurrency: 2,

@@ -1,8 +1,12 @@
 #![doc = include_str!("../README.md")]
 
+mod compiling;
 mod corpus;
+mod costly;
 mod run;
 mod server;
 
+pub use compiling::{Compilation, ON_AWS, compile};
 pub use corpus::{Code, End, Guest, corpus};
+pub use costly::{COSTLY, Costly};
 pub use run::{Host, Seen};

@@ -1,13 +1,18 @@
 //! `wasq-hostile VERBS.wasm [ROUNDS]`: runs the whole corpus, round after round, and checks that the process
-//! does not grow.
+//! does not grow. `wasq-hostile costly`: compiles components that are made to be costly, at growing size.
+//! `wasq-hostile compile FILE.wasm ...`: compiles honest components.
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use wasq_hostile::{Host, Seen, corpus};
+use wasq_hostile::{COSTLY, Compilation, Host, ON_AWS, Seen, compile, corpus};
+use wasq_protocol::ByteCount;
+use wasq_publisher::compile_if_asked;
 
+/// The largest component that still counts as small.
+const COSTLY_BYTES_MAX: usize = 2 << 20;
 const SETTLE: Duration = Duration::from_millis(500);
 /// Rounds to warm up. After them, everything that is made once exists.
 const WARM_UP: usize = 4;
@@ -18,9 +23,69 @@ const NEIGHBOUR_MAX: Duration = Duration::from_millis(500);
 /// less than a megabyte for each round.
 const GROWTH_KB_MAX: i64 = 8 << 10;
 
+fn main() -> Result<ExitCode> {
+    // Before anything else: the process may be one that compiles.
+    compile_if_asked();
+    answer()
+}
+
 #[tokio::main]
-async fn main() -> Result<ExitCode> {
+async fn answer() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        Some("compile") => compile_files(&arguments[1..]).await,
+        Some("costly") => costly().await,
+        _ => run_corpus(&arguments).await,
+    }
+}
+
+/// Compiles honest components, and prints what that costs. None may be refused.
+async fn compile_files(files: &[String]) -> Result<ExitCode> {
+    let mut refused = 0;
+    for file in files {
+        let wasm = std::fs::read(file).with_context(|| format!("read {file}"))?;
+        let seen = compile(ON_AWS, wasm).await?;
+        refused += usize::from(seen.refused.is_some());
+        print_compilation(file, &seen);
+    }
+    println!("\n{} components, {refused} refused", files.len());
+    Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Compiles each kind of costly component at growing size, until it is refused, or is so large that nobody would call it
+/// small.
+async fn costly() -> Result<ExitCode> {
+    let mut beyond = 0;
+    for kind in COSTLY {
+        let mut n = kind.from;
+        loop {
+            let Ok(wasm) = kind.component(n) else { break };
+            if wasm.len() > COSTLY_BYTES_MAX {
+                break;
+            }
+            let seen = compile(ON_AWS, wasm).await?;
+            // The process itself takes a part of a second to begin and to be ended.
+            let over = seen.time > ON_AWS.time + Duration::from_secs(5) || seen.memory > ByteCount::mib(3008);
+            beyond += usize::from(over);
+            print_compilation(&format!("{n} {}", kind.name), &seen);
+            // What does not fit the world has been compiled before.
+            if seen.refused.is_some_and(|why| !why.contains("does not fit the world")) {
+                break;
+            }
+            n *= 2;
+        }
+    }
+    println!("\n{} kinds, {beyond} compilations beyond the limits", COSTLY.len());
+    Ok(if beyond == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print_compilation(what: &str, seen: &Compilation) {
+    let (bytes, mib) = (seen.bytes, seen.memory.0 >> 20);
+    let end: String = seen.refused.as_deref().unwrap_or("fits").chars().take(110).collect();
+    println!("{what:<60} {bytes:>9} B {:>7.2} s {mib:>5} MiB  {end}", seen.time.as_secs_f64());
+}
+
+async fn run_corpus(arguments: &[String]) -> Result<ExitCode> {
     let verbs = arguments.first().context("expected: wasq-hostile VERBS.wasm [ROUNDS]")?;
     let rounds = arguments.get(1).map_or(Ok(10), |rounds| rounds.parse()).context("ROUNDS is no number")?;
     let host = Host::start(Path::new(verbs)).await?;

@@ -7,7 +7,7 @@ use anyhow::Result;
 use wasq_protocol::{Fingerprint, SecretError, SecretSource, SecretStore, SecretValue, TaskName};
 use wasq_publisher::{
     Bucket as BucketPort, Compiled, Compiler, Condition, Object, Publisher, PublisherParts, PublisherPorts,
-    Put,
+    Put, Upload, Uploads,
 };
 
 use crate::process::Process;
@@ -39,6 +39,13 @@ impl SecretStore for NoSecrets {
 pub struct SimBucket {
     pub process: Arc<Process>,
     pub bucket: fn(&mut State) -> &mut Bucket,
+}
+
+impl Uploads for SimBucket {
+    async fn upload(&self, key: &str, _bytes_max: u64) -> Result<Upload> {
+        let object = self.get(key).await?;
+        Ok(object.map_or(Upload::Absent, |object| Upload::Whole(object.bytes)))
+    }
 }
 
 impl BucketPort for SimBucket {

@@ -30,6 +30,10 @@ pub(crate) struct Permits<'a> {
 /// A run that has waited for memory no longer than this keeps its live record.
 const LIVE_WAIT: Duration = Duration::from_millis(10);
 
+/// How long a message waits for a task that is being built. The message is woken when the task is live, and each receive
+/// before that may count as an attempt: the wait is long.
+const EXPECTED_WAIT_SECONDS: u32 = 600;
+
 /// Waits for a slot, reads what is live, and waits for the memory that the task may have.
 pub(crate) async fn admit<'a, P: WorkerPorts>(
     worker: &'a WorkerState<P>,
@@ -74,7 +78,10 @@ async fn find_live<P: WorkerPorts>(
     match worker.live.get(&worker.ports.registry, task, now).await {
         Ok(Some(live)) => Ok(live),
         Ok(None) => Err(match worker.ports.registry.expected(task) {
-            Some(why) => Failure::new(FailureKind::Unavailable, why),
+            Some(why) => Failure {
+                retry_after_seconds: Some(EXPECTED_WAIT_SECONDS),
+                ..Failure::new(FailureKind::Unavailable, why)
+            },
             None => Failure::new(
                 FailureKind::UnknownTask,
                 format!("no task named {task} is live: upload {task}.wasm, or correct the name"),

@@ -15,6 +15,9 @@ pub(crate) struct Executed {
     pub(crate) children: Vec<Child>,
 }
 
+/// The line of the log for the begin of a run.
+const BEGINS: &str = "run begins";
+
 /// Runs the module. Its slot and its memory are free again when this returns.
 pub(crate) async fn execute<P: WorkerPorts>(
     worker: &WorkerState<P>,
@@ -23,6 +26,10 @@ pub(crate) async fn execute<P: WorkerPorts>(
     let Prepared { facts, message, live, permits: _permits, module, secrets, timeout, begins, instant } =
         prepared;
     let settings = &live.settings;
+    match &message.parent {
+        Some(parent) => tracing::info!(parent, "{BEGINS}"),
+        None => tracing::info!("{BEGINS}"),
+    }
     let run = Run {
         context: RunContext {
             root: message.root.unwrap_or_else(|| facts.id.clone()),

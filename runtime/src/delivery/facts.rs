@@ -14,6 +14,8 @@ pub(crate) struct Facts {
     pub(crate) id: String,
     /// The task, if the message names one.
     pub(crate) task: Option<TaskName>,
+    /// The id of the message whose task enqueued this one.
+    pub(crate) parent: Option<String>,
     /// The message's `not_before`.
     pub(crate) not_before: Option<Timestamp>,
     /// The trace context for the task and its children: the message's own, or X-Ray's in W3C's form.

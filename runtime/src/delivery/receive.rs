@@ -86,6 +86,7 @@ impl Facts {
             delivery: None,
             id,
             task: message.map(|message| message.task.clone()),
+            parent: message.and_then(|message| message.parent.clone()),
             not_before: message.and_then(|message| message.not_before),
             traceparent: message
                 .and_then(|message| message.traceparent.clone())
@@ -112,7 +113,10 @@ impl Facts {
             return Err(Failure::new(FailureKind::Malformed, problem));
         }
         if not_before.since(now) > Duration::ZERO {
-            return Err(Failure::new(FailureKind::Interrupted, "not_before lies ahead"));
+            return Err(Failure::new(
+                FailureKind::Interrupted,
+                format!("it waits until {not_before}, its not_before"),
+            ));
         }
         Ok(())
     }

@@ -29,7 +29,7 @@ impl<'a, P: WorkerPorts> Recorder<'a, P> {
     /// Tells the observer of a delivery or a direct invoke that is settled. Returns the outcome.
     pub(crate) fn record(&self, judged: Judged) -> Outcome {
         let Judged { facts, outcome, verdict, children: _, decided } = judged;
-        let Facts { delivery, id, task, traceparent, attempt, digest, usage, .. } = *facts;
+        let Facts { delivery, id, task, parent, traceparent, attempt, digest, usage, .. } = *facts;
         let Usage { slot_taken, slot_wait, load, run, peak_memory, denied } = usage;
         let queued = delivery.as_ref().zip(slot_taken).map(|(delivery, taken)| taken.since(delivery.sent));
         let (level, outcome_word, message, kind) = match &outcome {
@@ -51,6 +51,7 @@ impl<'a, P: WorkerPorts> Recorder<'a, P> {
             message,
             task,
             id,
+            parent,
             attempt,
             outcome: outcome_word,
             kind,

@@ -9,6 +9,7 @@ import ast
 import builtins
 import errno
 import gc
+import importlib
 import inspect
 import io
 import marshal
@@ -178,8 +179,67 @@ class _NativeCode:
             for found in names:
                 if found.startswith(f"{last}.") and found.endswith((".so", ".pyd", ".dylib")):
                     why = f"{name} is native code ({folder}/{found}), and a task can only have Python code"
-                    raise ModuleNotFoundError(why, name=name)
+                    # Without its `name`: `from . import x` hides an error that has the name of x.
+                    raise ModuleNotFoundError(why)
         return None
+
+
+def check_late_imports(module):
+    """Imports the packages that the functions of the task's own modules import, so that native code fails now.
+
+    An import in a `try` is left alone: the task may have another way. Any other failure is left to the run.
+    """
+    own = os.path.dirname(module.__file__)
+    sources = [found.__file__ for found in list(sys.modules.values()) if os.path.dirname(getattr(found, "__file__", None) or "") == own]
+    names = {}
+    for source in sources:
+        with open(source, encoding="utf-8") as text:
+            tree = ast.parse(text.read())
+        functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+        for node in (node for function in functions for node in _outside_of_try(function)):
+            if isinstance(node, ast.Import):
+                names |= {alias.name: (source, node.lineno) for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names[node.module] = (source, node.lineno)
+    for name, (source, line) in names.items():
+        if name in sys.modules:
+            continue
+        try:
+            if _is_installed(name.partition(".")[0]):
+                importlib.import_module(name)
+            else:
+                _NativeCode.find_spec(name)
+        except Exception as error:
+            native = native_cause(error)
+            if native is not None:
+                raise ModuleNotFoundError(f"{source}:{line}: import {name}: {native}") from None
+
+
+def _outside_of_try(node):
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.Try):
+            yield child
+            yield from _outside_of_try(child)
+
+
+def _is_installed(name):
+    """Whether it comes from a package that was installed, and not from the task's folder or the standard library."""
+    folders = (_names_in(folder) for folder in sys.path if _has_packages(folder))
+    return any(f"{name}.py" in names or f"{name}/__init__.py" in names for names in folders)
+
+
+def _has_packages(folder):
+    return any(name.endswith(".dist-info") for name in _names_in(folder))
+
+
+def native_cause(error):
+    """The refusal of native code among the causes of an error, or None. Some packages wrap it into long advice."""
+    found = None
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and " is native code (" in str(error):
+            found = error
+        error = error.__cause__ or error.__context__
+    return found
 
 
 def _names_in(folder):

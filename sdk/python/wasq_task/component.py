@@ -11,7 +11,13 @@ from . import bundle
 bundle.install()
 
 # The task's own module; it must be loaded while the component is made.
-import task as _task_module  # noqa: E402
+try:
+    import task as _task_module
+except ImportError as error:
+    native = bundle.native_cause(error)
+    if native is None:
+        raise
+    raise ModuleNotFoundError(f"import the task: {native}") from None
 from componentize_py_types import Err  # noqa: E402
 from wasq_world.imports import log, outcome  # noqa: E402
 
@@ -20,6 +26,7 @@ from .params import caller  # noqa: E402
 from .results import to_json  # noqa: E402
 from .tasks import registered  # noqa: E402
 
+bundle.check_late_imports(_task_module)
 _function = registered()
 _call = caller(_function)
 if inspect.iscoroutinefunction(inspect.unwrap(_function)):
@@ -100,7 +107,9 @@ def _failure(error: Exception):
             return outcome.Failure_RetryAfter(outcome.RetryAfter(found.seconds, _reason(found)))
         if isinstance(found, Retry):
             return outcome.Failure_Retry(_reason(found))
-    lines = "".join(traceback.format_exception(error))[-_TRACEBACK_CHARS:]
+    lines = "".join(traceback.format_exception(error))
+    if len(lines) > _TRACEBACK_CHARS:
+        lines = f"...\n{lines[-_TRACEBACK_CHARS:].partition(chr(10))[2]}"
     return outcome.Failure_Retry(f"{_reason(error)}\n{_text(lines)}")
 
 

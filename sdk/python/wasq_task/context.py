@@ -2,10 +2,12 @@
 
 from datetime import datetime, timezone
 
+from .failures import Outside
+
 try:
     from wasq_world.imports import context as _host
 except ImportError:  # Not in a component.
-    _host = None
+    _host = Outside("wasq_task.context")
 
 
 def id() -> str:

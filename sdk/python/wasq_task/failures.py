@@ -13,6 +13,16 @@ def whole_seconds(seconds: float) -> int:
     return math.ceil(seconds)
 
 
+class Outside:
+    """Stands for the host outside of a run."""
+
+    def __init__(self, what: str):
+        self._what = what
+
+    def __getattr__(self, name):
+        raise RuntimeError(f"{self._what} works only in a run of wasq; in a test, replace it by a function of your own")
+
+
 class Failure(Exception):
     """The common base of the exceptions here."""
 

@@ -6,14 +6,15 @@ import re as _re
 from dataclasses import dataclass
 from typing import Any
 
-from .failures import RetryAfter
+from .failures import Outside, RetryAfter
 from .results import to_json
 
 try:
     from componentize_py_types import Err as _Err
     from wasq_world.imports import http as _host
 except ImportError:  # Not in a component.
-    _host = None
+    _Err = ()
+    _host = Outside("wasq_task.http")
 
 
 # The user and the password in a URL, and what may be a password in a text that is no URL.

@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from .failures import whole_seconds
+from .failures import Outside, whole_seconds
 from .results import to_json
 
 try:
     from componentize_py_types import Err as _Err
     from wasq_world.imports import queue as _host
 except ImportError:  # Not in a component.
-    _host = None
+    _Err = ()
+    _host = Outside("wasq_task.enqueue")
 
 
 class EnqueueError(Exception):

@@ -121,7 +121,8 @@ impl World {
         WORLD.set(self);
         let result = task::run(&params.to_string(), task);
         let world = WORLD.take();
-        assert!(world.answers.is_empty(), "prepared answers that were not used: {:?}", world.answers);
+        let unused: Vec<_> = world.answers.iter().map(|answer| answer.url.as_str()).collect();
+        assert!(unused.is_empty(), "nobody asked for {}; the task returned {result:?}", unused.join(", "));
         let json = |text: String| serde_json::from_str(&text).expect("it was written as JSON");
         (result.map(json), world)
     }

@@ -14,6 +14,7 @@ use aws_sdk_s3::types::{
 use wasq_protocol::Digest;
 
 use crate::cloud::{Bucket, Session, explain};
+use crate::output::tell;
 
 /// Lambda's names of the architectures that there are functions for.
 pub(crate) const ARCHITECTURES: [&str; 2] = ["arm64", "x86_64"];
@@ -96,7 +97,7 @@ impl CodeBucket {
             if length == i64::try_from(zip.len()).ok() {
                 continue;
             }
-            eprintln!("  upload {name} ({:.1} MB) to {}", zip.len() as f64 / 1e6, self.name);
+            tell!("  upload {name} ({:.1} MB) to {}", zip.len() as f64 / 1e6, self.name);
             let put =
                 self.client.put_object().bucket(&self.name).key(&key).body(ByteStream::from(zip.clone()));
             // The read timeout starts with the first byte that is sent, and connections may be slow.
@@ -110,7 +111,7 @@ impl CodeBucket {
 }
 
 async fn create(client: &Client, name: &str, region: &str) -> Result<()> {
-    eprintln!("  create the bucket {name}");
+    tell!("  create the bucket {name}");
     // The request must name the region, except us-east-1, which it must not name.
     let place = (region != "us-east-1").then(|| {
         CreateBucketConfiguration::builder()

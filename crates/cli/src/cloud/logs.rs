@@ -11,6 +11,7 @@ use wasq_protocol::{Clock, SystemClock, Timestamp};
 
 use crate::cloud::{Deployment, explain};
 use crate::log_lines::Printer;
+use crate::output::tell;
 
 /// The interval between two looks for new lines. AWS allows ten looks a second for the whole account.
 const POLL: Duration = Duration::from_secs(2);
@@ -36,7 +37,7 @@ impl Deployment {
                 match events_of(&client, group, from, printer).await {
                     Ok(more) => events.extend(more),
                     // The next look tries again.
-                    Err(e) if follow && !seen.is_empty() => eprintln!("wasq: {e:#}"),
+                    Err(e) if follow && !seen.is_empty() => tell!("wasq: {e:#}"),
                     Err(e) => return Err(e),
                 }
             }
@@ -74,7 +75,10 @@ async fn events_of(
         // A value with a quote or a backslash could end the text of the pattern. The printer filters by it.
         .filter(|(_, wanted)| !wanted.contains(['"', '\\']))
         .map(|(key, wanted)| match key {
-            "id" => format!("($.id = \"{wanted}\" || $.message_id = \"{wanted}\")"),
+            "id" => {
+                let is = |key: &str| format!("$.{key} = \"{wanted}\"");
+                format!("({} || {} || {})", is("id"), is("message_id"), is("parent"))
+            }
             key => format!("($.{key} = \"{wanted}\")"),
         })
         .collect();

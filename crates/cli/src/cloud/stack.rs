@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::cloud::template::{TEMPLATE, template_has};
 use crate::cloud::{Bucket, Identity, Session, explain};
 use crate::deployed::{DeployedQueues, DeploymentStatus};
+use crate::output::tell;
 
 /// The interval between two looks at CloudFormation's progress.
 const POLL: Duration = Duration::from_millis(1500);
@@ -140,33 +141,27 @@ impl Stack {
             match &now.status {
                 StackStatus::ReviewInProgress => {
                     self.delete().await?;
-                    eprintln!(
-                        "  a change set of the stack {} was never carried out; starting again",
-                        self.name
-                    );
+                    tell!("  a change set of the stack {} was never carried out; starting again", self.name);
                 }
                 status if is_in_progress(status) => {
-                    eprintln!("  the stack {} is in {status}; waiting for its end", self.name);
+                    tell!("  the stack {} is in {status}; waiting for its end", self.name);
                     self.follow().await?.end(self).await?;
                 }
                 StackStatus::ImportRollbackComplete | StackStatus::ImportRollbackFailed
                     if now.resources().await?.is_empty() =>
                 {
-                    eprintln!("  nothing was taken over into the stack {}; starting again", self.name);
+                    tell!("  nothing was taken over into the stack {}; starting again", self.name);
                     self.delete().await?;
                 }
                 StackStatus::CreateFailed
                 | StackStatus::RollbackComplete
                 | StackStatus::RollbackFailed
                 | StackStatus::DeleteFailed => {
-                    eprintln!("  the stack {} is in {}; removing what is left of it", self.name, now.status);
+                    tell!("  the stack {} is in {}; removing what is left of it", self.name, now.status);
                     self.delete().await?;
                 }
                 StackStatus::UpdateRollbackFailed => {
-                    eprintln!(
-                        "  the last roll-back of the stack {} did not end; going on with it",
-                        self.name
-                    );
+                    tell!("  the last roll-back of the stack {} did not end; going on with it", self.name);
                     let follow = self.follow().await?;
                     let asked = self.client.continue_update_rollback().stack_name(&self.name).send().await;
                     asked.map_err(explain).context("continue the roll-back")?;
@@ -446,10 +441,7 @@ impl Follow {
         if failed || !status.ends_with("_IN_PROGRESS") {
             let seconds = self.started.elapsed().as_secs();
             let reason = if failed { reason } else { "" };
-            eprintln!(
-                "  {seconds:>4} s  {resource:<26} {status}{}{reason}",
-                if failed { separator } else { "" }
-            );
+            tell!("  {seconds:>4} s  {resource:<26} {status}{}{reason}", if failed { separator } else { "" });
         }
         // A resource that was cancelled because another one failed needs no fix.
         (failed && !reason.contains("cancelled")).then(|| format!("{resource}{separator}{reason}"))

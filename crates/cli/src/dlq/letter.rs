@@ -222,17 +222,10 @@ pub(super) fn first_line(text: &str, chars: usize) -> String {
     }
 }
 
-/// The line of a reason that says why. Of a crash, it is what the task wrote last: for a panic in Rust, where
-/// and what.
+/// The line of a reason that says why. Of a crash, it is what the task wrote last.
 pub(super) fn cause(reason: &str) -> String {
     let Some((_, last)) = reason.split_once("stderr ends: ") else { return reason.to_owned() };
     let mut lines = last.lines().map(str::trim).filter(|line| !line.is_empty());
-    let panic = lines.clone().position(|line| line.contains(" panicked at "));
-    if let Some(at) = panic {
-        let place =
-            lines.nth(at).and_then(|line| line.split_once(" panicked at ")).map_or("", |(_, place)| place);
-        return format!("panicked at {place} {}", lines.next().unwrap_or_default()).trim_end().to_owned();
-    }
     lines.next().unwrap_or(reason).to_owned()
 }
 
@@ -242,8 +235,6 @@ mod tests {
 
     #[test]
     fn the_cause_of_a_crash_is_the_line_that_says_why() {
-        let trap = "wasm trap: wasm `unreachable` instruction executed; stderr ends: \nthread '<unnamed>' (1) panicked at src/lib.rs:9:5:\nboom\nnote: run with";
-        assert_eq!(cause(trap), "panicked at src/lib.rs:9:5: boom");
         assert_eq!(cause("wasm trap; stderr ends: out of luck\nmore"), "out of luck");
         assert_eq!(cause("no such user"), "no such user");
         assert_eq!(first_line("abcdefgh\nx", 6), "abc...");

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use wasq_aws::{Counts, QueueEndpoint};
 use wasq_protocol::{Clock, DeadLetterAttributes, SystemClock, Timestamp};
 
-use crate::output::{self, Ended, Progress};
+use crate::output::{self, Ended, Progress, tell};
 use crate::target::{QueueAddress, QueueArgs};
 
 use letter::{Letter, Select, cause, first_line, seconds};
@@ -88,7 +88,7 @@ pub(crate) async fn dlq(args: Dlq, json: bool) -> Result<Ended> {
     };
     tokio::select! {
         () = desk.release() => {}
-        _ = tokio::signal::ctrl_c() => eprintln!("wasq: dead letters stay invisible for up to {} s", HELD_FOR.as_secs()),
+        _ = tokio::signal::ctrl_c() => tell!("wasq: dead letters stay invisible for up to {} s", HELD_FOR.as_secs()),
     }
     done
 }
@@ -170,7 +170,7 @@ impl Desk {
             return Ok(Ended::Well);
         }
         if letters.is_empty() {
-            eprintln!("no dead letters{}", if select.is_empty() { "" } else { " that match" });
+            tell!("no dead letters{}", if select.is_empty() { "" } else { " that match" });
             return Ok(Ended::Well);
         }
         let width = std::io::stdout().is_terminal().then(terminal_width).flatten();
@@ -284,7 +284,7 @@ impl Desk {
             if !matching.iter().any(there) {
                 let unseen = self.unseen().await?;
                 let beyond = unseen.map_or(String::new(), |unseen| format!("; {unseen}"));
-                bail!("there is no dead letter {id:?} (that matches){beyond}");
+                bail!("no dead letter with the id {id:?} matches{beyond}");
             }
         }
         Ok(matching)
@@ -300,7 +300,7 @@ impl Desk {
             When::After => self.letters.is_fifo(),
         };
         if now && let Some(unseen) = self.unseen().await? {
-            eprintln!("wasq: {unseen}");
+            tell!("wasq: {unseen}");
         }
         Ok(())
     }
@@ -362,7 +362,7 @@ impl Desk {
         let entries: Vec<_> = self.held.drain().map(|(_, receipt)| (receipt, Duration::ZERO)).collect();
         let failed = self.letters.set_visibility(&entries).await.into_iter().filter(Result::is_err).count();
         if failed > 0 {
-            eprintln!(
+            tell!(
                 "wasq: {failed} dead letters are visible already, or stay invisible for up to {} s",
                 HELD_FOR.as_secs()
             );
@@ -428,8 +428,8 @@ fn report(json: bool, what: &str, count: usize, problems: Vec<String>) -> Result
     if json {
         output::value(&json!({ what: count, "problems": problems }));
     } else {
-        eprintln!("{what}: {count}");
+        tell!("{what}: {count}");
     }
-    problems.iter().for_each(|problem| eprintln!("wasq: {problem}"));
+    problems.iter().for_each(|problem| tell!("wasq: {problem}"));
     Ok(if problems.is_empty() { Ended::Well } else { Ended::InPart })
 }

@@ -11,7 +11,7 @@ mod rules;
 use anyhow::Result;
 use serde_json::json;
 
-use crate::output::{self, Ended};
+use crate::output::{self, Ended, tell};
 use crate::target::{Target, TargetArgs};
 
 use findings::Finding;
@@ -63,18 +63,22 @@ pub(crate) async fn doctor(args: Doctor, json: bool) -> Result<Ended> {
         }
         match (&target, well) {
             (Target::Local(data), true) if machine.as_ref().is_some_and(Machine::runs) => {
-                output::text(&format!("wasq dev in {}: nothing found\n", data.display()));
+                output::text(&format!("wasq dev in {}: no problem found\n", data.display()));
             }
             (Target::Aws(deployment), true) => {
                 output::text(&format!(
-                    "{} in {}: nothing found\n",
+                    "{} in {}: no problem found\n",
                     deployment.name, deployment.session.region
                 ));
             }
             (Target::Local(_), true) => {}
             (_, false) => {
                 let refused = usize::from(refused);
-                eprintln!("{} found, {} not read", findings.len() + refused, unread.len());
+                let found = findings.len() + refused;
+                match unread.len() {
+                    0 => tell!("{found} found"),
+                    unread => tell!("{found} found; {unread} parts could not be read"),
+                }
             }
         }
     }

@@ -13,7 +13,7 @@ async fn memory() {
     assert!((8 << 20..16 << 20).contains(&obeyed.peak_memory), "{}", obeyed.peak_memory);
     let violated = run(json!({"verb": "alloc", "mib": 17}), &settings).await;
     assert_eq!(failure(&violated).kind, FailureKind::OutOfMemory);
-    assert!(failure(&violated).message.contains("the limit is 16777216"), "{}", failure(&violated));
+    assert!(failure(&violated).message.contains("the limit is 16MiB"), "{}", failure(&violated));
 }
 
 #[tokio::test]

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::Result;
 use wasq_protocol::{
-    Digest, LiveRecord, SecretError, SecretSource, SecretStore, SecretValue, SystemClock, TaskName,
+    ByteCount, Digest, LiveRecord, SecretError, SecretSource, SecretStore, SecretValue, SystemClock, TaskName,
 };
 use wasq_publisher::{
-    Bucket, Condition, Object, Published, Publisher, PublisherParts, PublisherPorts, Put, Wasm,
+    Bucket, CompileLimits, Condition, Object, Published, Publisher, PublisherParts, PublisherPorts, Put,
+    Upload, Uploads, Wasm,
 };
 use wasq_testing::read_guest;
 
@@ -32,6 +34,16 @@ impl Memory {
 
     fn live(&self) -> LiveRecord {
         serde_json::from_slice(&self.bytes("live/hello.json").expect("live")).expect("a live record")
+    }
+}
+
+impl Uploads for Memory {
+    async fn upload(&self, key: &str, bytes_max: u64) -> Result<Upload> {
+        Ok(match self.bytes(key) {
+            None => Upload::Absent,
+            Some(bytes) if bytes.len() as u64 > bytes_max => Upload::too_large(bytes_max),
+            Some(bytes) => Upload::Whole(bytes),
+        })
     }
 }
 
@@ -92,13 +104,25 @@ impl PublisherPorts for Test {
     type Clock = SystemClock;
 }
 
+const LIMITS: CompileLimits = CompileLimits {
+    memory: ByteCount::mib(1024),
+    processor: Duration::from_secs(60),
+    time: Duration::from_secs(120),
+    at_once: 2,
+};
+
+fn compiler(limits: CompileLimits) -> Wasm {
+    let wasm = Wasm::new(limits).expect("this program is known");
+    wasm.in_program(env!("CARGO_BIN_EXE_wasq-publisher").into())
+}
+
 fn set_up() -> (Memory, Memory, Publisher<Test>, TaskName) {
     let (tasks, registry) = (Memory::default(), Memory::default());
     let publisher = Publisher::new(PublisherParts {
         tasks: tasks.clone(),
         registry: registry.clone(),
         secrets: OneSecret,
-        compiler: Wasm::new().expect("the compiler starts"),
+        compiler: compiler(LIMITS),
         clock: SystemClock,
     });
     (tasks, registry, publisher, "hello".parse().expect("a name"))

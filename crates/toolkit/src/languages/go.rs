@@ -28,6 +28,8 @@ pub(super) fn make(project: &Project) -> Result<Output> {
             .arg(&module)
             .arg(".")
             .env("GOOS", "wasip1")
+            // A workspace with two tasks would name the SDK twice.
+            .env("GOWORK", "off")
             .env("GOARCH", "wasm")
             .current_dir(project.folder()),
     )?;

@@ -12,7 +12,8 @@ const COMPONENTIZE_PY: Tool = Tool {
     calls: &[&["componentize-py"]],
     version: &["--version"],
     oldest: &[0, 25],
-    install: "get it by `pip install componentize-py==0.25.1`",
+    install: "install the project's packages: `python3 -m venv .venv && .venv/bin/pip install -r requirements.txt`, in the \
+              project's folder",
 };
 
 /// Virtual environments by their usual names: their packages go into the component.

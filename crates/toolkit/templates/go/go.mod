@@ -1,4 +1,4 @@
-module PACKAGE_NAME
+module example.com/PACKAGE_NAME
 
 go 1.24
 

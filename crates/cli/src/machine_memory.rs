@@ -1,0 +1,46 @@
+//! The memory that this process may use, and how `wasq dev` divides it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use wasq_local::CompileLimits;
+use wasq_protocol::ByteCount;
+
+/// If the system does not say how much memory there is.
+const UNKNOWN: u64 = 4 << 30;
+/// The longest time of one compilation, and its processor time.
+const COMPILE_TIME: Duration = Duration::from_secs(600);
+const COMPILE_MEMORY_MIN: u64 = 512 << 20;
+const COMPILE_MEMORY_MAX: u64 = 3 << 30;
+
+/// The part that running tasks may be allowed: half.
+pub(crate) fn for_runs() -> ByteCount {
+    ByteCount(bytes() / 2)
+}
+
+/// The limits of a compilation: a quarter of the memory each, for two at once.
+pub(crate) fn for_compiling() -> CompileLimits {
+    let memory = (bytes() / 4).clamp(COMPILE_MEMORY_MIN, COMPILE_MEMORY_MAX);
+    CompileLimits { memory: ByteCount(memory), processor: COMPILE_TIME, time: COMPILE_TIME, at_once: 2 }
+}
+
+/// The machine's memory, or less if the process is in a control group (cgroup) with a limit.
+fn bytes() -> u64 {
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
+    });
+    let group = std::fs::read_to_string("/proc/self/cgroup").ok().and_then(|text| {
+        let own = text.lines().find_map(|line| line.strip_prefix("0::/"))?.to_owned();
+        // The limit of a group holds for those in it.
+        Path::new(&own)
+            .ancestors()
+            .filter_map(|group| group_limit(&Path::new("/sys/fs/cgroup").join(group)))
+            .min()
+    });
+    machine.unwrap_or(UNKNOWN).min(group.unwrap_or(u64::MAX))
+}
+
+fn group_limit(group: &Path) -> Option<u64> {
+    std::fs::read_to_string(group.join("memory.max")).ok()?.trim().parse().ok()
+}
