@@ -1,6 +1,7 @@
 """`wasq push`, `tasks`, `rollback` and `rm`, on one machine and on a deployment."""
 
 import json
+import os
 import resource
 import shutil
 import time
@@ -172,3 +173,68 @@ def test_no_room_for_an_upload(new_dev):
     resource.prlimit(dev.process.pid, resource.RLIMIT_FSIZE, limits)
     wait_for(lambda: dev.listed("verbs")["live"], "live verbs")
     assert dev.listed("verbs")["rejected"] is None
+
+
+def costly(calls):
+    """A component whose one function is so long that compiling it takes long: `calls` calls through a table."""
+
+    def leb(number):
+        encoded = bytearray()
+        while True:
+            number, low = number >> 7, number & 0x7F
+            encoded.append(low | (0x80 if number else 0))
+            if not number:
+                return bytes(encoded)
+
+    def section(kind, content):
+        return bytes([kind]) + leb(len(content)) + content
+
+    code = b"\0" + b"\x20\0\x11\0\0" * calls + b"\x0b"
+    module = b"\0asm\1\0\0\0" + b"".join(
+        [
+            section(1, b"\2\x60\0\0\x60\1\x7f\0"),
+            section(3, b"\1\1"),
+            section(4, b"\1\x70\0\x0a"),
+            section(10, b"\1" + leb(len(code)) + code),
+        ]
+    )
+    return b"\0asm\x0d\0\1\0" + section(1, module)
+
+
+def test_an_upload_that_takes_long_to_compile_holds_nothing_up(new_dev):
+    (new_dev.tasks / "slow.wasm").write_bytes(costly(100_000))
+    # Not at the start, not other uploads and their runs, and not at the end.
+    dev = new_dev.start()
+    dev.publish("hello")
+    assert dev.wasq("enqueue", "hello", "--wait", "--json")["result"]["outcome"] == "success"
+    assert dev.listed("slow") == {"live": None, "rejected": None}
+    assert dev.stop() == 0
+
+
+def test_what_is_no_upload(dev):
+    """Files of the tasks folder that anybody may have put there."""
+    secret = dev.folder / "secret.txt"
+    secret.write_text("password = hunter2\n")
+    os.mkfifo(dev.tasks / "fifo.wasm")
+    (dev.tasks / "folder.wasm").mkdir()
+    (dev.tasks / "link.wasm").symlink_to(GUESTS / "hello.wasm")
+    (dev.tasks / "settings.toml").symlink_to(secret)
+    shutil.copy(GUESTS / "hello.wasm", dev.tasks / "settings.wasm")
+    (dev.tasks / "large.toml").write_bytes(b"#" * (256 << 10) + b"\n")
+    shutil.copy(GUESTS / "hello.wasm", dev.tasks / "large.wasm")
+    # A link inside of the folder is as good as a file.
+    (dev.tasks / "inside.wasm").symlink_to("settings.wasm")
+    expected = {
+        "fifo": "fifo.wasm: it is no regular file",
+        "folder": "folder.wasm: it is no regular file",
+        "link": "link.wasm: it is a link that leads out of the tasks folder: copy the file",
+        "settings": "settings.toml: it is a link that leads out of the tasks folder: copy the file",
+        "large": "large.toml: it has more than 262144 bytes, the most that is read",
+    }
+    for task, reason in expected.items():
+        rejected = wait_for(lambda: dev.listed(task)["rejected"], f"a refusal of {task}")
+        assert rejected["reason"] == reason
+    wait_for(lambda: dev.listed("inside")["live"], "live inside")
+    assert "hunter2" not in dev.log.read_text()
+    dev.publish("hello")
+    assert dev.wasq("enqueue", "hello", "--wait", "--json")["result"]["outcome"] == "success"

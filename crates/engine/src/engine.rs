@@ -24,7 +24,7 @@ use crate::state::{NewRun, RunState};
 const EPOCH_TICK: Duration = Duration::from_millis(10);
 /// The most data that one call may carry from the guest to the host, roughly in bytes. This is more than any
 /// of our limits on the contents of a call, and too little to hurt the process.
-const HOSTCALL_BYTES_MAX: usize = 32 << 20;
+const HOSTCALL_BYTES_MAX: usize = 16 << 20;
 
 /// wasmtime's engine, our linker and the HTTP client. Cheap to clone.
 #[derive(Clone)]
@@ -248,6 +248,14 @@ fn platform_failure(error: &wasmtime::Error, state: &RunState) -> Failure {
         return Failure::new(FailureKind::Unavailable, message);
     }
     let memory = &state.memory;
+    if let Some(held) = memory.held {
+        let most = ByteCount(state.limits.http_held_bytes_max as u64);
+        let message = format!(
+            "its HTTP requests and responses hold {} of memory; the limit is {most}",
+            ByteCount(held)
+        );
+        return Failure::new(FailureKind::OutOfMemory, message);
+    }
     let (kind, mut message) = match memory.refused {
         Some(wanted) => (
             FailureKind::OutOfMemory,

@@ -12,6 +12,7 @@ mod destination;
 mod engine;
 #[cfg(feature = "compiler")]
 mod guard;
+mod holdings;
 mod host;
 mod limits;
 mod outgoing;

@@ -38,6 +38,8 @@ pub struct Limits {
     pub http_first_byte_max: Duration,
     /// All HTTP responses of one run together, in bytes.
     pub http_received_bytes_max: u64,
+    /// What the host may hold for the `wasi:http` resources of one run, in bytes, beside the run's own memory.
+    pub http_held_bytes_max: usize,
     /// The addresses that tasks may reach, whatever their `allow_hosts` say.
     pub addresses: Addresses,
     /// Core instances that one component may make.
@@ -61,6 +63,7 @@ impl Default for Limits {
             http_header_bytes_max: 64 << 10,
             http_first_byte_max: Duration::from_secs(60),
             http_received_bytes_max: 256 << 20,
+            http_held_bytes_max: 32 << 20,
             addresses: Addresses::default(),
             instances_max: 200,
         }
@@ -76,6 +79,8 @@ pub(crate) struct MemoryMeter {
     /// The total that the task wanted when it first hit the limit. It tells a failed allocation from any
     /// other trap.
     pub(crate) refused: Option<u64>,
+    /// The bytes that the host held for the task's HTTP, if they were too many.
+    pub(crate) held: Option<u64>,
     instances_max: usize,
 }
 
@@ -84,7 +89,7 @@ const TABLE_ELEMENT_BYTES: u64 = 8;
 
 impl MemoryMeter {
     pub(crate) fn new(bytes_max: u64, limits: &Limits) -> Self {
-        Self { bytes_max, bytes: 0, peak: 0, refused: None, instances_max: limits.instances_max }
+        Self { bytes_max, bytes: 0, peak: 0, refused: None, held: None, instances_max: limits.instances_max }
     }
 
     fn grow(&mut self, by: u64) -> bool {

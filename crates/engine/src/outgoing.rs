@@ -25,6 +25,7 @@ use crate::bindings::LogLevel;
 use crate::capture::RunLog;
 use crate::connect::{ConnectionUse, Connector, Resolver};
 use crate::destination::{Destination, SendError};
+use crate::holdings::BODY_CHUNK_BYTES;
 use crate::limits::Limits;
 use crate::request_url::encode_other_letters;
 use crate::secrets::RunSecrets;
@@ -373,6 +374,10 @@ fn refused<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Refus
 type Sent = (Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
 impl WasiHttpHooks for Outgoing {
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES
+    }
+
     fn send_request(
         &mut self,
         request: Request<WasiBody>,

@@ -9,6 +9,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::bindings::wasq::task::outcome;
 use crate::capture::{Lines, RunLog};
+use crate::holdings::Holdings;
 use crate::limits::{Limits, MemoryMeter};
 use crate::outgoing::Outgoing;
 use crate::run::{Child, RunContext};
@@ -30,11 +31,15 @@ pub(crate) struct RunState {
     /// fields.
     wasi: Option<WasiCtx>,
     wasi_http: WasiHttpCtx,
+    holdings: Holdings,
     table: ResourceTable,
 }
 
 /// Host resources (streams, requests, ...) that a guest may hold at once.
 const RESOURCES_MAX: usize = 10_000;
+
+/// The random bytes of one call. Making them keeps a thread busy.
+const RANDOM_BYTES_MAX: u64 = 1 << 20;
 
 /// A run for which a [`RunState`] is made.
 pub(crate) struct NewRun<'a> {
@@ -52,6 +57,8 @@ impl RunState {
         let NewRun { context, log, limits, memory_bytes_max, outgoing, secrets, env } = run;
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
+        let mut wasi_http = WasiHttpCtx::new();
+        wasi_http.set_field_size_limit(limits.http_header_bytes_max);
         Self {
             memory: MemoryMeter::new(memory_bytes_max, &limits),
             context,
@@ -63,7 +70,8 @@ impl RunState {
             secrets,
             env: env.clone(),
             wasi: None,
-            wasi_http: WasiHttpCtx::new(),
+            wasi_http,
+            holdings: Holdings::default(),
             table,
         }
     }
@@ -85,11 +93,15 @@ fn denied(log: &RunLog, env: &BTreeMap<String, String>, secrets: &RunSecrets) ->
     for (name, value) in own.chain(secrets.env()) {
         wasi.env(name, value);
     }
+    wasi.max_random_size(RANDOM_BYTES_MAX);
     wasi.allow_tcp(false).allow_udp(false).build()
 }
 
 impl WasiHttpView for RunState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
+        if let Some(held) = self.holdings.bound(&mut self.table, self.limits.http_held_bytes_max) {
+            self.memory.held.get_or_insert(held as u64);
+        }
         WasiHttpCtxView { ctx: &mut self.wasi_http, table: &mut self.table, hooks: &mut self.outgoing }
     }
 }

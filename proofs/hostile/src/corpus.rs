@@ -161,7 +161,9 @@ fn loops() -> Vec<Guest> {
 
 /// Guests that take or produce too much.
 fn memories() -> Vec<Guest> {
-    let limit = "the limit is 33554432";
+    let limit = "the limit is 32MiB";
+    let held = |what: &str| verb(json!({ "verb": "hold", "what": what, "count": 3000 }));
+    let held_too_much = "its HTTP requests and responses hold";
     vec![
         fails(
             "grows its memory for ever",
@@ -215,6 +217,10 @@ fn memories() -> Vec<Guest> {
             Trap,
             "",
         ),
+        fails("writes into requests that it never sends", held("body"), OutOfMemory, held_too_much),
+        fails("fills headers that it never sends", held("headers"), OutOfMemory, held_too_much),
+        fails("has requests with long methods", held("method"), OutOfMemory, held_too_much),
+        fails("has requests with long paths", held("path"), OutOfMemory, held_too_much),
         fails("returns too much", verb(json!({"verb": "output", "bytes": 2 << 20})), OutputTooLarge, "the most is 1048576"),
         Guest {
             name: "logs without limit",
@@ -404,7 +410,7 @@ fn refused() -> Vec<Guest> {
         ),
         refuse("has memory of 64 bits", module("(memory i64 1)", "unreachable"), "memory64"),
         refuse("shares memory between threads", module("(memory 1 1 shared)", "unreachable"), "threads"),
-        refuse("is nested 2,000 levels deep", Code::Binary(nested(2000)), "run"),
+        refuse("is nested 2,000 levels deep", Code::Binary(nested(2000)), "components lie in each other too deep"),
         refuse(
             "has a function with too many variables",
             module(&format!("(func (local {}))", "i64 ".repeat(60_000)), "unreachable"),
@@ -504,7 +510,7 @@ fn requests() -> Vec<Guest> {
             "reads an answer without an end, through WASI",
             verb(json!({"verb": "wasi-fetch", "authority": "SERVER", "path": "/endless"})),
             OutOfMemory,
-            "the limit is 33554432",
+            "the limit is 32MiB",
         ),
         Guest {
             name: "opens requests without limit",

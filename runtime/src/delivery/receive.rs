@@ -52,6 +52,24 @@ pub(crate) fn direct(
     (facts, received)
 }
 
+/// Unknown keys of a message that are named in the log, and the characters of each.
+const KEYS_NAMED: usize = 3;
+const KEY_CHARS: usize = 40;
+
+/// One line for all unknown keys: a sender may write as many as fit into a message.
+fn ignored(message: &Message) -> String {
+    let keys = message.unknown.keys();
+    let named =
+        keys.take(KEYS_NAMED).map(|key| format!("{:?}", key.chars().take(KEY_CHARS).collect::<String>()));
+    let named = named.collect::<Vec<_>>().join(", ");
+    match message.unknown.len() {
+        count if count > KEYS_NAMED => {
+            format!("the message has {count} unknown keys, which are ignored, among them {named}")
+        }
+        _ => format!("the message has unknown keys, which are ignored: {named}"),
+    }
+}
+
 impl Facts {
     fn of_delivery(
         delivery: Delivery,
@@ -122,8 +140,8 @@ impl Facts {
     }
 
     fn received(&self, message: Message) -> Received {
-        for key in message.unknown.keys() {
-            self.span.in_scope(|| tracing::warn!("the message has an unknown key {key:?}, which is ignored"));
+        if !message.unknown.is_empty() {
+            self.span.in_scope(|| tracing::warn!("{}", ignored(&message)));
         }
         Received { message }
     }

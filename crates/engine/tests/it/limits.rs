@@ -75,3 +75,28 @@ async fn names_of_children() {
         run(json!({"verb": "enqueue", "task": "a/b", "count": 1, "fail": false}), &Settings::default()).await;
     assert!(failure(&report).message.contains("a task name consists of"), "{}", failure(&report));
 }
+
+#[tokio::test]
+async fn http_that_is_held() {
+    let hold = |what: &str, count: usize| {
+        let params = json!({"verb": "hold", "what": what, "count": count});
+        async move { run(params, &Settings { memory: ByteCount::mib(16), ..Settings::default() }).await }
+    };
+    for (what, some, many) in
+        [("body", 200, 3000), ("headers", 300, 3000), ("method", 20, 200), ("path", 300, 3000)]
+    {
+        assert_eq!(output(&hold(what, some).await), some, "{what}");
+        let violated = hold(what, many).await;
+        assert_eq!(failure(&violated).kind, FailureKind::OutOfMemory, "{what}: {}", failure(&violated));
+        let says = "its HTTP requests and responses hold";
+        assert!(failure(&violated).message.contains(says), "{what}: {}", failure(&violated));
+    }
+}
+
+#[tokio::test]
+async fn random_bytes_of_one_call() {
+    let random = |bytes: u64| json!({"verb": "random", "bytes": bytes});
+    assert_eq!(output(&run(random(1 << 20), &Settings::default()).await), 1 << 20);
+    let violated = run(random((1 << 20) + 1), &Settings::default()).await;
+    assert_eq!(failure(&violated).kind, FailureKind::Trap, "{}", failure(&violated));
+}

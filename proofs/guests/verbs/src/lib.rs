@@ -10,6 +10,7 @@ use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
     ErrorCode, Fields, IncomingResponse, Method, OutgoingBody, OutgoingRequest, Scheme,
 };
+use wasip2::io::streams::OutputStream;
 use wasq::task::context;
 use wasq::task::http::{self, Header, Request};
 use wasq::task::log::{self, Level};
@@ -55,6 +56,11 @@ enum Verb {
     },
     /// Takes resources of the host for ever, and releases none.
     Resources,
+    /// Makes `count` requests of `wasi:http` that are never sent, each with this in it.
+    Hold {
+        what: Held,
+        count: usize,
+    },
     /// Prints `bytes` bytes, without an end of a line.
     Flood {
         bytes: usize,
@@ -170,6 +176,51 @@ struct Sending {
     body: Option<String>,
 }
 
+/// The large part of a request that is not sent.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Held {
+    Body,
+    Headers,
+    Method,
+    Path,
+}
+
+/// The parts of a request that is held. They are dropped in this order: a stream before its body.
+type HeldRequest = (Option<(OutputStream, OutgoingBody)>, OutgoingRequest);
+
+fn hold(what: &Held) -> HeldRequest {
+    let headers = Fields::new();
+    if let Held::Headers = what {
+        for i in 0..60 {
+            headers.append(&format!("name-{i}"), &vec![b'x'; 1000]).expect("it fits");
+        }
+    }
+    let request = OutgoingRequest::new(headers);
+    match what {
+        Held::Headers => {}
+        Held::Method => request.set_method(&Method::Other("x".repeat(1 << 20))).expect("a method"),
+        Held::Path => {
+            let path = format!("/{}", "x".repeat(60_000));
+            request.set_path_with_query(Some(&path)).expect("a path");
+        }
+        Held::Body => {
+            let body = request.body().expect("its first body");
+            let stream = body.write().expect("its first stream");
+            // As much as the host takes.
+            while let Ok(room) = stream.check_write() {
+                if room == 0 {
+                    break;
+                }
+                stream.write(&vec![0; room.min(1 << 20) as usize]).expect("there is room");
+                stream.flush().expect("it is open");
+            }
+            return (Some((stream, body)), request);
+        }
+    }
+    (None, request)
+}
+
 fn get_method() -> String {
     "GET".to_owned()
 }
@@ -228,6 +279,10 @@ impl Guest for Verbs {
                 loop {
                     held.push(Fields::new());
                 }
+            }
+            Verb::Hold { what, count } => {
+                let held: Vec<_> = (0..count).map(|_| hold(&what)).collect();
+                json!(held.len())
             }
             Verb::Flood { bytes } => {
                 let chunk = "x".repeat(64 << 10);

@@ -1,4 +1,6 @@
-//! The whole corpus, once.
+//! The whole corpus, once; and costly components.
+
+mod compiling;
 
 use std::collections::HashSet;
 use std::path::Path;
