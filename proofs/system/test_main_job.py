@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 import subprocess
 import time
 
@@ -301,3 +302,46 @@ def test_a_secret_that_is_not_there(dev):
     rejected = wait_for(lambda: dev.listed("verbs")["rejected"], "refusal")
     assert "the secret TOKEN (ssm:/wasq/token)" in rejected["reason"] and "WASQ_SECRET_TOKEN" in rejected["reason"]
     assert dev.wasq("enqueue", "verbs", "--params", '{"verb": "echo", "value": 1}', "--wait", "--json")["attempt"] == 1
+
+
+def test_nothing_expires_while_nothing_runs(new_dev):
+    """A stack that was off for 15 days has the messages and dead letters that it had before."""
+    dev = new_dev.start()
+    dev.publish("verbs", settings="max_attempts = 1\n")
+    dev.send({"task": "verbs", "params": {"verb": "retry", "reason": "no"}})
+    wait_for(lambda: dev.counts(dev.dead_letter_url)[0] == 1, "a dead letter")
+    dev.stop()
+    (dev.tasks / "verbs.wasm").unlink()
+    dev.start()
+    dev.send({"task": "later", "id": "kept"})
+    dev.stop()
+    days = 15 * 24 * 3600 * 1000
+    with sqlite3.connect(dev.folder / ".wasq" / "queue.sqlite") as database:
+        database.execute("UPDATE messages SET sent_ms = sent_ms - ?, visible_ms = visible_ms - ?", (days, days))
+        database.execute("UPDATE messages SET first_received_ms = first_received_ms - ? WHERE first_received_ms > 0", (days,))
+        database.execute("UPDATE stack SET alive_ms = alive_ms - ?", (days,))
+    shutil.copy(GUESTS / "hello.wasm", dev.tasks / "later.wasm")
+    dev.start()
+    wait_for(lambda: dev.logged("done", 'id="kept"'), "the run of the message")
+    assert dev.counts(dev.dead_letter_url)[0] == 1
+    assert dev.logged("that time counts towards no message")
+
+
+def test_what_was_damaged_or_deleted_stops_nothing(new_dev):
+    dev = new_dev.start()
+    dev.publish("hello")
+    dev.publish("verbs")
+    dev.sqs.delete_queue(QueueUrl=dev.dead_letter_url)
+    dev.stop()
+    record = dev.folder / ".wasq" / "registry" / "live" / "verbs.json"
+    record.write_text(record.read_text()[:100])
+    dev.start()
+    assert dev.counts(dev.dead_letter_url) == (0, 0, 0)
+    # The upload in the folder replaces the damaged record.
+    wait_for(lambda: dev.listed("verbs")["live"], "live verbs")
+    assert dev.wasq("enqueue", "hello", "--wait", "--json")["result"]["outcome"] == "success"
+    dev.stop()
+    # Others could replace the machine code.
+    (dev.folder / ".wasq").chmod(0o777)
+    done = subprocess.run([BINARIES / "wasq", "dev"], cwd=dev.folder, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "run `chmod 700 .wasq`" in done.stderr, done.stderr

@@ -1,7 +1,10 @@
 """Checks the SQS-compatible endpoint with boto3 against AWS's documentation and observed behaviour."""
 
+import contextlib
+import http.client
 import json
 import re
+import socket
 import threading
 import time
 
@@ -522,3 +525,58 @@ def test_requests_that_are_none(sqs, queue):
     assert post("AmazonSQS.SendMessage", b'{"QueueUrl": 5, "MessageBody": "a"}') == (400, "MalformedInput;Sender")
     assert post("AmazonSQS.SendMessage", b"{}") == (400, "MissingParameter;Sender")
     assert post("DynamoDB.GetItem", b"{}") == (400, "InvalidAction;Sender")
+
+
+def raw(dev, headers, body=b"", method="POST", path="/"):
+    """Sends a request as it is, and returns its status and its body."""
+    connection = http.client.HTTPConnection("127.0.0.1", int(dev.url.rsplit(":", 1)[1]), timeout=30)
+    connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.putheader("content-length", str(len(body)))
+    connection.endheaders(body)
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+
+def test_pages_in_a_browser_are_not_answered(dev):
+    message_id = dev.send({"task": "none"})
+    list_queues = {"x-amz-target": "AmazonSQS.ListQueues"}
+    host = dev.url.removeprefix("http://")
+    for headers, status in [
+        ({"host": host}, 200),
+        ({"host": host, "origin": f"http://{host}", "sec-fetch-site": "same-origin"}, 200),
+        # A name that was pointed here, and pages of other sites.
+        ({"host": "evil.test:9324"}, 403),
+        ({}, 403),
+        ({"host": host, "origin": "http://evil.test"}, 403),
+        ({"host": host, "origin": "null"}, 403),
+        ({"host": host, "sec-fetch-site": "cross-site"}, 403),
+    ]:
+        answer = raw(dev, headers | list_queues, b"{}")
+        assert answer[0] == status, (headers, answer)
+        result = raw(dev, headers, method="GET", path=f"/wasq/results/{message_id}")
+        assert (result[0] == 403) == (status == 403), (headers, result)
+    assert "--allow-host evil.test" in raw(dev, {"host": "evil.test:9324"} | list_queues, b"{}")[1]
+
+
+def test_a_name_that_is_allowed(new_dev):
+    dev = new_dev.start("--allow-host", "queue.internal")
+    assert raw(dev, {"host": "queue.internal:9324", "x-amz-target": "AmazonSQS.ListQueues"}, b"{}")[0] == 200
+
+
+def test_bodies_that_never_end(dev):
+    """Their memory is bounded, and others are served meanwhile."""
+    address = ("127.0.0.1", int(dev.url.rsplit(":", 1)[1]))
+    head = f"POST / HTTP/1.1\r\nhost: {address[0]}\r\nx-amz-target: AmazonSQS.SendMessage\r\ncontent-length: 8000000\r\n\r\n"
+    unfinished = []
+    for _ in range(60):
+        connection = socket.create_connection(address, timeout=30)
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(head.encode() + b"x" * 7_900_000)
+        unfinished.append(connection)
+        dev.send({"task": "none"})
+    [line] = [line for line in open(f"/proc/{dev.process.pid}/status") if line.startswith("VmHWM")]
+    assert int(line.split()[1]) < 400_000, line
+    for connection in unfinished:
+        connection.close()

@@ -31,6 +31,9 @@ pub(crate) struct Dev {
     /// The address of the SQS-compatible endpoint; port 0 takes any free port
     #[arg(long, default_value = "127.0.0.1:9324", value_name = "ADDR", value_parser = address)]
     pub(crate) listen: SocketAddr,
+    /// A name under which clients call the endpoint, besides addresses and localhost; can be given several times
+    #[arg(long = "allow-host", value_name = "NAME")]
+    pub(crate) allow_hosts: Vec<String>,
     /// Tasks that run at once
     #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) concurrency: u32,
@@ -76,7 +79,19 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
-    let Dev { projects, tasks, data, listen, concurrency, memory, lease, grace, addresses, secrets } = args;
+    let Dev {
+        projects,
+        tasks,
+        data,
+        listen,
+        allow_hosts,
+        concurrency,
+        memory,
+        lease,
+        grace,
+        addresses,
+        secrets,
+    } = args;
     let projects = projects.iter().map(|folder| Project::open(folder)).collect::<Result<Vec<_>>>()?;
     let log = Log::open(&data)?;
     output::start_logging(filter, Some(log.clone()));
@@ -94,6 +109,7 @@ pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
         projects: names.clone(),
         data: data.clone(),
         listen,
+        allow_hosts,
         concurrency,
         memory: memory.unwrap_or_else(machine_memory::for_runs),
         lease,

@@ -61,8 +61,7 @@ impl Registry {
     }
 
     async fn record<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
-        let bytes = self.stored(key).await?;
-        bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose().with_context(|| format!("read {key}"))
+        Ok(self.stored(key).await?.and_then(|bytes| whole(key, &bytes)))
     }
 
     /// The object under a key in the registry.
@@ -134,6 +133,12 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         read => read.map(Some).with_context(|| format!("read {}", path.display())),
     }
+}
+
+/// A record of the registry. A damaged one must not keep anybody from pushing the task again.
+pub(crate) fn whole<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Option<T> {
+    let record = serde_json::from_slice(bytes);
+    record.inspect_err(|e| tell!("wasq: {key} in the registry is damaged ({e}): push the task again")).ok()
 }
 
 fn tasks_folder(data: &Path) -> Result<PathBuf> {

@@ -73,6 +73,7 @@ fn context(task: TaskName, settings: &Settings) -> RunContext {
         root: id.clone(),
         id,
         depth: 0,
+        descendants: None,
         traceparent: None,
         trace_header: None,
     }

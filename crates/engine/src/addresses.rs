@@ -12,7 +12,8 @@ pub struct Addresses {
     /// Ranges that the operator allows, such as a private network with a service in it.
     pub allow: Vec<AddressRange>,
     /// Addresses that are never reachable, even inside an allowed range: Lambda's runtime API, through which
-    /// a task could answer in the worker's name.
+    /// a task could answer in the worker's name. If one is of this machine, its port is closed under every address of this
+    /// machine.
     pub never: Vec<SocketAddr>,
 }
 
@@ -20,7 +21,10 @@ impl Addresses {
     /// Returns the refusal if a task may not reach an address.
     pub fn refused(&self, address: SocketAddr) -> Option<Refused> {
         let plain = plain(address.ip());
-        let never = |never: &SocketAddr| plain == never.ip() && address.port() == never.port();
+        let never = |never: &SocketAddr| {
+            address.port() == never.port()
+                && (plain == never.ip() || is_this_machine(plain) && is_this_machine(never.ip()))
+        };
         if self.never.iter().any(never) {
             return Some(Refused { address, what: "the worker's own", allowable: false });
         }
@@ -30,6 +34,13 @@ impl Addresses {
         }
         Some(Refused { address, what, allowable: true })
     }
+}
+
+/// Whether an address leads to this machine, whatever its network: loopback, or no address at all.
+fn is_this_machine(address: IpAddr) -> bool {
+    address.is_loopback()
+        || address.is_unspecified()
+        || matches!(address, IpAddr::V4(v4) if v4.octets()[0] == 0)
 }
 
 /// An address that a task may not reach.
@@ -191,16 +202,25 @@ mod tests {
     #[test]
     fn what_an_operator_allows_is_reachable_and_the_runtime_api_never() {
         let addresses = Addresses {
-            allow: vec!["127.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()],
+            allow: ["0.0.0.0/0", "::/0"].map(|range| range.parse().unwrap()).into(),
             never: vec!["127.0.0.1:9001".parse().unwrap()],
         };
         for allowed in ["127.0.0.1", "::ffff:127.0.0.1", "fd12::1"] {
             assert!(!refused(&addresses, allowed), "{allowed}");
         }
-        assert!(refused(&addresses, "10.0.0.1"));
-        for api in ["127.0.0.1:9001", "[::ffff:127.0.0.1]:9001", "[::127.0.0.1]:9001"] {
+        for api in [
+            "127.0.0.1:9001",
+            "[::ffff:127.0.0.1]:9001",
+            "[::127.0.0.1]:9001",
+            "127.0.0.2:9001",
+            "0.0.0.0:9001",
+            "0.1.2.3:9001",
+            "[::]:9001",
+            "[::1]:9001",
+        ] {
             let refused = addresses.refused(api.parse().unwrap()).expect("refused");
-            assert!(!refused.to_string().contains("operator"), "{refused}");
+            assert!(!refused.to_string().contains("--allow-address"), "{refused}");
         }
+        assert!(addresses.refused("10.0.0.1:9001".parse().unwrap()).is_none());
     }
 }

@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,24 +20,7 @@ use tower_service::Service;
 
 use crate::addresses::{Addresses, Refused};
 use crate::destination::Destination;
-
-/// Finds the addresses of a name.
-pub trait Resolver: Send + Sync {
-    /// Looks a name up; the port goes into each address.
-    fn resolve(&self, host: String, port: u16) -> Resolving;
-}
-
-/// A look-up that is under way.
-pub type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
-
-/// The machine's own resolver.
-pub(crate) struct System;
-
-impl Resolver for System {
-    fn resolve(&self, host: String, port: u16) -> Resolving {
-        Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
-    }
-}
+use crate::resolver::Resolver;
 
 /// The time limit for connecting, for all addresses of a name together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,6 +32,31 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) struct Connector {
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) resolver: Arc<dyn Resolver>,
+    pub(crate) open: OpenConnections,
+}
+
+/// The number of open connections, of all hosts together; clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct OpenConnections(Arc<AtomicUsize>);
+
+impl OpenConnections {
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn one_more(&self) -> OpenConnection {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        OpenConnection(self.clone())
+    }
+}
+
+/// One open connection, until dropped.
+struct OpenConnection(OpenConnections);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Whether a connection has carried an answer; clones are about the same connection.
@@ -69,6 +77,7 @@ impl ConnectionUse {
 pub(crate) struct TrackedStream {
     stream: TokioIo<TcpStream>,
     connection_use: ConnectionUse,
+    _open: OpenConnection,
 }
 
 impl Connection for TrackedStream {
@@ -127,14 +136,18 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let Self { addresses, resolver } = self.clone();
+        let Self { addresses, resolver, open } = self.clone();
         Box::pin(async move {
             let deadline = Instant::now() + CONNECT_TIMEOUT;
             let destination = Destination::of(&uri)?;
             let connecting = connect(&addresses, &*resolver, destination, deadline);
             let stream = timeout_at(deadline, connecting).await.map_err(|_| timed_out())??;
             stream.set_nodelay(true)?;
-            Ok(TrackedStream { stream: TokioIo::new(stream), connection_use: ConnectionUse::default() })
+            Ok(TrackedStream {
+                stream: TokioIo::new(stream),
+                connection_use: ConnectionUse::default(),
+                _open: open.one_more(),
+            })
         })
     }
 }

@@ -13,9 +13,10 @@ use crate::bindings::wasq::task::outcome::Failure as TaskFailure;
 use crate::bindings::{Task, TaskPre};
 use crate::capture::RunLog;
 use crate::config::{self, Pool};
-use crate::connect::{Resolver, System};
+use crate::host::divide_budget;
 use crate::limits::Limits;
 use crate::outgoing::{Exchange, HttpClient, Outgoing, Responder};
+use crate::resolver::{Resolver, System};
 use crate::run::{Report, Run};
 use crate::secrets::RunSecrets;
 use crate::state::{NewRun, RunState};
@@ -98,7 +99,7 @@ impl Engine {
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
         Task::add_to_linker::<_, HasSelf<RunState>>(&mut linker, |state| state)?;
-        let http = Exchange::Network(Arc::new(HttpClient::new(&limits, Arc::new(System))));
+        let http = Exchange::Network(Arc::new(HttpClient::new(&limits, Arc::new(System::default()))));
         Ok(Self { wasmtime, linker: Arc::new(linker), http, limits: Arc::new(limits) })
     }
 
@@ -183,10 +184,11 @@ impl Engine {
         };
         // Redact before cutting: half a secret would not be recognised.
         let outcome = cut(state.secrets.redact_outcome(outcome, REASON_BYTES_MAX));
-        let children = match outcome {
+        let mut children = match outcome {
             Outcome::Success { .. } => std::mem::take(&mut state.children),
             Outcome::Failure(_) => Vec::new(),
         };
+        divide_budget(&mut children, &state.context, &state.limits);
         let (log, log_dropped) = state.log.take();
         Report {
             outcome,

@@ -19,6 +19,8 @@ pub struct Limits {
     pub children_max: u32,
     /// The params of all child tasks of one run together, in bytes.
     pub children_bytes_max: usize,
+    /// The messages that one root may cause: children, their children, and so on, together.
+    pub descendants_max: u32,
     /// How deep a chain of parents may become.
     pub depth_max: u32,
     /// The size of an HTTP request's body through `wasq:task/http`, in bytes.
@@ -54,6 +56,7 @@ impl Default for Limits {
             log_bytes_max: 256 << 10,
             children_max: 100,
             children_bytes_max: 4 << 20,
+            descendants_max: 20_000,
             depth_max: 16,
             http_request_bytes_max: 8 << 20,
             http_response_bytes_max: 8 << 20,

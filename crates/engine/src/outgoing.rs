@@ -23,11 +23,12 @@ use wasq_protocol::{AllowedHost, with_causes};
 use crate::addresses::Refused;
 use crate::bindings::LogLevel;
 use crate::capture::RunLog;
-use crate::connect::{ConnectionUse, Connector, Resolver};
+use crate::connect::{ConnectionUse, Connector, OpenConnections};
 use crate::destination::{Destination, SendError};
 use crate::holdings::BODY_CHUNK_BYTES;
 use crate::limits::Limits;
 use crate::request_url::encode_other_letters;
+use crate::resolver::Resolver;
 use crate::secrets::RunSecrets;
 
 /// The client of the whole process, with its connections and TLS sessions. The operator's policy decides
@@ -38,6 +39,7 @@ pub(crate) struct HttpClient {
     keeping: Client<HttpsConnector<Connector>, WasiBody>,
     /// Uses a new connection for each request.
     fresh: Client<HttpsConnector<Connector>, WasiBody>,
+    open: OpenConnections,
 }
 
 /// Answers requests instead of the network, so that a task can be tested without a network. The policy is
@@ -59,6 +61,8 @@ pub(crate) enum Exchange {
 
 /// The bytes of a reason that are kept in the run's log: it can contain what the task wrote.
 const WHY_BYTES_MAX: usize = 500;
+/// With so many open connections, of all hosts together, no further ones are kept: a task may reach any number of hosts.
+const KEPT_MAX: usize = 128;
 /// Idle connections per host that are kept.
 const IDLE_PER_HOST: usize = 8;
 /// An idle connection is closed after this; servers commonly close theirs after 60 s.
@@ -66,7 +70,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
 impl HttpClient {
     pub(crate) fn new(limits: &Limits, resolver: Arc<dyn Resolver>) -> Self {
-        let tcp = Connector { addresses: Arc::new(limits.addresses.clone()), resolver };
+        let open = OpenConnections::default();
+        let tcp = Connector { addresses: Arc::new(limits.addresses.clone()), resolver, open: open.clone() };
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
             .with_webpki_roots()
             .https_or_http()
@@ -81,7 +86,7 @@ impl HttpClient {
                 .http1_max_buf_size(2 * limits.http_header_bytes_max)
                 .build(connector.clone())
         };
-        Self { keeping: client(IDLE_PER_HOST), fresh: client(0) }
+        Self { keeping: client(IDLE_PER_HOST), fresh: client(0), open }
     }
 
     /// Sends a request. A server may close a kept connection at the moment when a request goes out on it. If
@@ -92,7 +97,8 @@ impl HttpClient {
             RequestBody::Whole(bytes) if head.method.is_safe() => Some((head.clone(), bytes.clone())),
             RequestBody::Whole(_) | RequestBody::Stream(_) => None,
         };
-        match (self.keeping.request(Request::from_parts(head, body.into_body())).await, again) {
+        let client = if self.open.count() < KEPT_MAX { &self.keeping } else { &self.fresh };
+        match (client.request(Request::from_parts(head, body.into_body())).await, again) {
             (Ok(response), _) => {
                 if let Some(connection) = response.extensions().get::<ConnectionUse>() {
                     connection.mark_answered();

@@ -60,6 +60,8 @@ pub struct RunContext {
     pub root: String,
     /// The number of parents above this message.
     pub depth: u32,
+    /// How many messages this one may still cause; `None`: as many as a root.
+    pub descendants: Option<u32>,
     /// The W3C trace context that came with the message.
     pub traceparent: Option<String>,
     /// X-Ray's trace header. The task does not see it; its children get it.

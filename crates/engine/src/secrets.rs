@@ -196,9 +196,10 @@ impl RunSecrets {
         let (text, mut redacted, mut copied) = (json.get(), String::new(), 0);
         for token in tokens(text).filter(|token| token.len() >= TRACE_BYTES_MIN) {
             let raw = &text[token.clone()];
-            // A string with half a surrogate pair is valid JSON but not a Rust string: its raw text is
-            // checked.
-            let said = serde_json::from_str::<String>(raw).map_or(Cow::Borrowed(raw), Cow::Owned);
+            let said =
+                serde_json::from_str::<String>(raw).or_else(|_| serde_json::from_str(&well_formed(raw)));
+            // A number stands as it is.
+            let said = said.map_or(Cow::Borrowed(raw), Cow::Owned);
             if let Cow::Owned(said) = self.redact(&said) {
                 redacted.push_str(&text[copied..token.start]);
                 redacted.push_str(&Value::from(said).to_string());
@@ -227,6 +228,32 @@ fn placeholder(name: &str) -> String {
     let mut random = [0; 16];
     getrandom::fill(&mut random).expect("the system has randomness");
     format!("wasq-secret-{name}-{:032x}", u128::from_ne_bytes(random))
+}
+
+/// A JSON string in which each half of a surrogate pair is U+FFFD. With such a half, a string is valid JSON, but no Rust string.
+fn well_formed(json: &str) -> String {
+    let unit = |at: usize| {
+        let escape = json.get(at..at + 6)?.strip_prefix("\\u")?;
+        u16::from_str_radix(escape, 16).ok()
+    };
+    let (mut text, mut at) = (String::with_capacity(json.len()), 0);
+    while let Some(c) = json[at..].chars().next() {
+        let length = match (unit(at), unit(at + 6)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(0xd800..=0xdfff), _) => {
+                text.push('\u{fffd}');
+                at += 6;
+                continue;
+            }
+            (Some(_), _) => 6,
+            // An escaped backslash is no begin of another escape.
+            (None, _) if c == '\\' => 2,
+            (None, _) => c.len_utf8(),
+        };
+        text.push_str(&json[at..at + length]);
+        at += length;
+    }
+    text
 }
 
 /// The positions of the strings (with their quotation marks) and numbers in a JSON text.

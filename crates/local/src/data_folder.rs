@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -86,7 +86,19 @@ pub fn is_running(data: &Path) -> bool {
 /// The data folder is for its owner alone, because the machine code in it is executed.
 pub(crate) fn private_folder(data: &Path) -> Result<()> {
     let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(data).with_context(|| format!("create {}", data.display()))
+    builder.recursive(true).mode(0o700).create(data).with_context(|| format!("create {}", data.display()))?;
+    let metadata = std::fs::metadata(data).with_context(|| format!("look at {}", data.display()))?;
+    if metadata.mode() & 0o022 != 0 {
+        bail!(
+            "others may write into the data folder {}, whose machine code is executed: run `chmod 700 {0}`",
+            data.display()
+        );
+    }
+    let own = rustix::process::geteuid().as_raw();
+    if metadata.uid() != own && own != 0 {
+        bail!("the data folder {} belongs to another user: name another one by --data", data.display());
+    }
+    Ok(())
 }
 
 /// One process at a time: two consumers would be harmless, two writers of the registry would not.

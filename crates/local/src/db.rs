@@ -80,6 +80,10 @@ const SCHEMA: &str = "
         until_ms INTEGER NOT NULL,
         PRIMARY KEY (queue, scope, dedup_id)
     ) STRICT;
+    CREATE TABLE IF NOT EXISTS stack (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        alive_ms INTEGER NOT NULL      -- when a stack was last seen to run on this file
+    ) STRICT;
     CREATE TABLE IF NOT EXISTS move_tasks (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         id TEXT NOT NULL UNIQUE,

@@ -56,7 +56,11 @@ fn read_all<T: serde::de::DeserializeOwned>(folder: &Path) -> Result<Vec<T>> {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "json") {
             let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-            records.push(serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?);
+            match serde_json::from_slice(&text) {
+                Ok(record) => records.push(record),
+                // One damaged record must not hide the others.
+                Err(e) => tracing::error!("{} is damaged ({e}): push the task again", path.display()),
+            }
         }
     }
     Ok(records)

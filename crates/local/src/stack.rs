@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 use wasq_consumer::{ConsumerParts, DrainSettings, Mode, drain};
 use wasq_engine::Addresses;
-use wasq_protocol::{AddressRange, ByteCount, Caps, Clock, SystemClock, TaskName};
+use wasq_protocol::{AddressRange, ByteCount, Caps, Clock, SystemClock, TaskName, format_duration};
 use wasq_publisher::{CompileLimits, Publisher, PublisherParts, Wasm as Compiler};
 use wasq_runtime::{Checks, Wasm, Worker, WorkerParts, WorkerSettings};
 
@@ -47,6 +47,8 @@ pub struct StackConfig {
     pub data: PathBuf,
     /// Where the endpoint listens; port 0 takes any free one.
     pub listen: SocketAddr,
+    /// The names under which clients may call the endpoint, besides addresses and `localhost`.
+    pub allow_hosts: Vec<String>,
     /// Tasks that run at once.
     pub concurrency: u32,
     /// The most memory that the tasks that run at once may be allowed together.
@@ -73,6 +75,10 @@ pub struct Stack {
     _lock: File,
 }
 
+/// The interval between two notes that the stack runs.
+const ALIVE_EVERY: Duration = Duration::from_secs(30);
+/// A pause that is worth a line in the log.
+const LONG_DOWN: Duration = Duration::from_secs(24 * 3600);
 /// The longest time for which the start waits for the tasks in the folder.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(5);
 /// The schedule's rate: how long one run of the consumer lasts.
@@ -100,6 +106,7 @@ impl Stack {
             projects,
             data,
             listen,
+            allow_hosts,
             concurrency,
             memory,
             lease,
@@ -114,6 +121,13 @@ impl Stack {
         let db = Db::open(&data.join("queue.sqlite"))?;
         let queues = Queues::new(db.clone());
         let holder = Uuid::new_v4().to_string();
+        let down = queues.skip_downtime().await?;
+        if down > LONG_DOWN {
+            tracing::info!(
+                "no `wasq dev` ran for {}: that time counts towards no message's retention",
+                format_duration(down)
+            );
+        }
         create_queues(&queues, lease).await.context("create the queues")?;
         let released = queues.release_held(QUEUE.to_owned(), holder.clone()).await?;
         if released > 0 {
@@ -171,7 +185,7 @@ impl Stack {
         let worker = Worker::new(parts, settings);
         let invoker = LocalInvoker::new(worker);
 
-        let endpoint = Endpoint { queues, results, address };
+        let endpoint = Endpoint::new(queues, results, address, allow_hosts);
         let served = tokio::spawn(async move { match endpoint::serve(listener, endpoint).await {} });
         let first = folder.tasks(&publisher)?;
         let (sender, published) = oneshot::channel();
@@ -182,6 +196,7 @@ impl Stack {
         // The tasks in the folder should be live before the first message runs. Those that take long to compile do not
         // hold the others up: messages wait for them.
         let _ = tokio::time::timeout(PUBLISHED_WITHIN, published).await;
+        let alive = tokio::spawn(note_alive(queue.queues.clone()));
         let in_flight_max = u64::from(concurrency) * IN_FLIGHT_PER_SLOT + 10;
         let consumer = tokio::spawn(consume(queue, invoker.clone(), stop.clone(), in_flight_max));
         last.write(&data)?;
@@ -190,7 +205,7 @@ impl Stack {
             invoker,
             stop: stop.drop_guard(),
             consumer,
-            others: vec![served, publishing],
+            others: vec![served, publishing, alive],
             _lock: lock,
         })
     }
@@ -224,7 +239,21 @@ pub fn queue_url(address: SocketAddr, queue: &str) -> String {
     format!("http://{address}/000000000000/{queue}")
 }
 
+/// Notes again and again that the stack runs, for ever.
+async fn note_alive(queues: Queues) {
+    loop {
+        tokio::time::sleep(ALIVE_EVERY).await;
+        if let Err(e) = queues.note_alive().await {
+            tracing::warn!("{e}");
+        }
+    }
+}
+
 async fn create_queues(queues: &Queues, lease: Duration) -> Result<()> {
+    // One of them may have been deleted a moment ago: the stack needs both.
+    for queue in [QUEUE, DEAD_LETTERS] {
+        queues.forget_deletion(queue.to_owned()).await?;
+    }
     let retention = ("MessageRetentionPeriod".to_owned(), RETENTION_SECONDS.to_string());
     let redrive =
         json!({ "deadLetterTargetArn": arn_of_queue(DEAD_LETTERS), "maxReceiveCount": RECEIVES_MAX });

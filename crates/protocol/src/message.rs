@@ -48,6 +48,10 @@ pub struct Message {
     /// How many parents are above this message.
     #[serde(skip_serializing_if = "is_zero")]
     pub depth: u32,
+    /// How many messages this one may still cause, its children, their children and so on together. wasq writes it into
+    /// children; without it, the message has the budget of a root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub descendants: Option<u32>,
     /// W3C trace context.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
@@ -88,6 +92,7 @@ impl Message {
             parent: None,
             root: None,
             depth: 0,
+            descendants: None,
             traceparent: None,
             unknown: BTreeMap::new(),
         }
@@ -102,7 +107,7 @@ impl Message {
                 format!("the body has {} bytes; the most is {MAX_MESSAGE_BYTES}", body.len()),
             ));
         }
-        let Entries { task, params, id, not_before, parent, root, depth, traceparent, unknown } =
+        let Entries { task, params, id, not_before, parent, root, depth, descendants, traceparent, unknown } =
             serde_json::from_str(body).map_err(|e| at("$", no_entries(body, &e)))?;
 
         let Some(Text(task)) = value(task, "task")? else {
@@ -126,6 +131,7 @@ impl Message {
             parent: value(parent, "parent")?,
             root: value(root, "root")?,
             depth: value(depth, "depth")?.unwrap_or(0),
+            descendants: value(descendants, "descendants")?,
             traceparent: value(traceparent, "traceparent")?,
             unknown: unknown.into_iter().map(|(key, value)| (key.into_owned(), value.to_owned())).collect(),
         })
@@ -176,7 +182,7 @@ fn value<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>, key: &str) -> Result
 
 fn expected(key: &str) -> &'static str {
     match key {
-        "depth" => "a whole number from 0 to 4294967295",
+        "depth" | "descendants" => "a whole number from 0 to 4294967295",
         _ => "a string",
     }
 }
@@ -205,6 +211,7 @@ struct Entries<'a> {
     parent: Option<&'a RawValue>,
     root: Option<&'a RawValue>,
     depth: Option<&'a RawValue>,
+    descendants: Option<&'a RawValue>,
     traceparent: Option<&'a RawValue>,
     unknown: BTreeMap<Cow<'a, str>, &'a RawValue>,
 }
@@ -220,6 +227,7 @@ impl<'a> Entries<'a> {
             "parent" => &mut self.parent,
             "root" => &mut self.root,
             "depth" => &mut self.depth,
+            "descendants" => &mut self.descendants,
             "traceparent" => &mut self.traceparent,
             _ => return self.unknown.insert(key.clone(), value),
         };

@@ -56,8 +56,13 @@ impl From<anyhow::Error> for Unpublished {
     }
 }
 
-/// A live record, and the tag of the state that was read.
-type Live = Option<(LiveRecord, String)>;
+/// What lies under the key of a task's live record.
+struct Live {
+    /// The record; `None` if there is none, or if it is damaged.
+    record: Option<LiveRecord>,
+    /// What must hold when the next record is written: the state is still the one that was read.
+    unchanged: Condition,
+}
 
 impl<P: PublisherPorts> Publisher<P> {
     /// A publisher on these ports.
@@ -113,7 +118,7 @@ impl<P: PublisherPorts> Publisher<P> {
 
     async fn recompile_live(&self, task: &TaskName) -> Result<()> {
         for _ in 0..RACES_MAX {
-            let Some((mut record, tag)) = self.live(task).await? else {
+            let Live { record: Some(mut record), unchanged } = self.live(task).await? else {
                 bail!("recompile {task}: no task of this name is live");
             };
             let digest = record.version.digest;
@@ -127,7 +132,7 @@ impl<P: PublisherPorts> Publisher<P> {
                 Err(Unpublished::Raced) => continue,
             };
             record.version.artifacts.insert(self.0.compiler.fingerprint().clone(), artifact);
-            match self.put_live(&record, Condition::Unchanged(tag)).await {
+            match self.put_live(&record, unchanged).await {
                 Ok(()) => return Ok(()),
                 Err(Unpublished::Fault(e)) => return Err(e),
                 Err(_) => {}
@@ -154,7 +159,7 @@ impl<P: PublisherPorts> Publisher<P> {
             Unpublished::Refused(reason) => in_settings(reason),
             e => e,
         })?;
-        if let Some((record, _)) = &live
+        if let Some(record) = &live.record
             && record.version.digest == digest
             && record.version.settings == settings
             && record.version.artifacts.contains_key(self.0.compiler.fingerprint())
@@ -176,20 +181,20 @@ impl<P: PublisherPorts> Publisher<P> {
             }
         }
         let version = Version {
-            version: live.as_ref().map_or(1, |(record, _)| record.version.version + 1),
+            version: live.record.as_ref().map_or(1, |record| record.version.version + 1),
             digest,
             world: WORLD.to_owned(),
             settings,
             published: now,
             artifacts,
         };
-        let (condition, first_published, history) = match live {
-            None => (Condition::Absent, now, Vec::new()),
-            Some((record, tag)) => {
+        let (first_published, history) = match live.record {
+            None => (now, Vec::new()),
+            Some(record) => {
                 let mut history = record.history;
                 history.insert(0, record.version);
                 history.truncate(LiveRecord::HISTORY_MAX);
-                (Condition::Unchanged(tag), record.first_published, history)
+                (record.first_published, history)
             }
         };
         let record = LiveRecord {
@@ -199,7 +204,7 @@ impl<P: PublisherPorts> Publisher<P> {
             removed: None,
             history,
         };
-        self.put_live(&record, condition).await?;
+        self.put_live(&record, live.unchanged).await?;
         self.0.registry.delete(&Rejection::key(task)).await?;
         Ok(Published::Live(version))
     }
@@ -218,12 +223,12 @@ impl<P: PublisherPorts> Publisher<P> {
 
     /// Marks the record of a task as removed. Its module is gone; its history stays.
     async fn remove(&self, task: &TaskName, live: Live) -> Result<Published, Unpublished> {
-        let Some((mut record, tag)) = live.filter(|(record, _)| record.removed.is_none()) else {
+        let Some(mut record) = live.record.filter(|record| record.removed.is_none()) else {
             self.0.registry.delete(&Rejection::key(task)).await?;
             return Ok(Published::NoModule);
         };
         record.removed = Some(self.0.clock.now());
-        self.put_live(&record, Condition::Unchanged(tag)).await?;
+        self.put_live(&record, live.unchanged).await?;
         self.0.registry.delete(&Rejection::key(task)).await?;
         Ok(Published::Removed(record.version))
     }
@@ -275,10 +280,12 @@ impl<P: PublisherPorts> Publisher<P> {
     async fn live(&self, task: &TaskName) -> Result<Live> {
         let key = LiveRecord::key(task);
         let Some(object) = self.0.registry.get(&key).await? else {
-            return Ok(None);
+            return Ok(Live { record: None, unchanged: Condition::Absent });
         };
-        let record = serde_json::from_slice(&object.bytes).with_context(|| format!("read {key}"))?;
-        Ok(Some((record, object.tag)))
+        let record = serde_json::from_slice(&object.bytes).inspect_err(|e| {
+            tracing::error!("{key} is damaged ({e}): the upload replaces it, and its history is lost");
+        });
+        Ok(Live { record: record.ok(), unchanged: Condition::Unchanged(object.tag) })
     }
 
     /// Writes a live record if its condition holds.
@@ -293,7 +300,7 @@ impl<P: PublisherPorts> Publisher<P> {
 
 /// All versions that a record knows, newest first.
 fn versions(live: &Live) -> impl Iterator<Item = &Version> {
-    live.iter().flat_map(|(record, _)| std::iter::once(&record.version).chain(&record.history))
+    live.record.iter().flat_map(|record| std::iter::once(&record.version).chain(&record.history))
 }
 
 fn read_settings(text: Vec<u8>) -> Result<Settings, String> {

@@ -268,6 +268,7 @@ impl Case {
             root: self.id.clone(),
             id: self.id.clone(),
             depth: 0,
+            descendants: None,
             traceparent: None,
             trace_header: None,
         };

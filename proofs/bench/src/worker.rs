@@ -71,6 +71,7 @@ impl EngineAlone {
             parent: None,
             root: "0".to_owned(),
             depth: 0,
+            descendants: None,
             traceparent: None,
             trace_header: None,
         };

@@ -52,6 +52,7 @@ pub fn component(data: &[u8]) {
         parent: None,
         root: "fuzz".to_owned(),
         depth: 0,
+        descendants: None,
         traceparent: None,
         trace_header: None,
     };

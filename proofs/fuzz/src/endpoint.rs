@@ -34,6 +34,7 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
         },
         data,
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        allow_hosts: Vec::new(),
         concurrency: 2,
         memory: ByteCount::mib(4096),
         lease: Duration::from_secs(30),

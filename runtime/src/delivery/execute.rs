@@ -40,6 +40,7 @@ pub(crate) async fn execute<P: WorkerPorts>(
             deadline: begins.plus(timeout),
             parent: message.parent,
             depth: message.depth,
+            descendants: message.descendants,
             traceparent: facts.traceparent.clone(),
             trace_header: facts.trace_header.clone(),
         },

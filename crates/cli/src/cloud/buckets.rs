@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use wasq_aws::get_object;
 
 use crate::cloud::{Deployment, explain};
+use crate::registry::whole;
 
 /// The tasks bucket and the registry bucket of a deployment.
 pub(crate) struct Buckets {
@@ -69,8 +70,7 @@ impl Buckets {
             for key in page.contents.unwrap_or_default().into_iter().filter_map(|object| object.key) {
                 // The publisher may have removed it since.
                 if let Some(bytes) = self.read(bucket, &key).await? {
-                    let record = serde_json::from_slice(&bytes);
-                    records.push(record.with_context(|| format!("read s3://{bucket}/{key}"))?);
+                    records.extend(whole(&key, &bytes));
                 }
             }
         }

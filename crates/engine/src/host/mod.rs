@@ -4,3 +4,5 @@ mod context;
 mod http;
 mod log;
 mod queue;
+
+pub(crate) use queue::divide_budget;

@@ -12,8 +12,8 @@ use crate::state::RunState;
 /// The longest delay of a child. A later run belongs in a schedule, because the queue forgets a message after
 /// 4 days.
 const DELAY_MAX_SECONDS: u32 = 3 * 24 * 3600;
-/// The bytes that a `not_before` adds to a delayed message.
-const NOT_BEFORE_BYTES: usize = 64;
+/// The bytes that `not_before` and `descendants` add to a message.
+const ADDED_BYTES: usize = 100;
 
 impl Host for RunState {
     fn enqueue(
@@ -37,6 +37,18 @@ impl Host for RunState {
     }
 }
 
+/// How many messages a run and those below it may still send.
+fn budget(parent: &RunContext, limits: &Limits) -> u32 {
+    parent.descendants.unwrap_or(limits.descendants_max).min(limits.descendants_max)
+}
+
+/// Divides what is left of the parent's budget among its children, when it has sent all of them.
+pub(crate) fn divide_budget(children: &mut [Child], parent: &RunContext, limits: &Limits) {
+    let Ok(count @ 1..) = u32::try_from(children.len()) else { return };
+    let share = budget(parent, limits).saturating_sub(count) / count;
+    children.iter_mut().for_each(|child| child.message.descendants = Some(share));
+}
+
 struct Request {
     task: String,
     params: String,
@@ -49,8 +61,9 @@ fn child(
     ordinal: usize,
     request: Request,
 ) -> Result<Child, EnqueueError> {
-    if ordinal >= limits.children_max as usize {
-        return Err(EnqueueError::TooMany(limits.children_max));
+    let most = limits.children_max.min(budget(parent, limits));
+    if ordinal >= most as usize {
+        return Err(EnqueueError::TooMany(most));
     }
     if parent.depth >= limits.depth_max {
         return Err(EnqueueError::TooDeep(limits.depth_max));
@@ -74,7 +87,7 @@ fn child(
     // Refuse every message here that the queue or the next worker would refuse. The task can still react
     // here.
     let json = message.to_json();
-    if json.len() + NOT_BEFORE_BYTES > MAX_MESSAGE_BYTES {
+    if json.len() + ADDED_BYTES > MAX_MESSAGE_BYTES {
         return Err(EnqueueError::Invalid(format!(
             "params: the message has {} bytes; the most is {MAX_MESSAGE_BYTES}",
             json.len()

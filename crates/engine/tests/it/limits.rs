@@ -58,6 +58,26 @@ async fn children() {
 }
 
 #[tokio::test]
+async fn descendants_of_one_root() {
+    let with = |descendants, count| {
+        let params = json!({"verb": "enqueue", "task": "hello", "count": count, "fail": false});
+        let context = wasq_engine::RunContext { descendants, ..context() };
+        async move { run_as(context, params, &Settings::default()).await }
+    };
+    // What is left after the children themselves is divided among them.
+    let shares = |report: &wasq_engine::Report| {
+        report.children.iter().map(|child| child.message.descendants).collect::<Vec<_>>()
+    };
+    assert_eq!(shares(&with(None, 100).await), vec![Some(199); 100]);
+    assert_eq!(shares(&with(Some(10), 3).await), vec![Some(2); 3]);
+    assert_eq!(shares(&with(Some(3), 3).await), vec![Some(0); 3]);
+    // A sender cannot ask for more than a root has.
+    assert_eq!(shares(&with(Some(u32::MAX), 100).await), vec![Some(199); 100]);
+    let violated = with(Some(2), 3).await;
+    assert!(failure(&violated).message.contains("TooMany(2)"), "{}", failure(&violated));
+}
+
+#[tokio::test]
 async fn depth() {
     let at = |depth| {
         let params = json!({"verb": "enqueue", "task": "hello", "count": 1, "fail": false});

@@ -55,6 +55,7 @@ fn context() -> RunContext {
         parent: None,
         root: "m-1".to_owned(),
         depth: 0,
+        descendants: None,
         traceparent: None,
         trace_header: None,
     }

@@ -235,3 +235,21 @@ async fn numbers_and_failures_of_the_platform() {
     let report = run_secretly(json!({"verb": "panic", "message": "{TOKEN}"}), &settings, &digits).await;
     assert!(!failure(&report).message.contains("1234567890"));
 }
+
+#[tokio::test]
+async fn a_value_beside_half_a_surrogate_pair_is_found() {
+    // Each letter of the value is escaped, so that the raw text does not have it.
+    let escaped: String = VALUE.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect();
+    for (text, shown) in [
+        (format!("[\"\\ud800 {escaped}\"]"), "[\"\u{fffd} [secret TOKEN]\"]"),
+        (format!("{{\"\\udc00\\\\{escaped}\\udbff\": 1}}"), "{\"\u{fffd}\\\\[secret TOKEN]\u{fffd}\": 1}"),
+        (format!("[\"\\ud83d\\ude00{escaped}\"]"), "[\"\u{1f600}[secret TOKEN]\"]"),
+    ] {
+        let params = json!({"verb": "raw", "text": text});
+        let report = run_secretly(params, &settings(EXPOSED, &[]), &values()).await;
+        match &report.outcome {
+            Outcome::Success { output } => assert_eq!(output.get(), shown),
+            Outcome::Failure(failure) => panic!("{failure}"),
+        }
+    }
+}

@@ -2,31 +2,40 @@
 
 mod actions;
 mod batch;
+mod bodies;
+mod callers;
 mod params;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use crate::endpoint::bodies::Bodies;
+use crate::endpoint::callers::Callers;
 use crate::results::{Results, Waited};
 use crate::sqs::error::SqsError;
 use crate::sqs::queues::Queues;
 
-/// A batch of 1 MiB, each byte escaped as `\u00xx`, and its envelope.
-const REQUEST_BYTES_MAX: usize = 8 << 20;
 /// A client that takes longer than this for the head of its request is cut off.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections at once; further ones wait.
+const CONNECTIONS_MAX: usize = 1000;
+/// A request with a larger body takes much more memory when it is read as JSON. So few of them are answered at once.
+const LARGE_REQUEST_BYTES: usize = 64 << 10;
+const LARGE_REQUESTS_MAX: usize = 4;
 
 /// The queues and results that the endpoint serves.
 #[derive(Clone)]
@@ -34,6 +43,9 @@ pub(crate) struct Endpoint {
     pub(crate) queues: Queues,
     pub(crate) results: Results,
     pub(crate) address: SocketAddr,
+    callers: Callers,
+    bodies: Bodies,
+    large: Arc<Semaphore>,
 }
 
 /// Opens the port.
@@ -45,7 +57,9 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener> {
 
 /// Serves for ever.
 pub(crate) async fn serve(listener: TcpListener, endpoint: Endpoint) -> Infallible {
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
+        let connection = connections.clone().acquire_owned().await.expect("the semaphore is never closed");
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(e) => {
@@ -58,6 +72,7 @@ pub(crate) async fn serve(listener: TcpListener, endpoint: Endpoint) -> Infallib
         let _ = stream.set_nodelay(true);
         let endpoint = endpoint.clone();
         tokio::spawn(async move {
+            let _connection = connection;
             let service = hyper::service::service_fn(|request| {
                 let endpoint = endpoint.clone();
                 async move { Ok::<_, Infallible>(endpoint.respond(request).await) }
@@ -74,12 +89,27 @@ pub(crate) async fn serve(listener: TcpListener, endpoint: Endpoint) -> Infallib
 }
 
 impl Endpoint {
+    pub(crate) fn new(
+        queues: Queues,
+        results: Results,
+        address: SocketAddr,
+        allow_hosts: Vec<String>,
+    ) -> Self {
+        let large = Arc::new(Semaphore::new(LARGE_REQUESTS_MAX));
+        Self { queues, results, address, callers: Callers { allow_hosts }, bodies: Bodies::default(), large }
+    }
+
     async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        if request.method() == Method::GET {
+        let caller = self.callers.check(request.headers());
+        if caller.is_ok() && request.method() == Method::GET {
             return self.result(request.uri().path(), request.uri().query()).await;
         }
         let id = Uuid::new_v4().to_string();
-        let mut response = match self.call(request).await {
+        let answered = match caller {
+            Ok(()) => self.call(request).await,
+            Err(why) => Err(SqsError::access_denied(why)),
+        };
+        let mut response = match answered {
             Ok(Value::Null) => Response::new(Full::default()),
             Ok(answer) => Response::new(Full::from(answer.to_string())),
             Err(e) => {
@@ -112,8 +142,11 @@ impl Endpoint {
             Some(host) => format!("http://{host}"),
             None => format!("http://{}", self.address),
         };
-        let body = Limited::new(request.into_body(), REQUEST_BYTES_MAX).collect().await;
-        let body = body.map_err(|e| SqsError::malformed(format!("read the request: {e}")))?.to_bytes();
+        let body = self.bodies.read(request.into_body()).await?;
+        let _large = match body.len() {
+            0..=LARGE_REQUEST_BYTES => None,
+            _ => Some(self.large.acquire().await.expect("the semaphore is never closed")),
+        };
         let request: Map<String, Value> = if body.is_empty() {
             Map::new()
         } else {

@@ -33,6 +33,10 @@ errors! {
     /// The request is not the JSON that the action takes.
     malformed = "com.amazon.coral.service#SerializationException", "MalformedInput", 400;
     unknown_action = "com.amazon.coral.service#UnknownOperationException", "InvalidAction", 400;
+    /// The endpoint has too much to do; clients try again.
+    unavailable = "com.amazon.coral.service#ServiceUnavailableException", "ServiceUnavailable", 503;
+    /// The caller may not call.
+    access_denied = "com.amazon.coral.service#AccessDeniedException", "AccessDenied", 403;
     internal = "com.amazon.coral.service#InternalFailure", "InternalFailure", 500;
     invalid_address = "com.amazonaws.sqs#InvalidAddress", "InvalidAddress", 404;
     queue_name_exists = "com.amazonaws.sqs#QueueNameExists", "QueueAlreadyExists", 400;

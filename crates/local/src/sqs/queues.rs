@@ -39,6 +39,49 @@ impl Queues {
         queues
     }
 
+    /// Lets a queue be created again at once after it was deleted; a client has to wait 60 s.
+    pub(crate) async fn forget_deletion(&self, name: String) -> Result<(), SqsError> {
+        self.db
+            .call(move |db| {
+                db.execute("DELETE FROM deleted_queues WHERE name = ?", params![name])?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Notes that a stack runs now.
+    pub(crate) async fn note_alive(&self) -> Result<(), SqsError> {
+        self.db
+            .call(move |db| {
+                db.execute("INSERT OR REPLACE INTO stack VALUES (1, ?)", params![now()])?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Makes every message younger by the time for which no stack ran: nobody could receive it then, so that time counts
+    /// towards no retention. Returns that time.
+    pub(crate) async fn skip_downtime(&self) -> Result<Duration, SqsError> {
+        self.db
+            .call(move |db| {
+                let alive: Option<i64> = db.query_row(
+                    "SELECT coalesce((SELECT alive_ms FROM stack), (SELECT max(max(sent_ms, received_ms)) FROM messages))",
+                    [],
+                    |row| row.get(0),
+                )?;
+                let now = now();
+                let down = alive.map_or(0, |alive| (now - alive).max(0));
+                db.execute(
+                    "UPDATE messages SET sent_ms = sent_ms + ?1,
+                        first_received_ms = iif(first_received_ms = 0, 0, first_received_ms + ?1)",
+                    params![down],
+                )?;
+                db.execute("INSERT OR REPLACE INTO stack VALUES (1, ?)", params![now])?;
+                Ok(Duration::from_millis(down.unsigned_abs()))
+            })
+            .await
+    }
+
     /// Creates a queue. A queue that exists already with the same attributes is no error.
     pub(crate) async fn create(
         &self,

@@ -61,7 +61,7 @@ async fn too_much_processor_time() {
 
 #[tokio::test]
 async fn too_much_time_and_a_neighbour_that_is_not_held_up() {
-    let limits = CompileLimits { time: Duration::from_secs(2), ..LIMITS };
+    let limits = CompileLimits { memory: ByteCount::mib(2048), time: Duration::from_secs(2), ..LIMITS };
     let compiler = compiler(limits);
     let slow = kind(CALLS).component(32 << 10).expect("well-formed");
     let quick = kind("functions").component(10).expect("well-formed");

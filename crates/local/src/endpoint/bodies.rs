@@ -1,0 +1,75 @@
+//! Reading the bodies of requests, with bounds for all of them together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use crate::sqs::error::SqsError;
+
+/// The largest body: a batch of 1 MiB, each byte escaped as `\u00xx`, and its envelope.
+const BODY_BYTES_MAX: usize = 8 << 20;
+/// A body up to this size is always read. The number of connections bounds how many there are.
+const SMALL_BYTES: usize = 64 << 10;
+/// What all larger bodies together may hold.
+const ALL_BYTES_MAX: usize = 64 << 20;
+/// A client that takes longer than this for the body of a request is cut off.
+const TIME_MAX: Duration = Duration::from_secs(60);
+
+/// The bodies that are being read. Clones are about the same ones.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bodies(Arc<AtomicUsize>);
+
+/// The bytes that a body holds, until dropped.
+struct Held<'a> {
+    all: &'a AtomicUsize,
+    bytes: usize,
+}
+
+impl Held<'_> {
+    /// Adds bytes; returns whether there is room for them.
+    fn add(&mut self, bytes: usize) -> bool {
+        self.bytes += bytes;
+        self.all.fetch_add(bytes, Ordering::Relaxed) + bytes <= ALL_BYTES_MAX
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Bodies {
+    /// Reads a body to its end.
+    pub(crate) async fn read(&self, body: Incoming) -> Result<Bytes, SqsError> {
+        let reading = tokio::time::timeout(TIME_MAX, self.read_in_time(body));
+        reading.await.unwrap_or_else(|_| {
+            let seconds = TIME_MAX.as_secs();
+            Err(SqsError::malformed(format!("read the request: its body took longer than {seconds} s")))
+        })
+    }
+
+    async fn read_in_time(&self, mut body: Incoming) -> Result<Bytes, SqsError> {
+        let mut held = Held { all: &self.0, bytes: 0 };
+        let mut read = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|e| SqsError::malformed(format!("read the request: {e}")))?;
+            let Ok(data) = frame.into_data() else { continue };
+            read.extend_from_slice(&data);
+            if read.len() > BODY_BYTES_MAX {
+                return Err(SqsError::malformed(format!("the request has more than {BODY_BYTES_MAX} bytes")));
+            }
+            let large = read.len().saturating_sub(SMALL_BYTES);
+            if large > held.bytes && !held.add(large - held.bytes) {
+                return Err(SqsError::unavailable(
+                    "the endpoint reads too many large requests at once; try again",
+                ));
+            }
+        }
+        Ok(read.freeze())
+    }
+}
