@@ -8,12 +8,16 @@ import socket
 import threading
 import time
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
 
 from conftest import wait_for
 
 MIB = 1 << 20
+# Clients of the older protocol have another name for it.
+OLDER = boto3.__version__.startswith("1.26.")
+SYSTEM_ATTRIBUTES = "AttributeNames" if OLDER else "MessageSystemAttributeNames"
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,7 @@ def arn(sqs, queue):
 
 
 def receive(sqs, queue, **options):
-    options = {"MaxNumberOfMessages": 10, "MessageSystemAttributeNames": ["All"], "MessageAttributeNames": ["All"]} | options
+    options = {"MaxNumberOfMessages": 10, SYSTEM_ATTRIBUTES: ["All"], "MessageAttributeNames": ["All"]} | options
     return sqs.receive_message(QueueUrl=queue, **options).get("Messages", [])
 
 
@@ -313,8 +317,6 @@ def test_visibility(sqs, queue):
     [second] = receive(sqs, queue, WaitTimeSeconds=10)
     assert second["Attributes"]["ApproximateReceiveCount"] == "2"
     assert second["Attributes"]["ApproximateFirstReceiveTimestamp"] == first["Attributes"]["ApproximateFirstReceiveTimestamp"]
-    with refused("InvalidParameterValue", "not available for visibility timeout change"):
-        sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=first["ReceiptHandle"], VisibilityTimeout=0)
     sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=second["ReceiptHandle"], VisibilityTimeout=0)
     assert len(receive(sqs, queue)) == 1
 
@@ -370,7 +372,9 @@ def test_dead_letters(sqs, queue):
     policy = {"deadLetterTargetArn": arn(sqs, dead), "maxReceiveCount": 2}
     sqs.set_queue_attributes(QueueUrl=queue, Attributes={"RedrivePolicy": json.dumps(policy)})
     assert sqs.list_dead_letter_source_queues(QueueUrl=dead)["queueUrls"] == [queue]
-    assert sqs.list_dead_letter_source_queues(QueueUrl=queue)["queueUrls"] == []
+    none = sqs.list_dead_letter_source_queues(QueueUrl=queue)
+    # XML has no empty list.
+    assert (none.get("queueUrls", []) if OLDER else none["queueUrls"]) == []
     sent = sqs.send_message(QueueUrl=queue, MessageBody="a")["MessageId"]
     for count in "12":
         [message] = receive(sqs, queue, VisibilityTimeout=0)
@@ -580,3 +584,158 @@ def test_bodies_that_never_end(dev):
     assert int(line.split()[1]) < 400_000, line
     for connection in unfinished:
         connection.close()
+
+
+def attributes(sqs, queue):
+    return sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])["Attributes"]
+
+
+def test_attributes_read_back_in_one_form(sqs, queue):
+    dead = sqs.create_queue(QueueName="forms-dead.fifo", Attributes={"FifoQueue": "True"})["QueueUrl"]
+    given = {
+        "FifoQueue": "TRUE",
+        "ContentBasedDeduplication": "True",
+        "VisibilityTimeout": "030",
+        "RedrivePolicy": json.dumps({"maxReceiveCount": "3", "deadLetterTargetArn": arn(sqs, dead)}, indent=2),
+        "RedriveAllowPolicy": '{ "redrivePermission" : "denyAll" }',
+    }
+    expected = {
+        "FifoQueue": "true",
+        "ContentBasedDeduplication": "true",
+        "VisibilityTimeout": "30",
+        "RedrivePolicy": f'{{"deadLetterTargetArn":"{arn(sqs, dead)}","maxReceiveCount":3}}',
+        "RedriveAllowPolicy": '{"redrivePermission":"denyAll"}',
+    }
+    made = sqs.create_queue(QueueName="forms.fifo", Attributes=given)["QueueUrl"]
+    assert expected.items() <= attributes(sqs, made).items()
+    # The same in another form is no other value.
+    assert sqs.create_queue(QueueName="forms.fifo", Attributes=expected)["QueueUrl"] == made
+
+
+def test_one_kind_of_encryption(sqs, queue):
+    assert attributes(sqs, queue)["SqsManagedSseEnabled"] == "true"
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"KmsMasterKeyId": "alias/aws/sqs"})
+    assert attributes(sqs, queue)["SqsManagedSseEnabled"] == "false"
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"SqsManagedSseEnabled": "True"})
+    assert "KmsMasterKeyId" not in attributes(sqs, queue)
+    with refused("InvalidAttributeValue", "one type of server-side encryption"):
+        both = {"KmsMasterKeyId": "alias/aws/sqs", "SqsManagedSseEnabled": "true"}
+        sqs.set_queue_attributes(QueueUrl=queue, Attributes=both)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("Policy", "not JSON"),
+        ("Policy", "[]"),
+        ("SqsManagedSseEnabled", "maybe"),
+        ("KmsDataKeyReusePeriodSeconds", "59"),
+        ("KmsDataKeyReusePeriodSeconds", "86401"),
+        ("KmsDataKeyReusePeriodSeconds", "long"),
+        ("VisibilityTimeout", "-1"),
+        ("VisibilityTimeout", "1.5"),
+    ],
+)
+def test_attributes_that_are_no_values(sqs, queue, name, value):
+    with refused("InvalidAttributeValue", name):
+        sqs.set_queue_attributes(QueueUrl=queue, Attributes={name: value})
+
+
+def test_lists_that_are_not_ours_or_empty(sqs, queue):
+    with refused("InvalidParameterValue", "token"):
+        sqs.list_queues(MaxResults=1, NextToken="never given")
+    with refused("MissingParameter", "TagKey"):
+        sqs.untag_queue(QueueUrl=queue, TagKeys=[])
+
+
+def test_an_address_without_a_queue(sqs, queue):
+    with refused("AWS.SimpleQueueService.NonExistentQueue"):
+        sqs.send_message(QueueUrl=queue.rsplit("/", 2)[0], MessageBody="a")
+
+
+def test_a_fifo_message_has_no_delay_of_its_own(sqs):
+    delayed = {"FifoQueue": "true", "DelaySeconds": "2", "ContentBasedDeduplication": "true"}
+    queue = sqs.create_queue(QueueName="delayed.fifo", Attributes=delayed)["QueueUrl"]
+    sqs.send_message(QueueUrl=queue, MessageBody="a", MessageGroupId="g", DelaySeconds=0)
+    assert receive(sqs, queue) == [] and counts(sqs, queue) == (0, 0, 1)
+    assert bodies(receive(sqs, queue, WaitTimeSeconds=5)) == ["a"]
+
+
+def test_a_purge_forgets_deduplication(sqs, fifo):
+    message = {"MessageBody": "a", "MessageGroupId": "g", "MessageDeduplicationId": "same"}
+    sqs.send_message(QueueUrl=fifo, **message)
+    sqs.purge_queue(QueueUrl=fifo)
+    sqs.send_message(QueueUrl=fifo, **message)
+    assert bodies(receive(sqs, fifo)) == ["a"]
+
+
+def test_visibility_by_an_older_handle(sqs, queue):
+    sqs.send_message(QueueUrl=queue, MessageBody="a")
+    [first] = receive(sqs, queue, VisibilityTimeout=0)
+    [second] = receive(sqs, queue, VisibilityTimeout=60)
+    sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=first["ReceiptHandle"], VisibilityTimeout=0)
+    [third] = receive(sqs, queue, VisibilityTimeout=0)
+    # It is in nobody's hands now.
+    for message in (first, second, third):
+        with refused("AWS.SimpleQueueService.MessageNotInflight"):
+            sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=9)
+    sqs.delete_message(QueueUrl=queue, ReceiptHandle=first["ReceiptHandle"])
+    with refused("InvalidParameterValue", "does not exist or is not available"):
+        sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=third["ReceiptHandle"], VisibilityTimeout=9)
+
+
+def test_a_long_poll_on_a_dead_letter_queue_is_woken(sqs, queue):
+    dead = sqs.create_queue(QueueName="woken-dead")["QueueUrl"]
+    policy = json.dumps({"deadLetterTargetArn": arn(sqs, dead), "maxReceiveCount": 1})
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": "0", "RedrivePolicy": policy})
+    sqs.send_message(QueueUrl=queue, MessageBody="poison")
+    assert bodies(receive(sqs, queue)) == ["poison"]
+    # The next receive moves it.
+    threading.Timer(1, lambda: receive(sqs, queue)).start()
+    started = time.monotonic()
+    assert bodies(receive(sqs, dead, WaitTimeSeconds=20)) == ["poison"]
+    assert time.monotonic() - started < 15
+
+
+@pytest.mark.parametrize("number, valid", [("1e126", True), ("-0.5", True), ("1e127", False), ("NaN", False), ("inf", False)])
+def test_numbers_in_attributes(sqs, queue, number, valid):
+    send = lambda: sqs.send_message(
+        QueueUrl=queue, MessageBody="a", MessageAttributes={"n": {"DataType": "Number", "StringValue": number}}
+    )
+    if valid:
+        send()
+    else:
+        with refused("InvalidParameterValue", "Can't cast the value of message (user) attribute 'n' to a number."):
+            send()
+
+
+def test_permissions(sqs, queue):
+    permission = {"QueueUrl": queue, "AWSAccountIds": ["111122223333"], "Actions": ["SendMessage"]}
+    sqs.add_permission(Label="mine", **permission)
+    policy = json.loads(attributes(sqs, queue)["Policy"])
+    assert policy["Statement"] == [
+        {
+            "Sid": "mine",
+            "Effect": "Allow",
+            "Principal": {"AWS": "arn:aws:iam::111122223333:root"},
+            "Action": "SQS:SendMessage",
+            "Resource": arn(sqs, queue),
+        }
+    ]
+    with refused("InvalidParameterValue", "Already exists"):
+        sqs.add_permission(Label="mine", **permission)
+    with refused("InvalidParameterValue", "Only the following actions are allowed"):
+        sqs.add_permission(Label="other", **(permission | {"Actions": ["Fly"]}))
+    sqs.remove_permission(QueueUrl=queue, Label="mine")
+    assert "Policy" not in attributes(sqs, queue)
+    with refused("InvalidParameterValue", "can't find label"):
+        sqs.remove_permission(QueueUrl=queue, Label="mine")
+
+
+@pytest.mark.skipif(OLDER, reason="a form has only texts")
+@pytest.mark.parametrize("wrong", [5, {"DataType": 5}, {"DataType": "String", "StringValue": 5}, {"DataType": "Binary", "BinaryValue": {}}])
+def test_members_of_another_type(dev, wrong):
+    body = json.dumps({"QueueUrl": dev.queue_url, "MessageBody": "a", "MessageAttributes": {"n": wrong}}).encode()
+    headers = {"host": dev.url.removeprefix("http://"), "x-amz-target": "AmazonSQS.SendMessage"}
+    status, said = raw(dev, headers, body)
+    assert status == 400 and "SerializationException" in said and "MessageAttributes.n" in said

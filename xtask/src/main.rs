@@ -29,7 +29,7 @@ Every day
 Proofs
   sim       run the delivery code in simulated worlds: --tasks N --crashes N, or --seed N for one world again
   chaos     kill real processes: --messages N --kills N --only one-process|own-queue|ministack
-  hostile   run harmful tasks, each in one batch with an honest task, round after round; --rounds N
+  hostile   run harmful tasks, each in one batch with an honest task, round after round; --rounds N, or --compile
   fuzz      test all input from outside under libFuzzer (needs rustup's nightly): [TARGET] --seconds N
   bench     compare wasq with wasmtime, Extism, Celery and others; --write updates docs/performance.md
   drain     compare one consumer with a plain receive-delete loop: --messages N --rounds N

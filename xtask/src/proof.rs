@@ -28,13 +28,17 @@ pub(crate) fn drain_into(file: &Path) -> Result<()> {
 
 /// Runs harmful tasks, each in one batch with an honest one, and looks at the state that they leave behind.
 pub(crate) fn hostile(args: &[String]) -> Result<()> {
+    let mut hostile = cargo();
     let rounds = match args {
         [] => "10",
         [flag, rounds] if flag == "--rounds" => rounds,
-        _ => bail!("expected nothing, or --rounds N"),
+        [flag] if flag == "--compile" => {
+            hostile.args(["run", "--locked", "--profile", "measure", "--package", "wasq-hostile", "--"]);
+            return run(hostile.arg("costly"));
+        }
+        _ => bail!("expected nothing, --rounds N, or --compile"),
     };
     rust_guests()?;
-    let mut hostile = cargo();
     hostile.args(["run", "--locked", "--profile", "measure", "--package", "wasq-hostile", "--"]);
     // One arena: with several, the memory that the allocator keeps would depend on which threads compiled.
     hostile.env("MALLOC_ARENA_MAX", "1");

@@ -51,8 +51,8 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// busy.
 const LONG_PATIENCE: Duration = Duration::from_secs(20);
 
-/// A request. The first line is the action, and the rest is its JSON. After a first line `RAW`, the rest goes
-/// over the socket as it is.
+/// A request. The first line is the action, and the rest is its JSON. After a first line `FORM`, the rest is a form of the
+/// older protocol. After a first line `RAW`, the rest goes over the socket as it is.
 pub fn sqs_endpoint(data: &[u8]) {
     let (action, body) = match data.iter().position(|&byte| byte == b'\n') {
         Some(end) => (&data[..end], &data[end + 1..]),
@@ -60,6 +60,12 @@ pub fn sqs_endpoint(data: &[u8]) {
     };
     if action == b"RAW" {
         let _ = exchange(body, PATIENCE);
+    } else if action == b"FORM" {
+        if let Some(answer) = post(b"content-type: application/x-www-form-urlencoded", body, PATIENCE) {
+            let status = status(&answer);
+            let text = String::from_utf8_lossy(&answer);
+            assert!((200..500).contains(&status) && text.contains("<?xml"), "{text}");
+        }
     } else if let Some(answer) = call(action, body, PATIENCE) {
         let status = status(&answer);
         assert!((200..500).contains(&status), "{}", String::from_utf8_lossy(&answer));
@@ -69,10 +75,15 @@ pub fn sqs_endpoint(data: &[u8]) {
 }
 
 fn call(action: &[u8], body: &[u8], patience: Duration) -> Option<Vec<u8>> {
-    let mut request =
-        b"POST / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nx-amz-target: AmazonSQS.".to_vec();
+    let mut header = b"x-amz-target: AmazonSQS.".to_vec();
     // Inputs with `RAW` try the bytes that a header cannot contain.
-    request.extend(action.iter().filter(|byte| byte.is_ascii_graphic()));
+    header.extend(action.iter().filter(|byte| byte.is_ascii_graphic()));
+    post(&header, body, patience)
+}
+
+fn post(header: &[u8], body: &[u8], patience: Duration) -> Option<Vec<u8>> {
+    let mut request = b"POST / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n".to_vec();
+    request.extend(header);
     request.extend(format!("\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes());
     request.extend(body);
     exchange(&request, patience)

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 
 use super::batch::{self, Entry};
@@ -10,6 +12,7 @@ use crate::sqs::error::SqsError;
 use crate::sqs::message_attributes;
 use crate::sqs::messages::{self, Receive, Received, Send, Sent, Visibility, body_digest};
 use crate::sqs::moves::Start;
+use crate::sqs::permissions::Permission;
 use crate::sqs::queue_attributes::QueueAttributes;
 use crate::sqs::queues::Queues;
 
@@ -69,6 +72,9 @@ pub(crate) async fn answer(
         }
         "UntagQueue" => {
             let keys = params.list("TagKeys")?;
+            if keys.is_empty() {
+                return Err(SqsError::missing("TagKeys"));
+            }
             queues
                 .change_tags(params.queue()?, move |tags| tags.retain(|key, _| !keys.contains(key)))
                 .await
@@ -116,9 +122,18 @@ pub(crate) async fn answer(
             let moved = queues.cancel_move(params.required("TaskHandle")?.to_owned()).await?;
             Ok(json!({ "ApproximateNumberOfMessagesMoved": moved }))
         }
-        "AddPermission" | "RemovePermission" => Err(SqsError::unsupported(format!(
-            "{action}: there is one account on one machine, and nothing to permit"
-        ))),
+        "AddPermission" => {
+            let permission = Permission {
+                label: params.required("Label")?.to_owned(),
+                accounts: params.list("AWSAccountIds")?,
+                actions: params.list("Actions")?,
+            };
+            queues.add_permission(params.queue()?, permission).await.map(|()| Value::Null)
+        }
+        "RemovePermission" => {
+            let label = params.required("Label")?.to_owned();
+            queues.remove_permission(params.queue()?, label).await.map(|()| Value::Null)
+        }
         _ => Err(SqsError::unknown_action(format!("The action {action} is not valid for this endpoint."))),
     }
 }
@@ -147,11 +162,25 @@ impl Page {
             ));
         }
         Ok(Self {
-            after: params.owned("NextToken")?.unwrap_or_default(),
+            after: params.text("NextToken")?.map_or(Ok(String::new()), after)?,
             max: max.map_or(1000, |max| usize::try_from(max).expect("at most 1000")),
             asked: max.is_some(),
         })
     }
+}
+
+const TOKEN: &str = "wasq after ";
+
+/// The token of the page after this name.
+fn token(name: &str) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(format!("{TOKEN}{name}"))
+}
+
+/// The name in a token that we gave.
+fn after(token: &str) -> Result<String, SqsError> {
+    let text = BASE64_URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let name = text.as_deref().and_then(|text| text.strip_prefix(TOKEN));
+    name.map(str::to_owned).ok_or_else(|| SqsError::invalid_value("Invalid or expired next token."))
 }
 
 fn page_of(
@@ -167,7 +196,7 @@ fn page_of(
     let mut page = without_empty(json!({ key: urls }));
     // SQS returns a token only if the client asked for pages.
     if more && asked {
-        page["NextToken"] = names.last().cloned().into();
+        page["NextToken"] = names.last().map(|name| token(name)).into();
     }
     page
 }

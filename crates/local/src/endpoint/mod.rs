@@ -1,10 +1,11 @@
-//! The endpoint: SQS's AWS JSON protocol over HTTP, and the results of runs for `wasq enqueue --wait`.
+//! The endpoint: SQS's two protocols over HTTP, and the results of runs for `wasq enqueue --wait`.
 
 mod actions;
 mod batch;
 mod bodies;
 mod callers;
 mod params;
+mod query;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -15,16 +16,17 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use crate::endpoint::bodies::Bodies;
 use crate::endpoint::callers::Callers;
+use crate::endpoint::query::QueryRequest;
 use crate::results::{Results, Waited};
 use crate::sqs::error::SqsError;
 use crate::sqs::queues::Queues;
@@ -100,53 +102,53 @@ impl Endpoint {
     }
 
     async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let id = Uuid::new_v4().to_string();
         let caller = self.callers.check(request.headers());
+        if is_query(&request) {
+            let answered = match caller {
+                Ok(()) => self.call_query(request).await,
+                Err(why) => Err(SqsError::access_denied(why)),
+            };
+            let (status, body) = match answered {
+                Ok((action, answer)) => (StatusCode::OK, query::answer(&action, &answer, &id)),
+                Err(e) => (status_of(&e), query::error(&e, &id)),
+            };
+            return answer(status, body, "text/xml", &id);
+        }
         if caller.is_ok() && request.method() == Method::GET {
             return self.result(request.uri().path(), request.uri().query()).await;
         }
-        let id = Uuid::new_v4().to_string();
         let answered = match caller {
             Ok(()) => self.call(request).await,
             Err(why) => Err(SqsError::access_denied(why)),
         };
-        let mut response = match answered {
-            Ok(Value::Null) => Response::new(Full::default()),
-            Ok(answer) => Response::new(Full::from(answer.to_string())),
+        match answered {
+            Ok(Value::Null) => answer(StatusCode::OK, String::new(), JSON, &id),
+            Ok(value) => answer(StatusCode::OK, value.to_string(), JSON, &id),
             Err(e) => {
-                let body = serde_json::json!({ "__type": e.shape, "message": e.message });
-                let mut response = Response::new(Full::from(body.to_string()));
-                *response.status_mut() = StatusCode::from_u16(e.status).unwrap_or(StatusCode::BAD_REQUEST);
+                let body = serde_json::json!({ "__type": e.shape, "message": e.message }).to_string();
+                let mut response = answer(status_of(&e), body, JSON, &id);
                 let fault = if e.sender_fault() { "Sender" } else { "Receiver" };
                 let code = format!("{};{fault}", e.code).parse().expect("codes are ASCII");
                 response.headers_mut().insert("x-amzn-query-error", code);
                 response
             }
-        };
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, "application/x-amz-json-1.0".parse().expect("ASCII"));
-        headers.insert("x-amzn-requestid", id.parse().expect("ASCII"));
-        response
+        }
     }
 
+    /// A request of the JSON protocol.
     async fn call(&self, request: Request<Incoming>) -> Result<Value, SqsError> {
-        let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
-        let action = header("x-amz-target").and_then(|target| target.strip_prefix("AmazonSQS."));
+        let action = header(&request, "x-amz-target").and_then(|target| target.strip_prefix("AmazonSQS."));
         let action = action
             .ok_or_else(|| {
                 SqsError::unknown_action(
-                    "this endpoint speaks SQS's AWS JSON protocol: POST with the header X-Amz-Target: AmazonSQS.ACTION",
+                    "this endpoint speaks SQS's protocols: POST a form, or JSON with the header X-Amz-Target: AmazonSQS.ACTION",
                 )
             })?
             .to_owned();
-        let base = match header(HOST.as_str()) {
-            Some(host) => format!("http://{host}"),
-            None => format!("http://{}", self.address),
-        };
+        let base = self.base(&request);
         let body = self.bodies.read(request.into_body()).await?;
-        let _large = match body.len() {
-            0..=LARGE_REQUEST_BYTES => None,
-            _ => Some(self.large.acquire().await.expect("the semaphore is never closed")),
-        };
+        let _large = self.place(body.len()).await;
         let request: Map<String, Value> = if body.is_empty() {
             Map::new()
         } else {
@@ -154,6 +156,36 @@ impl Endpoint {
                 .map_err(|e| SqsError::malformed(format!("not a JSON object: {e}")))?
         };
         actions::answer(&self.queues, &action, &request, &base).await
+    }
+
+    /// A request of the older protocol. Returns its action as well.
+    async fn call_query(&self, request: Request<Incoming>) -> Result<(String, Value), SqsError> {
+        let base = self.base(&request);
+        let queue_url = format!("{base}{}", request.uri().path());
+        let form = match request.method() {
+            &Method::GET => Bytes::from(request.uri().query().unwrap_or_default().to_owned()),
+            _ => self.bodies.read(request.into_body()).await?,
+        };
+        let _large = self.place(form.len()).await;
+        let QueryRequest { action, request } = query::read(&form, &queue_url)?;
+        let answer = actions::answer(&self.queues, &action, &request, &base).await?;
+        Ok((action, answer))
+    }
+
+    /// The address by which the client reached us.
+    fn base(&self, request: &Request<Incoming>) -> String {
+        match header(request, HOST.as_str()) {
+            Some(host) => format!("http://{host}"),
+            None => format!("http://{}", self.address),
+        }
+    }
+
+    /// A place among the large requests, for one of so many bytes.
+    async fn place(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        match bytes {
+            0..=LARGE_REQUEST_BYTES => None,
+            _ => Some(self.large.acquire().await.expect("the semaphore is never closed")),
+        }
     }
 
     /// `GET /wasq/results/ID?wait=SECONDS&seen=NUMBER`: how a message ended. If it has not ended, 202 with the
@@ -189,4 +221,37 @@ impl Endpoint {
         }
         response
     }
+}
+
+const JSON: &str = "application/x-amz-json-1.0";
+
+fn header<'a>(request: &'a Request<Incoming>, name: &str) -> Option<&'a str> {
+    request.headers().get(name).and_then(|value| value.to_str().ok())
+}
+
+/// Whether a request is one of the older protocol: a form, or an address with an action.
+fn is_query(request: &Request<Incoming>) -> bool {
+    let is_form = header(request, CONTENT_TYPE.as_str())
+        .is_some_and(|kind| kind.to_ascii_lowercase().starts_with("application/x-www-form-urlencoded"));
+    let has_action = || {
+        let query = request.uri().query().unwrap_or_default();
+        query.split('&').any(|pair| pair.starts_with("Action="))
+    };
+    match request.method() {
+        &Method::GET => has_action(),
+        _ => is_form && header(request, "x-amz-target").is_none(),
+    }
+}
+
+fn status_of(error: &SqsError) -> StatusCode {
+    StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
+fn answer(status: StatusCode, body: String, content_type: &'static str, id: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert("x-amzn-requestid", id.parse().expect("ASCII"));
+    response
 }

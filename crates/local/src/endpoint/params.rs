@@ -91,7 +91,7 @@ impl<'a> Params<'a> {
             url.split_once("://").map_or(url, |(_, rest)| rest.split_once('/').map_or("", |(_, path)| path));
         match path.trim_end_matches('/').rsplit('/').next() {
             Some(name) if !name.is_empty() => Ok(name.to_owned()),
-            _ => Err(SqsError::invalid_address(format!("The address {url} is not valid for this endpoint."))),
+            _ => Err(SqsError::no_queue()),
         }
     }
 }

@@ -38,16 +38,15 @@ errors! {
     /// The caller may not call.
     access_denied = "com.amazon.coral.service#AccessDeniedException", "AccessDenied", 403;
     internal = "com.amazon.coral.service#InternalFailure", "InternalFailure", 500;
-    invalid_address = "com.amazonaws.sqs#InvalidAddress", "InvalidAddress", 404;
     queue_name_exists = "com.amazonaws.sqs#QueueNameExists", "QueueAlreadyExists", 400;
     invalid_attribute_name = "com.amazonaws.sqs#InvalidAttributeName", "InvalidAttributeName", 400;
     invalid_attribute_value = "com.amazonaws.sqs#InvalidAttributeValue", "InvalidAttributeValue", 400;
     invalid_contents = "com.amazonaws.sqs#InvalidMessageContents", "InvalidMessageContents", 400;
     invalid_receipt = "com.amazonaws.sqs#ReceiptHandleIsInvalid", "ReceiptHandleIsInvalid", 404;
+    not_in_flight = "com.amazonaws.sqs#MessageNotInflight", "AWS.SimpleQueueService.MessageNotInflight", 400;
     not_found = "com.amazonaws.sqs#ResourceNotFoundException", "ResourceNotFoundException", 404;
     purge_in_progress = "com.amazonaws.sqs#PurgeQueueInProgress", "AWS.SimpleQueueService.PurgeQueueInProgress", 403;
     deleted_recently = "com.amazonaws.sqs#QueueDeletedRecently", "AWS.SimpleQueueService.QueueDeletedRecently", 400;
-    unsupported = "com.amazonaws.sqs#UnsupportedOperation", "AWS.SimpleQueueService.UnsupportedOperation", 400;
     empty_batch = "com.amazonaws.sqs#EmptyBatchRequest", "AWS.SimpleQueueService.EmptyBatchRequest", 400;
     too_many_entries = "com.amazonaws.sqs#TooManyEntriesInBatchRequest", "AWS.SimpleQueueService.TooManyEntriesInBatchRequest", 400;
     ids_not_distinct = "com.amazonaws.sqs#BatchEntryIdsNotDistinct", "AWS.SimpleQueueService.BatchEntryIdsNotDistinct", 400;

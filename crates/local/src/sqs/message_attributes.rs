@@ -35,10 +35,23 @@ pub(crate) fn check(attributes: &Map<String, Value>) -> Result<usize, SqsError> 
     let mut bytes = 0;
     for (name, value) in attributes {
         check_name(name)?;
+        check_types(name, value)?;
         let data_type = value.get("DataType").and_then(Value::as_str).unwrap_or_default();
         bytes += name.len() + data_type.len() + value_bytes(name, data_type, value)?.len();
     }
     Ok(bytes)
+}
+
+/// A member of the wrong JSON type is no member that is missing.
+fn check_types(name: &str, value: &Value) -> Result<(), SqsError> {
+    let wrong = |what: &str| Err(SqsError::malformed(format!("MessageAttributes.{name}: {what}")));
+    let Some(members) = value.as_object() else { return wrong("expected an object") };
+    for member in ["DataType", "StringValue", "BinaryValue"] {
+        if members.get(member).is_some_and(|value| !value.is_string() && !value.is_null()) {
+            return wrong(&format!("{member}: expected a string"));
+        }
+    }
+    Ok(())
 }
 
 fn check_name(name: &str) -> Result<(), SqsError> {
@@ -84,7 +97,7 @@ fn value_bytes(name: &str, data_type: &str, value: &Value) -> Result<Vec<u8>, Sq
             "Message (user) attribute '{name}' must contain a non-empty value of type '{base}'."
         )),
         "String" if !valid_text(text) => error(INVALID_TEXT.to_owned()),
-        "Number" if text.parse::<f64>().is_err() || text.len() > 128 => {
+        "Number" if !is_number(text) => {
             error(format!("Can't cast the value of message (user) attribute '{name}' to a number."))
         }
         "String" | "Number" => Ok(text.as_bytes().to_vec()),
@@ -94,6 +107,28 @@ fn value_bytes(name: &str, data_type: &str, value: &Value) -> Result<Vec<u8>, Sq
         _ => error(format!(
             "The type of message (user) attribute '{name}' is invalid. You must use only the following supported type prefixes: Binary, Number, String."
         )),
+    }
+}
+
+/// Whether a text is a number of SQS: up to 38 digits, and 0 or between 1e-128 and 1e126 in size.
+fn is_number(text: &str) -> bool {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
+    let Ok(exponent) = exponent.parse::<i64>() else { return false };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    if digits.is_empty() || digits.len() > 256 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return false;
+    }
+    let significant = digits.trim_start_matches('0');
+    let zeros = digits.len() - significant.len();
+    let significant = significant.trim_end_matches('0');
+    // The exponent of the first digit that is not 0.
+    let size = exponent.saturating_add(whole.len() as i64).saturating_sub(zeros as i64 + 1);
+    match significant {
+        "" => true,
+        "1" if size == 126 => true,
+        _ => significant.len() <= 38 && (-128..126).contains(&size),
     }
 }
 
@@ -132,4 +167,57 @@ pub(crate) fn select(attributes: Map<String, Value>, asked: &[String]) -> Map<St
         })
     };
     attributes.into_iter().filter(|(name, _)| wanted(name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_number;
+
+    #[test]
+    fn numbers_of_sqs() {
+        for number in [
+            "0",
+            "-0",
+            "0e999",
+            "1e5",
+            "1.50",
+            "+1",
+            ".5",
+            "5.",
+            "230.000000000000000001",
+            "99999999999999999999999999999999999999",
+            "1e126",
+            "-1E+126",
+            "1e-128",
+            "0.00012e-100",
+        ] {
+            assert!(is_number(number), "{number}");
+        }
+        for other in [
+            "",
+            "+",
+            ".",
+            "e5",
+            "1e",
+            "NaN",
+            "nan",
+            "inf",
+            "-Infinity",
+            "infinity",
+            "1e127",
+            "1.1e126",
+            "1e400",
+            "1e-129",
+            "1e-400",
+            "0x10",
+            "1_000",
+            " 1",
+            "1 ",
+            "--1",
+            "1.2.3",
+            "999999999999999999999999999999999999999",
+        ] {
+            assert!(!is_number(other), "{other}");
+        }
+    }
 }

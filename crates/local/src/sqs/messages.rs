@@ -156,7 +156,9 @@ pub(crate) fn send(
             return Ok(Sent { message_id, sequence_number: Some(sequence_number(seq)) });
         }
     }
-    let delay_ms = send.delay.map_or(settings.number(Number::DelaySeconds) as i64, |delay| delay) * 1000;
+    // A message of a FIFO queue has the queue's delay, and no own one.
+    let delay = send.delay.filter(|_| !fifo).unwrap_or(settings.number(Number::DelaySeconds) as i64);
+    let delay_ms = delay * 1000;
     let message_id = Uuid::new_v4().to_string();
     db.prepare_cached(
         "INSERT INTO messages (queue, id, body, attributes, trace_header, sent_ms, visible_ms, group_id, dedup_id)
@@ -186,6 +188,9 @@ pub(crate) fn sequence_number(seq: i64) -> String {
     format!("{seq:020}")
 }
 
+/// Messages that were received, and the queue to which others were moved instead, if any were.
+pub(crate) type Receipts = (Vec<Received>, Option<String>);
+
 /// Receives messages. One that was received too often moves to the dead-letter queue instead.
 pub(crate) fn receive(
     db: &Connection,
@@ -193,7 +198,7 @@ pub(crate) fn receive(
     settings: &QueueAttributes,
     receive: &Receive,
     now: i64,
-) -> Result<Vec<Received>, SqsError> {
+) -> Result<Receipts, SqsError> {
     let kept_since = now - settings.number(Number::MessageRetentionPeriod) as i64 * 1000;
     db.prepare_cached("DELETE FROM messages WHERE queue = ? AND sent_ms < ?")?
         .execute(params![queue, kept_since])?;
@@ -201,6 +206,7 @@ pub(crate) fn receive(
     let visible_ms = now + i64::try_from(visibility.as_millis()).unwrap_or(VISIBILITY_MAX_MS);
     let redrive = settings.redrive();
     let mut received: Vec<Received> = Vec::new();
+    let mut moved_to = None;
     loop {
         let wanted = receive.max - received.len();
         let candidates = if settings.fifo() {
@@ -216,6 +222,7 @@ pub(crate) fn receive(
                 {
                     dead_letter(db, seq, queue, &redrive.target, now)?;
                     moved = true;
+                    moved_to = Some(redrive.target.clone());
                 }
                 // With a visibility of zero, a message that was just taken is a candidate again.
                 _ if received.iter().any(|message| message.seq == seq) => {}
@@ -224,7 +231,7 @@ pub(crate) fn receive(
         }
         // Look again only if dead letters have left room for other messages.
         if !moved || received.len() == receive.max {
-            return Ok(received);
+            return Ok((received, moved_to));
         }
     }
 }
@@ -431,13 +438,19 @@ pub(crate) fn set_visibility(
         .prepare_cached("SELECT receipt, received_ms, visible_ms FROM messages WHERE seq = ? AND queue = ?")?
         .query_row(params![seq, queue], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
+    // On a standard queue an older handle is as good as the newest one.
     let held = held.filter(|(current, _, visible_ms): &(i64, i64, i64)| {
-        *current == receipt && (!settings.fifo() || *visible_ms > now)
+        !settings.fifo() || (*current == receipt && *visible_ms > now)
     });
-    let Some((_, received_ms, _)) = held else {
+    let Some((_, received_ms, visible_ms)) = held else {
         let reason = "Message does not exist or is not available for visibility timeout change.";
         return Err(SqsError::value("ReceiptHandle", handle, reason));
     };
+    if visible_ms <= now {
+        return Err(SqsError::not_in_flight(format!(
+            "Value {handle} for parameter ReceiptHandle is invalid. Reason: Message is not in flight."
+        )));
+    }
     let visible_ms = now + seconds * 1000;
     if visible_ms > received_ms + VISIBILITY_MAX_MS {
         let reason = "Total VisibilityTimeout for the message is beyond the limit [43200 seconds]";

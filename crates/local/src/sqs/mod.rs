@@ -7,6 +7,7 @@ pub(crate) mod error;
 pub(crate) mod message_attributes;
 pub(crate) mod messages;
 pub(crate) mod moves;
+pub(crate) mod permissions;
 pub(crate) mod queue_attributes;
 pub(crate) mod queues;
 pub(crate) mod store;

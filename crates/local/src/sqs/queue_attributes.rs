@@ -81,7 +81,12 @@ const FIFO_WORDS: [(&str, &[&str]); 3] = [
     ("FifoThroughputLimit", &["perQueue", "perMessageGroupId"]),
 ];
 /// Accepted and returned, without effect on one machine.
-const KEPT: [&str; 4] = ["Policy", "KmsMasterKeyId", "KmsDataKeyReusePeriodSeconds", "SqsManagedSseEnabled"];
+const KEPT: [&str; 4] = ["Policy", KMS_KEY, KMS_REUSE, SQS_ENCRYPTION];
+const KMS_KEY: &str = "KmsMasterKeyId";
+const KMS_REUSE: &str = "KmsDataKeyReusePeriodSeconds";
+const SQS_ENCRYPTION: &str = "SqsManagedSseEnabled";
+/// SQS takes these in any case, such as Python's `True`.
+const BOOLEANS: [&str; 3] = ["FifoQueue", "ContentBasedDeduplication", SQS_ENCRYPTION];
 /// The attributes that SQS computes; they can be read, but not set.
 pub(crate) const COMPUTED: [&str; 6] = [
     "ApproximateNumberOfMessages",
@@ -95,15 +100,31 @@ pub(crate) const COMPUTED: [&str; 6] = [
 impl QueueAttributes {
     /// Checks and sets new values. `exists` says that the queue exists already, so its type is fixed.
     pub(crate) fn set(&mut self, new: &BTreeMap<String, String>, exists: bool) -> Result<(), SqsError> {
-        let fifo = if exists { self.fifo() } else { new.get("FifoQueue").is_some_and(|v| v == "true") };
-        for (name, value) in new {
+        let new: BTreeMap<_, _> = new.iter().map(|(name, value)| (name, normal(name, value))).collect();
+        let is_new = |name: &str, value: &str| new.iter().any(|(n, v)| *n == name && v == value);
+        let fifo = if exists { self.fifo() } else { is_new("FifoQueue", "true") };
+        let by_kms = new.iter().any(|(name, key)| *name == KMS_KEY && !key.is_empty());
+        if by_kms && is_new(SQS_ENCRYPTION, "true") {
+            return Err(SqsError::invalid_attribute_value(
+                "You can use one type of server-side encryption (SSE) at one time. You can either enable KMS SSE or SQS SSE.",
+            ));
+        }
+        for (name, value) in &new {
             check(name, value, fifo, exists)?;
+        }
+        for (name, value) in &new {
             // An empty policy tells SQS to forget the policy.
             if value.is_empty() {
-                self.0.remove(name);
+                self.0.remove(*name);
             } else {
-                self.0.insert(name.clone(), value.clone());
+                self.0.insert((*name).clone(), value.clone());
             }
+        }
+        // The one kind of encryption ends the other.
+        if by_kms {
+            self.0.insert(SQS_ENCRYPTION.to_owned(), "false".to_owned());
+        } else if is_new(SQS_ENCRYPTION, "true") {
+            self.0.remove(KMS_KEY);
         }
         let per_group = self.0.get("FifoThroughputLimit").is_some_and(|v| v == "perMessageGroupId");
         if per_group && self.0.get("DeduplicationScope").is_none_or(|v| v != "messageGroup") {
@@ -185,6 +206,33 @@ impl QueueAttributes {
     }
 }
 
+/// A value in the form in which SQS returns it, whatever form it was set in. A value that is not valid stays as it is.
+pub(crate) fn normal(name: &str, value: &str) -> String {
+    if BOOLEANS.contains(&name) {
+        return value.to_ascii_lowercase();
+    }
+    if Number::of_name(name).is_some() || name == KMS_REUSE {
+        let number = Some(value).filter(|value| value.bytes().all(|byte| byte.is_ascii_digit()));
+        let number = number.and_then(|value| value.parse::<u64>().ok());
+        return number.map_or_else(|| value.to_owned(), |number| number.to_string());
+    }
+    match name {
+        "RedrivePolicy" => parse_redrive(value).map_or_else(
+            |_| value.to_owned(),
+            |Redrive { receives_max, .. }| {
+                let policy: Value = serde_json::from_str(value).unwrap_or_default();
+                let target = &policy["deadLetterTargetArn"];
+                format!("{{\"deadLetterTargetArn\":{target},\"maxReceiveCount\":{receives_max}}}")
+            },
+        ),
+        "RedriveAllowPolicy" => match serde_json::from_str::<Value>(value) {
+            Ok(policy @ Value::Object(_)) => policy.to_string(),
+            _ => value.to_owned(),
+        },
+        _ => value.to_owned(),
+    }
+}
+
 fn check(name: &str, value: &str, fifo: bool, exists: bool) -> Result<(), SqsError> {
     let invalid = || SqsError::invalid_attribute_value(format!("Invalid value for the parameter {name}."));
     let unknown = || SqsError::invalid_attribute_name(format!("Unknown Attribute {name}."));
@@ -215,9 +263,18 @@ fn check(name: &str, value: &str, fifo: bool, exists: bool) -> Result<(), SqsErr
         "RedrivePolicy" if value.is_empty() => Ok(()),
         "RedrivePolicy" => parse_redrive(value).map(|_| ()),
         "RedriveAllowPolicy" => check_allow(value),
+        SQS_ENCRYPTION if !["true", "false"].contains(&value) => Err(invalid()),
+        KMS_REUSE if !value.parse::<u32>().is_ok_and(|seconds| (60..=86_400).contains(&seconds)) => {
+            Err(invalid())
+        }
+        "Policy" if !value.is_empty() && !is_policy(value) => Err(invalid()),
         _ if KEPT.contains(&name) => Ok(()),
         _ => Err(unknown()),
     }
+}
+
+fn is_policy(text: &str) -> bool {
+    serde_json::from_str::<Value>(text).is_ok_and(|policy| policy.is_object())
 }
 
 /// Reads a redrive policy; the dead-letter queue is named by its ARN.

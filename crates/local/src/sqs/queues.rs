@@ -13,6 +13,7 @@ use wasq_protocol::{Clock, SystemClock};
 use super::error::SqsError;
 use super::messages::{self, Receive, Received, Send, Sent, Visibility};
 use super::moves::{self, Start};
+use super::permissions::{self, Permission};
 use super::queue_attributes::{Number, QueueAttributes};
 use super::store::{self, MINUTE_MS, all_attributes, check_redrive, json, load, load_tags};
 use crate::db::{Db, DbError};
@@ -29,6 +30,7 @@ pub(crate) struct Queues {
 
 /// The pause between two steps of a move task with a rate limit, and after a fault of the database.
 const MOVE_PAUSE: Duration = Duration::from_secs(1);
+const POLICY: &str = "Policy";
 /// The number of names in `waiting` above which the names that no call waits for are forgotten.
 const WAITING_MAX: usize = 1000;
 
@@ -175,6 +177,35 @@ impl Queues {
             .await
     }
 
+    /// Adds a statement to a queue's policy.
+    pub(crate) async fn add_permission(&self, name: String, permission: Permission) -> Result<(), SqsError> {
+        self.change_policy(name, move |policy, name| permissions::with(policy, name, permission)).await
+    }
+
+    /// Removes a statement from a queue's policy.
+    pub(crate) async fn remove_permission(&self, name: String, label: String) -> Result<(), SqsError> {
+        self.change_policy(name, move |policy, name| permissions::without(policy, name, &label)).await
+    }
+
+    async fn change_policy(
+        &self,
+        name: String,
+        change: impl FnOnce(Option<&str>, &str) -> Result<String, SqsError> + std::marker::Send + 'static,
+    ) -> Result<(), SqsError> {
+        self.db
+            .call(move |db| {
+                let mut settings = load(db, &name)?;
+                let policy = change(settings.0.get(POLICY).map(String::as_str), &name)?;
+                settings.set(&[(POLICY.to_owned(), policy)].into(), true)?;
+                db.execute(
+                    "UPDATE queues SET attributes = ? WHERE name = ?",
+                    params![json(&settings.0), name],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+
     pub(crate) async fn tags(&self, name: String) -> Result<BTreeMap<String, String>, SqsError> {
         self.db.call(move |db| load_tags(db, &name)).await
     }
@@ -237,7 +268,7 @@ impl Queues {
             let mut woken = std::pin::pin!(notify.notified());
             woken.as_mut().enable();
             let (name, receive) = (queue.clone(), receive.clone());
-            let (received, next, queue_wait) = self
+            let ((received, moved_to), next, queue_wait) = self
                 .db
                 .call(move |db| {
                     let now = now();
@@ -251,6 +282,9 @@ impl Queues {
                     ))
                 })
                 .await?;
+            if let Some(target) = moved_to {
+                self.wake(&target);
+            }
             let deadline = started + wait.unwrap_or(queue_wait);
             if !received.is_empty() || Instant::now() >= deadline {
                 return Ok(received);
@@ -335,6 +369,7 @@ impl Queues {
                     )));
                 }
                 db.execute("DELETE FROM messages WHERE queue = ?", params![queue])?;
+                db.execute("DELETE FROM deduplication WHERE queue = ?", params![queue])?;
                 Ok(())
             })
             .await
@@ -429,7 +464,7 @@ fn check_name(name: &str, attributes: &BTreeMap<String, String>) -> Result<(), S
     let plain = |name: &str| {
         !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
     };
-    let fifo = attributes.get("FifoQueue").is_some_and(|value| value == "true");
+    let fifo = attributes.get("FifoQueue").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     if fifo {
         if name.len() <= 80 && name.strip_suffix(".fifo").is_some_and(plain) {
             return Ok(());

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::error::SqsError;
 use super::messages;
-use super::queue_attributes::{COMPUTED, QueueAttributes, arn_of_queue};
+use super::queue_attributes::{COMPUTED, QueueAttributes, arn_of_queue, normal};
 
 /// A queue may be purged again, and the name of a deleted queue may be used again, after this.
 pub(crate) const MINUTE_MS: i64 = 60_000;
@@ -47,7 +47,8 @@ pub(crate) fn create(
     if messages::queue_exists(db, name)? {
         let existing = all_attributes(db, name, now)?;
         for (attribute, value) in attributes {
-            if existing.get(attribute).is_none_or(|existing| !same(existing, value)) {
+            let value = normal(attribute, value);
+            if existing.get(attribute).is_none_or(|existing| !same(existing, &value)) {
                 return Err(SqsError::queue_name_exists(format!(
                     "A queue already exists with the same name and a different value for attribute {attribute}"
                 )));
