@@ -231,12 +231,7 @@ pub const COSTLY: &[Costly] = &[
     Costly {
         name: "sums inside each other",
         from: 64,
-        text: |n| {
-            function(
-                "",
-                &format!("{} call $g", format!("{}{}", "(call $f) ".repeat(n), "i32.add ".repeat(n - 1))),
-            )
-        },
+        text: |n| function("", &format!("{}{}call $g", "(call $f) ".repeat(n), "i32.add ".repeat(n - 1))),
     },
     Costly {
         name: "globals",
@@ -340,18 +335,14 @@ pub const COSTLY: &[Costly] = &[
         },
     },
     Costly {
-        name: "a call with many params",
+        name: "calls with many params",
         from: 64,
         text: |n| {
-            module(
-                &format!(
-                    "(func $c (param {})) (func (call $c {}))",
-                    "i64 ".repeat(n.min(1000)),
-                    "(i64.const 1)".repeat(n.min(1000))
-                )
-                .repeat(n.div_ceil(1000))
-                .replace("$c", "$c"),
-            )
+            let pair = |i| {
+                let (params, values) = ("i64 ".repeat(900), "(i64.const 1)".repeat(900));
+                format!("(func $c{i} (param {params})) (func (call $c{i} {values}))")
+            };
+            module(&repeat(n.div_ceil(64), pair))
         },
     },
     Costly {

@@ -58,8 +58,7 @@ async fn costly() -> Result<ExitCode> {
     let mut beyond = 0;
     for kind in COSTLY {
         let mut n = kind.from;
-        loop {
-            let Ok(wasm) = kind.component(n) else { break };
+        while let Ok(wasm) = kind.component(n) {
             if wasm.len() > COSTLY_BYTES_MAX {
                 break;
             }
