@@ -220,6 +220,8 @@ try {
     define: { "process.env.NODE_ENV": '"production"', "import.meta": "__wasqImportMeta" },
     external: ["wasq:*", "wasi:*"],
     plugins: [examining],
+    // The engine keeps the text of the sources, and a run takes longer with more of it.
+    minifyWhitespace: true,
     sourcemap: "external",
     sourcesContent: false,
     write: false,

@@ -94,8 +94,9 @@ export const http = {
     }
     url = String(url).toWellFormed();
     const request = { method, url, headers: lines, body, timeoutMs: whole("timeoutMs", timeoutMs) };
-    // Messages show the URL without the user and the password in it.
-    const shown = url.replace(/^(\s*https?:[/\\]*)[^/?#\\]*@/i, "$1");
+    // Messages show the URL without the user and the password in it. Most URLs have none, and a regular expression is compiled in
+    // each run that uses it.
+    const shown = url.includes("@") ? url.replace(/^(\s*https?:[/\\]*)[^/?#\\]*@/i, "$1") : url;
     try {
       return new Response(shown, send(request));
     } catch (error) {
