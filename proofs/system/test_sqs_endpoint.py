@@ -561,7 +561,17 @@ def test_pages_in_a_browser_are_not_answered(dev):
         assert answer[0] == status, (headers, answer)
         result = raw(dev, headers, method="GET", path=f"/wasq/results/{message_id}")
         assert (result[0] == 403) == (status == 403), (headers, result)
+    # A picture in any page is a GET.
+    sent = raw(dev, {"host": host}, method="GET", path="/000000000000/wasq?Action=SendMessage&MessageBody=x")
+    assert sent[0] == 404 and dev.counts()[0] + dev.counts()[1] == 1, sent
     assert "--allow-host evil.test" in raw(dev, {"host": "evil.test:9324"} | list_queues, b"{}")[1]
+
+
+def test_a_form_of_too_many_parts(dev):
+    headers = {"host": dev.url.removeprefix("http://"), "content-type": "application/x-www-form-urlencoded"}
+    form = "&".join(f"{i}.1.1.1=" for i in range(2001)).encode()
+    status, said = raw(dev, headers, form)
+    assert status == 400 and "the form has more than 2000 parameters" in said
 
 
 def test_a_name_that_is_allowed(new_dev):

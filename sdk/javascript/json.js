@@ -12,7 +12,7 @@ const MORE = [
  */
 export function toJson(value) {
   // Not a replacer, because JSON.stringify gets not half as deep with one.
-  const added = MORE.filter(([prototype]) => !Object.hasOwn(prototype, "toJSON"));
+  const added = MORE.filter(([prototype]) => Object.isExtensible(prototype) && !Object.hasOwn(prototype, "toJSON"));
   for (const [prototype, toJSON] of added) {
     Object.defineProperty(prototype, "toJSON", { value: toJSON, configurable: true, writable: true });
   }

@@ -396,8 +396,8 @@ globalThis.fetch = async function fetch(input, init) {
   try {
     return await engineFetch(input, init);
   } catch (error) {
-    // The engine does not know why; the host has written it into the run's log.
-    if (!(error instanceof TypeError)) throw error;
-    throw new TypeError(`fetch ${url.href}: no response; the run's log says why`, { cause: error });
+    // The engine does not know why; the host has written it into the run's log. Other errors say what is wrong.
+    if (!(error instanceof TypeError) || !error.message.startsWith("NetworkError")) throw error;
+    throw new TypeError(`fetch ${url.origin}${url.pathname}: no response; the run's log says why`, { cause: error });
   }
 };

@@ -105,7 +105,10 @@ fn readable(line: &Map<String, Value>) -> String {
     if let Some(record) = record {
         let kind = record.kind.map(|kind| format!("{kind}, ")).unwrap_or_default();
         let memory = output::size(record.peak_memory_bytes);
-        let parent = record.parent.map(|parent| format!(", child of {parent}")).unwrap_or_default();
+        let parent = record
+            .parent
+            .map(|parent| format!(", child of {}", parent.replace('\n', " ")))
+            .unwrap_or_default();
         shown.push_str(&format!("  ({kind}{:.1} ms, {memory}{parent})", record.run_ms));
         return shown;
     }

@@ -139,7 +139,17 @@ impl Look {
             Payload::MemorySection(items) => self.items(items.count())?,
             Payload::ElementSection(items) => self.items(items.count())?,
             Payload::DataSection(items) => self.items(items.count())?,
-            Payload::ComponentExportSection(items) => self.items(items.count())?,
+            Payload::ComponentExportSection(exports) => {
+                self.items(exports.count())?;
+                for export in exports.clone() {
+                    let export = export?;
+                    // What is exported gets a new index.
+                    if export.kind == ComponentExternalKind::Component {
+                        let made = self.innermost().made_by(export.index);
+                        self.innermost().components.push(made);
+                    }
+                }
+            }
             Payload::ComponentCanonicalSection(items) => self.items(items.count())?,
             Payload::ComponentImportSection(items) => {
                 self.items(items.count())?;
@@ -231,6 +241,15 @@ struct Costs {
 }
 
 impl Costs {
+    /// Whether a limit is passed that more of the function cannot change.
+    fn is_too_much(&self) -> bool {
+        self.branch_values > BRANCH_VALUES_MAX
+            || self.loop_depth > LOOP_DEPTH_MAX
+            || self.blocks > BLOCKS_MAX
+            || self.block_depth > BLOCK_DEPTH_MAX
+            || self.operands > OPERANDS_MAX
+    }
+
     fn check(&self, place: impl Fn() -> String) -> Result<(), Stopped> {
         let Self { locals, blocks, block_depth, loops, loop_depth, operands, branch_values } = *self;
         at_most_in(&place, "locals", locals.into(), LOCALS_MAX.into())?;
@@ -285,7 +304,7 @@ fn costs<R: WasmModuleResources>(
         costs.loop_depth = costs.loop_depth.max(loops_open);
         costs.block_depth = costs.block_depth.max(function.control_stack_height());
         costs.operands = costs.operands.max(function.operand_stack_height());
-        if costs.branch_values > BRANCH_VALUES_MAX || costs.loop_depth > LOOP_DEPTH_MAX {
+        if costs.is_too_much() {
             break;
         }
     }

@@ -56,7 +56,7 @@ impl Default for Limits {
             log_bytes_max: 256 << 10,
             children_max: 100,
             children_bytes_max: 4 << 20,
-            descendants_max: 20_000,
+            descendants_max: 100_000,
             depth_max: 16,
             http_request_bytes_max: 8 << 20,
             http_response_bytes_max: 8 << 20,

@@ -282,6 +282,8 @@ impl Outgoing {
 
     /// Says in the run's log why a request of `wasi:http` has no response: the libraries of most languages do not tell.
     fn tell(&self, what: &str, why: &str) {
+        // Redact before cutting: half a secret would not be recognised.
+        let why = self.secrets.redact(why);
         let end = why.floor_char_boundary(WHY_BYTES_MAX.min(why.len()));
         let more = if end < why.len() { " ..." } else { "" };
         self.log.line(LogLevel::Warn, &format!("request {what}: {}{more}", &why[..end]));

@@ -44,7 +44,10 @@ impl System {
 
     /// The places of a name's zone.
     fn zone(&self, host: &str) -> Arc<Semaphore> {
-        let zone = host.split_once('.').map_or(host, |(_, zone)| zone);
+        // `github.com` is a zone of its own: it has nothing to do with other names of `com`.
+        let host = host.trim_end_matches('.');
+        let zone =
+            host.split_once('.').map_or(host, |(_, zone)| if zone.contains('.') { zone } else { host });
         let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(places) = zones.get(zone).and_then(Weak::upgrade) {
             return places;
@@ -98,6 +101,11 @@ mod tests {
         assert_eq!(resolver.all.available_permits(), LOOKUPS_MAX - ZONE_LOOKUPS_MAX);
         let answered = resolver.resolve("neighbour.test".to_owned(), 80).await.expect("an answer");
         assert_eq!(answered, vec![SocketAddr::from(([192, 0, 2, 1], 80))]);
+        let (one, other) = (resolver.zone("one.test"), resolver.zone("other.test."));
+        assert!(
+            !Arc::ptr_eq(&one, &other),
+            "names of one top-level domain have nothing to do with each other"
+        );
         assert_eq!(resolver.all.available_permits(), LOOKUPS_MAX - ZONE_LOOKUPS_MAX);
     }
 }

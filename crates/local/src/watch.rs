@@ -24,6 +24,10 @@ const QUIET: Duration = Duration::from_millis(150);
 
 /// The wait before an upload is published again after a fault of this machine.
 const AGAIN: Duration = Duration::from_secs(5);
+/// Tasks that are published at once: each holds its module in memory.
+const AT_ONCE: usize = 4;
+/// The time after which the messages of a new task are woken once more: one may have been released just then.
+const WAKE_AGAIN: Duration = Duration::from_secs(3);
 /// The interval between two looks at the secrets file.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -92,7 +96,7 @@ impl TasksFolder {
         let mut secrets = self.secrets.changed();
         let mut look = tokio::time::interval(LOOK);
         loop {
-            for task in due.begin() {
+            for task in due.begin(AT_ONCE - running.len()) {
                 let (publisher, queue, name) = (publisher.clone(), queue.clone(), task.clone());
                 let begun = running.spawn(async move { publish(&publisher, &queue, &task).await });
                 names.insert(begun.id(), name);
@@ -103,6 +107,7 @@ impl TasksFolder {
                 // Nobody may wait for it any more.
                 let _ = published.send(());
             }
+            let next = due.next().filter(|_| running.len() < AT_ONCE);
             tokio::select! {
                 // A task was perhaps refused because a secret had no value.
                 _ = look.tick() => {
@@ -131,10 +136,10 @@ impl TasksFolder {
                     let task = names.remove(&id).expect("each has its name");
                     due.ended(&task);
                     if again {
-                        due.at(task, Instant::now() + AGAIN);
+                        due.at_the_latest(task, Instant::now() + AGAIN);
                     }
                 }
-                () = until(due.next()) => {}
+                () = until(next) => {}
             }
         }
     }
@@ -159,11 +164,16 @@ impl Due {
         self.at.insert(task, at);
     }
 
-    /// The tasks whose time has come; they count as running until they have ended.
-    fn begin(&mut self) -> Vec<TaskName> {
+    /// As [`Due::at`], but an earlier time stays.
+    fn at_the_latest(&mut self, task: TaskName, at: Instant) {
+        self.at.entry(task).or_insert(at);
+    }
+
+    /// The tasks whose time has come, at most `room`; they count as running until they have ended.
+    fn begin(&mut self, room: usize) -> Vec<TaskName> {
         let now = Instant::now();
         let ready = self.at.iter().filter(|(task, at)| **at <= now && !self.running.contains(*task));
-        let ready: Vec<_> = ready.map(|(task, _)| task.clone()).collect();
+        let ready: Vec<_> = ready.map(|(task, _)| task.clone()).take(room).collect();
         for task in &ready {
             self.at.remove(task);
             self.running.insert(task.clone());
@@ -208,6 +218,12 @@ fn task_of(path: &Path) -> Option<TaskName> {
     }
 }
 
+async fn wake(queue: TaskQueue, task: TaskName) {
+    if let Err(e) = queue.wake_waiting(&task).await {
+        tracing::warn!(%task, "wake the messages that wait for it: {e}");
+    }
+}
+
 /// Publishes a task. Returns whether that came to an end: a fault of this machine, such as a full disk, may pass.
 async fn publish(publisher: &FolderPublisher, queue: &TaskQueue, task: &TaskName) -> bool {
     let started = Instant::now();
@@ -217,8 +233,13 @@ async fn publish(publisher: &FolderPublisher, queue: &TaskQueue, task: &TaskName
             let ms = started.elapsed().as_millis();
             tracing::info!(%task, version = version.version, digest = version.digest.short(), "live after {ms} ms");
             // The messages that came before it need not wait any longer.
-            if !was_live && let Err(e) = queue.wake_waiting(task).await {
-                tracing::warn!(%task, "wake the messages that wait for it: {e}");
+            if !was_live {
+                wake(queue.clone(), task.clone()).await;
+                let (queue, task) = (queue.clone(), task.clone());
+                tokio::spawn(async move {
+                    tokio::time::sleep(WAKE_AGAIN).await;
+                    wake(queue, task).await;
+                });
             }
         }
         Ok(Published::Unchanged(_)) => tracing::debug!(%task, "already live"),

@@ -7,6 +7,7 @@
 //! The module goes to the child's stdin. On stdout comes one byte, and then the machine code (`FITS`) or the reason (`REFUSED`).
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -88,6 +89,8 @@ impl Wasm {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            // A ctrl-c in the terminal is for its parent.
+            .process_group(0)
             .kill_on_drop(true);
         command.spawn().context("start the compiler's process")
     }
@@ -143,17 +146,27 @@ impl Compiler for Wasm {
             (Some(stdin), Some(stdout), Some(stderr)) => (stdin, stdout, stderr),
             _ => bail!("the compiler's process has no pipes"),
         };
-        let (mut answer, mut said) = (Vec::new(), String::new());
+        let (mut kind, mut answer, mut said) = (None, Vec::new(), String::new());
         let talk = async {
             let send = async {
                 // A process that died has said why.
                 let _ = stdin.write_all(&module).await;
                 drop(stdin);
             };
-            let (mut stdout, mut stderr) = (stdout, stderr.take(STDERR_BYTES_MAX));
-            let (_, read, _) =
-                tokio::join!(send, stdout.read_to_end(&mut answer), stderr.read_to_string(&mut said));
-            read.context("read the compiler's answer")?;
+            let hear = async {
+                // No answer is larger than the memory of the process.
+                let mut stdout = stdout.take(self.limits.memory.0);
+                kind = stdout.read_u8().await.ok();
+                stdout.read_to_end(&mut answer).await
+            };
+            let listen = async {
+                let mut beginning = stderr.take(STDERR_BYTES_MAX);
+                let _ = beginning.read_to_string(&mut said).await;
+                // The rest is read as well, so that the process does not wait for that.
+                let _ = tokio::io::copy(&mut beginning.into_inner(), &mut tokio::io::sink()).await;
+            };
+            let ((), heard, ()) = tokio::join!(send, hear, listen);
+            heard.context("read the compiler's answer")?;
             child.wait().await.context("wait for the compiler's process")
         };
         let Ok(ended) = tokio::time::timeout(self.limits.time, talk).await else {
@@ -161,12 +174,10 @@ impl Compiler for Wasm {
             return Ok(Compiled::Refused(format!("its compilation takes more than {time}")));
         };
         let status = ended?;
-        match answer.split_first() {
-            Some((&FITS, machine_code)) if status.success() => {
-                Ok(Compiled::Fits { module, machine_code: machine_code.to_vec() })
-            }
-            Some((&REFUSED, reason)) if status.success() => {
-                Ok(Compiled::Refused(String::from_utf8_lossy(reason).into_owned()))
+        match kind {
+            Some(FITS) if status.success() => Ok(Compiled::Fits { module, machine_code: answer }),
+            Some(REFUSED) if status.success() => {
+                Ok(Compiled::Refused(String::from_utf8_lossy(&answer).into_owned()))
             }
             _ => self.judge(status, &said, Digest::of(&module)).map(Compiled::Refused),
         }
@@ -175,11 +186,11 @@ impl Compiler for Wasm {
 
 /// If this process was started to compile, compiles and ends the process.
 pub fn compile_if_asked() {
-    let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() != Some(COMPILE) {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_none_or(|first| first != COMPILE) {
         return;
     }
-    let number = |text: Option<String>| text.and_then(|text| text.parse().ok());
+    let number = |text: Option<OsString>| text?.to_str()?.parse().ok();
     let (Some(memory), Some(processor)) = (number(arguments.next()), number(arguments.next())) else {
         eprintln!("{COMPILE} is for wasq itself");
         std::process::exit(2);
@@ -194,10 +205,11 @@ pub fn compile_if_asked() {
     })
 }
 
-/// Takes the limits on. Where the system does not know one of them, the others hold.
+/// Takes the limits on. A limit that the process has already may be lower.
 fn limit_this_process(memory: u64, processor_seconds: u64) -> Result<()> {
     let limit = |resource, soft: u64, hard: u64| {
-        let limit = Rlimit { current: Some(soft), maximum: Some(hard) };
+        let hard = rustix::process::getrlimit(resource).maximum.map_or(hard, |most| most.min(hard));
+        let limit = Rlimit { current: Some(soft.min(hard)), maximum: Some(hard) };
         rustix::process::setrlimit(resource, limit)
             .with_context(|| format!("limit {resource:?} of the compiler"))
     };

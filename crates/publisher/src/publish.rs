@@ -82,21 +82,8 @@ impl<P: PublisherPorts> Publisher<P> {
 
     async fn publish_newest(&self, task: &TaskName) -> Result<Published> {
         for _ in 0..RACES_MAX {
-            // Read the pointer first. The publisher of any later upload then moves the pointer after this one, or
-            // makes this one lose the race.
-            let live = self.live(task).await?;
-            let module = self.0.tasks.upload(&format!("{task}.wasm"), MODULE_BYTES_MAX).await?;
             let mut digest = None;
-            let published = match module {
-                Upload::Whole(module) => {
-                    let of_module = Digest::of(&module);
-                    digest = Some(of_module);
-                    self.promote(task, live, module, of_module).await
-                }
-                Upload::Absent => self.remove(task, live).await,
-                Upload::Refused(reason) => Err(Unpublished::Refused(format!("{task}.wasm: {reason}"))),
-            };
-            match published {
+            match self.publish_once(task, &mut digest).await {
                 Ok(published) => return Ok(published),
                 Err(Unpublished::Refused(reason)) => return self.reject(task, digest, reason).await,
                 Err(Unpublished::Fault(e)) => {
@@ -109,6 +96,26 @@ impl<P: PublisherPorts> Publisher<P> {
             }
         }
         bail!("publish {task}: the live record changed {RACES_MAX} times while it was being written")
+    }
+
+    /// Publishes what lies in the tasks bucket now. Says the digest of the module, if there is one.
+    async fn publish_once(
+        &self,
+        task: &TaskName,
+        digest: &mut Option<Digest>,
+    ) -> Result<Published, Unpublished> {
+        // Read the pointer first. The publisher of any later upload then moves the pointer after this one, or
+        // makes this one lose the race.
+        let live = self.live(task).await?;
+        match self.0.tasks.upload(&format!("{task}.wasm"), MODULE_BYTES_MAX).await? {
+            Upload::Whole(module) => {
+                let of_module = Digest::of(&module);
+                *digest = Some(of_module);
+                self.promote(task, live, module, of_module).await
+            }
+            Upload::Absent => self.remove(task, live).await,
+            Upload::Refused(reason) => Err(Unpublished::Refused(format!("{task}.wasm: {reason}"))),
+        }
     }
 
     /// Compiles the live module of a task for this publisher's fingerprint, even if the registry has an artifact for it.
@@ -282,10 +289,16 @@ impl<P: PublisherPorts> Publisher<P> {
         let Some(object) = self.0.registry.get(&key).await? else {
             return Ok(Live { record: None, unchanged: Condition::Absent });
         };
-        let record = serde_json::from_slice(&object.bytes).inspect_err(|e| {
-            tracing::error!("{key} is damaged ({e}): the upload replaces it, and its history is lost");
-        });
-        Ok(Live { record: record.ok(), unchanged: Condition::Unchanged(object.tag) })
+        let record = match serde_json::from_slice(&object.bytes) {
+            Ok(record) => Some(record),
+            // It is JSON, but not ours: perhaps a newer wasq wrote it.
+            Err(e) if e.is_data() => return Err(e).with_context(|| format!("read {key}")),
+            Err(e) => {
+                tracing::error!("{key} is damaged ({e}): the upload replaces it, and its history is lost");
+                None
+            }
+        };
+        Ok(Live { record, unchanged: Condition::Unchanged(object.tag) })
     }
 
     /// Writes a live record if its condition holds.

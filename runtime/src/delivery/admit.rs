@@ -32,7 +32,7 @@ const LIVE_WAIT: Duration = Duration::from_millis(10);
 
 /// How long a message waits for a task that is being built. The message is woken when the task is live, and each receive
 /// before that may count as an attempt: the wait is long.
-const EXPECTED_WAIT_SECONDS: u32 = 600;
+const EXPECTED_WAIT_SECONDS: u32 = 60;
 
 /// Waits for a slot, reads what is live, and waits for the memory that the task may have.
 pub(crate) async fn admit<'a, P: WorkerPorts>(

@@ -193,7 +193,7 @@ def check_late_imports(module):
     sources = [found.__file__ for found in list(sys.modules.values()) if os.path.dirname(getattr(found, "__file__", None) or "") == own]
     names = {}
     for source in sources:
-        with open(source, encoding="utf-8") as text:
+        with open(source, "rb") as text:
             tree = ast.parse(text.read())
         functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
         for node in (node for function in functions for node in _outside_of_try(function)):
@@ -209,7 +209,7 @@ def check_late_imports(module):
                 importlib.import_module(name)
             else:
                 _NativeCode.find_spec(name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             native = native_cause(error)
             if native is not None:
                 raise ModuleNotFoundError(f"{source}:{line}: import {name}: {native}") from None

@@ -42,11 +42,24 @@ fn budget(parent: &RunContext, limits: &Limits) -> u32 {
     parent.descendants.unwrap_or(limits.descendants_max).min(limits.descendants_max)
 }
 
-/// Divides what is left of the parent's budget among its children, when it has sent all of them.
+/// Divides what is left of the parent's budget among its children, when it has sent all of them. If some of them are of the
+/// parent's own task, these get one half together, and the others the other half. So a task can go on page by page, and send a
+/// message for each thing on a page.
 pub(crate) fn divide_budget(children: &mut [Child], parent: &RunContext, limits: &Limits) {
-    let Ok(count @ 1..) = u32::try_from(children.len()) else { return };
-    let share = budget(parent, limits).saturating_sub(count) / count;
-    children.iter_mut().for_each(|child| child.message.descendants = Some(share));
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let left = budget(parent, limits).saturating_sub(number(children.len()));
+    let own = number(children.iter().filter(|child| child.message.task == parent.task).count());
+    let others = number(children.len()) - own;
+    let (for_own, for_others) = match (own, others) {
+        (_, 0) => (left, 0),
+        (0, _) => (0, left),
+        _ => (left / 2, left / 2),
+    };
+    for child in children {
+        let (part, count) =
+            if child.message.task == parent.task { (for_own, own) } else { (for_others, others) };
+        child.message.descendants = Some(part / count);
+    }
 }
 
 struct Request {

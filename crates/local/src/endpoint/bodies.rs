@@ -24,7 +24,7 @@ const TIME_MAX: Duration = Duration::from_secs(60);
 pub(crate) struct Bodies(Arc<AtomicUsize>);
 
 /// The bytes that a body holds, until dropped.
-struct Held<'a> {
+pub(crate) struct Held<'a> {
     all: &'a AtomicUsize,
     bytes: usize,
 }
@@ -44,8 +44,8 @@ impl Drop for Held<'_> {
 }
 
 impl Bodies {
-    /// Reads a body to its end.
-    pub(crate) async fn read(&self, body: Incoming) -> Result<Bytes, SqsError> {
+    /// Reads a body to its end. It counts for as long as the second value lives.
+    pub(crate) async fn read(&self, body: Incoming) -> Result<(Bytes, Held<'_>), SqsError> {
         let reading = tokio::time::timeout(TIME_MAX, self.read_in_time(body));
         reading.await.unwrap_or_else(|_| {
             let seconds = TIME_MAX.as_secs();
@@ -53,7 +53,7 @@ impl Bodies {
         })
     }
 
-    async fn read_in_time(&self, mut body: Incoming) -> Result<Bytes, SqsError> {
+    async fn read_in_time(&self, mut body: Incoming) -> Result<(Bytes, Held<'_>), SqsError> {
         let mut held = Held { all: &self.0, bytes: 0 };
         let mut read = BytesMut::new();
         while let Some(frame) = body.frame().await {
@@ -70,6 +70,6 @@ impl Bodies {
                 ));
             }
         }
-        Ok(read.freeze())
+        Ok((read.freeze(), held))
     }
 }

@@ -35,7 +35,7 @@ use crate::sqs::queues::Queues;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections at once; further ones wait.
 const CONNECTIONS_MAX: usize = 1000;
-/// A request with a larger body takes much more memory when it is read as JSON. So few of them are answered at once.
+/// A request with a larger body takes much more memory while it is parsed. So few of them are parsed at once.
 const LARGE_REQUEST_BYTES: usize = 64 << 10;
 const LARGE_REQUESTS_MAX: usize = 4;
 
@@ -147,11 +147,11 @@ impl Endpoint {
             })?
             .to_owned();
         let base = self.base(&request);
-        let body = self.bodies.read(request.into_body()).await?;
-        let _large = self.place(body.len()).await;
+        let (body, _held) = self.bodies.read(request.into_body()).await?;
         let request: Map<String, Value> = if body.is_empty() {
             Map::new()
         } else {
+            let _large = self.place(body.len()).await;
             serde_json::from_slice(&body)
                 .map_err(|e| SqsError::malformed(format!("not a JSON object: {e}")))?
         };
@@ -162,12 +162,11 @@ impl Endpoint {
     async fn call_query(&self, request: Request<Incoming>) -> Result<(String, Value), SqsError> {
         let base = self.base(&request);
         let queue_url = format!("{base}{}", request.uri().path());
-        let form = match request.method() {
-            &Method::GET => Bytes::from(request.uri().query().unwrap_or_default().to_owned()),
-            _ => self.bodies.read(request.into_body()).await?,
+        let (form, _held) = self.bodies.read(request.into_body()).await?;
+        let QueryRequest { action, request } = {
+            let _large = self.place(form.len()).await;
+            query::read(&form, &queue_url)?
         };
-        let _large = self.place(form.len()).await;
-        let QueryRequest { action, request } = query::read(&form, &queue_url)?;
         let answer = actions::answer(&self.queues, &action, &request, &base).await?;
         Ok((action, answer))
     }
@@ -229,18 +228,12 @@ fn header<'a>(request: &'a Request<Incoming>, name: &str) -> Option<&'a str> {
     request.headers().get(name).and_then(|value| value.to_str().ok())
 }
 
-/// Whether a request is one of the older protocol: a form, or an address with an action.
+/// Whether a request is one of the older protocol: a form that is sent. SQS also takes an action in an address; here it is
+/// refused, because any page in a browser can make a GET.
 fn is_query(request: &Request<Incoming>) -> bool {
     let is_form = header(request, CONTENT_TYPE.as_str())
         .is_some_and(|kind| kind.to_ascii_lowercase().starts_with("application/x-www-form-urlencoded"));
-    let has_action = || {
-        let query = request.uri().query().unwrap_or_default();
-        query.split('&').any(|pair| pair.starts_with("Action="))
-    };
-    match request.method() {
-        &Method::GET => has_action(),
-        _ => is_form && header(request, "x-amz-target").is_none(),
-    }
+    request.method() == Method::POST && is_form && header(request, "x-amz-target").is_none()
 }
 
 fn status_of(error: &SqsError) -> StatusCode {

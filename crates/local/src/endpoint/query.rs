@@ -9,6 +9,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value, json};
 
 use crate::sqs::error::SqsError;
+use crate::sqs::message_attributes::valid_text;
 
 /// A request of the older protocol.
 pub(crate) struct QueryRequest {
@@ -58,13 +59,18 @@ enum Part {
     Name(String),
 }
 
+/// A batch of 10 messages with 10 attributes each has fewer than 500.
+const PARAMETERS_MAX: usize = 2000;
 /// Names with more parts than this have no meaning.
 const PARTS_MAX: usize = 8;
 
 /// Reads a form. `queue_url` is the address that was called, which may name the queue.
 pub(crate) fn read(form: &[u8], queue_url: &str) -> Result<QueryRequest, SqsError> {
     let mut root = Node::default();
-    for (name, value) in url::form_urlencoded::parse(form) {
+    for (number, (name, value)) in url::form_urlencoded::parse(form).enumerate() {
+        if number == PARAMETERS_MAX {
+            return Err(SqsError::malformed(format!("the form has more than {PARAMETERS_MAX} parameters")));
+        }
         if name.split('.').count() > PARTS_MAX {
             return Err(SqsError::malformed(format!("the parameter {name:?} has too many parts")));
         }
@@ -197,6 +203,8 @@ fn escaped(text: &str) -> String {
             '"' => escaped.push_str("&quot;"),
             // A reader of XML would make a line feed of it.
             '\r' => escaped.push_str("&#xD;"),
+            // XML has no such character.
+            c if !valid_text(c.encode_utf8(&mut [0; 4])) => escaped.push('\u{fffd}'),
             c => escaped.push(c),
         }
     }

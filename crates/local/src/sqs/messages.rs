@@ -435,14 +435,19 @@ pub(crate) fn set_visibility(
     }
     let Receipt { seq, receipt, .. } = Receipt::decode(handle, queue)?;
     let held = db
-        .prepare_cached("SELECT receipt, received_ms, visible_ms FROM messages WHERE seq = ? AND queue = ?")?
-        .query_row(params![seq, queue], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .prepare_cached("SELECT receipt, received_ms, visible_ms, holder IS NULL FROM messages WHERE seq = ? AND queue = ?")?
+        .query_row(params![seq, queue], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
         .optional()?;
-    // On a standard queue an older handle is as good as the newest one.
-    let held = held.filter(|(current, _, visible_ms): &(i64, i64, i64)| {
-        !settings.fifo() || (*current == receipt && *visible_ms > now)
+    // On a standard queue an older handle is as good as the newest one. But if our own worker has the message, an earlier
+    // attempt must not take it away.
+    let held = held.filter(|(current, _, visible_ms, is_clients): &(i64, i64, i64, bool)| {
+        if settings.fifo() {
+            *current == receipt && *visible_ms > now
+        } else {
+            *current == receipt || *is_clients
+        }
     });
-    let Some((_, received_ms, visible_ms)) = held else {
+    let Some((_, received_ms, visible_ms, _)) = held else {
         let reason = "Message does not exist or is not available for visibility timeout change.";
         return Err(SqsError::value("ReceiptHandle", handle, reason));
     };
