@@ -20,6 +20,23 @@ def test_run_prints_the_result(tmp_path):
         assert word in done.stderr, done.stderr
 
 
+def test_a_component_is_compiled_once(tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    run = lambda: wasq(tmp_path, "run", GUESTS / "hello.wasm", "--params", '{"a": 1}')
+    assert run().returncode == 0
+    [kept] = cache.glob("wasq/*/*")
+    written = kept.stat().st_ino
+    assert run().returncode == 0 and kept.stat().st_ino == written
+    # A damaged file is not executed, and others must not be able to write the folder.
+    kept.write_bytes(kept.read_bytes()[:-1] + b"?")
+    assert run().returncode == 0 and kept.stat().st_ino != written
+    written = kept.stat().st_ino
+    kept.write_bytes(b"")
+    kept.parent.chmod(0o777)
+    assert run().returncode == 0 and kept.read_bytes() == b""
+
+
 def test_run_as_json(tmp_path):
     done = wasq(tmp_path, "run", GUESTS / "verbs.wasm", "--params", '{"verb": "log", "count": 2}', "--json")
     value = json.loads(done.stdout)

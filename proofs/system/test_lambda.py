@@ -161,7 +161,7 @@ def test_the_schedule_drains_the_queue(cloud, github):
     message_id = cloud.send({"task": "github_repositories", "params": {"user": "javimb"}})
     wait_for(lambda: message_id in cloud.done(), "run of the message", 60)
     said = [line for line in cloud.log("worker") if line.get("id") == message_id]
-    assert [line["message"] for line in said] == ["javimb has 5 public repositories", "done"], said
+    assert [line["message"] for line in said] == ["run begins", "javimb has 5 public repositories", "done"], said
     wait_for(lambda: cloud.counts() == (0, 0), "deleted message")
     assert cloud.counts(cloud.dead_letters) == (0, 0)
 

@@ -3,10 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::args::Args;
 use crate::output::{self, Ended};
 
 #[derive(Debug, clap::Args)]
@@ -19,8 +17,8 @@ pub(crate) struct Completions {
     pub(crate) man: Option<PathBuf>,
 }
 
-pub(crate) fn completions(args: Completions) -> Result<Ended> {
-    let mut command = Args::command();
+/// Prints the script, or writes the man pages, of this command.
+pub(crate) fn completions(args: Completions, mut command: clap::Command) -> Result<Ended> {
     if let Some(folder) = args.man {
         std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
         clap_mangen::generate_to(command, &folder)
@@ -28,7 +26,7 @@ pub(crate) fn completions(args: Completions) -> Result<Ended> {
     } else if let Some(shell) = args.shell {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut command, "wasq", &mut script);
-        output::text(&String::from_utf8_lossy(&script));
+        output::exactly(&String::from_utf8_lossy(&script));
     }
     Ok(Ended::Well)
 }

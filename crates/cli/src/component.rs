@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use wasq_engine::{Addresses, Engine, Limits, Module, Pool};
-use wasq_protocol::{AddressRange, Caps, Settings, TaskName};
+use wasq_protocol::{AddressRange, Caps, Digest, Settings, TaskName};
 use wasq_toolkit::Project;
 
 use crate::build;
+use crate::compiled::CompiledComponents;
 use crate::output::Progress;
 
 /// A component in a file, with its settings.
@@ -66,10 +67,17 @@ impl Component {
         Ok(Self { file: file.to_owned(), task, wasm, settings_file, settings_text, settings })
     }
 
-    /// Compiles and loads the component. The engine runs one task at a time, and tasks may reach these
+    /// Compiles and loads the component, or loads what was compiled of it before. The engine runs one task at a time, and tasks may reach these
     /// addresses.
     pub(crate) async fn load(self, allow: Vec<AddressRange>) -> Result<(Engine, Module)> {
         let engine = engine(allow)?;
+        let (kept, digest) = (CompiledComponents::open(), Digest::of(&self.wasm));
+        if let Some(artifact) = kept.get(&digest) {
+            // Safety: only this user can write the folder, and wasq wrote the file, as its digest says.
+            if let Ok(module) = unsafe { engine.load_bytes(&artifact) } {
+                return Ok((engine, module));
+            }
+        }
         let compiling = Progress::start(format!("compiling {}", self.file.display()));
         let compiler = engine.clone();
         let compiled = tokio::task::spawn_blocking(move || compiler.compile(&self.wasm)).await?;
@@ -77,6 +85,7 @@ impl Component {
         let artifact = compiled.with_context(|| self.file.display().to_string())?;
         // Safety: this process compiled the artifact a moment ago, and nobody else has it.
         let module = unsafe { engine.load_bytes(&artifact) }?;
+        kept.keep(&digest, &artifact);
         Ok((engine, module))
     }
 }

@@ -12,6 +12,7 @@ mod cloud;
 #[cfg(not(feature = "aws"))]
 #[path = "without_aws.rs"]
 mod cloud;
+mod compiled;
 mod completions;
 mod component;
 #[cfg(feature = "aws")]
@@ -48,7 +49,7 @@ use std::process::ExitCode;
 
 pub use wasq_local::compile_if_asked;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use serde_json::json;
 
 use crate::args::{Args, Command};
@@ -103,7 +104,7 @@ pub async fn main() -> ExitCode {
         Command::Status(status) => status::status(status, json).await,
         Command::Env(env) => env::env(env, json).await,
         Command::Logs(logs) => logs::logs(logs, json).await,
-        Command::Completions(completions) => completions::completions(completions),
+        Command::Completions(completions) => completions::completions(completions, Args::command()),
         #[cfg(feature = "aws")]
         Command::Deploy(deploy) => until_interrupted(deploy::deploy(deploy, json)).await,
         #[cfg(feature = "aws")]

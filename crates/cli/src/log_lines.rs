@@ -4,10 +4,26 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 use serde_json::{Map, Value};
-use wasq_protocol::{RunRecord, Timestamp};
+use wasq_protocol::{RunRecord, TaskName, Timestamp};
 
-use crate::logs::Lines;
 use crate::output;
+
+/// The filter for lines of the log.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Lines {
+    /// Only lines of this task
+    #[arg(long, value_name = "NAME")]
+    pub(crate) task: Option<TaskName>,
+    /// Only lines of the message with this id (its own, or the queue's) and of its children
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    /// Only runs that failed
+    #[arg(long)]
+    pub(crate) failed: bool,
+    /// Only the last lines, this many
+    #[arg(long, short = 'n', value_name = "N", conflicts_with = "follow")]
+    pub(crate) last: Option<usize>,
+}
 
 /// The filter for lines, and the form in which they are printed.
 pub(crate) struct Printer {

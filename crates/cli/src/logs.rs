@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use wasq_local::log_files;
-use wasq_protocol::{Clock, RunRecord, SystemClock, TaskName, format_duration, parse_duration};
+use wasq_protocol::{Clock, RunRecord, SystemClock, format_duration, parse_duration};
 
-use crate::log_lines::Printer;
+use crate::log_lines::{Lines, Printer};
 use crate::output::{Ended, tell};
 use crate::target::{Target, TargetArgs};
 
@@ -27,23 +27,6 @@ pub(crate) struct Logs {
     /// Keep printing new lines until ctrl-c
     #[arg(long, short)]
     pub(crate) follow: bool,
-}
-
-/// The filter for lines of the log.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Lines {
-    /// Only lines of this task
-    #[arg(long, value_name = "NAME")]
-    pub(crate) task: Option<TaskName>,
-    /// Only lines of the message with this id (its own, or the queue's) and of its children
-    #[arg(long)]
-    pub(crate) id: Option<String>,
-    /// Only runs that failed
-    #[arg(long)]
-    pub(crate) failed: bool,
-    /// Only the last lines, this many
-    #[arg(long, short = 'n', value_name = "N", conflicts_with = "follow")]
-    pub(crate) last: Option<usize>,
 }
 
 /// The interval between two looks for new lines.

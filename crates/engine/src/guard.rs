@@ -143,7 +143,7 @@ impl Look {
                 self.items(exports.count())?;
                 for export in exports.clone() {
                     let export = export?;
-                    // What is exported gets a new index.
+                    // An exported component gets a new index.
                     if export.kind == ComponentExternalKind::Component {
                         let made = self.innermost().made_by(export.index);
                         self.innermost().components.push(made);
@@ -228,7 +228,7 @@ impl Open {
     }
 }
 
-/// What decides how long a function takes to compile.
+/// The numbers that decide how long a function takes to compile.
 #[derive(Default)]
 struct Costs {
     locals: u32,

@@ -40,7 +40,7 @@ pub struct Limits {
     pub http_first_byte_max: Duration,
     /// All HTTP responses of one run together, in bytes.
     pub http_received_bytes_max: u64,
-    /// What the host may hold for the `wasi:http` resources of one run, in bytes, beside the run's own memory.
+    /// The memory that the host may hold for the `wasi:http` resources of one run, in bytes, beside the run's own memory.
     pub http_held_bytes_max: usize,
     /// The addresses that tasks may reach, whatever their `allow_hosts` say.
     pub addresses: Addresses,

@@ -95,7 +95,7 @@ impl Wasm {
         command.spawn().context("start the compiler's process")
     }
 
-    /// What the end of a process without an answer says about its module.
+    /// The verdict on a module whose process ended without an answer.
     fn judge(&self, status: ExitStatus, stderr: &str, digest: Digest) -> Result<String> {
         let CompileLimits { memory, processor, .. } = self.limits;
         let signal = status.signal().and_then(Signal::from_named_raw);

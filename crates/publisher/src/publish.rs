@@ -56,7 +56,7 @@ impl From<anyhow::Error> for Unpublished {
     }
 }
 
-/// What lies under the key of a task's live record.
+/// The object under the key of a task's live record.
 struct Live {
     /// The record; `None` if there is none, or if it is damaged.
     record: Option<LiveRecord>,

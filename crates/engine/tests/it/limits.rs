@@ -64,7 +64,7 @@ async fn descendants_of_one_root() {
         let context = wasq_engine::RunContext { descendants, ..context() };
         async move { run_as(context, params, &Settings::default()).await }
     };
-    // What is left after the children themselves is divided among them.
+    // The budget that the children themselves leave is divided among them.
     let shares = |report: &wasq_engine::Report| {
         report.children.iter().map(|child| child.message.descendants).collect::<Vec<_>>()
     };

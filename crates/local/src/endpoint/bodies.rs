@@ -14,7 +14,7 @@ use crate::sqs::error::SqsError;
 const BODY_BYTES_MAX: usize = 8 << 20;
 /// A body up to this size is always read. The number of connections bounds how many there are.
 const SMALL_BYTES: usize = 64 << 10;
-/// What all larger bodies together may hold.
+/// The bytes that all larger bodies together may hold.
 const ALL_BYTES_MAX: usize = 64 << 20;
 /// A client that takes longer than this for the body of a request is cut off.
 const TIME_MAX: Duration = Duration::from_secs(60);

@@ -1,0 +1,80 @@
+//! Components that were compiled before, so that `wasq run` and `wasq test` need not compile the same one again.
+//!
+//! They lie in the user's cache folder, which only the user may write: their machine code is executed. A fault of the cache
+//! costs a compilation, and nothing else.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::PathBuf;
+
+use wasq_engine::fingerprint;
+use wasq_local::write_whole;
+use wasq_protocol::Digest;
+
+/// The compiled components of this user, for this version of the engine.
+pub(crate) struct CompiledComponents(Option<PathBuf>);
+
+/// The components that are kept. The others that were used longest ago are deleted.
+const KEPT: usize = 20;
+/// A file begins with the digest of its machine code, in hexadecimal.
+const DIGEST_CHARS: usize = 64;
+
+impl CompiledComponents {
+    pub(crate) fn open() -> Self {
+        Self(folder().filter(|folder| {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+            let metadata = made.and_then(|()| std::fs::metadata(folder));
+            let own = rustix::process::geteuid().as_raw();
+            metadata.is_ok_and(|metadata| metadata.uid() == own && metadata.mode() & 0o022 == 0)
+        }))
+    }
+
+    /// The machine code of a component, if it is here and whole.
+    pub(crate) fn get(&self, component: &Digest) -> Option<Vec<u8>> {
+        let path = self.path(component)?;
+        let mut file = std::fs::read(&path).ok()?;
+        let artifact = file.split_off(DIGEST_CHARS.min(file.len()));
+        if file != Digest::of(&artifact).to_string().as_bytes() {
+            return None;
+        }
+        // It was used now.
+        let _ = std::fs::File::open(&path).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+        Some(artifact)
+    }
+
+    /// Keeps the machine code of a component.
+    pub(crate) fn keep(&self, component: &Digest, artifact: &[u8]) {
+        let Some(path) = self.path(component) else { return };
+        let file = [Digest::of(artifact).to_string().as_bytes(), artifact].concat();
+        if let Err(e) = write_whole(&path, &file) {
+            tracing::debug!("the compiled component is not kept: {e:#}");
+        }
+        self.delete_oldest();
+    }
+
+    fn path(&self, component: &Digest) -> Option<PathBuf> {
+        Some(self.0.as_ref()?.join(component.to_string()))
+    }
+
+    fn delete_oldest(&self) {
+        let Some(entries) = self.0.as_ref().and_then(|folder| std::fs::read_dir(folder).ok()) else { return };
+        let mut files: Vec<_> = entries
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                Some((entry.metadata().ok()?.modified().ok()?, entry.path()))
+            })
+            .collect();
+        files.sort();
+        for (_, path) in files.iter().rev().skip(KEPT) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// `$XDG_CACHE_HOME/wasq/FINGERPRINT`, or below `~/.cache`.
+fn folder() -> Option<PathBuf> {
+    #[allow(clippy::disallowed_methods, reason = "only the environment says where a user's files are")]
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
+    Some(cache.join("wasq").join(fingerprint().to_string()))
+}
