@@ -3,13 +3,14 @@
 //! They lie in the user's cache folder, which only the user may write: their machine code is executed. A fault of the cache
 //! costs a compilation, and nothing else.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use wasq_engine::fingerprint;
 use wasq_local::write_whole;
-use wasq_protocol::Digest;
+use wasq_protocol::{Clock, Digest, SystemClock};
 
 /// The compiled components of this user, for this version of the engine.
 pub(crate) struct CompiledComponents(Option<PathBuf>);
@@ -38,7 +39,8 @@ impl CompiledComponents {
             return None;
         }
         // It was used now.
-        let _ = std::fs::File::open(&path).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(SystemClock.now().ms());
+        let _ = File::open(&path).and_then(|file| file.set_modified(now));
         Some(artifact)
     }
 
