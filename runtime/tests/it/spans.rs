@@ -45,15 +45,19 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-/// The log of this thread down to `level`, until the guard is dropped.
-fn log(level: LevelFilter) -> (Lines, tracing::subscriber::DefaultGuard) {
+/// The log of this thread down to `level`, until the guards are dropped.
+///
+/// If there were only one subscriber, tracing would ask the thread that comes to a place first, which may be that of another
+/// test and have none, and then leave the place out for ever. With two, it asks both.
+fn log(level: LevelFilter) -> (Lines, (tracing::Dispatch, tracing::subscriber::DefaultGuard)) {
     let lines = Lines::default();
+    let other = tracing::Dispatch::new(tracing_subscriber::registry());
     let json = tracing_subscriber::fmt::layer()
         .fmt_fields(Unformatted)
         .event_format(JsonLines)
         .with_writer(lines.clone());
     let guard = tracing_subscriber::registry().with(level).with(SpanFields).with(json).set_default();
-    (lines, guard)
+    (lines, (other, guard))
 }
 
 #[tokio::test]
