@@ -60,7 +60,7 @@ impl From<anyhow::Error> for Unpublished {
 struct Live {
     /// The record; `None` if there is none, or if it is damaged.
     record: Option<LiveRecord>,
-    /// What must hold when the next record is written: the state is still the one that was read.
+    /// The condition for writing the next record: the state is still the one that was read.
     unchanged: Condition,
 }
 

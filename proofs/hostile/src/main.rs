@@ -67,7 +67,7 @@ async fn costly() -> Result<ExitCode> {
             let over = seen.time > ON_AWS.time + Duration::from_secs(5) || seen.memory > ByteCount::mib(3008);
             beyond += usize::from(over);
             print_compilation(&format!("{n} {}", kind.name), &seen);
-            // What does not fit the world has been compiled before.
+            // A component that does not fit the world has been compiled before.
             if seen.refused.is_some_and(|why| !why.contains("does not fit the world")) {
                 break;
             }
