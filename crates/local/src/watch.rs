@@ -26,8 +26,6 @@ const QUIET: Duration = Duration::from_millis(150);
 const AGAIN: Duration = Duration::from_secs(5);
 /// Tasks that are published at once: each holds its module in memory.
 const AT_ONCE: usize = 4;
-/// The time after which the messages of a new task are woken once more: one may have been released just then.
-const WAKE_AGAIN: Duration = Duration::from_secs(3);
 /// The interval between two looks at the secrets file.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -218,12 +216,6 @@ fn task_of(path: &Path) -> Option<TaskName> {
     }
 }
 
-async fn wake(queue: TaskQueue, task: TaskName) {
-    if let Err(e) = queue.wake_waiting(&task).await {
-        tracing::warn!(%task, "wake the messages that wait for it: {e}");
-    }
-}
-
 /// Publishes a task. Returns whether that came to an end: a fault of this machine, such as a full disk, may pass.
 async fn publish(publisher: &FolderPublisher, queue: &TaskQueue, task: &TaskName) -> bool {
     let started = Instant::now();
@@ -233,13 +225,8 @@ async fn publish(publisher: &FolderPublisher, queue: &TaskQueue, task: &TaskName
             let ms = started.elapsed().as_millis();
             tracing::info!(%task, version = version.version, digest = version.digest.short(), "live after {ms} ms");
             // The messages that came before it need not wait any longer.
-            if !was_live {
-                wake(queue.clone(), task.clone()).await;
-                let (queue, task) = (queue.clone(), task.clone());
-                tokio::spawn(async move {
-                    tokio::time::sleep(WAKE_AGAIN).await;
-                    wake(queue, task).await;
-                });
+            if !was_live && let Err(e) = queue.wake_waiting(task).await {
+                tracing::warn!(%task, "wake the messages that wait for it: {e}");
             }
         }
         Ok(Published::Unchanged(_)) => tracing::debug!(%task, "already live"),
