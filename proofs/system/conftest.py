@@ -1,5 +1,6 @@
 """Shared by the tests: the wasq binaries, a running `wasq dev`, and AWS's own clients."""
 
+import atexit
 import contextlib
 import http.server
 import io
@@ -24,8 +25,11 @@ from botocore.config import Config
 
 import github_stand_in
 
+# Files that no single test owns. They go when the tests end.
+SCRATCH = Path(tempfile.mkdtemp(prefix="wasq-tests-"))
+atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
 # Not the state of the person who runs the tests: a `wasq dev` of theirs would be found.
-os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="wasq-state-")
+os.environ["XDG_STATE_HOME"] = str(SCRATCH / "state")
 ROOT = Path(__file__).resolve().parent.parent.parent
 BINARIES = ROOT / "target" / "debug"
 GUESTS = ROOT / "target" / "guests" / "wasm32-wasip2" / "release"
@@ -427,7 +431,7 @@ def mini_stack(functions_reach_it=False, **variables):
 
     The MiniStack and the functions that it starts end with the context. `functions_reach_it`: the SDKs in
     functions call this MiniStack, even if their environment names another endpoint."""
-    port, folder = free_port(), tempfile.mkdtemp(prefix="wasq-ministack-")
+    port, folder = free_port(), tempfile.mkdtemp(prefix="ministack-", dir=SCRATCH)
     url = f"http://127.0.0.1:{port}"
     environment = mini_stack_environment(folder, port) | variables
     if functions_reach_it:

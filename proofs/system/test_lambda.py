@@ -18,6 +18,7 @@ from conftest import (
     CORE_MODULE,
     GUESTS,
     REGION,
+    SCRATCH,
     aws_client,
     function_zip,
     github_settings,
@@ -60,7 +61,7 @@ class Cloud:
                 "WASQ_LIVE_TTL": "100ms",
                 "WASQ_SECRET_TTL": "200ms",
                 "WASQ_ALLOW_ADDRESSES": "127.0.0.1",
-                "WASQ_CACHE_DIR": tempfile.mkdtemp(prefix="wasq-cache-"),
+                "WASQ_CACHE_DIR": tempfile.mkdtemp(prefix="cache-", dir=SCRATCH),
             },
         )
         self.function("consumer", 5, queues | {"WASQ_WORKER_FUNCTION": "worker", "WASQ_MODE": "window"})
