@@ -144,6 +144,7 @@ impl Engine {
         let context = Arc::new(context);
         let log = RunLog::new(context.clone(), &self.limits, secrets.clone());
         let outgoing = Outgoing::new(
+            context.task.clone(),
             self.http.clone(),
             &settings.allow_hosts,
             secrets.clone(),

@@ -2,9 +2,10 @@
 //!
 //! `wasq:task/http` (see `http.rs`) and `wasi:http` both end in [`Outgoing::send`].
 
+use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
-use wasq_protocol::{AllowedHost, with_causes};
+use wasq_protocol::{AllowedHost, TaskName, with_causes};
 
 use crate::addresses::Refused;
 use crate::bindings::LogLevel;
@@ -31,16 +32,20 @@ use crate::request_url::encode_other_letters;
 use crate::resolver::Resolver;
 use crate::secrets::RunSecrets;
 
-/// The client of the whole process, with its connections and TLS sessions. The operator's policy decides
-/// which addresses a connection may reach, and it is the same for all tasks. So any task may use an existing
-/// connection if the task's own policy names the host.
+/// The client of the whole process, with its TLS sessions. Each task keeps connections of its own: what a server has left
+/// behind in a connection reaches no other task.
 pub(crate) struct HttpClient {
-    /// Keeps its connections.
-    keeping: Client<HttpsConnector<Connector>, WasiBody>,
+    /// For each task, a client that keeps its connections.
+    keeping: Mutex<HashMap<TaskName, Pooled>>,
     /// Uses a new connection for each request.
-    fresh: Client<HttpsConnector<Connector>, WasiBody>,
+    fresh: Pooled,
+    connector: HttpsConnector<Connector>,
+    headers_max: usize,
+    buffer_max: usize,
     open: OpenConnections,
 }
+
+type Pooled = Client<HttpsConnector<Connector>, WasiBody>;
 
 /// Answers requests instead of the network, so that a task can be tested without a network. The policy is
 /// still checked first.
@@ -63,8 +68,10 @@ pub(crate) enum Exchange {
 const WHY_BYTES_MAX: usize = 500;
 /// With so many open connections, of all hosts together, no further ones are kept: a task may reach any number of hosts.
 const KEPT_MAX: usize = 128;
-/// Idle connections per host that are kept.
+/// Idle connections that a task keeps for each host.
 const IDLE_PER_HOST: usize = 8;
+/// With so many tasks that keep connections, all of them are closed.
+const KEEPING_MAX: usize = 256;
 /// An idle connection is closed after this; servers commonly close theirs after 60 s.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
@@ -77,27 +84,38 @@ impl HttpClient {
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
-        let client = |idle_per_host| {
-            Client::builder(TokioExecutor::new())
-                .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(IDLE_TIMEOUT)
-                .pool_max_idle_per_host(idle_per_host)
-                .http1_max_headers(limits.http_headers_max)
-                .http1_max_buf_size(2 * limits.http_header_bytes_max)
-                .build(connector.clone())
-        };
-        Self { keeping: client(IDLE_PER_HOST), fresh: client(0), open }
+        let (headers_max, buffer_max) = (limits.http_headers_max, 2 * limits.http_header_bytes_max);
+        let fresh = pooled(&connector, 0, headers_max, buffer_max);
+        Self { keeping: Mutex::default(), fresh, connector, headers_max, buffer_max, open }
+    }
+
+    /// The client that keeps a task's connections.
+    fn of(&self, task: &TaskName) -> Pooled {
+        let mut keeping = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = keeping.get(task) {
+            return client.clone();
+        }
+        if keeping.len() >= KEEPING_MAX {
+            keeping.clear();
+        }
+        let client = pooled(&self.connector, IDLE_PER_HOST, self.headers_max, self.buffer_max);
+        keeping.insert(task.clone(), client.clone());
+        client
     }
 
     /// Sends a request. A server may close a kept connection at the moment when a request goes out on it. If
     /// the method is safe (RFC 9110, 9.2.1), the request is then sent once more, on a new connection.
-    async fn send(&self, request: Request<RequestBody>) -> Result<Response<Incoming>, ClientError> {
+    async fn send(
+        &self,
+        task: &TaskName,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, ClientError> {
         let (head, body) = request.into_parts();
         let again = match &body {
             RequestBody::Whole(bytes) if head.method.is_safe() => Some((head.clone(), bytes.clone())),
             RequestBody::Whole(_) | RequestBody::Stream(_) => None,
         };
-        let client = if self.open.count() < KEPT_MAX { &self.keeping } else { &self.fresh };
+        let client = if self.open.count() < KEPT_MAX { self.of(task) } else { self.fresh.clone() };
         match (client.request(Request::from_parts(head, body.into_body())).await, again) {
             (Ok(response), _) => {
                 if let Some(connection) = response.extensions().get::<ConnectionUse>() {
@@ -112,6 +130,21 @@ impl HttpClient {
             (Err(error), _) => Err(error),
         }
     }
+}
+
+fn pooled(
+    connector: &HttpsConnector<Connector>,
+    idle_per_host: usize,
+    headers_max: usize,
+    buffer_max: usize,
+) -> Pooled {
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(idle_per_host)
+        .http1_max_headers(headers_max)
+        .http1_max_buf_size(buffer_max)
+        .build(connector.clone())
 }
 
 /// Whether a request failed on a connection that had carried an answer before.
@@ -153,6 +186,7 @@ impl From<WasiBody> for RequestBody {
 /// The outgoing HTTP of one run. Clones share the run's counters.
 #[derive(Clone)]
 pub(crate) struct Outgoing {
+    task: TaskName,
     exchange: Exchange,
     allow: Arc<[AllowedHost]>,
     secrets: RunSecrets,
@@ -188,6 +222,7 @@ impl Drop for OpenRequest {
 
 impl Outgoing {
     pub(crate) fn new(
+        task: TaskName,
         exchange: Exchange,
         allow: &[AllowedHost],
         secrets: RunSecrets,
@@ -200,7 +235,7 @@ impl Outgoing {
             received: AtomicU64::new(0),
             open: AtomicU32::new(0),
         };
-        Self { exchange, allow: allow.into(), secrets, log, limits, usage: Arc::new(usage) }
+        Self { task, exchange, allow: allow.into(), secrets, log, limits, usage: Arc::new(usage) }
     }
 
     /// Requests that the policy has denied so far.
@@ -263,7 +298,7 @@ impl Outgoing {
     async fn exchange(&self, request: Request<RequestBody>) -> Result<Response<WasiBody>, SendError> {
         match &self.exchange {
             Exchange::Network(client) => {
-                let response = client.send(request).await.map_err(|e| match refused(&e) {
+                let response = client.send(&self.task, request).await.map_err(|e| match refused(&e) {
                     Some(refused) => SendError::Denied(refused.to_string()),
                     None => SendError::Failed(with_causes(&e)),
                 })?;
