@@ -1,7 +1,7 @@
-//! The fastest possible worker: it accepts every invoke at once, and deletes the messages. So a measurement
-//! shows the speed of the drain, not of the worker.
+//! Workers with tasks of a fixed length: an invoke takes that time, deletes its messages, and is answered. With a length of 0, a
+//! measurement shows the speed of the drain, not of the workers. An invoke is refused if all workers are busy.
 //!
-//! `instant_worker QUEUE_URL` prints its port. GET returns the number of messages that it has deleted, and
+//! `instant_worker QUEUE_URL [MILLISECONDS] [WORKERS]` prints its port. GET returns the number of messages that it has deleted, and
 //! the time of the last delete, in seconds since 1970.
 
 use std::convert::Infallible;
@@ -12,10 +12,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
+use hyper::header::HeaderValue;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use wasq_aws::QueueEndpoint;
 use wasq_protocol::{Clock, SystemClock, Timestamp, WorkerEvent};
 
@@ -23,13 +25,19 @@ struct Worker {
     queue: QueueEndpoint,
     deleted: AtomicU64,
     last_ms: AtomicU64,
+    takes: Duration,
+    free: Semaphore,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let url = std::env::args().nth(1).context("which queue?")?;
+    let mut args = std::env::args().skip(1);
+    let url = args.next().context("which queue?")?;
+    let takes = Duration::from_millis(args.next().map_or(Ok(0), |ms| ms.parse())?);
+    let free = Semaphore::new(args.next().map_or(Ok(1000), |workers| workers.parse())?);
     let queue = QueueEndpoint::new(aws_sdk_sqs::Client::new(&wasq_aws::sdk_config().load().await), url);
-    let worker = Arc::new(Worker { queue, deleted: AtomicU64::new(0), last_ms: AtomicU64::new(0) });
+    let (deleted, last_ms) = (AtomicU64::new(0), AtomicU64::new(0));
+    let worker = Arc::new(Worker { queue, deleted, last_ms, takes, free });
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?.port());
     loop {
@@ -53,9 +61,17 @@ async fn answer(
         *response.body_mut() =
             Full::new(serde_json::json!({ "deleted": deleted, "last": last }).to_string().into());
     } else if let Ok(event) = request.into_body().collect().await {
-        // As in Lambda, the payload arrives before the answer, and the run starts after it.
-        tokio::spawn(async move { worker.delete(&event.to_bytes()).await });
-        *response.status_mut() = StatusCode::ACCEPTED;
+        match worker.free.try_acquire() {
+            Ok(_place) => {
+                tokio::time::sleep(worker.takes).await;
+                worker.delete(&event.to_bytes()).await;
+            }
+            Err(_) => {
+                *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+                let kind = HeaderValue::from_static("TooManyRequestsException");
+                response.headers_mut().insert("x-amzn-ErrorType", kind);
+            }
+        }
     }
     Ok(response)
 }

@@ -1,19 +1,17 @@
 //! The drain loop.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context;
-use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
-use wasq_protocol::{
-    Clock, DeadLetter, DeadLetterAttributes, Delivery, Failure, FailureKind, Message, Timestamp,
-};
+use wasq_protocol::{Clock, Delivery, Timestamp};
 
-use crate::hand_over::{EVENT_BYTES_MAX, pack};
-use crate::ports::{ConsumerParts, ConsumerPorts, InFlight, InvokeError, Invoker, Source};
+use crate::hand_over::{Batch, Load};
+use crate::ports::{ConsumerParts, ConsumerPorts, Source};
 
 /// The rule that ends a drain, apart from its time being up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,15 +41,19 @@ pub struct DrainSettings {
     pub mode: Mode,
     /// When the drain's time is up.
     pub until: Timestamp,
+    /// The queue's visibility timeout: how long each lease lasts.
+    pub lease: Duration,
     /// Receives that run at once while there is a backlog; an idle queue is polled by one.
     pub receivers: usize,
     /// About how many bytes of messages it may hold at once; the first receiver works in any case. Messages take a few
     /// times their size while they are handed over.
     pub held_bytes_max: u64,
-    /// The number of messages in flight, handed over by any consumer, at which the drain stops receiving: the
-    /// capacity of the workers. If some of these messages may only wait (`InFlight::AtMost`), the drain then
-    /// asks the worker before every receive.
+    /// The most messages that this drain has handed over and that are not settled yet. It receives no more meanwhile.
     pub in_flight_max: u64,
+    /// The most invokes of the worker that are open at once: each takes a connection.
+    pub invokes_max: u64,
+    /// The most messages in one worker event.
+    pub batch_max: usize,
 }
 
 /// The counts of one drain.
@@ -61,15 +63,13 @@ pub struct Summary {
     pub receives: u64,
     /// Messages received.
     pub received: u64,
-    /// Messages that the worker accepted.
+    /// Messages that a worker settled, or has not settled yet.
     pub handed_over: u64,
-    /// Messages released, because the worker did not accept them.
+    /// Messages released, because they could not be handed over.
     pub released: u64,
-    /// Messages that the worker may have accepted or not: the answer is not known.
+    /// Messages that a worker may have or not: the answer is not known.
     pub unknown: u64,
-    /// Messages moved to the dead-letter queue, because they fit into no invoke.
-    pub dead_lettered: u64,
-    /// Calls that failed.
+    /// Calls that failed, and workers that died.
     pub errors: u64,
 }
 
@@ -80,80 +80,111 @@ const LONG_POLL: Duration = Duration::from_secs(20);
 const EMPTY_POLL: Duration = Duration::from_secs(1);
 /// Time reserved at the end, to hand over the messages of the last receive.
 const END_MARGIN: Duration = Duration::from_secs(2);
-/// The pause after a failed call, and while too many messages are in flight.
-const PAUSE: Duration = Duration::from_millis(250);
-/// The longest pause between invokes: the pauses grow up to it while the worker is busy.
-const BUSY_PAUSE_MAX: Duration = Duration::from_secs(4);
-/// The longest time to hold a batch that the worker has no room for, if its leases allow it. A release costs
-/// another receive: every receive counts towards the redrive policy, and may be taken for an attempt.
-const HELD_MAX: Duration = Duration::from_secs(30);
-/// The least time that a lease must have left at the hand-over: the worker must take the batch up before the
-/// lease ends.
+/// The part of that time in which the drain does nothing any more, so that its function can answer.
+const ANSWER_MARGIN: Duration = Duration::from_millis(300);
+/// For this long after the last hand-over, a drain that finds its queue empty stays, to see whether the workers die of it.
+const SEES_DEATHS: Duration = Duration::from_secs(5);
+/// The pause after a failed call, and the first one while all workers are busy.
+pub(crate) const PAUSE: Duration = Duration::from_millis(250);
+/// Messages that an earlier drain has kept are handed over if their leases last for this time at least.
 const LEASE_LEFT_MIN: Duration = Duration::from_secs(10);
-/// The shortest time that a released message stays hidden. The older the message, the longer it stays hidden:
-/// a quarter of the time since its first receive, up to `RELEASE_MAX`. A worker that is busy for long then
-/// costs few receives.
-const RELEASE: Duration = Duration::from_secs(5);
-const RELEASE_MAX: Duration = Duration::from_secs(300);
 /// The most messages that one receive returns.
 const RECEIVED_MAX: u64 = 10;
-/// The most messages that the drain hands over between two checks of the messages in flight. With room for
-/// more than 400 messages, the most is a quarter of the room.
-const LOOK_EVERY: u64 = 100;
 
-/// Receives messages and hands them to the worker, until the time is up or, by mode, the queue is empty.
-/// Never fails: messages that it cannot hand over go back into the queue, and the summary counts them.
+/// A drain that has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Its counts.
+    pub summary: Summary,
+    /// Messages that no worker had room for. The next drain of this process hands them over; a release would cost each of them
+    /// a receive, which counts as an attempt. If there is no next drain, they come again when their leases end.
+    pub kept: Vec<Delivery>,
+}
+
+/// Receives messages and hands them to the worker, until the time is up or, by mode, the queue is empty. It then lets go of
+/// the invokes that are open: the workers go on. `kept` are the messages that an earlier drain has kept. Never fails: messages
+/// that could not be handed over go back into the queue, and the summary counts them.
 pub async fn drain<P: ConsumerPorts>(
     ports: &ConsumerParts<P>,
     settings: DrainSettings,
+    kept: Vec<Delivery>,
     stop: CancellationToken,
-) -> Summary {
+) -> Drained {
     let drain = Drain {
         ports,
         settings,
         stop,
-        room: AtomicU64::new(0),
+        load: Load::default(),
         largest_receive: AtomicU64::new(0),
         turns: AtomicU64::new(0),
+        given_up: AtomicBool::new(false),
+        last_offer: Mutex::new(Instant::now()),
+        drained: Mutex::default(),
     };
-    let mut summary = Summary::default();
     let mut receivers = FuturesUnordered::new();
+    let mut open = FuturesUnordered::new();
+    let now = ports.clock.now();
+    let leased =
+        kept.into_iter().filter(|delivery| delivery.lease_until.since(now) > LEASE_LEFT_MIN).collect();
+    open.extend(drain.batches(leased).into_iter().map(|batch| drain.hand_over(batch)));
     receivers.push(drain.turn(Patience::Waits));
-    // This loop must await the receivers only. During any other await they would stand still, and hold leased
-    // messages.
-    while let Some(Turn { did, full, patience }) = receivers.next().await {
-        summary.add(did);
-        if drain.left() == Duration::ZERO {
-            continue;
-        }
-        let moved = did.received > 0;
-        let over = drain.settings.mode == Mode::UntilEmpty && !moved && did.errors == 0;
-        match patience {
-            // The first receiver goes on; further ones only help while there is a backlog.
-            Patience::Waits if !over => receivers.push(drain.turn(Patience::Waits)),
-            Patience::Helps if moved && receivers.len() < drain.receivers_max() => {
-                receivers.push(drain.turn(Patience::Helps));
+    // This loop must await these futures only. During any other await they would stand still, and hold leased messages.
+    loop {
+        tokio::select! {
+            // The messages that are there come before more of them.
+            biased;
+            Some(again) = open.next(), if !open.is_empty() => {
+                open.extend(again.into_iter().map(|batch| drain.hand_over(batch)));
             }
-            _ => {}
-        }
-        if full && receivers.len() < drain.receivers_max() {
-            receivers.push(drain.turn(Patience::Helps));
+            Some(turn) = receivers.next(), if !receivers.is_empty() => {
+                let Turn { batches, received, failed, patience } = turn;
+                open.extend(batches.into_iter().map(|batch| drain.hand_over(batch)));
+                if drain.left().is_zero() {
+                    continue;
+                }
+                let over = settings.mode == Mode::UntilEmpty && received == 0 && !failed;
+                match patience {
+                    // The first receiver goes on; further ones only help while there is a backlog.
+                    Patience::Waits if !over => receivers.push(drain.turn(Patience::Waits)),
+                    Patience::Helps if received > 0 => receivers.push(drain.turn(Patience::Helps)),
+                    _ => {}
+                }
+                if received == RECEIVED_MAX && receivers.len() < settings.receivers {
+                    receivers.push(drain.turn(Patience::Helps));
+                }
+            }
+            () = tokio::time::sleep(drain.stays()), if receivers.is_empty() && !open.is_empty() && drain.load.held() == 0 => {
+                break;
+            }
+            else => break,
         }
     }
-    summary
+    let messages = drain.load.messages();
+    if messages > 0 {
+        tracing::debug!(messages, "the workers go on with these");
+        drain.did(|did| did.handed_over += messages);
+    }
+    drop(open);
+    drop(receivers);
+    drain.drained.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Drain<'a, P: ConsumerPorts> {
-    ports: &'a ConsumerParts<P>,
-    settings: DrainSettings,
+/// A drain that is under way.
+pub(crate) struct Drain<'a, P: ConsumerPorts> {
+    pub(crate) ports: &'a ConsumerParts<P>,
+    pub(crate) settings: DrainSettings,
     /// When it is cancelled, the drain ends as if its time were up.
     stop: CancellationToken,
-    /// The number of messages that may be received before the next check of the messages in flight.
-    room: AtomicU64,
+    pub(crate) load: Load,
     /// The largest receive so far, in bytes of messages.
     largest_receive: AtomicU64,
     /// Turns that were begun: each has its number in the log.
     turns: AtomicU64,
+    /// Set when the worker does not work at all: the drain then ends as if its time were up.
+    given_up: AtomicBool,
+    /// When a batch was last offered to a worker.
+    last_offer: Mutex<Instant>,
+    drained: Mutex<Drained>,
 }
 
 /// Whether a receiver waits for messages or only helps with a backlog.
@@ -163,237 +194,110 @@ enum Patience {
     Helps,
 }
 
-/// One receive and its hand-over.
-struct Turn {
-    did: Summary,
-    full: bool,
+/// The result of one receive.
+struct Turn<'a> {
+    batches: Vec<Batch<'a>>,
+    received: u64,
+    failed: bool,
     patience: Patience,
 }
 
 impl<P: ConsumerPorts> Drain<'_, P> {
     /// The time left for receiving, in whole seconds, as SQS counts: less than one is not worth a call.
-    fn left(&self) -> Duration {
-        if self.stop.is_cancelled() {
+    pub(crate) fn left(&self) -> Duration {
+        if self.stop.is_cancelled() || self.given_up.load(Ordering::Relaxed) {
             return Duration::ZERO;
         }
         let end = self.settings.until.minus(END_MARGIN);
         Duration::from_secs(end.since(self.ports.clock.now()).as_secs())
     }
 
-    /// The most receivers that may run now: the configured number, if memory allows it when each of them
-    /// receives as much as the largest receive so far.
-    fn receivers_max(&self) -> usize {
-        let largest = self.largest_receive.load(Ordering::Relaxed).max(1);
-        let fit = usize::try_from(self.settings.held_bytes_max / largest).unwrap_or(usize::MAX);
-        self.settings.receivers.min(fit)
+    /// How long the drain stays with the open invokes when it receives no more.
+    fn stays(&self) -> Duration {
+        if self.stop.is_cancelled() {
+            return Duration::ZERO;
+        }
+        let until_end = self.settings.until.minus(ANSWER_MARGIN).since(self.ports.clock.now());
+        let last_offer = *self.last_offer.lock().unwrap_or_else(PoisonError::into_inner);
+        until_end.min(SEES_DEATHS.saturating_sub(last_offer.elapsed()))
     }
 
-    /// Waits until there is room for more messages in flight, or the time is up. Returns false if the
-    /// receiver must not receive: the time is up, or the receiver only helps and there is no room.
-    async fn wait_for_room(&self, patience: Patience, did: &mut Summary) -> bool {
-        let mut pause = PAUSE;
-        while self.room.load(Ordering::Relaxed) == 0 && self.left() > Duration::ZERO {
-            let in_flight = match self.ports.invoker.in_flight().await {
-                Ok(in_flight) => in_flight,
-                Err(e) => {
-                    did.errors += 1;
-                    tracing::warn!("cannot count the messages in flight, going on: {e:#}");
-                    InFlight::AtMost(0)
-                }
-            };
-            let (InFlight::Exactly(messages) | InFlight::AtMost(messages)) = in_flight;
-            let room = self.settings.in_flight_max.saturating_sub(messages);
-            if room > 0 {
-                // Somebody else may be handing over as well.
-                self.room.store(room.min((room / 4).max(LOOK_EVERY)), Ordering::Relaxed);
-                break;
+    /// Notes that a batch is offered to a worker.
+    pub(crate) fn offered(&self) {
+        *self.last_offer.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Ends the drain early, because the worker does not work.
+    pub(crate) fn gives_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn did(&self, count: impl FnOnce(&mut Summary)) {
+        count(&mut self.drained.lock().unwrap_or_else(PoisonError::into_inner).summary);
+    }
+
+    /// Keeps messages for the next drain.
+    pub(crate) fn keep(&self, deliveries: Vec<Delivery>) {
+        self.drained.lock().unwrap_or_else(PoisonError::into_inner).kept.extend(deliveries);
+    }
+
+    /// Whether there is room for another receive.
+    fn has_room(&self) -> bool {
+        let load = &self.load;
+        let largest = self.largest_receive.load(Ordering::Relaxed);
+        // While one batch waits for a worker, others would only wait with it.
+        load.held() == 0
+            && load.messages() < self.settings.in_flight_max
+            && load.batches() < self.settings.invokes_max
+            && (load.bytes() == 0 || load.bytes() + largest <= self.settings.held_bytes_max)
+    }
+
+    /// Waits until there is room for more messages, or the time is up. Returns false if the receiver must not receive: the
+    /// time is up, or the receiver only helps and there is no room.
+    async fn wait_for_room(&self, patience: Patience) -> bool {
+        loop {
+            let changed = self.load.changed.notified();
+            let left = self.left();
+            if left.is_zero() || self.has_room() {
+                return !left.is_zero();
             }
             if patience == Patience::Helps {
                 return false;
             }
-            // Most of these messages may only wait for their time, while the workers are idle.
-            if matches!(in_flight, InFlight::AtMost(_)) && self.has_room(did).await {
-                self.room.store(RECEIVED_MAX, Ordering::Relaxed);
-                break;
-            }
-            tracing::debug!(messages, "enough in flight, waiting");
-            tokio::time::sleep(pause.min(self.left())).await;
-            // With `AtMost`, each check costs one call of SQS and one of Lambda.
-            if matches!(in_flight, InFlight::AtMost(_)) {
-                pause = (pause * 2).min(BUSY_PAUSE_MAX);
-            }
+            // A stop and a change of the time that is left are seen after a second at most.
+            let _ = tokio::time::timeout(left.min(Duration::from_secs(1)), changed).await;
         }
-        self.left() > Duration::ZERO
     }
 
-    async fn turn(&self, patience: Patience) -> Turn {
+    async fn turn(&self, patience: Patience) -> Turn<'_> {
         let turn = self.turns.fetch_add(1, Ordering::Relaxed) + 1;
-        self.receive_and_hand_over(patience).instrument(tracing::error_span!("turn", turn)).await
+        self.receive(patience).instrument(tracing::error_span!("turn", turn)).await
     }
 
-    async fn receive_and_hand_over(&self, patience: Patience) -> Turn {
+    async fn receive(&self, patience: Patience) -> Turn<'_> {
         let wait = match (patience, self.settings.mode) {
             (Patience::Helps, _) => Duration::ZERO,
             (Patience::Waits, Mode::UntilEmpty) => EMPTY_POLL,
             (Patience::Waits, Mode::Window) => LONG_POLL,
         };
-        let mut did = Summary::default();
-        if !self.wait_for_room(patience, &mut did).await {
-            return Turn { did, full: false, patience };
+        if !self.wait_for_room(patience).await {
+            return Turn { batches: Vec::new(), received: 0, failed: false, patience };
         }
-        did.receives = 1;
-        let deliveries = match self.ports.source.receive(wait.min(self.left())).await {
-            Ok(deliveries) => deliveries,
+        self.did(|did| did.receives += 1);
+        match self.ports.source.receive(wait.min(self.left())).await {
+            Ok(deliveries) => {
+                let received = deliveries.len() as u64;
+                self.did(|did| did.received += received);
+                let bytes: usize = deliveries.iter().map(|delivery| delivery.body.len()).sum();
+                self.largest_receive.fetch_max(bytes as u64, Ordering::Relaxed);
+                Turn { batches: self.batches(deliveries), received, failed: false, patience }
+            }
             Err(e) => {
                 tracing::error!("{e:#}");
-                did.errors += 1;
-                Vec::new()
-            }
-        };
-        did.received = deliveries.len() as u64;
-        let bytes: usize = deliveries.iter().map(|delivery| delivery.body.len()).sum();
-        self.largest_receive.fetch_max(bytes as u64, Ordering::Relaxed);
-        let full = did.received == RECEIVED_MAX;
-        // Two receivers may take a little more than there was room for; it is a cap on load, not a promise.
-        let taken = |room: u64| Some(room.saturating_sub(did.received));
-        let _ = self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken);
-        self.hand_over(deliveries, &mut did).await;
-        if did.errors > 0 || did.released > 0 {
-            tokio::time::sleep(PAUSE.min(self.left())).await;
-        }
-        Turn { did, full, patience }
-    }
-
-    async fn hand_over(&self, deliveries: Vec<Delivery>, did: &mut Summary) {
-        let packed = pack(deliveries);
-        for delivery in packed.too_large {
-            self.dead_letter(delivery, did).await;
-        }
-        let invokes = packed
-            .events
-            .into_iter()
-            .map(|(event, deliveries)| async move { (self.invoke(event, &deliveries).await, deliveries) });
-        for (answer, deliveries) in join_all(invokes).await {
-            let count = deliveries.len() as u64;
-            let message_ids = || message_ids(&deliveries);
-            match answer {
-                Ok(()) => {
-                    tracing::debug!(messages = count, message_ids = message_ids(), "handed to the worker");
-                    did.handed_over += count;
-                }
-                Err(InvokeError::Throttled(e)) => {
-                    tracing::info!(message_ids = message_ids(), "the worker is busy: {e}");
-                    self.release(deliveries, did).await;
-                }
-                Err(InvokeError::Refused(e)) => {
-                    did.errors += 1;
-                    tracing::error!(message_ids = message_ids(), "the worker could not be invoked: {e}");
-                    self.release(deliveries, did).await;
-                }
-                // The worker may have the messages: if the consumer released them, they would run twice.
-                Err(InvokeError::Unknown(e)) => {
-                    did.errors += 1;
-                    did.unknown += count;
-                    tracing::error!(
-                        message_ids = message_ids(),
-                        "{e}; unless the worker has them, {count} messages come again when their leases end"
-                    );
-                }
+                self.did(|did| did.errors += 1);
+                tokio::time::sleep(PAUSE.min(self.left())).await;
+                Turn { batches: Vec::new(), received: 0, failed: true, patience }
             }
         }
-    }
-
-    /// Asks the worker itself.
-    async fn has_room(&self, did: &mut Summary) -> bool {
-        self.ports.invoker.has_room().await.unwrap_or_else(|e| {
-            did.errors += 1;
-            tracing::warn!("cannot ask the worker for room: {e:#}");
-            false
-        })
-    }
-
-    /// Invokes the worker. While the worker is busy, it repeats the invoke, as long as the time and the
-    /// leases allow.
-    async fn invoke(&self, event: String, deliveries: &[Delivery]) -> Result<(), InvokeError> {
-        let lease_until = deliveries.iter().map(|delivery| delivery.lease_until).min();
-        let give_up = lease_until.unwrap_or(self.settings.until).minus(LEASE_LEFT_MIN);
-        let give_up = give_up.min(self.ports.clock.now().plus(HELD_MAX));
-        let mut pause = PAUSE;
-        loop {
-            let answer = self.ports.invoker.invoke(event.clone()).await;
-            let left = give_up.since(self.ports.clock.now()).min(self.left());
-            if !matches!(answer, Err(InvokeError::Throttled(_))) || left < pause {
-                return answer;
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(BUSY_PAUSE_MAX);
-        }
-    }
-
-    async fn release(&self, deliveries: Vec<Delivery>, did: &mut Summary) {
-        did.released += deliveries.len() as u64;
-        let now = self.ports.clock.now();
-        let wait = |delivery: &Delivery| (now.since(delivery.first_received) / 4).clamp(RELEASE, RELEASE_MAX);
-        let entries = deliveries.iter().map(|delivery| (delivery.receipt.clone(), wait(delivery))).collect();
-        for (delivery, released) in deliveries.iter().zip(self.ports.source.release(entries).await) {
-            if let Err(e) = released {
-                did.errors += 1;
-                let message_id = &delivery.message_id;
-                tracing::warn!(message_id, "{e:#}; the message comes again when its lease ends");
-            }
-        }
-    }
-
-    async fn dead_letter(&self, delivery: Delivery, did: &mut Summary) {
-        let message = Message::parse(&delivery.body).ok();
-        let reason = format!(
-            "the message ({} bytes of body) is too large to be handed to a worker: with its receipt it must fit into {EVENT_BYTES_MAX} bytes",
-            delivery.body.len()
-        );
-        let letter = DeadLetter {
-            failure: Failure::new(FailureKind::TooLarge, reason),
-            id: delivery.id(message.as_ref()),
-            task: message.map(|message| message.task),
-            attempts: 0,
-            first_received: delivery.first_received,
-            failed: self.ports.clock.now(),
-            digest: None,
-            history: DeadLetterAttributes::read(&delivery.attributes).history,
-        };
-        // Send the copy first: a crash before the delete leaves the message in both queues, not in none.
-        let sent = self.ports.source.send_dead_letter(&delivery, &letter).await.context("send a dead letter");
-        let moved = match sent {
-            Ok(()) => {
-                self.ports.source.delete(&delivery.receipt).await.context("delete the dead-lettered message")
-            }
-            Err(e) => Err(e),
-        };
-        match moved {
-            Ok(()) => did.dead_lettered += 1,
-            Err(e) => {
-                did.errors += 1;
-                let DeadLetter { id, task, .. } = &letter;
-                let (task, message_id) = (task.as_ref().map(|task| task.as_str()), &delivery.message_id);
-                tracing::error!(task, id, message_id, "{e:#}; the message comes again when its lease ends");
-            }
-        }
-    }
-}
-
-/// The SQS ids of messages, as a line of the log names them.
-fn message_ids(deliveries: &[Delivery]) -> String {
-    deliveries.iter().map(|delivery| delivery.message_id.as_str()).collect::<Vec<_>>().join(" ")
-}
-
-impl Summary {
-    fn add(&mut self, other: Summary) {
-        let Summary { receives, received, handed_over, released, unknown, dead_lettered, errors } = other;
-        self.receives += receives;
-        self.received += received;
-        self.handed_over += handed_over;
-        self.released += released;
-        self.unknown += unknown;
-        self.dead_lettered += dead_lettered;
-        self.errors += errors;
     }
 }

@@ -4,9 +4,10 @@
 mod aws;
 mod drain;
 mod hand_over;
+mod pack;
 mod ports;
 
 #[cfg(feature = "aws")]
 pub use aws::{Config, Function};
-pub use drain::{DrainSettings, Mode, Summary, drain};
-pub use ports::{ConsumerParts, ConsumerPorts, InFlight, InvokeError, Invoker, Source};
+pub use drain::{DrainSettings, Drained, Mode, Summary, drain};
+pub use ports::{ConsumerParts, ConsumerPorts, InvokeError, Invoker, Source};

@@ -21,7 +21,6 @@ async fn main() -> Result<()> {
             "handed_over": summary.handed_over,
             "given_back": summary.released,
             "unknown": summary.unknown,
-            "dead_lettered": summary.dead_lettered,
         });
         Ok(RawValue::from_string(answer.to_string())?)
     })

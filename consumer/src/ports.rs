@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use wasq_protocol::{Clock, DeadLetter, Delivery};
+use wasq_protocol::{Clock, Delivery};
 
 /// The kinds of a consumer's ports.
 pub trait ConsumerPorts: 'static {
@@ -31,54 +31,35 @@ pub trait Source: Send + Sync {
     /// Receives up to ten messages, waiting for the first for up to `wait` (at most 20 s).
     fn receive(&self, wait: Duration) -> impl Future<Output = Result<Vec<Delivery>>> + Send;
 
+    /// Extends the leases of messages, by receipt handle: each lasts for `lease` from now. One result per entry, in order. An
+    /// error means that the message may be gone, or be visible to others.
+    fn extend(&self, receipts: Vec<String>, lease: Duration) -> impl Future<Output = Vec<Result<()>>> + Send;
+
     /// Releases messages, by receipt handle: each becomes visible again after its time. One result per entry, in order. A
     /// message that cannot be released comes again when its lease ends.
     fn release(&self, entries: Vec<(String, Duration)>) -> impl Future<Output = Vec<Result<()>>> + Send;
-
-    /// Sends a copy of a message to the dead-letter queue. It does not delete the original.
-    fn send_dead_letter(
-        &self,
-        delivery: &Delivery,
-        letter: &DeadLetter,
-    ) -> impl Future<Output = Result<()>> + Send;
-
-    /// Deletes a message by receipt handle, after its copy was sent to the dead-letter queue.
-    fn delete(&self, receipt: &str) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// The worker, as far as the consumer needs it.
 pub trait Invoker: Send + Sync {
-    /// Hands a worker event over. `Ok` means that it was accepted, not that it was run.
+    /// Hands a worker event over, and waits until the worker has settled its messages. If the future is dropped before, the
+    /// worker goes on.
     fn invoke(&self, event: String) -> impl Future<Output = Result<(), InvokeError>> + Send;
-
-    /// The number of messages that the workers hold.
-    fn in_flight(&self) -> impl Future<Output = Result<InFlight>> + Send;
-
-    /// Whether a worker could start one more event at once. Only asked while too many messages may be in
-    /// flight.
-    fn has_room(&self) -> impl Future<Output = Result<bool>> + Send;
 }
 
-/// The number of messages that the workers hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InFlight {
-    /// Exactly this number.
-    Exactly(u64),
-    /// At most this number: all invisible messages. Some of them may only wait for their next attempt, or for
-    /// their `not_before`.
-    AtMost(u64),
-}
-
-/// Why a hand-over was not accepted.
+/// Why the worker did not settle an event.
 #[derive(Debug, thiserror::Error)]
 pub enum InvokeError {
-    /// Too many invokes run at once; a later one may be accepted.
-    #[error("throttled: {0}")]
-    Throttled(String),
-    /// The invoke was refused: the worker does not have the event.
+    /// All workers are busy: none has the event.
+    #[error("busy: {0}")]
+    Busy(String),
+    /// The event was not sent, or refused: no worker has it.
     #[error("{0}")]
     Refused(String),
-    /// It is not known whether the worker has the event.
+    /// A worker had the event, and died.
+    #[error("{0}")]
+    Died(String),
+    /// It is not known whether a worker has the event.
     #[error("{0}")]
     Unknown(String),
 }

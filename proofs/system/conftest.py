@@ -149,7 +149,7 @@ class Dev:
 
         `code` is the expected exit code; None for any."""
         done = subprocess.run([BINARIES / "wasq", *args], cwd=self.folder, capture_output=True, text=True, timeout=60)
-        assert code in (None, done.returncode), (done.returncode, done.stdout, done.stderr)
+        assert code in (None, done.returncode), f"code {done.returncode}: {done.stdout}\n{done.stderr}"
         return json.loads(done.stdout)
 
     def send(self, body):

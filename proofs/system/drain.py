@@ -67,10 +67,8 @@ def consumer(url, queue, stand_in, folder):
         "AWS_LAMBDA_FUNCTION_VERSION": "1",
         "WASQ_LOG": "info",
         "WASQ_QUEUE_URL": queue,
-        "WASQ_DEAD_LETTER_URL": queue,
         "WASQ_WORKER_FUNCTION": "wasq-worker",
         "WASQ_LEASE": "1h",
-        "WASQ_IN_FLIGHT_MAX": "1000000",
         "WASQ_RECEIVERS": str(RECEIVERS),
         "WASQ_MODE": "until-empty",
     }

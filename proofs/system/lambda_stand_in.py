@@ -1,13 +1,15 @@
 """A small stand-in for the services around the Lambda binaries, for tests that kill the binaries.
 
-It has Lambda's runtime API and asynchronous invoke, S3's GET on a folder, and a counter of visits that take
-up to 0.1 s. It is one thread, on loopback.
+It has Lambda's runtime API and invokes, S3's GET on a folder, and a counter of visits that take up to 0.1 s. It is one
+thread, on loopback.
 
-It keeps Lambda's promises and no more: an event is handed to one process, once, and is gone if that process dies.
+It keeps Lambda's promises and no more: an event is handed to one process, once, and is gone if that process dies. The caller of
+a synchronous invoke hears of the death; with all processes busy, it is refused. If the caller disconnects, the process goes on.
 """
 
 import asyncio
 import collections
+import contextlib
 import json
 import random
 import threading
@@ -37,9 +39,9 @@ class StandIn:
         """An asynchronous invoke, as the scheduler makes it."""
         self._loop.call_soon_threadsafe(self._accept, function, payload)
 
-    def waiting(self, function):
-        """Events that no process has taken yet."""
-        return self._events[function].qsize()
+    def busy(self):
+        """Whether synchronous invokes are under way."""
+        return bool(self._open)
 
     def close(self):
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -53,7 +55,10 @@ class StandIn:
 
     async def _start(self):
         self._events = {name: asyncio.Queue() for name in self.timeouts}
-        self._idle = collections.Counter()
+        # Processes that wait for an event, for synchronous invokes: the first of them gets it.
+        self._idle = {name: collections.deque() for name in self.timeouts}
+        # The futures of synchronous invokes under way, by request id.
+        self._open = {}
         server = await asyncio.start_server(self._services, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         self._servers = [server]
@@ -84,9 +89,12 @@ class StandIn:
                 if headers.get("x-amz-invocation-type") == "Event":
                     self._accept(function, body)
                     respond(writer, 202)
-                elif self._idle[function] > self._events[function].qsize():
-                    # Only pings are synchronous invokes. They need a free process, but no answer from it.
-                    respond(writer, 200, b"{}")
+                elif self._idle[function]:
+                    ended = asyncio.get_running_loop().create_future()
+                    self._idle[function].popleft().set_result((body, ended))
+                    # One connection has one request at a time: nothing else is read meanwhile.
+                    error, answer = await ended
+                    respond(writer, 200, answer, {"X-Amz-Function-Error": "Unhandled"} if error else {})
                 else:
                     refused = {"x-amzn-ErrorType": "TooManyRequestsException", "Content-Type": "application/json"}
                     respond(writer, 429, b'{"Type": "User", "message": "Rate Exceeded."}', refused)
@@ -101,39 +109,62 @@ class StandIn:
                 respond(writer, 400, f"{method} {path} is not served here".encode())
 
     async def _runtime(self, function, reader, writer):
-        async for method, path, _, body in requests(reader, writer):
-            if path.endswith("/invocation/next"):
-                payload = await self._next(function, reader)
-                if payload is None:
-                    return
-                headers = {
-                    "Lambda-Runtime-Aws-Request-Id": str(uuid.uuid4()),
-                    "Lambda-Runtime-Deadline-Ms": str(int((time.time() + self.timeouts[function]) * 1000)),
-                    "Lambda-Runtime-Invoked-Function-Arn": f"arn:aws:lambda:us-east-1:000000000000:function:{function}",
-                    "Content-Type": "application/json",
-                }
-                respond(writer, 200, payload, headers)
-            elif method == "POST":
-                self.answers.append((function, path.rsplit("/", 1)[1], json.loads(body or b"null")))
-                respond(writer, 202)
-            else:
-                respond(writer, 404)
+        request = None
+        try:
+            async for method, path, _, body in requests(reader, writer):
+                if path.endswith("/invocation/next"):
+                    event = await self._next(function, reader)
+                    if event is None:
+                        return
+                    payload, ended = event
+                    request = str(uuid.uuid4())
+                    if ended:
+                        self._open[request] = ended
+                    headers = {
+                        "Lambda-Runtime-Aws-Request-Id": request,
+                        "Lambda-Runtime-Deadline-Ms": str(int((time.time() + self.timeouts[function]) * 1000)),
+                        "Lambda-Runtime-Invoked-Function-Arn": f"arn:aws:lambda:us-east-1:000000000000:function:{function}",
+                        "Content-Type": "application/json",
+                    }
+                    respond(writer, 200, payload, headers)
+                elif method == "POST":
+                    *_, answered, kind = path.split("/")
+                    self.answers.append((function, kind, json.loads(body or b"null")))
+                    self._end(answered, kind == "error", body)
+                    respond(writer, 202)
+                else:
+                    respond(writer, 404)
+        finally:
+            # The process is gone. If it had an event, the caller hears so.
+            self._end(request, True, b'{"errorType": "Runtime.ExitError", "errorMessage": "Runtime exited"}')
+
+    def _end(self, request, error, answer):
+        ended = self._open.pop(request, None)
+        if ended and not ended.done():
+            ended.set_result((error, answer))
 
     async def _next(self, function, reader):
-        """The next event; None if the process that waits for it is gone."""
-        event = asyncio.ensure_future(self._events[function].get())
+        """The next event and, for a synchronous one, the future of its end; None if the waiting process is gone."""
+        queued = asyncio.ensure_future(self._events[function].get())
+        direct = asyncio.get_running_loop().create_future()
         gone = asyncio.ensure_future(reader.read(1))
-        self._idle[function] += 1
-        await asyncio.wait({event, gone}, return_when=asyncio.FIRST_COMPLETED)
-        self._idle[function] -= 1
+        self._idle[function].append(direct)
+        await asyncio.wait({queued, direct, gone}, return_when=asyncio.FIRST_COMPLETED)
+        with contextlib.suppress(ValueError):
+            self._idle[function].remove(direct)
+        if direct.done() and queued.done():
+            # Both came at once: the other one waits.
+            self._events[function].put_nowait(queued.result())
+        queued.cancel()
         if gone.done():
-            if event.done():
-                self._events[function].put_nowait(event.result())
-            event.cancel()
+            if direct.done():
+                direct.result()[1].set_result((True, b'{"errorType": "Runtime.ExitError", "errorMessage": "Runtime exited"}'))
+            elif queued.done() and not queued.cancelled():
+                self._events[function].put_nowait(queued.result())
             return None
         gone.cancel()
         await asyncio.wait({gone})
-        return event.result()
+        return direct.result() if direct.done() else (queued.result(), None)
 
 
 async def requests(reader, writer):

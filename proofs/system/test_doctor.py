@@ -41,17 +41,6 @@ def set_queue(output, **attributes):
     )
 
 
-def set_invokes(**values):
-    def plant(cloud):
-        api = cloud.client("lambda")
-        settings = {"MaximumRetryAttempts": 0, "MaximumEventAgeInSeconds": 60} | values
-        api.put_function_event_invoke_config(
-            FunctionName=f"{STACK}-worker", Qualifier="$LATEST", **settings
-        )
-
-    return plant
-
-
 def allow_worker(action, resource):
     def plant(cloud):
         statement = {"Effect": "Allow", "Action": action, "Resource": resource}
@@ -155,16 +144,6 @@ PLANTED = {
     "short retention of dead letters": (
         set_queue("DeadLetterUrl", MessageRetentionPeriod="345600"),
         ("loses", "queue patient-dead-letters", "keeps dead letters for 96h"),
-    ),
-    "asynchronous retries": (
-        set_invokes(MaximumRetryAttempts=2),
-        ("duplicates", "function patient-worker", "repeats its asynchronous invokes 2 times"),
-        set_invokes(),
-    ),
-    "old events": (
-        set_invokes(MaximumEventAgeInSeconds=3600),
-        ("duplicates", "function patient-worker", "keeps events for up to 1h, longer than a lease of 2m"),
-        set_invokes(),
     ),
     "recursive loop detection": (
         lambda cloud: cloud.client("lambda").put_function_recursion_config(

@@ -157,7 +157,7 @@ def cloud(stand_in):
 
 
 def test_the_schedule_drains_the_queue(cloud, github):
-    """schedule -> consumer -> asynchronous invoke -> worker -> S3 registry -> run -> delete."""
+    """schedule -> consumer -> synchronous invoke -> worker -> S3 registry -> run -> delete."""
     cloud.publish("github_repositories", settings=github_settings("github_repositories", github))
     message_id = cloud.send({"task": "github_repositories", "params": {"user": "javimb"}})
     wait_for(lambda: message_id in cloud.done(), "run of the message", 60)

@@ -94,6 +94,40 @@ def test_killed_in_the_middle_it_finishes_every_message(new_dev):
     assert unfinished == [] and dev.counts(dev.dead_letter_url) == (0, 0, 0)
 
 
+def test_a_message_that_kills_its_process_runs_alone_and_ends(new_dev):
+    """The test kills the process whenever this message runs. Its neighbours run as if nothing had happened."""
+    dev = new_dev.start("--concurrency", "4")
+    dev.publish("verbs")
+
+    def send(name, ms):
+        dev.send({"task": "verbs", "id": name, "params": {"verb": "sleep", "ms": ms}})
+
+    def begun(name):
+        return len(dev.logged("run begins", f'id="{name}"'))
+
+    send("killer", 60_000)
+    [send(f"before-{i}", 1500) for i in range(3)]
+    wait_for(lambda: all(begun(name) for name in ("killer", "before-0", "before-1", "before-2")), "runs")
+    dev.kill()
+    dev.start("--concurrency", "4")
+    wait_for(lambda: begun("killer") == 2, "second run")
+    send("after", 1)
+    time.sleep(0.5)
+    assert begun("after") == 0, "it waits until the suspect has ended"
+    dev.kill()
+    dev.start("--concurrency", "4")
+    wait_for(lambda: begun("killer") == 3, "third run")
+    dev.kill()
+    dev.start("--concurrency", "4")
+    [letter] = receive_all(dev.sqs, dev.dead_letter_url, 1)
+    kind, why = reason(letter)
+    assert kind == "killed-worker" and "3 workers died" in why
+    wait_for(lambda: dev.counts() == (0, 0, 0), "empty queue")
+    assert begun("killer") == 3 and dev.counts(dev.dead_letter_url) == (0, 0, 0), "nobody else is dead"
+    ends = {name: dev.logged("done", f'id="{name}"') for name in ("before-0", "before-1", "before-2", "after")}
+    assert all(len(lines) == 1 and "attempt=1" in lines[0] for lines in ends.values()), ends
+
+
 def test_a_restart_ends_no_wait(new_dev):
     """The next process releases the messages that were running, and not those that wait for a retry."""
     dev = new_dev.start()

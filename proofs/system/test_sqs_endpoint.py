@@ -628,7 +628,7 @@ def test_one_kind_of_encryption(sqs, queue):
     assert attributes(sqs, queue)["SqsManagedSseEnabled"] == "false"
     sqs.set_queue_attributes(QueueUrl=queue, Attributes={"SqsManagedSseEnabled": "True"})
     assert "KmsMasterKeyId" not in attributes(sqs, queue)
-    with refused("InvalidAttributeValue", "one type of server-side encryption"):
+    with refused("InvalidAttributeName", "one type of server-side encryption"):
         both = {"KmsMasterKeyId": "alias/aws/sqs", "SqsManagedSseEnabled": "true"}
         sqs.set_queue_attributes(QueueUrl=queue, Attributes=both)
 

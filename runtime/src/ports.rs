@@ -71,6 +71,8 @@ pub struct Release {
     pub receipt: String,
     /// How long from now until it is visible.
     pub after: Duration,
+    /// Whether a run of it has ended.
+    pub ran: bool,
 }
 
 /// The part of the registry that a worker may read.

@@ -70,7 +70,7 @@ pub(crate) fn judge_failure(failure: &Failure, case: &Case) -> Verdict {
 
 fn judge_kind(failure: &Failure, case: &Case) -> Verdict {
     match failure.kind {
-        FailureKind::Reject | FailureKind::Malformed | FailureKind::TooLarge => Verdict::DeadLetter,
+        FailureKind::Reject | FailureKind::Malformed | FailureKind::KilledWorker => Verdict::DeadLetter,
         FailureKind::Retry
         | FailureKind::Trap
         | FailureKind::OutOfTime

@@ -1,16 +1,16 @@
-//! The drain loop in virtual time, over a queue and a worker in memory.
+//! The drain loop in virtual time, over a queue and workers in memory.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wasq_consumer::{
-    ConsumerParts, ConsumerPorts, DrainSettings, InFlight, InvokeError, Invoker, Mode, Source, Summary, drain,
+    ConsumerParts, ConsumerPorts, DrainSettings, Drained, InvokeError, Invoker, Mode, Source, Summary, drain,
 };
-use wasq_protocol::{Clock, DeadLetter, Delivery, FailureKind, Timestamp, WorkerEvent};
+use wasq_protocol::{Clock, Delivery, Timestamp, WorkerEvent};
 
 /// Virtual time, which tokio advances when nothing else is left to do.
 struct Virtual(Instant);
@@ -24,34 +24,70 @@ impl Clock for Virtual {
 #[derive(Clone, Default)]
 struct World(Arc<Mutex<State>>);
 
-#[derive(Default)]
 struct State {
     waiting: VecDeque<Delivery>,
     released: Vec<(String, Duration)>,
-    dead: Vec<(String, FailureKind)>,
-    /// When the last dead letter failed, by its own account.
-    failed: Option<Timestamp>,
+    extended: Vec<(String, Duration)>,
+    /// Leases that are over cannot be extended.
+    gone: Vec<String>,
     /// Cancelled when messages were received.
     stop: CancellationToken,
-    accepted: Vec<String>,
-    in_flight: u64,
+    settled: Vec<String>,
     /// Receives that fail before the first one works.
     receives_fail: u32,
-    /// Invokes that are throttled before the first one is accepted.
-    throttled: u32,
+    /// Invokes that are refused before the first one is accepted, because every worker is busy.
+    busy: u32,
     /// The error that answers all further invokes, if there is one.
     answer: Option<fn(String) -> InvokeError>,
+    /// Messages that kill their worker.
+    killers: Vec<String>,
+    /// The number of deaths that each delivery of a message named.
+    deaths: BTreeMap<String, Vec<u32>>,
+    /// How long a worker takes.
+    takes: Duration,
+    /// Workers.
+    workers: u32,
     /// The sizes of the accepted batches.
     batches: Vec<usize>,
-    deleted: u64,
-    /// Every send to the dead-letter queue fails.
-    no_dead_letters: bool,
-    /// Every worker is busy.
-    full: bool,
-    /// `in_flight` answers `Exactly`: no message in flight only waits.
-    exactly: bool,
     /// Invokes that are under way, and the most there were at once.
-    busy: (u32, u32),
+    open: (u32, u32),
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            released: Vec::new(),
+            extended: Vec::new(),
+            gone: Vec::new(),
+            stop: CancellationToken::new(),
+            settled: Vec::new(),
+            receives_fail: 0,
+            busy: 0,
+            answer: None,
+            killers: Vec::new(),
+            deaths: BTreeMap::new(),
+            takes: Duration::from_millis(20),
+            workers: u32::MAX,
+            batches: Vec::new(),
+            open: (0, 0),
+        }
+    }
+}
+
+const LEASE: Duration = Duration::from_secs(120);
+
+fn settings(mode: Mode, seconds: u64) -> DrainSettings {
+    DrainSettings {
+        mode,
+        until: Timestamp::from_ms(seconds * 1000),
+        lease: LEASE,
+        receivers: 3,
+        held_bytes_max: 32 << 20,
+        in_flight_max: 1000,
+        invokes_max: 1000,
+        batch_max: 10,
+    }
 }
 
 impl World {
@@ -66,13 +102,15 @@ impl World {
     }
 
     async fn drain(&self, mode: Mode, seconds: u64) -> (Summary, Duration) {
+        let (drained, took) = self.drain_with(settings(mode, seconds), Vec::new()).await;
+        (drained.summary, took)
+    }
+
+    async fn drain_with(&self, settings: DrainSettings, kept: Vec<Delivery>) -> (Drained, Duration) {
         let started = Instant::now();
-        let until = Timestamp::from_ms(seconds * 1000);
-        let settings =
-            DrainSettings { mode, until, receivers: 3, held_bytes_max: 32 << 20, in_flight_max: 100 };
         let ports = ConsumerParts { source: self.clone(), invoker: self.clone(), clock: Virtual(started) };
-        let summary = drain::<Ports>(&ports, settings, CancellationToken::new()).await;
-        (summary, started.elapsed())
+        let drained = drain::<Ports>(&ports, settings, kept, CancellationToken::new()).await;
+        (drained, started.elapsed())
     }
 }
 
@@ -88,6 +126,7 @@ fn delivery(id: &str, body: &str) -> Delivery {
         attributes: Default::default(),
         group: None,
         trace_header: None,
+        deaths: 0,
     }
 }
 
@@ -118,70 +157,76 @@ impl Source for World {
         Ok(received)
     }
 
+    async fn extend(&self, receipts: Vec<String>, lease: Duration) -> Vec<Result<()>> {
+        self.state(|state| {
+            let extend = |receipt: String| match state.gone.contains(&receipt) {
+                true => Err(anyhow!("as told")),
+                false => {
+                    state.extended.push((receipt, lease));
+                    Ok(())
+                }
+            };
+            receipts.into_iter().map(extend).collect()
+        })
+    }
+
     async fn release(&self, entries: Vec<(String, Duration)>) -> Vec<Result<()>> {
         let results = entries.iter().map(|_| Ok(())).collect();
         self.state(|state| state.released.extend(entries));
         results
     }
-
-    async fn send_dead_letter(&self, delivery: &Delivery, letter: &DeadLetter) -> Result<()> {
-        self.state(|state| {
-            if state.no_dead_letters {
-                bail!("as told");
-            }
-            state.dead.push((delivery.message_id.clone(), letter.failure.kind));
-            state.failed = Some(letter.failed);
-            Ok(())
-        })
-    }
-
-    async fn delete(&self, receipt: &str) -> Result<()> {
-        self.state(|state| {
-            assert!(state.dead.iter().any(|(id, _)| id == receipt), "deleted without a copy");
-            state.deleted += 1;
-        });
-        Ok(())
-    }
 }
 
 impl Invoker for World {
     async fn invoke(&self, event: String) -> Result<(), InvokeError> {
-        self.state(|state| {
-            state.busy.0 += 1;
-            state.busy.1 = state.busy.1.max(state.busy.0);
-        });
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        self.state(|state| state.busy.0 -= 1);
-        assert!(event.len() <= 1 << 20, "Lambda takes 1 MiB, not {} bytes", event.len());
+        assert!(event.len() <= 6 << 20, "Lambda takes 6 MiB, not {} bytes", event.len());
         let WorkerEvent::Batch(batch) =
             WorkerEvent::parse(&event, Timestamp::from_ms(0), Duration::ZERO).expect("a worker event")
         else {
             panic!("not a batch")
         };
-        self.state(|state| {
-            if state.throttled > 0 {
-                state.throttled -= 1;
-                return Err(InvokeError::Throttled("as told".to_owned()));
+        let busy = self.state(|state| {
+            let busy = state.busy > 0 || state.open.0 >= state.workers;
+            state.busy = state.busy.saturating_sub(1);
+            if !busy {
+                state.open.0 += 1;
+                state.open.1 = state.open.1.max(state.open.0);
             }
+            busy
+        });
+        if busy {
+            return Err(InvokeError::Busy("as told".to_owned()));
+        }
+        let takes = self.state(|state| state.takes);
+        let open = Open(self.clone());
+        tokio::time::sleep(takes).await;
+        drop(open);
+        self.state(|state| {
             if let Some(error) = state.answer {
                 return Err(error("as told".to_owned()));
             }
+            for delivery in &batch.deliveries {
+                state.deaths.entry(delivery.message_id.clone()).or_default().push(delivery.deaths);
+            }
+            // A worker settles a message that has killed too many, and does not run it.
+            let kills =
+                |delivery: &Delivery| state.killers.contains(&delivery.message_id) && delivery.deaths < 3;
+            if batch.deliveries.iter().any(kills) {
+                return Err(InvokeError::Died("as told".to_owned()));
+            }
             state.batches.push(batch.deliveries.len());
-            state.accepted.extend(batch.deliveries.into_iter().map(|delivery| delivery.message_id));
+            state.settled.extend(batch.deliveries.into_iter().map(|delivery| delivery.message_id));
             Ok(())
         })
     }
+}
 
-    async fn in_flight(&self) -> Result<InFlight> {
-        // The workers finish ten messages between two checks.
-        Ok(self.state(|state| {
-            state.in_flight = state.in_flight.saturating_sub(10);
-            if state.exactly { InFlight::Exactly(state.in_flight) } else { InFlight::AtMost(state.in_flight) }
-        }))
-    }
+/// An invoke that is under way.
+struct Open(World);
 
-    async fn has_room(&self) -> Result<bool> {
-        Ok(self.state(|state| !state.full))
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.state(|state| state.open.0 -= 1);
     }
 }
 
@@ -208,23 +253,55 @@ async fn a_window_waits_until_its_time_is_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn it_lets_go_of_runs_that_last_longer_than_it() {
+    let world = World::with(30);
+    world.state(|state| state.takes = Duration::from_secs(600));
+    let (summary, took) = world.drain(Mode::Window, 60).await;
+    assert_eq!((summary.handed_over, summary.released, summary.unknown), (30, 0, 0));
+    assert!(took <= Duration::from_secs(60), "{took:?}");
+    let world = World::with(30);
+    world.state(|state| state.takes = Duration::from_secs(600));
+    let (summary, took) = world.drain(Mode::UntilEmpty, 60).await;
+    assert_eq!(summary.handed_over, 30);
+    assert!(took < Duration::from_secs(10), "it waits no longer than it takes to see a death: {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_that_is_busy_for_a_while_costs_no_receive() {
     let world = World::with(20);
-    world.state(|state| state.throttled = 5);
+    world.state(|state| state.busy = 5);
     let (summary, _) = world.drain(Mode::UntilEmpty, 60).await;
     assert_eq!((summary.handed_over, summary.released), (20, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_busy_worker_does_not_take_is_released() {
-    let world = World::with(20);
-    world.state(|state| state.answer = Some(InvokeError::Throttled));
-    let (summary, took) = world.drain(Mode::UntilEmpty, 300).await;
-    assert_eq!((summary.handed_over, summary.released, summary.errors), (0, 20, 0));
-    assert!(took < Duration::from_secs(70), "{took:?}");
-    // The drain releases the messages while they are leased. The older a message, the longer it stays hidden.
-    let released = world.state(|state| state.released.clone());
-    assert!(released.iter().all(|(_, wait)| *wait >= Duration::from_secs(5)), "{released:?}");
+async fn while_workers_are_busy_it_receives_nothing() {
+    let world = World::with(1000);
+    world.state(|state| (state.workers, state.takes) = (2, Duration::from_secs(600)));
+    let (drained, _) = world.drain_with(settings(Mode::Window, 60), Vec::new()).await;
+    let Drained { summary, kept } = drained;
+    assert_eq!((summary.handed_over, summary.released, summary.errors), (20, 0, 0));
+    assert!(summary.received <= 20 + 3 * 10, "one batch for each receiver at most: {summary:?}");
+    assert_eq!(kept.len() as u64, summary.received - 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_drain_hands_over_what_no_worker_took() {
+    let world = World::with(10);
+    world.state(|state| state.workers = 0);
+    let (drained, _) = world.drain_with(settings(Mode::Window, 60), Vec::new()).await;
+    assert_eq!((drained.summary.released, drained.kept.len()), (0, 10));
+    // Two consumers take turns every minute: the leases last until this one's next turn.
+    let shortest = world.state(|state| state.extended.iter().rev().take(10).map(|(_, lease)| *lease).min());
+    assert_eq!(shortest, Some(Duration::from_secs(180)));
+    world.state(|state| state.workers = 1);
+    let (next, _) = world.drain_with(settings(Mode::UntilEmpty, 60), drained.kept.clone()).await;
+    assert_eq!((next.summary.received, next.summary.handed_over, next.kept.len()), (0, 10, 0));
+    // Their leases are over when this drain begins.
+    let mut late = drained.kept;
+    late.iter_mut().for_each(|delivery| delivery.lease_until = Timestamp::from_ms(0));
+    let (next, _) = world.drain_with(settings(Mode::UntilEmpty, 60), late).await;
+    assert_eq!(next.summary.handed_over, 0, "somebody else may have them");
 }
 
 #[tokio::test(start_paused = true)]
@@ -233,12 +310,49 @@ async fn what_the_worker_refuses_is_released_and_what_it_may_have_is_not() {
     world.state(|state| state.answer = Some(InvokeError::Refused));
     let (summary, _) = world.drain(Mode::UntilEmpty, 60).await;
     assert_eq!((summary.released, summary.unknown, summary.errors), (5, 0, 1));
+    // The older a message, the longer it stays hidden.
+    let released = world.state(|state| state.released.clone());
+    assert!(released.iter().all(|(_, wait)| *wait >= Duration::from_secs(5)), "{released:?}");
 
     let world = World::with(5);
     world.state(|state| state.answer = Some(InvokeError::Unknown));
     let (summary, _) = world.drain(Mode::UntilEmpty, 60).await;
     assert_eq!((summary.released, summary.unknown, summary.errors), (0, 5, 1));
     assert!(world.state(|state| state.released.is_empty()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_messages_of_a_worker_that_died_travel_alone() {
+    let world = World::with(10);
+    world.state(|state| state.killers = vec!["3".to_owned()]);
+    let (summary, _) = world.drain(Mode::UntilEmpty, 60).await;
+    let deaths = world.state(|state| state.deaths.clone());
+    assert_eq!(deaths["3"], [0, 1, 2, 3], "the worker gives it up when it has killed three");
+    for id in ["0", "1", "2", "4", "9"] {
+        assert_eq!(deaths[id], [0, 1], "{id} is blamed for the death that it saw, and ends alone");
+    }
+    assert_eq!(world.state(|state| state.batches.clone()), [1; 10]);
+    assert_eq!((summary.handed_over, summary.released, summary.errors), (10, 0, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_worker_settled_before_it_died_is_left_alone() {
+    let world = World::with(4);
+    world.state(|state| (state.killers, state.gone) = (vec!["3".to_owned()], vec!["0".to_owned()]));
+    world.drain(Mode::UntilEmpty, 60).await;
+    let mut settled = world.state(|state| state.settled.clone());
+    settled.sort();
+    assert_eq!(settled, ["1", "2", "3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_always_dies_ends_the_drain() {
+    let world = World::with(1000);
+    world.state(|state| state.answer = Some(InvokeError::Died));
+    let settings = DrainSettings { in_flight_max: 50, ..settings(Mode::Window, 60) };
+    let (Drained { summary, .. }, took) = world.drain_with(settings, Vec::new()).await;
+    assert!(summary.received <= 100 && took < Duration::from_secs(10), "{summary:?} {took:?}");
+    assert_eq!((summary.released, summary.handed_over), (summary.received, 0), "nothing is given up");
 }
 
 #[tokio::test(start_paused = true)]
@@ -266,104 +380,60 @@ async fn a_queue_that_never_answers_does_not_keep_it_beyond_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_waits_while_too_much_is_in_flight() {
-    let world = World::with(10);
-    world.state(|state| (state.in_flight, state.exactly) = (500, true));
-    let (summary, took) = world.drain(Mode::UntilEmpty, 60).await;
-    assert_eq!(summary.handed_over, 10);
-    assert!(took > Duration::from_secs(5), "it did not wait: {took:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_merely_waits_does_not_stop_the_queue() {
-    let world = World::with(100);
-    // These 10,000 messages may all wait for tomorrow.
-    world.state(|state| state.in_flight = 10_000);
-    let (summary, took) = world.drain(Mode::UntilEmpty, 60).await;
-    assert_eq!(summary.handed_over, 100);
-    assert!(took < Duration::from_secs(5), "{took:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn workers_that_are_full_get_nothing() {
-    let world = World::with(100);
-    world.state(|state| (state.in_flight, state.full) = (10_000, true));
-    let (summary, _) = world.drain(Mode::Window, 60).await;
-    assert_eq!((summary.received, summary.handed_over), (0, 0));
-}
-
-#[tokio::test(start_paused = true)]
-async fn it_holds_no_more_than_its_memory_takes() {
-    // Each receive brings 900 kB.
-    for (held_bytes_max, at_once) in [(32 << 20, 3), (2 << 20, 2), (1000, 1)] {
-        let world = World::default();
-        let body = format!("{{\"task\": \"a\", \"params\": \"{}\"}}", "x".repeat(90_000));
-        world.state(|state| state.waiting = (0..90).map(|i| delivery(&i.to_string(), &body)).collect());
-        let until = Timestamp::from_ms(60_000);
-        let settings = DrainSettings {
-            mode: Mode::UntilEmpty,
-            until,
-            receivers: 3,
-            held_bytes_max,
-            in_flight_max: 1000,
-        };
-        let clock = Virtual(Instant::now());
-        let ports = ConsumerParts { source: world.clone(), invoker: world.clone(), clock };
-        let summary = drain::<Ports>(&ports, settings, CancellationToken::new()).await;
-        assert_eq!((summary.handed_over, world.state(|state| state.busy.1)), (90, at_once));
-    }
+async fn it_holds_no_more_than_it_may() {
+    // Ten messages of 90 kB in each receive, and workers that take a second.
+    let body = format!("{{\"task\": \"a\", \"params\": \"{}\"}}", "x".repeat(90_000));
+    let most = |change: fn(&mut DrainSettings)| {
+        let (world, mut settings) = (World::default(), settings(Mode::UntilEmpty, 300));
+        change(&mut settings);
+        world.state(|state| {
+            state.waiting = (0..90).map(|i| delivery(&i.to_string(), &body)).collect();
+            state.takes = Duration::from_secs(1);
+        });
+        async move {
+            let (drained, _) = world.drain_with(settings, Vec::new()).await;
+            assert_eq!(drained.summary.handed_over, 90);
+            world.state(|state| state.open.1)
+        }
+    };
+    assert_eq!(most(|_| ()).await, 9);
+    assert_eq!(most(|settings| settings.held_bytes_max = 2 << 20).await, 2);
+    assert_eq!(
+        most(|settings| settings.held_bytes_max = 1000).await,
+        1,
+        "the first receiver works in any case"
+    );
+    // Receivers that begin at once may each take a batch more.
+    assert!(most(|settings| settings.in_flight_max = 30).await <= 5);
+    assert!(most(|settings| settings.invokes_max = 2).await <= 4);
+    assert_eq!(most(|settings| (settings.batch_max, settings.held_bytes_max) = (1, 1000)).await, 10);
 }
 
 #[tokio::test(start_paused = true)]
 async fn large_messages_are_split_over_invokes() {
     let world = World::default();
-    let body = format!("{{\"task\": \"a\", \"params\": \"{}\"}}", "x".repeat(400_000));
-    world.state(|state| state.waiting = (0..5).map(|i| delivery(&i.to_string(), &body)).collect());
+    // As a JSON string each quote takes two bytes.
+    let body = "\"".repeat(1_000_000);
+    world.state(|state| state.waiting = (0..10).map(|i| delivery(&i.to_string(), &body)).collect());
     let (summary, _) = world.drain(Mode::UntilEmpty, 60).await;
-    assert_eq!((summary.handed_over, summary.dead_lettered), (5, 0));
+    assert_eq!((summary.handed_over, world.state(|state| state.batches.clone())), (10, vec![2, 3, 2, 3]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_ends_the_drain_and_leaves_the_time_as_it_is() {
-    let world = World::default();
+async fn a_stop_ends_the_drain() {
+    let world = World::with(10);
     let stop = CancellationToken::new();
-    let body = "\"".repeat(700_000);
     world.state(|state| {
-        state.waiting = [delivery("large", &body)].into();
         state.stop = stop.clone();
+        state.takes = Duration::from_secs(600);
     });
     let started = Instant::now();
     let ports = ConsumerParts { source: world.clone(), invoker: world.clone(), clock: Virtual(started) };
-    let settings = DrainSettings {
-        mode: Mode::Window,
-        until: Timestamp::from_ms(60_000),
-        receivers: 3,
-        held_bytes_max: 32 << 20,
-        in_flight_max: 100,
-    };
-    let summary = drain::<Ports>(&ports, settings, stop).await;
-    assert_eq!((summary.receives, summary.dead_lettered), (1, 1), "what was received is dealt with");
+    let drained = drain::<Ports>(&ports, settings(Mode::Window, 60), Vec::new(), stop).await;
+    assert_eq!(
+        (drained.summary.receives, drained.summary.handed_over),
+        (1, 10),
+        "what was received is handed over"
+    );
     assert!(started.elapsed() < Duration::from_secs(1), "it took {:?}", started.elapsed());
-    assert_eq!(world.state(|state| state.failed), Some(Timestamp::from_ms(0)));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_message_that_fits_into_no_invoke_goes_to_the_dead_letter_queue() {
-    let world = World::default();
-    // As a JSON string each quote takes two bytes.
-    let body = "\"".repeat(700_000);
-    world.state(|state| state.waiting = [delivery("large", &body), delivery("small", "{}")].into());
-    let (summary, _) = world.drain(Mode::UntilEmpty, 60).await;
-    assert_eq!((summary.handed_over, summary.dead_lettered), (1, 1));
-    assert_eq!(world.state(|state| state.deleted), 1);
-    assert_eq!(world.state(|state| state.dead.clone()), [("large".to_owned(), FailureKind::TooLarge)]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_could_not_be_copied_is_not_deleted() {
-    let world = World::default();
-    world.state(|state| state.no_dead_letters = true);
-    world.state(|state| state.waiting = [delivery("large", &"\"".repeat(700_000))].into());
-    let (summary, _) = world.drain(Mode::UntilEmpty, 60).await;
-    assert_eq!((summary.dead_lettered, summary.errors, world.state(|state| state.deleted)), (0, 1, 0));
 }

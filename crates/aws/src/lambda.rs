@@ -1,7 +1,10 @@
 //! The Lambda loop that every function of ours runs in.
 
+use std::fmt;
+
 use anyhow::Result;
-use lambda_runtime::{LambdaEvent, service_fn};
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
@@ -25,10 +28,50 @@ where
             trace_header: event.context.xray_trace_id,
         };
         let handled = handler(event.payload.get().to_owned(), invoke);
-        async { handled.await.map_err(|e| format!("{e:#}")) }
+        async {
+            handled
+                .await
+                .map_err(|e| Diagnostic { error_type: ANSWERED.to_owned(), error_message: format!("{e:#}") })
+        }
     }))
     .await
     .map_err(|e| anyhow::anyhow!("serve Lambda's runtime API: {e}"))
+}
+
+/// The type of the errors that a function of ours answers with.
+const ANSWERED: &str = "wasq.Error";
+
+/// The payload of an invoke that ended in an error.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FunctionError {
+    error_type: String,
+    error_message: String,
+}
+
+impl FunctionError {
+    /// Reads the payload. A payload of another shape is the message.
+    pub fn read(payload: &[u8]) -> Self {
+        serde_json::from_slice(payload).unwrap_or_else(|_| Self {
+            error_type: String::new(),
+            error_message: String::from_utf8_lossy(payload).into_owned(),
+        })
+    }
+
+    /// Whether the function itself answered with this error. Otherwise Lambda did: the function crashed, or its time was up.
+    pub fn is_answer(&self) -> bool {
+        self.error_type == ANSWERED
+    }
+}
+
+impl fmt::Display for FunctionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { error_type, error_message } = self;
+        match self.is_answer() || error_type.is_empty() {
+            true => f.write_str(error_message),
+            false => write!(f, "{error_type}: {error_message}"),
+        }
+    }
 }
 
 /// Starts logging: JSON lines on stdout, where Lambda collects them.
@@ -41,5 +84,23 @@ pub fn start_logging() {
     tracing_subscriber::registry().with(SpanFields).with(json).with(targets).init();
     if let Err(e) = parsed {
         tracing::warn!("WASQ_LOG {filter:?}: {e}; using \"info\"");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FunctionError;
+
+    #[test]
+    fn a_function_that_answers_has_not_died() {
+        let crashed = br#"{"errorType": "Runtime.ExitError", "errorMessage": "RequestId: 1 Error: Runtime exited with error: signal: killed"}"#;
+        let late = br#"{"errorMessage": "2026-11-26T04:00:00.000Z 1 Task timed out after 3.00 seconds"}"#;
+        for died in [&crashed[..], late, b"no JSON", b""] {
+            assert!(!FunctionError::read(died).is_answer());
+        }
+        assert!(FunctionError::read(late).to_string().contains("timed out"));
+        let answered = br#"{"errorType": "wasq.Error", "errorMessage": "not a worker event"}"#;
+        let answered = FunctionError::read(answered);
+        assert!(answered.is_answer() && answered.to_string() == "not a worker event");
     }
 }

@@ -12,11 +12,11 @@ mod sqs;
 
 pub use aws_config::SdkConfig;
 #[cfg(feature = "lambda")]
-pub use lambda::{serve, start_logging};
+pub use lambda::{FunctionError, serve, start_logging};
 pub use logging::{JsonLines, SpanFields, TextLines, Unformatted};
 #[cfg(feature = "s3")]
 pub use s3::get_object;
-pub use sdk::{explain, function_config, sdk_config};
+pub use sdk::{CONNECT_TIMEOUT, explain, function_config, not_sent, sdk_config};
 #[cfg(feature = "secrets")]
 pub use secrets::SecretReader;
 pub use sqs::{Counts, Outbound, QueueEndpoint};

@@ -16,13 +16,17 @@ use wasq_protocol::with_causes;
 
 /// Longer than the longest long poll (20 s), or the client would give up on every empty receive.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest time to wait for a connection.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The roots of Amazon Trust Services, which sign for AWS: Amazon Root CA 1 to 4, and Starfield Services G2, as Mozilla's list
 /// has them (<https://www.amazontrust.com/repository/>).
 const AMAZON_ROOTS: &str = include_str!("amazon_roots.pem");
 /// The prefixes of regions whose endpoints may have certificates of another authority.
 const OTHER_PARTITIONS: [&str; 4] = ["cn-", "us-iso", "eu-iso", "eusc-"];
+
+/// Connections that were idle for longer are not used again: a function that was frozen wakes up with dead ones.
+const IDLE_MAX: Duration = Duration::from_secs(5);
 
 /// The SDK's configuration from environment and profile as usual, with TLS by rustls on ring, which builds
 /// everywhere.
@@ -39,7 +43,8 @@ pub fn function_config() -> SdkConfig {
     let region = var("AWS_REGION").or_else(|| var("AWS_DEFAULT_REGION"));
     let others = |region: &String| OTHER_PARTITIONS.iter().any(|partition| region.starts_with(partition));
     let elsewhere = region.as_ref().is_some_and(others) || has_other_roots();
-    let mut http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring));
+    let mut http =
+        Builder::new().pool_idle_timeout(IDLE_MAX).tls_provider(Provider::Rustls(CryptoMode::Ring));
     if !elsewhere {
         let roots = TrustStore::empty().with_pem_certificate(AMAZON_ROOTS);
         let context = TlsContext::builder().with_trust_store(roots).build();
@@ -55,6 +60,19 @@ pub fn function_config() -> SdkConfig {
         .service_config(Endpoints);
     config.set_endpoint_url(var(ENDPOINT));
     config.build()
+}
+
+/// Whether a call failed before anything of it was sent: there was no connection.
+pub fn not_sent<E, R>(error: &SdkError<E, R>) -> bool {
+    let SdkError::DispatchFailure(failure) = error else { return false };
+    let mut cause: Option<&(dyn Error + 'static)> = failure.as_connector_error().map(|error| error as _);
+    while let Some(error) = cause {
+        if error.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect()) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 fn timeouts() -> TimeoutConfig {

@@ -308,6 +308,7 @@ fn delivery(message: SqsMessage, lease_until: Timestamp) -> Result<Delivery> {
         sent: Timestamp::from_ms(number(System::SentTimestamp)?),
         group: system.get(&System::MessageGroupId).cloned(),
         trace_header: system.get(&System::AwsTraceHeader).cloned(),
+        deaths: 0,
         message_id: message.message_id.context("a received message has no id")?,
         receipt: message.receipt_handle.context("a received message has no receipt handle")?,
         body: message.body.unwrap_or_default(),

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use wasq_consumer::{ConsumerPorts, InFlight, InvokeError, Invoker, Source};
+use wasq_consumer::{ConsumerPorts, InvokeError, Invoker, Source};
 use wasq_engine::Child;
 use wasq_protocol::{Attribute, Clock, DeadLetter, Delivery, Invoke, SystemClock, TaskName, Timestamp};
 use wasq_runtime::{Queue, Release, Wasm, Worker, WorkerPorts};
@@ -34,7 +35,12 @@ pub(crate) struct TaskQueue {
 
 impl Source for TaskQueue {
     async fn receive(&self, wait: Duration) -> Result<Vec<Delivery>> {
-        let receive = Receive { max: 10, visibility: Some(self.lease), holder: Some(self.holder.clone()) };
+        let receive = Receive {
+            max: 10,
+            visibility: Some(self.lease),
+            holder: Some(self.holder.clone()),
+            attempt_id: None,
+        };
         let received = tokio::select! {
             received = self.queues.receive(self.name.clone(), receive, Some(wait)) => received?,
             () = self.stop.cancelled() => return Ok(Vec::new()),
@@ -43,30 +49,27 @@ impl Source for TaskQueue {
     }
 
     async fn release(&self, entries: Vec<(String, Duration)>) -> Vec<Result<()>> {
-        let released = entries.into_iter().map(|(receipt, after)| Release { receipt, after });
+        let released = entries.into_iter().map(|(receipt, after)| Release { receipt, after, ran: false });
         Queue::release(self, released.collect()).await
     }
 
-    async fn send_dead_letter(&self, delivery: &Delivery, letter: &DeadLetter) -> Result<()> {
-        self.send_dead_letters(vec![(delivery.clone(), letter.clone())]).await.into_iter().collect()
-    }
-
-    async fn delete(&self, receipt: &str) -> Result<()> {
-        Queue::delete(self, vec![receipt.to_owned()]).await.into_iter().collect()
+    async fn extend(&self, receipts: Vec<String>, lease: Duration) -> Vec<Result<()>> {
+        Queue::extend(self, receipts, lease).await
     }
 }
 
 impl Queue for TaskQueue {
     async fn extend(&self, receipts: Vec<String>, lease: Duration) -> Vec<Result<()>> {
-        let entry = |handle| Visibility { handle, seconds: whole_seconds(lease), held: true };
+        let entry = |handle| Visibility { handle, seconds: whole_seconds(lease), held: true, ended: false };
         self.set_visibility(receipts.into_iter().map(entry).collect()).await
     }
 
     async fn release(&self, entries: Vec<Release>) -> Vec<Result<()>> {
-        let entry = |Release { receipt, after }| Visibility {
+        let entry = |Release { receipt, after, ran }| Visibility {
             handle: receipt,
             seconds: whole_seconds(after),
             held: false,
+            ended: ran,
         };
         self.set_visibility(entries.into_iter().map(entry).collect()).await
     }
@@ -171,6 +174,7 @@ fn delivery(message: Received) -> Delivery {
         sent: ms(message.sent_ms),
         group: message.group,
         trace_header: message.trace_header,
+        deaths: message.deaths,
     }
 }
 
@@ -195,7 +199,7 @@ impl WorkerPorts for Local {
     type Clock = SystemClock;
 }
 
-/// Invokes the worker in this process, as Lambda does on AWS: with the same JSON, and without waiting.
+/// Invokes the worker in this process, as Lambda does on AWS: with the same JSON, and it goes on if nobody waits for it.
 #[derive(Clone)]
 pub(crate) struct LocalInvoker {
     pub(crate) worker: LocalWorker,
@@ -224,23 +228,20 @@ impl LocalInvoker {
 impl Invoker for LocalInvoker {
     async fn invoke(&self, event: String) -> Result<(), InvokeError> {
         let worker = self.worker.clone();
-        let mut running = self.running();
-        while running.try_join_next().is_some() {}
-        running.spawn(async move {
-            let ends = SystemClock.now().plus(INVOKE_TIME);
-            if let Err(e) = worker.handle(&event, Invoke::until(ends)).await {
-                tracing::error!("the worker did not understand the consumer: {e}");
-            }
-        });
-        Ok(())
-    }
-
-    async fn in_flight(&self) -> Result<InFlight> {
-        Ok(InFlight::Exactly(self.worker.in_flight()))
-    }
-
-    async fn has_room(&self) -> Result<bool> {
-        // The consumer does not ask this, because `in_flight` is exact.
-        Ok(false)
+        let (sender, ended) = oneshot::channel();
+        {
+            let mut running = self.running();
+            while running.try_join_next().is_some() {}
+            running.spawn(async move {
+                let ends = SystemClock.now().plus(INVOKE_TIME);
+                let answer = worker.handle(&event, Invoke::until(ends)).await;
+                // Nobody may wait for it any more.
+                let _ = sender.send(answer.map(|_| ()));
+            });
+        }
+        match ended.await {
+            Ok(answer) => answer.map_err(|e| InvokeError::Refused(e.to_string())),
+            Err(_) => Err(InvokeError::Died("the worker panicked".to_owned())),
+        }
     }
 }

@@ -60,7 +60,7 @@ const SCHEMA: &str = "
         sent_ms INTEGER NOT NULL,
         visible_ms INTEGER NOT NULL,
         receipt INTEGER NOT NULL DEFAULT 0,          -- changes with every receive; 0: not received in this queue
-        received_ms INTEGER NOT NULL DEFAULT 0,      -- the last receive
+        received_ms INTEGER NOT NULL DEFAULT 0,      -- the last receive; 0 if its receiver ended the lease
         first_received_ms INTEGER NOT NULL DEFAULT 0,
         receive_count INTEGER NOT NULL DEFAULT 0,    -- across all queues
         queue_receives INTEGER NOT NULL DEFAULT 0,   -- in this queue; a redrive policy counts these
@@ -105,6 +105,40 @@ const SCHEMA: &str = "
     CREATE INDEX IF NOT EXISTS results_id ON results (id);
     CREATE INDEX IF NOT EXISTS results_message_id ON results (message_id);
 ";
+
+/// Changes of the schema since the first version, in order. `user_version` counts those that a file has.
+const MIGRATIONS: [&str; 1] = ["
+    -- On a FIFO queue, 1 for the first message of each group: a receive looks for groups at these only.
+    ALTER TABLE messages ADD COLUMN head INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX messages_heads ON messages (queue, visible_ms, seq) WHERE head = 1;
+    CREATE INDEX messages_groups ON messages (queue, group_id, seq) WHERE dedup_id IS NOT NULL;
+    CREATE TRIGGER message_joins_group AFTER INSERT ON messages WHEN NEW.dedup_id IS NOT NULL BEGIN
+        UPDATE messages SET head = 1 WHERE seq = NEW.seq AND NEW.seq = (
+            SELECT min(seq) FROM messages
+            WHERE queue = NEW.queue AND group_id = NEW.group_id AND dedup_id IS NOT NULL);
+    END;
+    CREATE TRIGGER message_leaves_group AFTER DELETE ON messages WHEN OLD.head = 1 BEGIN
+        UPDATE messages SET head = 1 WHERE seq = (
+            SELECT min(seq) FROM messages
+            WHERE queue = OLD.queue AND group_id = OLD.group_id AND dedup_id IS NOT NULL);
+    END;
+    UPDATE messages SET head = 1 WHERE seq IN (
+        SELECT min(seq) FROM messages WHERE dedup_id IS NOT NULL GROUP BY queue, group_id);
+    -- How many processes died while they held the message, since it ended last.
+    ALTER TABLE messages ADD COLUMN deaths INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX messages_suspects ON messages (queue, visible_ms, seq) WHERE deaths > 0;
+    CREATE INDEX messages_held ON messages (queue, visible_ms) WHERE holder IS NOT NULL;
+    CREATE TABLE receive_attempts (
+        queue TEXT NOT NULL,
+        attempt_id TEXT NOT NULL,
+        seq INTEGER NOT NULL,          -- a message of this receive
+        receipt INTEGER NOT NULL,
+        visible_ms INTEGER NOT NULL,   -- the end of the lease that this receive gave
+        until_ms INTEGER NOT NULL,     -- when the attempt is forgotten
+        PRIMARY KEY (queue, attempt_id, seq)
+    ) STRICT;
+    CREATE INDEX receive_attempts_until ON receive_attempts (until_ms);
+"];
 
 impl Db {
     /// Opens the file, or makes it.
@@ -153,8 +187,17 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     // Each commit is synced: an acknowledged message survives a power cut.
     connection.pragma_update(None, "synchronous", "full")?;
     connection.execute_batch(SCHEMA)?;
+    migrate(&connection)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
+}
+
+fn migrate(connection: &Connection) -> rusqlite::Result<()> {
+    let done: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    for (version, migration) in (1..).zip(MIGRATIONS).skip(done as usize) {
+        connection.execute_batch(&format!("BEGIN; {migration}; PRAGMA user_version = {version}; COMMIT"))?;
+    }
+    Ok(())
 }
 
 fn serve(connection: &Connection, jobs: &mpsc::Receiver<Job>) {

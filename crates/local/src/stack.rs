@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
-use wasq_consumer::{ConsumerParts, DrainSettings, Mode, drain};
+use wasq_consumer::{ConsumerParts, DrainSettings, Drained, Mode, drain};
 use wasq_engine::Addresses;
 use wasq_protocol::{AddressRange, ByteCount, Caps, Clock, SystemClock, TaskName, format_duration};
 use wasq_publisher::{CompileLimits, Publisher, PublisherParts, Wasm as Compiler};
@@ -81,8 +81,10 @@ const ALIVE_EVERY: Duration = Duration::from_secs(30);
 const LONG_DOWN: Duration = Duration::from_secs(24 * 3600);
 /// The longest time for which the start waits for the tasks in the folder.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(5);
-/// The schedule's rate: how long one run of the consumer lasts.
-const TICK: Duration = Duration::from_secs(60);
+/// How long one drain lasts: for ever, unless the stack stops. On AWS, a schedule ends it.
+const DRAIN: Duration = Duration::from_secs(100 * 365 * 86_400);
+/// The pause before the next drain, after one that gave up.
+const DRAIN_PAUSE: Duration = Duration::from_secs(1);
 /// A message with more receives than this goes to the dead-letter queue in any case. It is the highest number
 /// that SQS allows, because waiting and crashes use up receives too.
 const RECEIVES_MAX: u32 = 1000;
@@ -272,18 +274,23 @@ async fn create_queues(queues: &Queues, lease: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Runs the consumer again and again, as the schedule does on AWS, until the stack stops.
+/// Runs the consumer until the stack stops.
 async fn consume(queue: TaskQueue, invoker: LocalInvoker, stop: CancellationToken, in_flight_max: u64) {
     let ports = ConsumerParts::<Local> { source: queue, invoker, clock: SystemClock };
     while !stop.is_cancelled() {
         let settings = DrainSettings {
             mode: Mode::Window,
-            until: SystemClock.now().plus(TICK),
+            until: SystemClock.now().plus(DRAIN),
+            lease: ports.source.lease,
             receivers: RECEIVERS,
             held_bytes_max: HELD_BYTES_MAX,
             in_flight_max,
+            invokes_max: u64::MAX,
+            // A message does not wait for others: the slots of this one worker are what counts.
+            batch_max: 1,
         };
-        let summary = drain(&ports, settings, stop.clone()).await;
+        let Drained { summary, .. } = drain(&ports, settings, Vec::new(), stop.clone()).await;
         tracing::debug!(?summary, "drained");
+        let _ = tokio::time::timeout(DRAIN_PAUSE, stop.cancelled()).await;
     }
 }

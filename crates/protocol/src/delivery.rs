@@ -31,7 +31,12 @@ pub struct Delivery {
     pub group: Option<String>,
     /// X-Ray's trace header, if one came with the message.
     pub trace_header: Option<String>,
+    /// The number of workers that are known to have died while they ran the message, since a run of it ended last.
+    pub deaths: u32,
 }
+
+/// After this many deaths of its workers, a message is a dead letter.
+pub const DEATHS_MAX: u32 = 3;
 
 /// A message attribute in the format of SQS's own events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +97,13 @@ struct Wire {
     group: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     trace_header: Option<String>,
+    #[serde(skip_serializing_if = "is_zero", default)]
+    deaths: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl From<Delivery> for Wire {
@@ -107,6 +119,7 @@ impl From<Delivery> for Wire {
             attributes,
             group,
             trace_header,
+            deaths,
         } = delivery;
         // Surrounding blanks would not survive inside JSON, and a lone `null` would read back as "no message".
         let message = serde_json::from_str::<Box<RawValue>>(&body)
@@ -124,6 +137,7 @@ impl From<Delivery> for Wire {
             attributes,
             group,
             trace_header,
+            deaths,
         }
     }
 }
@@ -145,6 +159,7 @@ impl From<Wire> for Delivery {
             attributes: wire.attributes,
             group: wire.group,
             trace_header: wire.trace_header,
+            deaths: wire.deaths,
         }
     }
 }

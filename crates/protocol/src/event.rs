@@ -197,6 +197,7 @@ impl SqsRecord {
             attributes: self.message_attributes,
             group: attributes.message_group_id,
             trace_header: attributes.trace_header,
+            deaths: 0,
         }
     }
 }

@@ -24,7 +24,7 @@ mod vars;
 pub use address::{AddressRange, AddressRanges};
 pub use causes::with_causes;
 pub use dead_letter::{DeadLetter, DeadLetterAttributes, EarlierEnd, TextAttribute};
-pub use delivery::{Attribute, Batch, Delivery};
+pub use delivery::{Attribute, Batch, DEATHS_MAX, Delivery};
 pub use digest::{Digest, DigestError, Hasher};
 pub use event::{BatchItemFailure, BatchResponse, EventError, Invoke, Pong, WorkerEvent};
 pub use live_record::{Artifact, Fingerprint, LiveRecord, Rejection, Version, WORLD};

@@ -173,8 +173,8 @@ pub enum FailureKind {
     OutputNotJson,
     /// The message is not of the shape that wasq reads.
     Malformed,
-    /// The message, or a child that the task enqueued, is too large for the queue.
-    TooLarge,
+    /// Its worker died, again and again, and in the end with no other message beside it.
+    KilledWorker,
     /// No task of this name is live.
     UnknownTask,
     /// The task is live, but not (yet) compiled for this worker, or its artifact is damaged.
@@ -197,7 +197,7 @@ impl FailureKind {
             | Self::OutputTooLarge
             | Self::OutputNotJson
             | Self::Malformed
-            | Self::TooLarge => true,
+            | Self::KilledWorker => true,
             Self::UnknownTask | Self::ArtifactMissing | Self::Unavailable | Self::Interrupted => false,
         }
     }
@@ -212,7 +212,7 @@ impl FailureKind {
         FailureKind::OutputTooLarge,
         FailureKind::OutputNotJson,
         FailureKind::Malformed,
-        FailureKind::TooLarge,
+        FailureKind::KilledWorker,
         FailureKind::UnknownTask,
         FailureKind::ArtifactMissing,
         FailureKind::Unavailable,
@@ -230,7 +230,7 @@ impl FailureKind {
             Self::OutputTooLarge => "output-too-large",
             Self::OutputNotJson => "output-not-json",
             Self::Malformed => "malformed",
-            Self::TooLarge => "too-large",
+            Self::KilledWorker => "killed-worker",
             Self::UnknownTask => "unknown-task",
             Self::ArtifactMissing => "artifact-missing",
             Self::Unavailable => "unavailable",

@@ -1,17 +1,18 @@
 //! The consumer's ports on a simulated world. The consumer's part of a mutated protocol is here.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use wasq_consumer::{ConsumerPorts, InFlight, InvokeError, Invoker, Source};
-use wasq_protocol::{DeadLetter, Delivery, Timestamp};
+use wasq_consumer::{ConsumerPorts, InvokeError, Invoker, Source};
+use wasq_protocol::{Delivery, Timestamp};
 
 use crate::lambda::{Lambda, deliveries, ids};
 use crate::process::Process;
-use crate::queue::Handed;
+use crate::queue::{Handed, chance};
 use crate::scenario::Mutation;
-use crate::sqs::{ANSWER_TIME, delete, receive, send_dead_letters, set_visibility};
+use crate::sqs::{ANSWER_TIME, delete, receive, set_visibility};
 use crate::world::VirtualClock;
 
 /// The kinds of a simulated consumer's ports.
@@ -43,28 +44,21 @@ impl Source for SimSource {
             body: stored.body,
             group: None,
             trace_header: None,
+            deaths: 0,
         };
         Ok(handed.into_iter().map(delivery).collect())
     }
 
-    async fn release(&self, mut entries: Vec<(String, Duration)>) -> Vec<Result<()>> {
-        if self.0.world.scenario.mutation == Some(Mutation::ReleasedAtOnce) {
-            entries.iter_mut().for_each(|(_, after)| *after = Duration::ZERO);
-        }
+    async fn extend(&self, receipts: Vec<String>, lease: Duration) -> Vec<Result<()>> {
+        set_visibility(&self.0, receipts.into_iter().map(|receipt| (receipt, lease)).collect()).await
+    }
+
+    async fn release(&self, entries: Vec<(String, Duration)>) -> Vec<Result<()>> {
         set_visibility(&self.0, entries).await
-    }
-
-    async fn send_dead_letter(&self, delivery: &Delivery, letter: &DeadLetter) -> Result<()> {
-        let letters = vec![(delivery.clone(), letter.clone())];
-        send_dead_letters(&self.0, letters).await.into_iter().collect()
-    }
-
-    async fn delete(&self, receipt: &str) -> Result<()> {
-        delete(&self.0, vec![receipt.to_owned()]).await.into_iter().collect()
     }
 }
 
-/// Lambda's asynchronous invoke, as the consumer sees it.
+/// Lambda's invoke, as the consumer sees it.
 pub struct SimInvoker {
     pub process: Arc<Process>,
     pub lambda: Arc<Lambda>,
@@ -72,49 +66,112 @@ pub struct SimInvoker {
 
 impl Invoker for SimInvoker {
     async fn invoke(&self, event: String) -> Result<(), InvokeError> {
-        let (lambda, accepted) = (self.lambda.clone(), event.clone());
+        let mutation = self.process.world.scenario.mutation;
+        if mutation == Some(Mutation::Asynchronous) {
+            return self.invoke_asynchronously(event).await;
+        }
         let ids = ids(&event);
-        let busy = self.lambda.refuses();
+        let (lambda, offered) = (self.lambda.clone(), event.clone());
+        let offer = Offer { process: &self.process, ids: &ids };
         let answer = self
             .process
             .call("lambda.invoke", move |state| {
-                if !busy {
-                    lambda.accept(state, accepted);
-                }
+                let place = lambda.admit(state.storm)?;
+                Some(lambda.start_invoke(state, offered, place))
             })
             .await;
-        match answer {
-            Ok(()) if busy => {
-                // The refusal may cost the messages a receive.
-                self.process.world.state(|state| ids.iter().for_each(|id| state.fault(id)));
-                Err(InvokeError::Throttled("TooManyRequestsException".to_owned()))
+        std::mem::forget(offer);
+        let ended = match answer {
+            Ok(Some(ended)) => ended,
+            Ok(None) => return Err(InvokeError::Busy("TooManyRequestsException".to_owned())),
+            Err(e) => {
+                self.arrives_late(event);
+                return Err(unanswered(e.to_string(), &ids));
             }
-            Ok(()) => {
-                if self.process.world.scenario.mutation == Some(Mutation::DeleteOnHandOver) {
-                    let deliveries = deliveries(&event, Timestamp::from_ms(0), Duration::ZERO);
-                    delete(&self.process, deliveries.into_iter().map(|d| d.receipt).collect()).await;
-                }
-                // From now on, a fault of the consumer does not touch these messages.
-                self.process.lets_go(&ids);
-                Ok(())
+        };
+        if mutation == Some(Mutation::DeleteOnHandOver) {
+            let deliveries = deliveries(&event, Timestamp::from_ms(0), Duration::ZERO);
+            delete(&self.process, deliveries.into_iter().map(|d| d.receipt).collect()).await;
+        }
+        // From now on, a fault of the consumer does not touch these messages.
+        self.process.lets_go(&ids);
+        let cut_after = self.process.world.state(|state| {
+            let cut = state.storm && chance(&mut state.rng, 0.01);
+            cut.then(|| Duration::from_millis(state.rng.u64(1..20_000)))
+        });
+        let answered = async {
+            match cut_after {
+                Some(after) => tokio::time::timeout(after, ended).await.ok(),
+                None => Some(ended.await),
             }
-            // For a moment, the function is missing or may not be invoked.
-            Err(e) if e.to_string().contains("Throttling") && ids.len().is_multiple_of(2) => {
-                Err(InvokeError::Refused(e.to_string()))
+        };
+        let answered = answered.await;
+        self.process.step().await;
+        match answered {
+            Some(Ok(Some(_))) => Ok(()),
+            Some(_) if mutation == Some(Mutation::DeathsUnseen) => {
+                Err(InvokeError::Unknown("Runtime.ExitError".to_owned()))
             }
-            Err(e) if e.to_string().contains("Throttling") => Err(InvokeError::Throttled(e.to_string())),
-            Err(e) => Err(InvokeError::Unknown(e.to_string())),
+            Some(_) => {
+                // The consumer has them in its hands again.
+                self.process.holds(ids, BTreeSet::new());
+                Err(InvokeError::Died("Runtime.ExitError".to_owned()))
+            }
+            None => Err(InvokeError::Unknown("connection reset".to_owned())),
         }
     }
+}
 
-    async fn in_flight(&self) -> Result<InFlight> {
-        let now = self.process.world.now();
-        let answer = self.process.call("sqs.attributes", move |state| state.queue.in_flight(now)).await;
-        answer.map(InFlight::AtMost)
+impl SimInvoker {
+    /// A request without an answer may be on its way still: what a consumer has sent before it was frozen arrives when it wakes
+    /// up.
+    fn arrives_late(&self, event: String) {
+        let world = &self.process.world;
+        let late = world.state(|state| {
+            let late = state.storm && chance(&mut state.rng, 0.3);
+            late.then(|| Duration::from_millis(state.rng.u64(1_000..120_000)))
+        });
+        let Some(late) = late else { return };
+        let (world, lambda) = (world.clone(), self.lambda.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(late).await;
+            world.state(|state| {
+                if let Some(place) = lambda.admit(state.storm) {
+                    lambda.start_invoke(state, event, place);
+                }
+            });
+        });
     }
 
-    async fn has_room(&self) -> Result<bool> {
-        let busy = self.lambda.refuses() || !self.lambda.has_slot();
-        self.process.call("lambda.invoke", move |_| !busy).await
+    /// The hand-over that wasq had before: Lambda accepts the event into a queue of its own.
+    async fn invoke_asynchronously(&self, event: String) -> Result<(), InvokeError> {
+        let ids = ids(&event);
+        let lambda = self.lambda.clone();
+        let accepted = self.process.call("lambda.invoke", move |state| lambda.accept(state, event)).await;
+        accepted.map_err(|e| unanswered(e.to_string(), &ids))?;
+        self.process.lets_go(&ids);
+        Ok(())
+    }
+}
+
+/// An invoke that Lambda has not answered. A consumer that ends before cannot know whether a worker has the messages.
+struct Offer<'a> {
+    process: &'a Process,
+    ids: &'a [String],
+}
+
+impl Drop for Offer<'_> {
+    fn drop(&mut self) {
+        self.process.world.state(|state| self.ids.iter().for_each(|id| state.fault(id)));
+    }
+}
+
+/// An invoke without an answer of the function.
+fn unanswered(e: String, ids: &[String]) -> InvokeError {
+    match e.contains("Throttling") {
+        // For a moment, the function is missing or may not be invoked.
+        true if ids.len().is_multiple_of(2) => InvokeError::Refused(e),
+        true => InvokeError::Busy(e),
+        false => InvokeError::Unknown(e),
     }
 }

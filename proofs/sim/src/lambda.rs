@@ -1,10 +1,11 @@
-//! Lambda: the queue of asynchronous events in front of the worker, and the worker's environments.
+//! Lambda: admission to the worker's function, its environments, and its queue of asynchronous events.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
 use wasq_protocol::{Batch, ByteCount, Caps, Delivery, Invoke, Timestamp, WorkerEvent};
 use wasq_runtime::{Answer, Worker, WorkerParts, WorkerSettings};
 
@@ -18,7 +19,7 @@ use crate::world::{State, World, id_of};
 /// The worker's function.
 pub struct Lambda {
     world: Arc<World>,
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
     warm: Mutex<Vec<Environment>>,
 }
 
@@ -28,70 +29,86 @@ struct Environment {
     worker: Worker<SimWorkerPorts>,
 }
 
-/// The function's maximum event age, the shortest that Lambda allows. Lambda drops older events.
+/// The maximum event age of the asynchronous queue, the shortest that Lambda allows. Lambda drops older events.
 const EVENT_AGE_MAX: Duration = Duration::from_secs(60);
+/// The waits of Lambda's own queues after a throttled event, from the first to the longest.
+const BACKOFF: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(300);
 /// How long a busy function refuses everything.
 const BUSY_FOR: Duration = Duration::from_secs(8 * 3600);
 
+/// How a synchronous invoke ended: the worker's answer, or `None` if its environment died or it refused the event.
+pub type Ended = oneshot::Receiver<Option<Answer>>;
+
 impl Lambda {
     pub fn new(world: Arc<World>) -> Arc<Self> {
-        let slots = Semaphore::new(world.scenario.slots());
+        let slots = Arc::new(Semaphore::new(world.scenario.slots()));
         Arc::new(Self { world, slots, warm: Mutex::default() })
     }
 
-    /// Whether the function refuses asynchronous invokes at this moment: in a storm, some of the time.
-    pub fn refuses(&self) -> bool {
+    /// Whether the function refuses every invoke at this moment: in a storm, some of the time.
+    fn refuses(&self, storm: bool) -> bool {
         let Scenario { seed, weather, .. } = self.world.scenario;
         let quarters = self.world.age().as_secs() / 15;
         match weather {
             Weather::Calm | Weather::Crowded => false,
-            Weather::Stormy => self.world.state(|state| state.storm) && (quarters + seed).is_multiple_of(9),
+            Weather::Stormy => storm && (quarters + seed).is_multiple_of(9),
             Weather::Busy => self.world.age() < BUSY_FOR,
         }
     }
 
-    /// Whether an environment is free, so that an event could start at once.
-    pub fn has_slot(&self) -> bool {
-        self.slots.available_permits() > 0
+    /// The place of an invoke among those that run at once; `None` if the function is busy.
+    pub fn admit(&self, storm: bool) -> Option<OwnedSemaphorePermit> {
+        let free = self.slots.clone().try_acquire_owned().ok();
+        free.filter(|_| !self.refuses(storm))
     }
 
-    /// Accepts an event for later. In a storm the event may be dropped, delivered late, or delivered twice.
-    pub fn accept(self: &Arc<Self>, state: &mut State, event: String) {
-        let mut fault = false;
-        let mut times = 1;
-        let mut delay = Duration::from_millis(state.rng.u64(5..50));
-        if state.storm {
-            match state.rng.u32(..1000) {
-                0..6 => (times, fault) = (0, true),
-                6..12 => (times, fault) = (2, true),
-                12..24 => {
-                    delay = Duration::from_millis(state.rng.u64(5_000..90_000));
-                    fault = true;
-                }
-                _ => {}
+    /// Waits for a place for up to `patience`, as Lambda's own pollers do.
+    pub async fn place(&self, patience: Duration) -> Option<OwnedSemaphorePermit> {
+        let gives_up = Instant::now() + patience;
+        let mut wait = BACKOFF;
+        loop {
+            let storm = self.world.state(|state| state.storm);
+            let place = self.admit(storm);
+            if place.is_some() || Instant::now() + wait > gives_up {
+                return place;
             }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(BACKOFF_MAX);
         }
-        if fault {
-            ids(&event).iter().for_each(|id| state.fault(id));
-        }
-        for _ in 0..times {
-            state.events += 1;
-            let (lambda, event) = (self.clone(), event.clone());
-            tokio::spawn(async move {
-                tokio::time::sleep(delay).await;
-                let slot = tokio::time::timeout(EVENT_AGE_MAX, lambda.slots.acquire()).await;
-                match slot {
-                    Ok(slot) => {
-                        let _slot = slot.expect("the semaphore is never closed");
-                        lambda.invoke(&event).await;
-                    }
-                    Err(_) => lambda.world.state(|state| {
-                        ids(&event).iter().for_each(|id| state.fault(id));
-                    }),
-                }
-                lambda.world.state(|state| state.events -= 1);
-            });
-        }
+    }
+
+    /// Starts a synchronous invoke. It goes on if its caller is gone.
+    pub fn start_invoke(
+        self: &Arc<Self>,
+        state: &mut State,
+        event: String,
+        place: OwnedSemaphorePermit,
+    ) -> Ended {
+        let (sender, ended) = oneshot::channel();
+        state.events += 1;
+        let lambda = self.clone();
+        tokio::spawn(async move {
+            let answer = lambda.invoke(&event).await;
+            drop(place);
+            lambda.world.state(|state| state.events -= 1);
+            // The caller may have disconnected.
+            let _ = sender.send(answer);
+        });
+        ended
+    }
+
+    /// Accepts an event into the asynchronous queue. A busy function is tried again after longer and longer waits, until the
+    /// event is too old, and is dropped. The sender hears nothing of that.
+    pub fn accept(self: &Arc<Self>, state: &mut State, event: String) {
+        state.events += 1;
+        let lambda = self.clone();
+        tokio::spawn(async move {
+            if let Some(_place) = lambda.place(EVENT_AGE_MAX).await {
+                lambda.invoke(&event).await;
+            }
+            lambda.world.state(|state| state.events -= 1);
+        });
     }
 
     /// Runs one invoke to its end. Returns `None` if the environment died or the worker refused the event.
@@ -200,7 +217,8 @@ pub fn ids(event: &str) -> Vec<String> {
     deliveries.iter().map(DeliveryExt::id_here).collect()
 }
 
-trait DeliveryExt {
+/// What a simulated delivery tells besides.
+pub trait DeliveryExt {
     /// The message's own id.
     fn id_here(&self) -> String;
 }

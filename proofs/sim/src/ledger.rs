@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use wasq_protocol::{FailureKind, Timestamp};
+use wasq_protocol::{DEATHS_MAX, FailureKind, Timestamp};
 
 use crate::scenario::MAX_ATTEMPTS;
-use crate::script::{Expected, Script};
+use crate::script::{Expected, Says, Script};
 
 /// The records of all messages, by the message's own id.
 #[derive(Debug, Default)]
@@ -41,6 +41,10 @@ pub struct Entry {
     pub dead: Vec<Option<FailureKind>>,
     /// Faults of the surroundings that hit it. Each may cost one run.
     pub faults: u32,
+    /// Workers that it killed. Each is a fault as well.
+    pub kills: u32,
+    /// Workers that died while they had it, for whatever reason. Each is a fault as well.
+    pub deaths: u32,
     /// It may have been sent before its task was published.
     early: bool,
     /// The children that its last successful run enqueued.
@@ -145,6 +149,16 @@ impl Ledger {
         entry.story.push((now, "fault"));
     }
 
+    /// Records that a message kills its worker.
+    pub fn killed(&mut self, id: &str) {
+        self.entry(id).kills += 1;
+    }
+
+    /// Records that a worker died while it had a message.
+    pub fn worker_died(&mut self, id: &str) {
+        self.entry(id).deaths += 1;
+    }
+
     /// Records that the queue handed out a delivery of a message.
     pub fn received(&mut self, id: &str, now: Timestamp) {
         self.entry(id).story.push((now, "received"));
@@ -199,9 +213,11 @@ impl Ledger {
         self.entries.values().map(receives).max().unwrap_or(0) as u64
     }
 
-    /// All faults.
+    /// All faults, except that messages killed their workers.
     pub fn faults(&self) -> u32 {
-        self.entries.values().map(|entry| entry.faults).sum()
+        let kills = self.entries.values().any(|entry| entry.kills > 0);
+        let counted = |entry: &Entry| entry.faults - if kills { entry.deaths } else { 0 };
+        self.entries.values().map(counted).sum()
     }
 
     /// Records a violation: an event that must not happen.
@@ -253,7 +269,11 @@ impl Ledger {
         if entry.successes == 0 && entry.dead.is_empty() {
             said.push("lost: no success, and not in the dead-letter queue".to_owned());
         }
-        if entry.successes > 0 {
+        let blamed = entry.dead.contains(&Some(FailureKind::KilledWorker));
+        if blamed && entry.deaths < DEATHS_MAX {
+            said.push(format!("blamed for the deaths of workers, of which {} died with it", entry.deaths));
+        }
+        if entry.successes > 0 && !blamed {
             for child in &entry.children {
                 if self.entries.get(child).is_none_or(|child| child.copies == 0) {
                     said.push(format!("it succeeded, and its child {child} was never sent"));
@@ -267,6 +287,16 @@ impl Ledger {
             return said;
         };
         let Expected { failures, success } = script.expected();
+        if script.says == Says::Kills {
+            let kills_max = DEATHS_MAX + entry.faults.saturating_sub(entry.kills);
+            if entry.kills > kills_max {
+                said.push(format!("it killed {} workers, at most {kills_max} are allowed", entry.kills));
+            }
+            if !blamed {
+                said.push("it kills its workers, and is no dead letter for it".to_owned());
+            }
+            return said;
+        }
         // Each copy may have the runs of its script, and each fault may have cost one more run. Without
         // faults, the runs are exactly those of the script.
         let slack = entry.faults;
@@ -290,7 +320,7 @@ impl Ledger {
                 ));
             }
         }
-        if script.healthy() && !entry.dead.is_empty() {
+        if script.healthy() && !entry.dead.is_empty() && !blamed {
             said.push("its task is healthy, and it is in the dead-letter queue".to_owned());
         }
         // Only failed runs and faults may cost an attempt, and each of them one at most.

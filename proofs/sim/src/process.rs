@@ -106,8 +106,18 @@ impl Process {
                 *state.crashed.entry(self.kind).or_default() += 1;
             });
             self.fault();
+            if self.kind == Kind::Worker {
+                let held = self.held();
+                self.world.state(|state| held.ids.iter().for_each(|id| state.ledger.worker_died(id)));
+            }
             self.died.notify_one();
         }
+    }
+
+    /// Ends it, because a message killed it.
+    pub fn killed_by(&self, id: &str) {
+        self.world.state(|state| state.ledger.killed(id));
+        self.die();
     }
 
     /// Records the messages that the process holds. A fault of the process is a fault of each of them.

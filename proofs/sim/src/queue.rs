@@ -199,12 +199,6 @@ impl SimQueue {
         Ok(())
     }
 
-    /// The number of messages that are received and neither deleted nor visible again.
-    pub fn in_flight(&self, now: Timestamp) -> u64 {
-        let held = |stored: &&Stored| stored.receipt.is_some() && stored.visible_at > now;
-        self.messages.values().filter(held).count() as u64
-    }
-
     /// The time at which the next invisible message becomes visible.
     pub fn next_visible(&self, now: Timestamp) -> Option<Timestamp> {
         self.messages.values().map(|stored| stored.visible_at).filter(|at| *at > now).min()

@@ -236,8 +236,14 @@ async fn send_all(world: &Arc<World>) {
                     (Duration::from_millis(20), Script::quick(rng).message("work", id(), tomorrow))
                 }
                 (Load::Long, _) => {
-                    let script = Script { ms: 60_000, says: Says::Ok, children: 0 };
+                    let says = if number % 10 == 9 { Says::Never } else { Says::Ok };
+                    let script = Script { ms: 60_000, says, children: 0 };
                     (Duration::from_millis(5), script.message("work", id(), None))
+                }
+                (Load::Killers, _) => {
+                    let says = if number % 20 == 7 { Says::Kills } else { Says::Ok };
+                    let script = Script { ms: rng.u64(1..2000), says, children: 0 };
+                    (Duration::from_millis(50), script.message("work", id(), None))
                 }
                 (Load::Mixed, Protocol::Wasq) => (pause(rng), any_message(rng, number, world.now())),
                 (Load::Mixed, Protocol::Reference) => {

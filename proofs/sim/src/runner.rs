@@ -92,6 +92,9 @@ pub async fn play(process: &Arc<Process>, part: Part<'_>) -> Outcome {
     };
     let ends = Instant::now() + takes;
     tokio::time::sleep_until(ends.min(deadline)).await;
+    if script.says == Says::Kills {
+        process.killed_by(id);
+    }
     process.step().await;
     let outcome = match deadline < ends {
         true => Outcome::Failure(Failure::new(FailureKind::OutOfTime, "its time was up")),

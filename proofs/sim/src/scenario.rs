@@ -65,8 +65,7 @@ pub enum Weather {
     Stormy,
     /// Lambda refuses every invoke for eight hours; nothing else goes wrong.
     Busy,
-    /// Lambda accepts every invoke, and runs three at once. It drops an event that waits longer than the
-    /// event age.
+    /// Lambda runs three invokes at once, and refuses the others.
     Crowded,
 }
 
@@ -86,8 +85,10 @@ pub enum Load {
     Mixed,
     /// Fifty short tasks a second, which all succeed. The first half of them may not run before the next day.
     BesideWaiting,
-    /// Tasks that run for a minute and succeed, sent 5 ms apart.
+    /// Tasks that run for a minute, sent 5 ms apart. One in ten always fails, the others succeed.
     Long,
+    /// One message in twenty kills its worker whenever it runs; the others are short and succeed.
+    Killers,
     /// Short tasks that succeed, sent at even intervals.
     Even {
         /// How far apart they are sent, in microseconds.
@@ -118,13 +119,16 @@ pub enum Mutation {
     StaleLeasesTaken,
     /// A message that is to be retried is hidden for 12 hours, the longest time that SQS allows.
     NeverReleased,
-    /// A message that a busy worker does not take is visible again at once.
-    ReleasedAtOnce,
+    /// The consumer hands over by asynchronous invokes. Lambda drops an event that waits for too long, and the receive of its
+    /// messages counts as an attempt.
+    Asynchronous,
+    /// The consumer does not see that a worker died.
+    DeathsUnseen,
 }
 
 impl Mutation {
     /// Every mistake.
-    pub const ALL: [Mutation; 11] = [
+    pub const ALL: [Mutation; 12] = [
         Mutation::DeleteOnHandOver,
         Mutation::NoHeartbeat,
         Mutation::DeleteBeforeDeadLetter,
@@ -135,7 +139,8 @@ impl Mutation {
         Mutation::EagerChildren,
         Mutation::StaleLeasesTaken,
         Mutation::NeverReleased,
-        Mutation::ReleasedAtOnce,
+        Mutation::Asynchronous,
+        Mutation::DeathsUnseen,
     ];
 }
 

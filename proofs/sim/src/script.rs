@@ -37,6 +37,8 @@ pub enum Says {
     Rejects,
     /// It goes on for ever.
     Hangs,
+    /// It ends the process that runs it.
+    Kills,
 }
 
 impl Script {
@@ -74,6 +76,7 @@ impl Script {
             Says::Waits(_) => (1, true),
             Says::Never | Says::Traps | Says::Hangs => (MAX_ATTEMPTS, false),
             Says::Rejects => (1, false),
+            Says::Kills => (0, false),
         };
         Expected { failures, success }
     }
@@ -109,7 +112,7 @@ impl Script {
             Says::Traps => failure(FailureKind::Trap),
             Says::Rejects => failure(FailureKind::Reject),
             Says::Hangs => failure(FailureKind::OutOfTime),
-            Says::Ok | Says::Fails(_) | Says::Waits(_) => {
+            Says::Ok | Says::Fails(_) | Says::Waits(_) | Says::Kills => {
                 Outcome::Success { output: RawValue::NULL.to_owned() }
             }
         }

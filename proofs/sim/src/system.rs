@@ -1,15 +1,17 @@
 //! wasq in a simulated world: the production code of consumer, worker and publisher, on simulated ports.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use wasq_consumer::{ConsumerParts, DrainSettings, Mode, drain};
+use wasq_consumer::{ConsumerParts, DrainSettings, Drained, Mode, drain};
+use wasq_protocol::Delivery;
 use wasq_runtime::Answer;
 
 use crate::consumer_ports::{SimConsumerPorts, SimInvoker, SimSource};
-use crate::lambda::Lambda;
+use crate::lambda::{DeliveryExt, Lambda};
 use crate::process::Process;
 use crate::queue::Handed;
 use crate::scenario::{Drain, Kind};
@@ -20,9 +22,8 @@ use crate::world::World;
 const TICK: Duration = Duration::from_secs(60);
 /// The time limit of a consumer: it runs until the next one has certainly begun.
 const CONSUMER_TIME: Duration = Duration::from_secs(64);
-/// The most messages in flight: no more than Lambda may run at once, so that no event waits until it is
-/// dropped.
-const IN_FLIGHT_MAX: u64 = 60;
+/// The most messages that a drain has handed over, and the most invokes.
+const IN_FLIGHT_MAX: u64 = 1000;
 /// Pollers of an event source mapping.
 const POLLERS: usize = 5;
 
@@ -40,14 +41,25 @@ pub fn start(world: &Arc<World>, lambda: &Arc<Lambda>) {
     }
 }
 
-/// EventBridge Scheduler: a consumer every minute.
+/// One execution environment of the consumer, with the messages that its last drain has kept.
+struct Consumer {
+    process: Arc<Process>,
+    kept: Vec<Delivery>,
+}
+
+/// EventBridge Scheduler: a consumer every minute. A drain lasts longer, so two environments take turns.
 async fn schedule(world: Arc<World>, lambda: Arc<Lambda>, mode: Mode) {
+    let warm: Arc<Mutex<Vec<Consumer>>> = Arc::default();
+    let lock = |warm: &Mutex<Vec<Consumer>>| warm.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let mut tick = tokio::time::interval(TICK);
     loop {
         tick.tick().await;
-        let (world, lambda) = (world.clone(), lambda.clone());
+        let (world, lambda, warm) = (world.clone(), lambda.clone(), warm.clone());
+        let Consumer { process, kept } = lock(&warm).unwrap_or_else(|| Consumer {
+            process: Process::start(&world, Kind::Consumer),
+            kept: Vec::new(),
+        });
         tokio::spawn(async move {
-            let process = Process::start(&world, Kind::Consumer);
             let ports = ConsumerParts::<SimConsumerPorts> {
                 source: SimSource(process.clone()),
                 invoker: SimInvoker { process: process.clone(), lambda },
@@ -56,17 +68,25 @@ async fn schedule(world: Arc<World>, lambda: Arc<Lambda>, mode: Mode) {
             let settings = DrainSettings {
                 mode,
                 until: world.now().plus(CONSUMER_TIME),
+                lease: world.scenario.lease(),
                 receivers: 4,
                 held_bytes_max: 32 << 20,
-                in_flight_max: IN_FLIGHT_MAX.min(world.scenario.slots() as u64),
+                in_flight_max: IN_FLIGHT_MAX,
+                invokes_max: IN_FLIGHT_MAX,
+                batch_max: 10,
             };
             let started = world.now();
-            process.live(drain(&ports, settings, CancellationToken::new())).await;
+            let drained = process.live(drain(&ports, settings, kept, CancellationToken::new())).await;
             world.state(|state| {
                 let ran = world.now().since(started).as_millis() as u64;
                 *state.ran_ms.entry(Kind::Consumer).or_default() += ran;
                 *state.calls.entry("scheduler.invoke").or_default() += 1;
             });
+            if let Some(Drained { kept, summary: _ }) = drained {
+                process.holds_nothing();
+                process.holds(kept.iter().map(DeliveryExt::id_here), BTreeSet::new());
+                warm.lock().unwrap_or_else(PoisonError::into_inner).push(Consumer { process, kept });
+            }
         });
     }
 }
@@ -81,6 +101,11 @@ async fn event_source(world: Arc<World>, lambda: Arc<Lambda>) {
             continue;
         }
         let event = event(&handed);
+        // A busy function is tried again while the leases last.
+        let Some(_place) = lambda.place(world.scenario.lease()).await else {
+            poller.holds_nothing();
+            continue;
+        };
         let answer = lambda.invoke(&event).await;
         if let Some(Answer::EventSource(response)) = answer {
             let failed =

@@ -194,5 +194,6 @@ pub fn delivery(id: &str, body: String, lease: Duration) -> Delivery {
         attributes: Default::default(),
         group: None,
         trace_header: None,
+        deaths: 0,
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasq_protocol::{Delivery, Failure, FailureKind, Message, Timestamp, traceparent_of};
+use wasq_protocol::{DEATHS_MAX, Delivery, Failure, FailureKind, Message, Timestamp, traceparent_of};
 
 use crate::delivery::facts::{Facts, Usage};
 use crate::verdict::AHEAD_MAX;
@@ -29,12 +29,26 @@ pub(crate) fn receive(
         Ok(message) => (Some(message), None),
         Err(e) => (None, Some(e.to_string())),
     };
+    let deaths = delivery.deaths;
     let facts = Facts::of_delivery(delivery, message.as_ref(), now, instant);
+    if deaths > 0 {
+        let workers = if deaths == 1 { "a worker" } else { "two workers" };
+        facts.span.in_scope(|| tracing::warn!("{workers} died while it ran: it runs alone now"));
+    }
     let received = match message {
+        _ if deaths >= DEATHS_MAX => Err(killed_worker(deaths)),
         Some(message) => facts.check_time(now).map(|()| facts.received(message)),
         None => Err(Failure::new(FailureKind::Malformed, problem.unwrap_or_default())),
     };
     Some((facts, received))
+}
+
+fn killed_worker(deaths: u32) -> Failure {
+    let reason = format!(
+        "{deaths} workers died while they ran this message, the last {} alone with it; the log of the worker says how they ended",
+        deaths - 1
+    );
+    Failure::new(FailureKind::KilledWorker, reason)
 }
 
 /// A message that came in a direct invoke. There is no delivery to settle.

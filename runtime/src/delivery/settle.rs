@@ -105,7 +105,7 @@ async fn settle<P: WorkerPorts>(
             // A success whose children could not be sent. Its lease is over: another worker may have the message.
             Verdict::Retry(_) | Verdict::Release(_) if *held == Held::Lost => {}
             Verdict::Retry(after) | Verdict::Release(after) => {
-                release.push(Release { receipt, after });
+                release.push(Release { receipt, after, ran: judged.facts.digest.is_some() });
                 released.push(i);
             }
         }

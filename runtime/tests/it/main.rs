@@ -80,7 +80,8 @@ impl Queue for Recorder {
     }
 
     async fn release(&self, entries: Vec<Release>) -> Vec<Result<()>> {
-        let note = |Release { receipt, after }| self.note(format!("visible {receipt} {}", after.as_secs()));
+        let note =
+            |Release { receipt, after, .. }| self.note(format!("visible {receipt} {}", after.as_secs()));
         entries.into_iter().map(note).collect()
     }
 

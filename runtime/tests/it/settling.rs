@@ -118,6 +118,17 @@ async fn a_lease_that_is_over_is_left_alone() {
 }
 
 #[tokio::test]
+async fn a_message_that_killed_three_workers_is_given_up_and_not_run() {
+    let (worker, queue, _folder) = worker(at_once());
+    let [mut two, mut three] = ["two", "three"].map(|id| verb(id, json!({"verb": "echo", "value": 1})));
+    (two.deaths, three.deaths) = (2, 3);
+    assert!(hand_over(&worker, vec![two]).await.is_empty());
+    assert_eq!(queue.calls(), ["delete two"]);
+    assert!(hand_over(&worker, vec![three]).await.is_empty());
+    assert_eq!(queue.calls()[1..], ["dead three killed-worker 1", "delete three"]);
+}
+
+#[tokio::test]
 async fn one_bad_message_does_not_end_a_batch() {
     let (worker, queue, _folder) = worker(at_once());
     let batch = vec![

@@ -96,9 +96,6 @@ pub(crate) struct FunctionSettings {
     pub(crate) name: String,
     pub(crate) timeout: Duration,
     pub(crate) environment: BTreeMap<String, String>,
-    /// Lambda's own retries of asynchronous invokes.
-    pub(crate) retries: u32,
-    pub(crate) event_age: Duration,
     /// Whether Lambda lets a chain of invokes through the same queue continue.
     pub(crate) may_recur: bool,
     pub(crate) reserved: Option<u32>,

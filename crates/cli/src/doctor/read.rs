@@ -24,10 +24,6 @@ use crate::doctor::policy::{Statement, statements};
 use crate::registry::Registry;
 use crate::target::Target;
 
-/// Lambda's defaults for asynchronous invokes.
-const RETRIES_BY_DEFAULT: u32 = 2;
-const EVENT_AGE_BY_DEFAULT: Duration = Duration::from_secs(6 * 3600);
-
 /// Reads the live configuration. Parts that cannot be read are noted; only a queue that cannot be read is an
 /// error.
 pub(crate) async fn live(target: &Target) -> Result<Live> {
@@ -348,9 +344,6 @@ async fn function(lambda: &aws_sdk_lambda::Client, name: &str) -> Result<Option<
     let Some(configuration) = if_there(configuration, "ResourceNotFoundException")? else {
         return Ok(None);
     };
-    let invokes =
-        lambda.get_function_event_invoke_config().function_name(name).qualifier("$LATEST").send().await;
-    let invokes = if_there(invokes, "ResourceNotFoundException").context("asynchronous invokes")?;
     let concurrency = lambda.get_function_concurrency().function_name(name).send().await;
     let concurrency = if_there(concurrency, "ResourceNotFoundException").context("concurrency")?;
     let recursion = lambda.get_function_recursion_config().function_name(name).send().await.map_err(explain);
@@ -364,10 +357,6 @@ async fn function(lambda: &aws_sdk_lambda::Client, name: &str) -> Result<Option<
             .unwrap_or_default()
             .into_iter()
             .collect(),
-        retries: number(invokes.as_ref().and_then(|invokes| invokes.maximum_retry_attempts))
-            .map_or(RETRIES_BY_DEFAULT, |retries| u32::try_from(retries).unwrap_or(u32::MAX)),
-        event_age: number(invokes.and_then(|invokes| invokes.maximum_event_age_in_seconds))
-            .map_or(EVENT_AGE_BY_DEFAULT, Duration::from_secs),
         may_recur: recursion.context("recursive loop detection")?.recursive_loop
             == Some(RecursiveLoop::Allow),
         reserved: number(concurrency.and_then(|concurrency| concurrency.reserved_concurrent_executions))

@@ -178,25 +178,6 @@ fn functions(deployed: &Deployed, worker: &FunctionSettings, found: &mut Finding
         }
     }
     let name = &worker.name;
-    let invokes = Fix::Aws(format!(
-        "lambda put-function-event-invoke-config --function-name {name} --maximum-retry-attempts 0 --maximum-event-age-in-seconds 60"
-    ));
-    if worker.retries > 0 {
-        let problem = format!(
-            "Lambda repeats its asynchronous invokes {} times, after their leases have ended; the queue already repeats messages",
-            worker.retries
-        );
-        found.add(Effect::Duplicates, function_name(worker), problem, invokes.clone());
-    }
-    let lease = duration(worker, "WASQ_LEASE").unwrap_or(LEASE_BY_DEFAULT);
-    if worker.event_age >= lease {
-        let problem = format!(
-            "Lambda keeps events for up to {}, longer than a lease of {}: they arrive when another worker has their messages",
-            format_duration(worker.event_age),
-            format_duration(lease)
-        );
-        found.add(Effect::Duplicates, function_name(worker), problem, invokes);
-    }
     if !worker.may_recur {
         let problem = "Lambda's recursive loop detection is on: a chain of child tasks is cut after about 16"
             .to_owned();
@@ -216,16 +197,6 @@ fn functions(deployed: &Deployed, worker: &FunctionSettings, found: &mut Finding
         let fix = Fix::Aws(format!(
             "lambda update-function-configuration --function-name {name} --timeout {seconds}"
         ));
-        found.add(Effect::Duplicates, function_name(worker), problem, fix);
-    }
-    let in_flight = consumer.and_then(|consumer| consumer.variable("WASQ_IN_FLIGHT_MAX"));
-    if let (Some(reserved @ 1..), Some(in_flight)) = (worker.reserved, in_flight)
-        && in_flight.parse().is_ok_and(|in_flight: u32| in_flight > reserved)
-    {
-        let problem = format!(
-            "{reserved} workers may run at once, but the consumer hands over up to {in_flight} messages: their events wait until Lambda drops them"
-        );
-        let fix = Fix::Wasq("deploy", format!("--concurrency {reserved}"));
         found.add(Effect::Duplicates, function_name(worker), problem, fix);
     }
 }

@@ -16,15 +16,23 @@ use crate::sqs::permissions::Permission;
 use crate::sqs::queue_attributes::QueueAttributes;
 use crate::sqs::queues::Queues;
 
-/// Answers one request. `base` is the address by which the client reached us; queue addresses start with it.
+/// What a request tells about its client.
+pub(crate) struct Caller {
+    /// The address by which the client reached us; queue addresses start with it.
+    pub(crate) base: String,
+    /// X-Ray's trace header of the request. A message without one of its own gets it.
+    pub(crate) trace_header: Option<String>,
+}
+
+/// Answers one request.
 pub(crate) async fn answer(
     queues: &Queues,
     action: &str,
     request: &Map<String, Value>,
-    base: &str,
+    caller: &Caller,
 ) -> Result<Value, SqsError> {
     let params = Params(request);
-    let url = |name: &str| format!("{base}/000000000000/{name}");
+    let url = |name: &str| format!("{}/000000000000/{name}", caller.base);
     match action {
         "CreateQueue" => {
             let name = queue_name(&params)?;
@@ -81,8 +89,8 @@ pub(crate) async fn answer(
                 .map(|()| Value::Null)
         }
         "ListQueueTags" => Ok(without_empty(json!({ "Tags": queues.tags(params.queue()?).await? }))),
-        "SendMessage" => send_one(queues, &params).await,
-        "SendMessageBatch" => send_batch(queues, &params).await,
+        "SendMessage" => send_one(queues, &params, caller).await,
+        "SendMessageBatch" => send_batch(queues, &params, caller).await,
         "ReceiveMessage" => receive(queues, &params).await,
         "DeleteMessage" => {
             let handle = params.required("ReceiptHandle")?.to_owned();
@@ -240,7 +248,7 @@ fn visibility(params: &Params<'_>) -> Result<Visibility, SqsError> {
     let handle = params.required("ReceiptHandle")?.to_owned();
     let seconds =
         params.number("VisibilityTimeout")?.ok_or_else(|| SqsError::missing("VisibilityTimeout"))?;
-    Ok(Visibility { handle, seconds, held: true })
+    Ok(Visibility { handle, seconds, held: true, ended: false })
 }
 
 fn outgoing(params: &Params<'_>) -> Result<Send, SqsError> {
@@ -284,9 +292,10 @@ fn digests(send: &Send) -> Map<String, Value> {
     digests
 }
 
-async fn send_one(queues: &Queues, params: &Params<'_>) -> Result<Value, SqsError> {
-    let message = outgoing(params)?;
+async fn send_one(queues: &Queues, params: &Params<'_>, caller: &Caller) -> Result<Value, SqsError> {
+    let mut message = outgoing(params)?;
     let digests = digests(&message);
+    message.trace_header = message.trace_header.or_else(|| caller.trace_header.clone());
     let sent = only(queues.send(params.queue()?, vec![message]).await?)?;
     Ok(Value::Object(accepted(digests, sent)))
 }
@@ -294,7 +303,7 @@ async fn send_one(queues: &Queues, params: &Params<'_>) -> Result<Value, SqsErro
 /// The most bytes that all messages of a batch together may count for.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
-async fn send_batch(queues: &Queues, params: &Params<'_>) -> Result<Value, SqsError> {
+async fn send_batch(queues: &Queues, params: &Params<'_>, caller: &Caller) -> Result<Value, SqsError> {
     let entries = batch::entries(params, "SendMessageBatchRequestEntry")?;
     let bytes: usize = entries
         .iter()
@@ -307,11 +316,19 @@ async fn send_batch(queues: &Queues, params: &Params<'_>) -> Result<Value, SqsEr
         )));
     }
     let queue = params.queue()?;
-    let send = |messages: Vec<Send>| async move {
+    // One entry that is too long has a text of its own here.
+    let for_entry = |mut error: SqsError| {
+        error.message = error.message.replacen("parameters are invalid", "parameters cannot be validated", 1);
+        error
+    };
+    let send = |mut messages: Vec<Send>| async move {
         let digests: Vec<_> = messages.iter().map(digests).collect();
+        for message in &mut messages {
+            message.trace_header = message.trace_header.take().or_else(|| caller.trace_header.clone());
+        }
         let sent = queues.send(queue, messages).await.map_err(for_batch)?;
         let both = digests.into_iter().zip(sent);
-        Ok(both.map(|(digests, sent)| sent.map(|sent| (digests, sent))).collect())
+        Ok(both.map(|(digests, sent)| sent.map(|sent| (digests, sent)).map_err(for_entry)).collect())
     };
     each(entries, outgoing, send, |(digests, sent)| accepted(digests, sent)).await
 }
@@ -339,6 +356,7 @@ async fn receive(queues: &Queues, params: &Params<'_>) -> Result<Value, SqsError
         max: max.map_or(1, |max| usize::try_from(max).expect("at most 10")),
         visibility: visibility.map(seconds),
         holder: None,
+        attempt_id: params.owned("ReceiveRequestAttemptId")?,
     };
     let received = queues.receive(params.queue()?, receive, wait.map(seconds)).await?;
     let messages: Vec<_> = received.into_iter().map(|message| describe(message, &system, &names)).collect();

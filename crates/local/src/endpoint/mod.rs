@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
+use crate::endpoint::actions::Caller;
 use crate::endpoint::bodies::Bodies;
 use crate::endpoint::callers::Callers;
 use crate::endpoint::query::QueryRequest;
@@ -111,7 +112,7 @@ impl Endpoint {
             };
             let (status, body) = match answered {
                 Ok((action, answer)) => (StatusCode::OK, query::answer(&action, &answer, &id)),
-                Err(e) => (status_of(&e), query::error(&e, &id)),
+                Err(e) => (status_of(&e), query::error(e, &id)),
             };
             return answer(status, body, "text/xml", &id);
         }
@@ -146,7 +147,7 @@ impl Endpoint {
                 )
             })?
             .to_owned();
-        let base = self.base(&request);
+        let caller = self.caller(&request);
         let (body, _held) = self.bodies.read(request.into_body()).await?;
         let request: Map<String, Value> = if body.is_empty() {
             Map::new()
@@ -155,27 +156,36 @@ impl Endpoint {
             serde_json::from_slice(&body)
                 .map_err(|e| SqsError::malformed(format!("not a JSON object: {e}")))?
         };
-        actions::answer(&self.queues, &action, &request, &base).await
+        actions::answer(&self.queues, &action, &request, &caller).await
     }
 
     /// A request of the older protocol. Returns its action as well.
     async fn call_query(&self, request: Request<Incoming>) -> Result<(String, Value), SqsError> {
-        let base = self.base(&request);
-        let queue_url = format!("{base}{}", request.uri().path());
+        let caller = self.caller(&request);
+        let path = request.uri().path().to_owned();
+        let queue_url = format!("{}{path}", caller.base);
         let (form, _held) = self.bodies.read(request.into_body()).await?;
         let QueryRequest { action, request } = {
             let _large = self.place(form.len()).await;
             query::read(&form, &queue_url)?
         };
-        let answer = actions::answer(&self.queues, &action, &request, &base).await?;
+        let about_queues = ["CreateQueue", "ListQueues"].contains(&action.as_str());
+        if about_queues && path.trim_matches('/').contains('/') {
+            return Err(SqsError::unknown_action(format!(
+                "The action {action} is not valid for this endpoint."
+            )));
+        }
+        let answer = actions::answer(&self.queues, &action, &request, &caller).await?;
         Ok((action, answer))
     }
 
-    /// The address by which the client reached us.
-    fn base(&self, request: &Request<Incoming>) -> String {
-        match header(request, HOST.as_str()) {
-            Some(host) => format!("http://{host}"),
-            None => format!("http://{}", self.address),
+    fn caller(&self, request: &Request<Incoming>) -> Caller {
+        Caller {
+            base: match header(request, HOST.as_str()) {
+                Some(host) => format!("http://{host}"),
+                None => format!("http://{}", self.address),
+            },
+            trace_header: header(request, "x-amzn-trace-id").map(str::to_owned),
         }
     }
 

@@ -85,6 +85,10 @@ pub(crate) fn read(form: &[u8], queue_url: &str) -> Result<QueryRequest, SqsErro
     let action = action.ok_or_else(|| SqsError::missing("Action"))?;
     root.parts.remove(&Part::Name("Version".to_owned()));
     let mut request = object(root, &action);
+    // In this protocol the older of the two names overrules the newer one.
+    if request.contains_key("AttributeNames") {
+        request.remove("MessageSystemAttributeNames");
+    }
     if !request.contains_key("QueueUrl") {
         request.insert("QueueUrl".to_owned(), queue_url.into());
     }
@@ -148,7 +152,10 @@ pub(crate) fn answer(action: &str, answer: &Value, request_id: &str) -> String {
 }
 
 /// An error as XML.
-pub(crate) fn error(error: &SqsError, request_id: &str) -> String {
+pub(crate) fn error(mut error: SqsError, request_id: &str) -> String {
+    if error.code == SqsError::no_queue().code {
+        error.message = "The specified queue does not exist for this wsdl version.".to_owned();
+    }
     let kind = if error.sender_fault() { "Sender" } else { "Receiver" };
     let (code, message) = (escaped(error.code), escaped(&error.message));
     format!(

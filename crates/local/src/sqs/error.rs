@@ -44,6 +44,8 @@ errors! {
     invalid_contents = "com.amazonaws.sqs#InvalidMessageContents", "InvalidMessageContents", 400;
     invalid_receipt = "com.amazonaws.sqs#ReceiptHandleIsInvalid", "ReceiptHandleIsInvalid", 404;
     not_in_flight = "com.amazonaws.sqs#MessageNotInflight", "AWS.SimpleQueueService.MessageNotInflight", 400;
+    /// Too many messages are in flight.
+    over_limit = "com.amazonaws.sqs#OverLimit", "OverLimit", 403;
     not_found = "com.amazonaws.sqs#ResourceNotFoundException", "ResourceNotFoundException", 404;
     purge_in_progress = "com.amazonaws.sqs#PurgeQueueInProgress", "AWS.SimpleQueueService.PurgeQueueInProgress", 403;
     deleted_recently = "com.amazonaws.sqs#QueueDeletedRecently", "AWS.SimpleQueueService.QueueDeletedRecently", 400;

@@ -66,7 +66,7 @@ fn check_name(name: &str) -> Result<(), SqsError> {
         || name.ends_with('.')
     {
         "You can't use message attribute names beginning with 'AWS.' or 'Amazon.'. These strings are reserved for internal use. Additionally, they cannot start or end with '.'."
-    } else if name.contains("..") || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b)) {
+    } else if name.contains("..") || !name.chars().all(|c| c.is_alphanumeric() || "_-.".contains(c)) {
         "Message (user) attributes name can only contain upper and lower score characters, digits, periods, hyphens and underscores. "
     } else {
         return Ok(());

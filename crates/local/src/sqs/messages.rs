@@ -42,6 +42,8 @@ pub(crate) struct Receive {
     pub(crate) visibility: Option<Duration>,
     /// Names the process of the stack's own consumer.
     pub(crate) holder: Option<String>,
+    /// On a FIFO queue: a call with the id of an earlier one gets the same messages again.
+    pub(crate) attempt_id: Option<String>,
 }
 
 /// A message that was received.
@@ -59,11 +61,13 @@ pub(crate) struct Received {
     pub(crate) group: Option<String>,
     pub(crate) deduplication: Option<String>,
     pub(crate) source: Option<String>,
+    /// How many processes died while they held it.
+    pub(crate) deaths: u32,
     /// When the lease ends.
     pub(crate) visible_ms: i64,
 }
 
-/// A FIFO queue forgets a deduplication id after this.
+/// A FIFO queue forgets a deduplication id, and the id of a receive, after this.
 const DEDUPLICATION_MS: i64 = 5 * 60 * 1000;
 /// The longest that a message stays invisible, counted from its receive.
 const VISIBILITY_MAX_MS: i64 = 43_200_000;
@@ -112,6 +116,18 @@ pub(crate) fn check_send(settings: &QueueAttributes, send: &Send) -> Result<(), 
         return Err(SqsError::value("MessageDeduplicationId", id, reason));
     }
     Ok(())
+}
+
+/// Checks the id of a receive against a queue.
+pub(crate) fn check_attempt_id(settings: &QueueAttributes, attempt_id: Option<&str>) -> Result<(), SqsError> {
+    check_token("ReceiveRequestAttemptId", attempt_id)?;
+    match attempt_id {
+        Some(id) if !settings.fifo() => {
+            let reason = "The request include parameter that is not valid for this queue type.";
+            Err(SqsError::value("ReceiveRequestAttemptId", id, reason))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_token(parameter: &str, value: Option<&str>) -> Result<(), SqsError> {
@@ -188,8 +204,8 @@ pub(crate) fn sequence_number(seq: i64) -> String {
     format!("{seq:020}")
 }
 
-/// Messages that were received, and the queue to which others were moved instead, if any were.
-pub(crate) type Receipts = (Vec<Received>, Option<String>);
+/// Messages that were received, and the queue to which others were moved instead, if any were, with their number.
+pub(crate) type Receipts = (Vec<Received>, Option<(String, usize)>);
 
 /// Receives messages. One that was received too often moves to the dead-letter queue instead.
 pub(crate) fn receive(
@@ -204,12 +220,22 @@ pub(crate) fn receive(
         .execute(params![queue, kept_since])?;
     let visibility = receive.visibility.unwrap_or_else(|| settings.seconds(Number::VisibilityTimeout));
     let visible_ms = now + i64::try_from(visibility.as_millis()).unwrap_or(VISIBILITY_MAX_MS);
+    if let Some(attempt_id) = &receive.attempt_id
+        && let Some(again) = received_before(db, queue, attempt_id, visible_ms, now)?
+    {
+        return Ok((again, None));
+    }
     let redrive = settings.redrive();
     let mut received: Vec<Received> = Vec::new();
-    let mut moved_to = None;
+    let mut moved_to: Option<(String, usize)> = None;
     loop {
         let wanted = receive.max - received.len();
-        let candidates = if settings.fifo() {
+        let candidates = if let Some(holder) = &receive.holder
+            && let Some(suspects) = suspects(db, queue, holder, now)?
+        {
+            // Nothing travels with it.
+            if received.is_empty() { suspects } else { Vec::new() }
+        } else if settings.fifo() {
             fifo_candidates(db, queue, &received, wanted, now)?
         } else {
             candidates(db, queue, wanted, now)?
@@ -222,7 +248,7 @@ pub(crate) fn receive(
                 {
                     dead_letter(db, seq, queue, &redrive.target, now)?;
                     moved = true;
-                    moved_to = Some(redrive.target.clone());
+                    moved_to.get_or_insert_with(|| (redrive.target.clone(), 0)).1 += 1;
                 }
                 // With a visibility of zero, a message that was just taken is a candidate again.
                 _ if received.iter().any(|message| message.seq == seq) => {}
@@ -231,9 +257,70 @@ pub(crate) fn receive(
         }
         // Look again only if dead letters have left room for other messages.
         if !moved || received.len() == receive.max {
-            return Ok((received, moved_to));
+            break;
         }
     }
+    if let Some(attempt_id) = &receive.attempt_id {
+        remember(db, queue, attempt_id, &received, now)?;
+    }
+    Ok((received, moved_to))
+}
+
+/// Notes the messages of a receive, for another call with the same id.
+fn remember(
+    db: &Connection,
+    queue: &str,
+    attempt_id: &str,
+    received: &[Received],
+    now: i64,
+) -> Result<(), SqsError> {
+    db.prepare_cached("DELETE FROM receive_attempts WHERE until_ms <= ?")?.execute(params![now])?;
+    for message in received {
+        db.prepare_cached(
+            "INSERT OR REPLACE INTO receive_attempts
+             SELECT ?1, ?2, seq, receipt, visible_ms, ?4 FROM messages WHERE seq = ?3",
+        )?
+        .execute(params![queue, attempt_id, message.seq, now + DEDUPLICATION_MS])?;
+    }
+    Ok(())
+}
+
+/// The messages of an earlier receive with this id, with the same receipt handles and new leases. `None` if there was none.
+fn received_before(
+    db: &Connection,
+    queue: &str,
+    attempt_id: &str,
+    visible_ms: i64,
+    now: i64,
+) -> Result<Option<Vec<Received>>, SqsError> {
+    let mut attempt = db.prepare_cached(
+        "SELECT a.seq, a.receipt, m.receipt IS a.receipt AND m.visible_ms = a.visible_ms AND m.visible_ms > ?3
+         FROM receive_attempts a LEFT JOIN messages m ON m.seq = a.seq
+         WHERE a.queue = ?1 AND a.attempt_id = ?2 AND a.until_ms > ?3 ORDER BY a.seq",
+    )?;
+    let rows = attempt
+        .query_map(params![queue, attempt_id, now], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<Result<Vec<(i64, i64, Option<bool>)>, _>>()?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    if rows.iter().any(|(.., unchanged)| *unchanged != Some(true)) {
+        let reason =
+            "The receiveRequestAttemptId is not valid anymore since the receive call is not retryable.";
+        return Err(SqsError::value("ReceiveRequestAttemptId", attempt_id, reason));
+    }
+    let again = rows.into_iter().map(|(seq, receipt, _)| {
+        let message = db
+            .prepare_cached(
+                "UPDATE messages SET visible_ms = ?2 WHERE seq = ?1
+                 RETURNING id, body, attributes, trace_header, sent_ms, first_received_ms, receive_count, group_id, dedup_id, source, deaths",
+            )?
+            .query_row(params![seq, visible_ms], |row| received(row, seq, queue, receipt, visible_ms))?;
+        Ok::<_, SqsError>(message)
+    });
+    let again = again.collect::<Result<Vec<_>, _>>()?;
+    remember(db, queue, attempt_id, &again, now)?;
+    Ok(Some(again))
 }
 
 struct Candidate {
@@ -251,7 +338,36 @@ fn candidates(db: &Connection, queue: &str, wanted: usize, now: i64) -> Result<V
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// The first visible messages of every group, up to its first invisible one: a message in flight blocks its group.
+/// While a message may be what kills its process, it is received alone: after all others have ended, and no other until it has
+/// ended. `None`: there is no such message.
+fn suspects(
+    db: &Connection,
+    queue: &str,
+    holder: &str,
+    now: i64,
+) -> Result<Option<Vec<Candidate>>, SqsError> {
+    let mut held = db.prepare_cached(
+        "SELECT coalesce(max(deaths > 0), -1) FROM messages
+         WHERE queue = ? AND visible_ms > ? AND holder IS NOT NULL AND holder = ?",
+    )?;
+    let held: i64 = held.query_row(params![queue, now, holder], |row| row.get(0))?;
+    let mut first = db.prepare_cached(
+        "SELECT seq, queue_receives FROM messages
+         WHERE queue = ? AND visible_ms <= ? AND deaths > 0 ORDER BY visible_ms, seq LIMIT 1",
+    )?;
+    let suspect = first
+        .query_row(params![queue, now], |row| Ok(Candidate { seq: row.get(0)?, queue_receives: row.get(1)? }))
+        .optional()?;
+    Ok(match (held, suspect) {
+        (1, _) => Some(Vec::new()),
+        (0, Some(_)) => Some(Vec::new()),
+        (_, Some(suspect)) => Some(vec![suspect]),
+        (_, None) => None,
+    })
+}
+
+/// The first visible messages of each group, up to its first invisible one: a message in flight blocks its group. The group
+/// that has been available for the longest comes first, with as many messages as are wanted.
 fn fifo_candidates(
     db: &Connection,
     queue: &str,
@@ -259,24 +375,31 @@ fn fifo_candidates(
     wanted: usize,
     now: i64,
 ) -> Result<Vec<Candidate>, SqsError> {
-    let taken: HashSet<i64> = taken.iter().map(|message| message.seq).collect();
-    let mut statement = db.prepare_cached(
-        "SELECT seq, queue_receives, visible_ms, group_id FROM messages WHERE queue = ? ORDER BY seq",
+    // A message that this call itself has taken does not block the messages behind it.
+    let mut groups: Vec<String> = taken.iter().filter_map(|message| message.group.clone()).collect();
+    let mut heads = db.prepare_cached(
+        "SELECT group_id FROM messages WHERE queue = ? AND head = 1 AND visible_ms <= ? ORDER BY visible_ms, seq LIMIT ?",
     )?;
-    let mut rows = statement.query(params![queue])?;
-    let mut blocked = HashSet::new();
-    let mut found = Vec::new();
-    while found.len() < wanted
-        && let Some(row) = rows.next()?
-    {
-        let (seq, visible_ms, group): (i64, i64, String) = (row.get(0)?, row.get(2)?, row.get(3)?);
-        // A message that this call itself has taken does not block the messages behind it.
-        if taken.contains(&seq) || blocked.contains(&group) {
-            continue;
-        }
-        if visible_ms > now {
-            blocked.insert(group);
-        } else {
+    for group in heads.query_map(params![queue, now, (groups.len() + wanted) as i64], |row| row.get(0))? {
+        groups.push(group?);
+    }
+    let mut in_group = db.prepare_cached(
+        "SELECT seq, queue_receives, visible_ms FROM messages
+         WHERE queue = ? AND group_id = ? AND dedup_id IS NOT NULL ORDER BY seq",
+    )?;
+    let (mut seen, mut found) = (HashSet::new(), Vec::new());
+    for group in groups.iter().filter(|group| seen.insert(*group)) {
+        let mut rows = in_group.query(params![queue, group])?;
+        while found.len() < wanted
+            && let Some(row) = rows.next()?
+        {
+            let seq = row.get(0)?;
+            if taken.iter().any(|message| message.seq == seq) {
+                continue;
+            }
+            if row.get::<_, i64>(2)? > now {
+                break;
+            }
             found.push(Candidate { seq, queue_receives: row.get(1)? });
         }
     }
@@ -296,11 +419,11 @@ fn take(
     let receipt = fastrand::i64(1..);
     let received = db
         .prepare_cached(
-            "UPDATE messages SET visible_ms = ?2, receipt = ?3, received_ms = ?4, holder = ?5,
+            "UPDATE messages SET visible_ms = ?2, receipt = ?3, received_ms = iif(?2 > ?4, ?4, 0), holder = ?5,
                  first_received_ms = iif(first_received_ms = 0, ?4, first_received_ms),
                  receive_count = receive_count + 1, queue_receives = queue_receives + 1
              WHERE seq = ?1
-             RETURNING id, body, attributes, trace_header, sent_ms, first_received_ms, receive_count, group_id, dedup_id, source",
+             RETURNING id, body, attributes, trace_header, sent_ms, first_received_ms, receive_count, group_id, dedup_id, source, deaths",
         )?
         .query_row(params![seq, visible_ms, receipt, now, holder], |row| received(row, seq, queue, receipt, visible_ms))?;
     Ok(received)
@@ -327,6 +450,7 @@ fn received(
         group: row.get(7)?,
         deduplication: row.get(8)?,
         source: row.get(9)?,
+        deaths: row.get(10)?,
         visible_ms,
     })
 }
@@ -337,13 +461,16 @@ pub(crate) fn queue_exists(db: &Connection, queue: &str) -> Result<bool, SqsErro
 
 /// Moves a message that was received too often. A standard queue's message keeps its time of sending, as on AWS.
 fn dead_letter(db: &Connection, seq: i64, queue: &str, target: &str, now: i64) -> Result<(), SqsError> {
+    // A new row: in its new queue the message comes behind those that are there.
     db.prepare_cached(
-        "UPDATE messages SET queue = ?2, source = ?3, visible_ms = ?4, receipt = 0, queue_receives = 0, holder = NULL,
-             sent_ms = iif(dedup_id IS NULL, sent_ms, ?4),
-             dedup_id = iif(dedup_id IS NULL, NULL, id)
-         WHERE seq = ?1",
+        "INSERT INTO messages (queue, id, body, attributes, trace_header, sent_ms, visible_ms, received_ms,
+             first_received_ms, receive_count, group_id, dedup_id, source)
+         SELECT ?2, id, body, attributes, trace_header, iif(dedup_id IS NULL, sent_ms, ?4), ?4, received_ms,
+             first_received_ms, receive_count, group_id, iif(dedup_id IS NULL, NULL, id), ?3
+         FROM messages WHERE seq = ?1",
     )?
     .execute(params![seq, target, queue, now])?;
+    db.prepare_cached("DELETE FROM messages WHERE seq = ?")?.execute(params![seq])?;
     Ok(())
 }
 
@@ -418,6 +545,8 @@ pub(crate) struct Visibility {
     pub(crate) seconds: i64,
     /// The receiver goes on working on the message.
     pub(crate) held: bool,
+    /// A run of it has ended: it is not what kills its process.
+    pub(crate) ended: bool,
 }
 
 /// Lets a message become visible some seconds from now.
@@ -452,17 +581,22 @@ pub(crate) fn set_visibility(
         return Err(SqsError::value("ReceiptHandle", handle, reason));
     };
     if visible_ms <= now {
-        return Err(SqsError::not_in_flight(format!(
-            "Value {handle} for parameter ReceiptHandle is invalid. Reason: Message is not in flight."
-        )));
+        // SQS says nothing if the lease ended by itself.
+        return match received_ms {
+            0 => Err(SqsError::not_in_flight(format!(
+                "Value {handle} for parameter ReceiptHandle is invalid. Reason: Message is not in flight."
+            ))),
+            _ => Ok(()),
+        };
     }
     let visible_ms = now + seconds * 1000;
     if visible_ms > received_ms + VISIBILITY_MAX_MS {
         let reason = "Total VisibilityTimeout for the message is beyond the limit [43200 seconds]";
         return Err(SqsError::value("VisibilityTimeout", seconds, reason));
     }
-    db.prepare_cached("UPDATE messages SET visible_ms = ?, holder = iif(?, holder, NULL) WHERE seq = ?")?
-        .execute(params![visible_ms, entry.held, seq])?;
+    let received_ms = if seconds == 0 { 0 } else { received_ms };
+    db.prepare_cached("UPDATE messages SET visible_ms = ?, received_ms = ?, holder = iif(?, holder, NULL), deaths = iif(?, 0, deaths) WHERE seq = ?")?
+        .execute(params![visible_ms, received_ms, entry.held, entry.ended, seq])?;
     Ok(())
 }
 
@@ -472,6 +606,14 @@ pub(crate) fn next_visible(db: &Connection, queue: &str, now: i64) -> Result<Opt
         .prepare_cached("SELECT min(visible_ms) FROM messages WHERE queue = ? AND visible_ms > ?")?
         .query_row(params![queue, now], |row| row.get(0))?;
     Ok(next)
+}
+
+/// The number of messages that are in flight.
+pub(crate) fn in_flight(db: &Connection, queue: &str, now: i64) -> Result<u64, SqsError> {
+    let count: i64 = db
+        .prepare_cached("SELECT count(*) FROM messages WHERE queue = ? AND visible_ms > ? AND receipt <> 0")?
+        .query_row(params![queue, now], |row| row.get(0))?;
+    Ok(count.unsigned_abs())
 }
 
 /// The numbers of messages that are visible, in flight, and delayed.

@@ -3,6 +3,8 @@
 //! A task moves a slice of messages per step, in a transaction each, so that it goes on after a restart and other
 //! calls get their turn.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -117,8 +119,8 @@ pub(crate) fn running(db: &Connection) -> Result<Vec<Running>, SqsError> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Moves one slice of a task. Returns the queues that messages came into.
-pub(crate) fn step(db: &Connection, task: Running, now: i64) -> Result<Vec<String>, SqsError> {
+/// Moves one slice of a task. Returns the queues that messages came into, with the number of messages.
+pub(crate) fn step(db: &Connection, task: Running, now: i64) -> Result<BTreeMap<String, usize>, SqsError> {
     let (source, destination): (String, Option<String>) = db
         .prepare_cached("SELECT source, destination FROM move_tasks WHERE number = ?")?
         .query_row(params![task.number], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -131,9 +133,9 @@ pub(crate) fn step(db: &Connection, task: Running, now: i64) -> Result<Vec<Strin
         .collect::<Result<Vec<(i64, Option<String>)>, _>>()?;
     if messages.is_empty() {
         end(db, task, "COMPLETED", None)?;
-        return Ok(Vec::new());
+        return Ok(BTreeMap::new());
     }
-    let mut into = Vec::new();
+    let mut into = BTreeMap::new();
     for (seq, dead_letter_source) in messages {
         let Some(target) = destination.clone().or(dead_letter_source) else {
             end(db, task, "FAILED", Some("CouldNotDetermineMessageSource"))?;
@@ -146,9 +148,7 @@ pub(crate) fn step(db: &Connection, task: Running, now: i64) -> Result<Vec<Strin
         move_one(db, seq, &target, now)?;
         db.prepare_cached("UPDATE move_tasks SET moved = moved + 1 WHERE number = ?")?
             .execute(params![task.number])?;
-        if !into.contains(&target) {
-            into.push(target);
-        }
+        *into.entry(target).or_default() += 1;
     }
     Ok(into)
 }
@@ -216,6 +216,10 @@ pub(crate) fn cancel(db: &Connection, handle: &str) -> Result<i64, SqsError> {
     let decoded = BASE64_STANDARD.decode(handle).map_err(|_| invalid())?;
     let decoded: Value = serde_json::from_slice(&decoded).map_err(|_| invalid())?;
     let id = decoded.get("taskId").and_then(Value::as_str).ok_or_else(invalid)?;
+    let source = decoded.get("sourceArn").and_then(Value::as_str).and_then(queue_of_arn);
+    if !source.map_or(Ok(false), |source| queue_exists(db, source))? {
+        return Err(gone("SourceArn"));
+    }
     db.prepare_cached(
         "UPDATE move_tasks SET status = 'CANCELLED' WHERE id = ? AND status = 'RUNNING' RETURNING moved",
     )?

@@ -103,9 +103,10 @@ impl QueueAttributes {
         let new: BTreeMap<_, _> = new.iter().map(|(name, value)| (name, normal(name, value))).collect();
         let is_new = |name: &str, value: &str| new.iter().any(|(n, v)| *n == name && v == value);
         let fifo = if exists { self.fifo() } else { is_new("FifoQueue", "true") };
+        let new_key_is_empty = is_new(KMS_KEY, "");
         let by_kms = new.iter().any(|(name, key)| *name == KMS_KEY && !key.is_empty());
         if by_kms && is_new(SQS_ENCRYPTION, "true") {
-            return Err(SqsError::invalid_attribute_value(
+            return Err(SqsError::invalid_attribute_name(
                 "You can use one type of server-side encryption (SSE) at one time. You can either enable KMS SSE or SQS SSE.",
             ));
         }
@@ -113,9 +114,11 @@ impl QueueAttributes {
             check(name, value, fifo, exists)?;
         }
         for (name, value) in &new {
-            // An empty policy tells SQS to forget the policy.
+            // An empty policy tells SQS to forget the policy. The time for a key goes with the key.
             if value.is_empty() {
                 self.0.remove(*name);
+            } else if *name == KMS_REUSE && !by_kms && (new_key_is_empty || !self.0.contains_key(KMS_KEY)) {
+                self.0.remove(KMS_REUSE);
             } else {
                 self.0.insert((*name).clone(), value.clone());
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::params;
+use rusqlite::{Connection, params};
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -26,17 +26,30 @@ pub(crate) struct Queues {
     waiting: Arc<Mutex<HashMap<String, Arc<Notify>>>>,
     /// Wakes the loop that works on move tasks.
     moving: Arc<Notify>,
+    /// For each queue, how many more messages may be in flight.
+    rooms: Arc<Mutex<HashMap<String, Room>>>,
+}
+
+/// Messages that may be received before those in flight are counted again.
+#[derive(Clone, Copy)]
+struct Room {
+    left: u64,
+    counted_ms: i64,
 }
 
 /// The pause between two steps of a move task with a rate limit, and after a fault of the database.
 const MOVE_PAUSE: Duration = Duration::from_secs(1);
 const POLICY: &str = "Policy";
+/// The most messages of a queue that may be in flight, as on AWS.
+const IN_FLIGHT_MAX: u64 = 120_000;
+/// The shortest time between two counts of a queue's messages in flight.
+const COUNT_EVERY_MS: i64 = 250;
 /// The number of names in `waiting` above which the names that no call waits for are forgotten.
 const WAITING_MAX: usize = 1000;
 
 impl Queues {
     pub(crate) fn new(db: Db) -> Self {
-        let queues = Self { db, waiting: Arc::default(), moving: Arc::default() };
+        let queues = Self { db, waiting: Arc::default(), moving: Arc::default(), rooms: Arc::default() };
         tokio::spawn(queues.clone().work_on_moves());
         queues
     }
@@ -235,6 +248,7 @@ impl Queues {
         messages: Vec<Send>,
     ) -> Result<Vec<Result<Sent, SqsError>>, SqsError> {
         let name = queue.clone();
+        let count = messages.len();
         let sent = self
             .db
             .call(move |db| {
@@ -250,7 +264,7 @@ impl Queues {
                 Ok::<_, SqsError>(messages.into_iter().map(send).collect())
             })
             .await?;
-        self.wake(&queue);
+        self.wake(&queue, count);
         Ok(sent)
     }
 
@@ -267,25 +281,32 @@ impl Queues {
             // Listening before looking: a message that is sent in between wakes us.
             let mut woken = std::pin::pin!(notify.notified());
             woken.as_mut().enable();
-            let (name, receive) = (queue.clone(), receive.clone());
+            let (name, mut receive, rooms) = (queue.clone(), receive.clone(), self.rooms.clone());
             let ((received, moved_to), next, queue_wait) = self
                 .db
                 .call(move |db| {
                     let now = now();
                     let settings = load(db, &name)?;
+                    messages::check_attempt_id(&settings, receive.attempt_id.as_deref())?;
+                    let wait =
+                        wait.unwrap_or_else(|| settings.seconds(Number::ReceiveMessageWaitTimeSeconds));
+                    let mut rooms = rooms.lock().unwrap_or_else(PoisonError::into_inner);
+                    let room = count_room(db, &mut rooms, &name, now)?;
+                    // SQS says it only to a short poll of a standard queue.
+                    if room.left == 0 && wait.is_zero() && !settings.fifo() {
+                        return Err(SqsError::over_limit("Too many messages are in flight."));
+                    }
+                    receive.max = receive.max.min(usize::try_from(room.left).unwrap_or(usize::MAX));
                     let received = messages::receive(db, &name, &settings, &receive, now)?;
+                    room.left = room.left.saturating_sub(received.0.len() as u64);
                     let next = messages::next_visible(db, &name, now)?.map(|at| at - now);
-                    Ok::<_, SqsError>((
-                        received,
-                        next,
-                        settings.seconds(Number::ReceiveMessageWaitTimeSeconds),
-                    ))
+                    Ok::<_, SqsError>((received, next, wait))
                 })
                 .await?;
-            if let Some(target) = moved_to {
-                self.wake(&target);
+            if let Some((target, count)) = moved_to {
+                self.wake(&target, count);
             }
-            let deadline = started + wait.unwrap_or(queue_wait);
+            let deadline = started + queue_wait;
             if !received.is_empty() || Instant::now() >= deadline {
                 return Ok(received);
             }
@@ -301,7 +322,7 @@ impl Queues {
         queue: String,
         handles: Vec<String>,
     ) -> Result<Vec<Result<(), SqsError>>, SqsError> {
-        let name = queue.clone();
+        let (name, count) = (queue.clone(), handles.len());
         let deleted = self
             .db
             .call(move |db| {
@@ -310,8 +331,8 @@ impl Queues {
                 Ok::<_, SqsError>(handles.iter().map(delete).collect())
             })
             .await?;
-        // On a FIFO queue this may unblock a group.
-        self.wake(&queue);
+        // On a FIFO queue this may unblock groups.
+        self.wake(&queue, count);
         Ok(deleted)
     }
 
@@ -321,7 +342,7 @@ impl Queues {
         queue: String,
         entries: Vec<Visibility>,
     ) -> Result<Vec<Result<(), SqsError>>, SqsError> {
-        let name = queue.clone();
+        let (name, count) = (queue.clone(), entries.len());
         let set = self
             .db
             .call(move |db| {
@@ -330,7 +351,7 @@ impl Queues {
                 Ok::<_, SqsError>(entries.iter().map(set).collect())
             })
             .await?;
-        self.wake(&queue);
+        self.wake(&queue, count);
         Ok(set)
     }
 
@@ -338,7 +359,8 @@ impl Queues {
     /// `not_before` stays.
     pub(crate) async fn wake_waiting(&self, queue: String, task: String) -> Result<(), SqsError> {
         let name = queue.clone();
-        self.db
+        let woken = self
+            .db
             .call(move |db| {
                 db.execute(
                     "UPDATE messages SET visible_ms = ?1
@@ -346,11 +368,10 @@ impl Queues {
                      AND json_extract(body, '$.task') = ?3 AND json_extract(body, '$.not_before') IS NULL",
                     params![now(), name, task],
                 )
-                .map_err(DbError::from)?;
-                Ok::<_, SqsError>(())
+                .map_err(|e| SqsError::from(DbError::from(e)))
             })
             .await?;
-        self.wake(&queue);
+        self.wake(&queue, woken);
         Ok(())
     }
 
@@ -399,15 +420,16 @@ impl Queues {
         self.db.call(move |db| moves::cancel(db, &handle)).await
     }
 
-    /// Makes the messages visible again that an earlier process of this stack held. That process is gone, and
-    /// works on nothing any more.
+    /// Makes the messages visible again that an earlier process of this stack held. That process is gone, and works on nothing
+    /// any more. It died: the receive does not count, and the message may be the reason.
     pub(crate) async fn release_held(&self, queue: String, holder: String) -> Result<usize, SqsError> {
         self.db
             .call(move |db| {
                 let now = now();
                 let released = db.execute(
-                    "UPDATE messages SET visible_ms = ?2, holder = NULL
-                     WHERE queue = ?1 AND visible_ms > ?2 AND holder IS NOT NULL AND holder <> ?3",
+                    "UPDATE messages SET visible_ms = min(visible_ms, ?2), holder = NULL, deaths = deaths + 1,
+                         receive_count = receive_count - 1, queue_receives = queue_receives - 1
+                     WHERE queue = ?1 AND holder IS NOT NULL AND holder <> ?3",
                     params![queue, now, holder],
                 )?;
                 Ok(released)
@@ -429,7 +451,7 @@ impl Queues {
             let mut pause = running.iter().any(|task| task.per_second.is_some());
             for task in running {
                 match self.db.call(move |db| moves::step(db, task, now())).await {
-                    Ok(into) => into.iter().for_each(|queue| self.wake(queue)),
+                    Ok(into) => into.iter().for_each(|(queue, count)| self.wake(queue, *count)),
                     Err(_) => pause = true,
                 }
             }
@@ -447,12 +469,33 @@ impl Queues {
         waiting.entry(queue.to_owned()).or_default().clone()
     }
 
-    fn wake(&self, queue: &str) {
+    /// Wakes a waiting call for each of `messages` that may be visible now. The other calls go on waiting.
+    fn wake(&self, queue: &str, messages: usize) {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(notify) = waiting.get(queue) {
-            notify.notify_waiters();
+            // At most as many as calls wait: the map holds one reference itself.
+            for _ in 0..messages.min(Arc::strong_count(notify)) {
+                notify.notify_one();
+            }
         }
     }
+}
+
+/// The room for messages in flight. They are counted again when it is used up.
+fn count_room<'a>(
+    db: &Connection,
+    rooms: &'a mut HashMap<String, Room>,
+    queue: &str,
+    now: i64,
+) -> Result<&'a mut Room, SqsError> {
+    let room = rooms.entry(queue.to_owned()).or_insert(Room { left: 0, counted_ms: 0 });
+    if room.left == 0 && now >= room.counted_ms + COUNT_EVERY_MS {
+        *room = Room {
+            left: IN_FLIGHT_MAX.saturating_sub(messages::in_flight(db, queue, now)?),
+            counted_ms: now,
+        };
+    }
+    Ok(room)
 }
 
 /// Milliseconds since the epoch, in SQLite's type.

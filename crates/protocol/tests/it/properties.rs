@@ -22,9 +22,9 @@ fn delivery() -> impl Strategy<Value = Delivery> {
         binary_value: None,
     });
     let attributes = proptest::collection::btree_map(any::<String>(), attribute, 0..3);
-    let words = any::<(String, u32, Option<String>, Option<String>)>();
+    let words = any::<(String, u32, Option<String>, Option<String>, u32)>();
     (body, words, 0..=253_402_207_200_000u64, attributes).prop_map(
-        |(body, (message_id, receive_count, group, trace_header), ms, attributes)| Delivery {
+        |(body, (message_id, receive_count, group, trace_header, deaths), ms, attributes)| Delivery {
             receipt: message_id.clone(),
             message_id,
             body,
@@ -35,6 +35,7 @@ fn delivery() -> impl Strategy<Value = Delivery> {
             attributes,
             group,
             trace_header,
+            deaths,
         },
     )
 }
