@@ -58,8 +58,6 @@ impl Config {
 
 /// The open invokes for each MiB of the function's memory, of which a quarter is for messages.
 const INVOKES_PER_MIB: u64 = 4;
-/// The most messages in one worker event: those of one receive.
-const BATCH_MAX: usize = 10;
 /// A Lambda function may have 1,024 open files.
 const INVOKES_MAX: u64 = 900;
 
@@ -116,7 +114,6 @@ impl Function {
             held_bytes_max: self.config.held_bytes_max,
             in_flight_max: self.config.in_flight_max,
             invokes_max: self.config.invokes_max,
-            batch_max: BATCH_MAX,
         };
         let started = SystemClock.now();
         // Lambda stops it by ending its time.

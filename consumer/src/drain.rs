@@ -11,7 +11,7 @@ use tracing::Instrument;
 use wasq_protocol::{Clock, Delivery, Timestamp};
 
 use crate::hand_over::{Batch, Load};
-use crate::ports::{ConsumerParts, ConsumerPorts, Source};
+use crate::ports::{ConsumerParts, ConsumerPorts, Invoker, Source};
 
 /// The rule that ends a drain, apart from its time being up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +52,6 @@ pub struct DrainSettings {
     pub in_flight_max: u64,
     /// The most invokes of the worker that are open at once: each takes a connection.
     pub invokes_max: u64,
-    /// The most messages in one worker event.
-    pub batch_max: usize,
 }
 
 /// The counts of one drain.
@@ -118,6 +116,7 @@ pub async fn drain<P: ConsumerPorts>(
         largest_receive: AtomicU64::new(0),
         turns: AtomicU64::new(0),
         given_up: AtomicBool::new(false),
+        was_full: AtomicBool::new(false),
         last_offer: Mutex::new(Instant::now()),
         drained: Mutex::default(),
     };
@@ -182,6 +181,8 @@ pub(crate) struct Drain<'a, P: ConsumerPorts> {
     turns: AtomicU64,
     /// Set when the worker does not work at all: the drain then ends as if its time were up.
     given_up: AtomicBool,
+    /// Whether enough messages were in flight when the drain looked last.
+    was_full: AtomicBool,
     /// When a batch was last offered to a worker.
     last_offer: Mutex<Instant>,
     drained: Mutex<Drained>,
@@ -247,9 +248,22 @@ impl<P: ConsumerPorts> Drain<'_, P> {
         let largest = self.largest_receive.load(Ordering::Relaxed);
         // While one batch waits for a worker, others would only wait with it.
         load.held() == 0
-            && load.messages() < self.settings.in_flight_max
+            && !self.has_enough()
             && load.batches() < self.settings.invokes_max
             && (load.bytes() == 0 || load.bytes() + largest <= self.settings.held_bytes_max)
+    }
+
+    /// Whether enough messages are in flight. At the limit, the drain waits until a quarter of them has ended: several receivers
+    /// then work at once, and not one for every message that ends.
+    fn has_enough(&self) -> bool {
+        let most = self.settings.in_flight_max;
+        let in_flight = self.ports.invoker.in_flight().unwrap_or(self.load.messages());
+        let enough = match self.was_full.load(Ordering::Relaxed) {
+            true => in_flight > most - most / 4,
+            false => in_flight >= most,
+        };
+        self.was_full.store(enough, Ordering::Relaxed);
+        enough
     }
 
     /// Waits until there is room for more messages, or the time is up. Returns false if the receiver must not receive: the
@@ -264,8 +278,8 @@ impl<P: ConsumerPorts> Drain<'_, P> {
             if patience == Patience::Helps {
                 return false;
             }
-            // A stop and a change of the time that is left are seen after a second at most.
-            let _ = tokio::time::timeout(left.min(Duration::from_secs(1)), changed).await;
+            // A stop, and a message that is settled before the others of its batch, are seen after this at most.
+            let _ = tokio::time::timeout(left.min(PAUSE), changed).await;
         }
     }
 

@@ -127,7 +127,7 @@ impl<P: ConsumerPorts> Drain<'_, P> {
             let _counted = Counted::new(&self.load, &deliveries);
             Batch { event, deliveries, _counted }
         };
-        pack(deliveries, self.settings.batch_max).into_iter().map(batch).collect()
+        pack(deliveries).into_iter().map(batch).collect()
     }
 
     /// Hands a batch over, and follows it to its end. Returns the batches to hand over next: after the death of a worker, its

@@ -5,17 +5,20 @@ use wasq_protocol::{Batch, Delivery};
 /// The largest payload of a synchronous invoke that Lambda accepts, in bytes. A single message always fits: it has 1 MiB at
 /// most, which JSON at most doubles.
 const EVENT_BYTES_MAX: usize = 6 << 20;
+/// The most messages of an event: those of one receive.
+const BATCH_MAX: usize = 10;
 /// A message with more receives than this travels alone: it may kill its workers when no consumer sees it, and must not take
 /// the other messages of its batch down every time.
 const TOGETHER_MAX: u32 = 20;
 
 /// Packs deliveries into as few events as fit. A message that may be what kills its worker travels alone.
-pub(crate) fn pack(deliveries: Vec<Delivery>, batch_max: usize) -> Vec<(String, Vec<Delivery>)> {
+pub(crate) fn pack(deliveries: Vec<Delivery>) -> Vec<(String, Vec<Delivery>)> {
     let suspect = |delivery: &Delivery| delivery.deaths > 0 || delivery.receive_count > TOGETHER_MAX;
     let (alone, mut together): (Vec<_>, Vec<_>) = deliveries.into_iter().partition(suspect);
     let mut events = Vec::new();
+    // What an earlier drain has kept may be more than one receive.
     while !together.is_empty() {
-        let rest = together.split_off(together.len().min(batch_max.max(1)));
+        let rest = together.split_off(together.len().min(BATCH_MAX));
         fit(std::mem::replace(&mut together, rest), &mut events);
     }
     for delivery in alone {

@@ -45,6 +45,12 @@ pub trait Invoker: Send + Sync {
     /// Hands a worker event over, and waits until the worker has settled its messages. If the future is dropped before, the
     /// worker goes on.
     fn invoke(&self, event: String) -> impl Future<Output = Result<(), InvokeError>> + Send;
+
+    /// The number of messages that the worker has not settled, if it can be known better than by the open invokes: an invoke
+    /// stays open until the last of its messages is settled.
+    fn in_flight(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Why the worker did not settle an event.

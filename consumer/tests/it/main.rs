@@ -86,7 +86,6 @@ fn settings(mode: Mode, seconds: u64) -> DrainSettings {
         held_bytes_max: 32 << 20,
         in_flight_max: 1000,
         invokes_max: 1000,
-        batch_max: 10,
     }
 }
 
@@ -406,7 +405,6 @@ async fn it_holds_no_more_than_it_may() {
     // Receivers that begin at once may each take a batch more.
     assert!(most(|settings| settings.in_flight_max = 30).await <= 5);
     assert!(most(|settings| settings.invokes_max = 2).await <= 4);
-    assert_eq!(most(|settings| (settings.batch_max, settings.held_bytes_max) = (1, 1000)).await, 10);
 }
 
 #[tokio::test(start_paused = true)]

@@ -244,4 +244,8 @@ impl Invoker for LocalInvoker {
             Err(_) => Err(InvokeError::Died("the worker panicked".to_owned())),
         }
     }
+
+    fn in_flight(&self) -> Option<u64> {
+        Some(self.worker.in_flight())
+    }
 }

@@ -112,22 +112,11 @@ const MIGRATIONS: [&str; 1] = ["
     ALTER TABLE messages ADD COLUMN head INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX messages_heads ON messages (queue, visible_ms, seq) WHERE head = 1;
     CREATE INDEX messages_groups ON messages (queue, group_id, seq) WHERE dedup_id IS NOT NULL;
-    CREATE TRIGGER message_joins_group AFTER INSERT ON messages WHEN NEW.dedup_id IS NOT NULL BEGIN
-        UPDATE messages SET head = 1 WHERE seq = NEW.seq AND NEW.seq = (
-            SELECT min(seq) FROM messages
-            WHERE queue = NEW.queue AND group_id = NEW.group_id AND dedup_id IS NOT NULL);
-    END;
-    CREATE TRIGGER message_leaves_group AFTER DELETE ON messages WHEN OLD.head = 1 BEGIN
-        UPDATE messages SET head = 1 WHERE seq = (
-            SELECT min(seq) FROM messages
-            WHERE queue = OLD.queue AND group_id = OLD.group_id AND dedup_id IS NOT NULL);
-    END;
     UPDATE messages SET head = 1 WHERE seq IN (
         SELECT min(seq) FROM messages WHERE dedup_id IS NOT NULL GROUP BY queue, group_id);
     -- How many processes died while they held the message, since it ended last.
     ALTER TABLE messages ADD COLUMN deaths INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX messages_suspects ON messages (queue, visible_ms, seq) WHERE deaths > 0;
-    CREATE INDEX messages_held ON messages (queue, visible_ms) WHERE holder IS NOT NULL;
     CREATE TABLE receive_attempts (
         queue TEXT NOT NULL,
         attempt_id TEXT NOT NULL,

@@ -91,9 +91,10 @@ const RECEIVES_MAX: u32 = 1000;
 /// The time that both queues keep messages: 14 days, the longest that SQS allows. On a standard queue, the
 /// time does not start again in the dead-letter queue.
 const RETENTION_SECONDS: u32 = 1_209_600;
-/// The number of messages in flight, for each slot, at which the consumer waits. A message that would wait
-/// for a slot longer than its lease is better left in the queue.
+/// The number of messages in flight at which the consumer waits: for each slot, and besides. With fewer, the slots of short
+/// tasks would be idle while the next messages are received.
 const IN_FLIGHT_PER_SLOT: u64 = 2;
+const IN_FLIGHT_BESIDES: u64 = 100;
 const RECEIVERS: usize = 4;
 const HELD_BYTES_MAX: u64 = 64 << 20;
 const MODULES_MAX: usize = 256;
@@ -199,7 +200,7 @@ impl Stack {
         // hold the others up: messages wait for them.
         let _ = tokio::time::timeout(PUBLISHED_WITHIN, published).await;
         let alive = tokio::spawn(note_alive(queue.queues.clone()));
-        let in_flight_max = u64::from(concurrency) * IN_FLIGHT_PER_SLOT + 10;
+        let in_flight_max = u64::from(concurrency) * IN_FLIGHT_PER_SLOT + IN_FLIGHT_BESIDES;
         let consumer = tokio::spawn(consume(queue, invoker.clone(), stop.clone(), in_flight_max));
         last.write(&data)?;
         Ok(Self {
@@ -286,8 +287,6 @@ async fn consume(queue: TaskQueue, invoker: LocalInvoker, stop: CancellationToke
             held_bytes_max: HELD_BYTES_MAX,
             in_flight_max,
             invokes_max: u64::MAX,
-            // A message does not wait for others: the slots of this one worker are what counts.
-            batch_max: 1,
         };
         let Drained { summary, .. } = drain(&ports, settings, Vec::new(), stop.clone()).await;
         tracing::debug!(?summary, "drained");

@@ -73,7 +73,6 @@ async fn schedule(world: Arc<World>, lambda: Arc<Lambda>, mode: Mode) {
                 held_bytes_max: 32 << 20,
                 in_flight_max: IN_FLIGHT_MAX,
                 invokes_max: IN_FLIGHT_MAX,
-                batch_max: 10,
             };
             let started = world.now();
             let drained = process.live(drain(&ports, settings, kept, CancellationToken::new())).await;

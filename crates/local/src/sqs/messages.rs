@@ -192,6 +192,9 @@ pub(crate) fn send(
         dedup_id,
     ])?;
     let seq = db.last_insert_rowid();
+    if fifo {
+        join_group(db, seq)?;
+    }
     if let Some(dedup_id) = &dedup_id {
         db.prepare_cached("INSERT OR REPLACE INTO deduplication VALUES (?, ?, ?, ?, ?, ?)")?
             .execute(params![queue, scope, dedup_id, message_id, seq, now + DEDUPLICATION_MS])?;
@@ -216,8 +219,7 @@ pub(crate) fn receive(
     now: i64,
 ) -> Result<Receipts, SqsError> {
     let kept_since = now - settings.number(Number::MessageRetentionPeriod) as i64 * 1000;
-    db.prepare_cached("DELETE FROM messages WHERE queue = ? AND sent_ms < ?")?
-        .execute(params![queue, kept_since])?;
+    expire(db, queue, settings, kept_since)?;
     let visibility = receive.visibility.unwrap_or_else(|| settings.seconds(Number::VisibilityTimeout));
     let visible_ms = now + i64::try_from(visibility.as_millis()).unwrap_or(VISIBILITY_MAX_MS);
     if let Some(attempt_id) = &receive.attempt_id
@@ -264,6 +266,53 @@ pub(crate) fn receive(
         remember(db, queue, attempt_id, &received, now)?;
     }
     Ok((received, moved_to))
+}
+
+/// Deletes the messages that were sent before.
+fn expire(db: &Connection, queue: &str, settings: &QueueAttributes, kept_since: i64) -> Result<(), SqsError> {
+    if !settings.fifo() {
+        db.prepare_cached("DELETE FROM messages WHERE queue = ? AND sent_ms < ?")?
+            .execute(params![queue, kept_since])?;
+        return Ok(());
+    }
+    let groups = db
+        .prepare_cached("DELETE FROM messages WHERE queue = ? AND sent_ms < ? RETURNING group_id")?
+        .query_map(params![queue, kept_since], |row| row.get(0))?
+        .collect::<Result<HashSet<String>, _>>()?;
+    groups.iter().try_for_each(|group| leave_group(db, queue, group))
+}
+
+/// Makes a message that was added to a FIFO queue the head of its group, if it is alone in it.
+pub(crate) fn join_group(db: &Connection, seq: i64) -> Result<(), SqsError> {
+    db.prepare_cached(
+        "UPDATE messages AS new SET head = 1 WHERE seq = ?1 AND seq = (
+             SELECT min(seq) FROM messages
+             WHERE queue = new.queue AND group_id = new.group_id AND dedup_id IS NOT NULL)",
+    )?
+    .execute(params![seq])?;
+    Ok(())
+}
+
+/// Makes the first message of a group its head, after another one was taken out.
+pub(crate) fn leave_group(db: &Connection, queue: &str, group: &str) -> Result<(), SqsError> {
+    db.prepare_cached(
+        "UPDATE messages SET head = 1 WHERE seq = (
+             SELECT min(seq) FROM messages WHERE queue = ? AND group_id = ? AND dedup_id IS NOT NULL)",
+    )?
+    .execute(params![queue, group])?;
+    Ok(())
+}
+
+/// Deletes a message that was copied into another queue. `copy` is the copy's number.
+pub(crate) fn delete_moved(db: &Connection, seq: i64, copy: i64) -> Result<(), SqsError> {
+    let (queue, group, fifo): (String, Option<String>, bool) = db
+        .prepare_cached("DELETE FROM messages WHERE seq = ? RETURNING queue, group_id, dedup_id IS NOT NULL")?
+        .query_row(params![seq], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    if let Some(group) = group.filter(|_| fifo) {
+        join_group(db, copy)?;
+        leave_group(db, &queue, &group)?;
+    }
+    Ok(())
 }
 
 /// Notes the messages of a receive, for another call with the same id.
@@ -346,24 +395,30 @@ fn suspects(
     holder: &str,
     now: i64,
 ) -> Result<Option<Vec<Candidate>>, SqsError> {
-    let mut held = db.prepare_cached(
-        "SELECT coalesce(max(deaths > 0), -1) FROM messages
-         WHERE queue = ? AND visible_ms > ? AND holder IS NOT NULL AND holder = ?",
-    )?;
-    let held: i64 = held.query_row(params![queue, now, holder], |row| row.get(0))?;
-    let mut first = db.prepare_cached(
-        "SELECT seq, queue_receives FROM messages
-         WHERE queue = ? AND visible_ms <= ? AND deaths > 0 ORDER BY visible_ms, seq LIMIT 1",
-    )?;
-    let suspect = first
+    let any = db
+        .prepare_cached(
+            "SELECT max(visible_ms > ?2 AND holder IS ?3) FROM messages WHERE queue = ?1 AND deaths > 0",
+        )?
+        .query_row(params![queue, now, holder], |row| row.get::<_, Option<bool>>(0))?;
+    let Some(is_held) = any else { return Ok(None) };
+    let first = db
+        .prepare_cached(
+            "SELECT seq, queue_receives FROM messages
+             WHERE queue = ? AND visible_ms <= ? AND deaths > 0 ORDER BY visible_ms, seq LIMIT 1",
+        )?
         .query_row(params![queue, now], |row| Ok(Candidate { seq: row.get(0)?, queue_receives: row.get(1)? }))
         .optional()?;
-    Ok(match (held, suspect) {
-        (1, _) => Some(Vec::new()),
-        (0, Some(_)) => Some(Vec::new()),
-        (_, Some(suspect)) => Some(vec![suspect]),
-        (_, None) => None,
-    })
+    let others_are_held = || -> Result<bool, SqsError> {
+        let mut held = db.prepare_cached(
+            "SELECT 1 FROM messages WHERE queue = ? AND visible_ms > ? AND holder IS ? LIMIT 1",
+        )?;
+        Ok(held.exists(params![queue, now, holder])?)
+    };
+    match first {
+        _ if is_held => Ok(Some(Vec::new())),
+        Some(_) if others_are_held()? => Ok(Some(Vec::new())),
+        first => Ok(first.map(|first| vec![first])),
+    }
 }
 
 /// The first visible messages of each group, up to its first invisible one: a message in flight blocks its group. The group
@@ -470,8 +525,7 @@ fn dead_letter(db: &Connection, seq: i64, queue: &str, target: &str, now: i64) -
          FROM messages WHERE seq = ?1",
     )?
     .execute(params![seq, target, queue, now])?;
-    db.prepare_cached("DELETE FROM messages WHERE seq = ?")?.execute(params![seq])?;
-    Ok(())
+    delete_moved(db, seq, db.last_insert_rowid())
 }
 
 /// The contents of a receipt handle.
@@ -534,8 +588,14 @@ pub(crate) fn delete(
             return Err(SqsError::value("ReceiptHandle", handle, "The receipt handle has expired."));
         }
     }
-    db.prepare_cached("DELETE FROM messages WHERE seq = ? AND queue = ?")?.execute(params![seq, queue])?;
-    Ok(())
+    let group: Option<Option<String>> = db
+        .prepare_cached("DELETE FROM messages WHERE seq = ? AND queue = ? RETURNING group_id")?
+        .query_row(params![seq, queue], |row| row.get(0))
+        .optional()?;
+    match group.flatten().filter(|_| settings.fifo()) {
+        Some(group) => leave_group(db, queue, &group),
+        None => Ok(()),
+    }
 }
 
 /// A change of a message's visibility.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::error::SqsError;
-use super::messages::{counts, queue_exists};
+use super::messages::{counts, delete_moved, queue_exists};
 use super::queue_attributes::{Number, arn_of_queue, queue_of_arn};
 use super::store::load;
 
@@ -161,8 +161,7 @@ fn move_one(db: &Connection, seq: i64, target: &str, now: i64) -> Result<(), Sqs
          SELECT ?2, ?3, body, attributes, trace_header, ?4, ?5, group_id, dedup_id FROM messages WHERE seq = ?1",
     )?
     .execute(params![seq, target, Uuid::new_v4().to_string(), now, now + delay_ms])?;
-    db.prepare_cached("DELETE FROM messages WHERE seq = ?")?.execute(params![seq])?;
-    Ok(())
+    delete_moved(db, seq, db.last_insert_rowid())
 }
 
 fn end(db: &Connection, task: Running, status: &str, failure: Option<&str>) -> Result<(), SqsError> {
