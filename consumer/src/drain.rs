@@ -76,6 +76,9 @@ const LONG_POLL: Duration = Duration::from_secs(20);
 /// The wait of a receive in the mode `until-empty`. It is long enough for SQS to ask all its servers, and
 /// short enough for a drain that finds an empty queue.
 const EMPTY_POLL: Duration = Duration::from_secs(1);
+/// The longest drain in the mode `until-empty`: it ends before the schedule begins the next one, so that the same process goes on
+/// with the messages that it has kept. In the mode `window`, two processes take turns.
+const UNTIL_EMPTY_MAX: Duration = Duration::from_secs(55);
 /// Time reserved at the end, to hand over the messages of the last receive.
 const END_MARGIN: Duration = Duration::from_secs(2);
 /// The part of that time in which the drain does nothing any more, so that its function can answer.
@@ -108,6 +111,10 @@ pub async fn drain<P: ConsumerPorts>(
     kept: Vec<Delivery>,
     stop: CancellationToken,
 ) -> Drained {
+    let mut settings = settings;
+    if settings.mode == Mode::UntilEmpty {
+        settings.until = settings.until.min(ports.clock.now().plus(UNTIL_EMPTY_MAX));
+    }
     let drain = Drain {
         ports,
         settings,
@@ -125,7 +132,7 @@ pub async fn drain<P: ConsumerPorts>(
     let now = ports.clock.now();
     let leased =
         kept.into_iter().filter(|delivery| delivery.lease_until.since(now) > LEASE_LEFT_MIN).collect();
-    open.extend(drain.batches(leased).into_iter().map(|batch| drain.hand_over(batch)));
+    open.extend(drain.offers(drain.batches(leased)));
     receivers.push(drain.turn(Patience::Waits));
     // This loop must await these futures only. During any other await they would stand still, and hold leased messages.
     loop {
@@ -133,11 +140,11 @@ pub async fn drain<P: ConsumerPorts>(
             // The messages that are there come before more of them.
             biased;
             Some(again) = open.next(), if !open.is_empty() => {
-                open.extend(again.into_iter().map(|batch| drain.hand_over(batch)));
+                open.extend(drain.offers(again));
             }
             Some(turn) = receivers.next(), if !receivers.is_empty() => {
                 let Turn { batches, received, failed, patience } = turn;
-                open.extend(batches.into_iter().map(|batch| drain.hand_over(batch)));
+                open.extend(drain.offers(batches));
                 if drain.left().is_zero() {
                     continue;
                 }
@@ -204,6 +211,18 @@ struct Turn<'a> {
 }
 
 impl<P: ConsumerPorts> Drain<'_, P> {
+    /// Hands batches over, each in a future of its own.
+    fn offers<'a>(
+        &'a self,
+        batches: Vec<Batch<'a>>,
+    ) -> impl Iterator<Item = impl Future<Output = Vec<Batch<'a>>>> {
+        // From here on, and not from when these futures are polled first: the drain stays for them.
+        if !batches.is_empty() {
+            self.offered();
+        }
+        batches.into_iter().map(|batch| self.hand_over(batch))
+    }
+
     /// The time left for receiving, in whole seconds, as SQS counts: less than one is not worth a call.
     pub(crate) fn left(&self) -> Duration {
         if self.stop.is_cancelled() || self.given_up.load(Ordering::Relaxed) {
