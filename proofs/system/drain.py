@@ -53,10 +53,10 @@ def plain(url, queue, stand_in, loops):
     return did["messages"] / did["seconds"], did["messages"]
 
 
-def consumer(url, queue, stand_in, folder):
-    """One run of the real consumer, until the queue is empty, with a worker whose tasks take no time."""
+def consumer(url, queue, stand_in, folder, workers=()):
+    """One run of the real consumer, until the queue is empty. `workers`: how long their tasks take, and how many there are."""
     worker = subprocess.Popen(
-        [MEASURE / "examples" / "instant_worker", queue], env=environment(url, stand_in), stdout=subprocess.PIPE, text=True
+        [MEASURE / "examples" / "instant_worker", queue, *map(str, workers)], env=environment(url, stand_in), stdout=subprocess.PIPE, text=True
     )
     port = int(worker.stdout.readline())
     function = {
@@ -85,6 +85,7 @@ def consumer(url, queue, stand_in, folder):
             time.sleep(0.01)
         _, kind, answer = stand_in.answers[-1]
         assert kind == "response" and answer["received"] == answer["handed_over"], answer
+        assert not answer["given_back"] and not answer["unknown"], answer
         deadline = time.monotonic() + 60
         while (did := json.loads(urllib.request.urlopen(f"http://127.0.0.1:{port}/").read()))["deleted"] < answer["received"]:
             assert time.monotonic() < deadline, f"the worker deleted {did['deleted']} of {answer['received']}"
@@ -120,6 +121,14 @@ def compare(name, url, stand_in, folder, options):
     return {"plain": one, "several": several, "consumer": ours}
 
 
+def busy_workers(url, stand_in, folder, options):
+    """100 workers that run 10 tasks of a second at once: no drain can be faster than they are."""
+    queue = fill(aws_client("sqs", url), "drain-busy", options.messages)
+    rate, messages = consumer(url, queue, stand_in, folder, (1000, 100))
+    limit = messages / 1000
+    print(f"\n100 workers, 10 tasks of 1 s at once in each: {messages} messages in {messages / rate:.2f} s; the limit is {limit:.2f} s")
+
+
 def main():
     parser = argparse.ArgumentParser(prog="cargo xtask drain", description=__doc__)
     parser.add_argument("--messages", type=int, default=10_000)
@@ -137,6 +146,7 @@ def main():
             try:
                 answers(f"http://127.0.0.1:{port}/", dev)
                 found = compare("SQS endpoint of wasq dev", f"http://127.0.0.1:{port}", stand_in, folder, options)
+                busy_workers(f"http://127.0.0.1:{port}", stand_in, folder, options)
             finally:
                 dev.end()
             if options.write:

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::process::{Resource, Rlimit};
 use wasq_hostile::{COSTLY, Compilation, Host, ON_AWS, Seen, compile, corpus};
 use wasq_protocol::ByteCount;
 use wasq_publisher::compile_if_asked;
@@ -22,6 +23,9 @@ const NEIGHBOUR_MAX: Duration = Duration::from_millis(500);
 /// The allowed growth, from the most memory in the earlier rounds to the most memory in the later rounds:
 /// less than a megabyte for each round.
 const GROWTH_KB_MAX: i64 = 8 << 10;
+
+/// The memory of the worker's function in the template.
+const WORKER_MEMORY: ByteCount = ByteCount::mib(1769);
 
 fn main() -> Result<ExitCode> {
     // Before anything else: the process may be one that compiles.
@@ -87,6 +91,9 @@ fn print_compilation(what: &str, seen: &Compilation) {
 async fn run_corpus(arguments: &[String]) -> Result<ExitCode> {
     let verbs = arguments.first().context("expected: wasq-hostile VERBS.wasm [ROUNDS]")?;
     let rounds = arguments.get(1).map_or(Ok(10), |rounds| rounds.parse()).context("ROUNDS is no number")?;
+    // What a worker on AWS has. A guest that makes the host hold more ends this process.
+    let limit = Rlimit { current: Some(WORKER_MEMORY.0), maximum: None };
+    rustix::process::setrlimit(Resource::Data, limit).context("limit the memory of this process")?;
     let host = Host::start(Path::new(verbs)).await?;
     let guests = corpus();
     let mut failed = 0;
