@@ -54,9 +54,7 @@ impl Load {
     pub(crate) fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
     }
-}
 
-impl Load {
     /// Notes that a worker has settled a batch.
     fn works(&self) {
         self.blamed.store(0, Ordering::Relaxed);

@@ -363,7 +363,17 @@ class Cloud:
         # The template allows recursion by a property that MiniStack's CloudFormation does not know.
         worker = deployed["outputs"]["WorkerFunction"]
         self.client("lambda").put_function_recursion_config(FunctionName=worker, RecursiveLoop="Allow")
+        self.expire_earlier_versions(stack)
         return deployed["outputs"]
+
+    def expire_earlier_versions(self, stack):
+        """Sets the template's lifecycle rules, which MiniStack's CloudFormation leaves out."""
+        s3 = self.client("s3")
+        rule = {"ID": "earlier-versions", "Status": "Enabled", "Filter": {"Prefix": ""}}
+        rule |= {"NoncurrentVersionExpiration": {"NoncurrentDays": 30}}
+        for bucket in s3.list_buckets()["Buckets"]:
+            if bucket["Name"].startswith((f"{stack}-tasks-", f"{stack}-registry-")):
+                s3.put_bucket_lifecycle_configuration(Bucket=bucket["Name"], LifecycleConfiguration={"Rules": [rule]})
 
     def client(self, service):
         return aws_client(service, self.url)

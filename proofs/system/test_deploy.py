@@ -1,5 +1,6 @@
 """The template and `wasq deploy` on an empty stand-in, in every mode, with the commands that people type."""
 
+import fnmatch
 import http.server
 import itertools
 import json
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ARCHITECTURE, BINARIES, GUESTS, ROOT, Cloud, function_zip, mini_stack, wait_for
+from test_roles import granted, many
 
 TEMPLATE = ROOT / "deploy" / "template.yaml"
 
@@ -53,6 +55,32 @@ def run_hello(cloud, outputs):
     wait_for(lambda: cloud.counts(outputs["QueueUrl"]) == (0, 0), "empty queue", 60)
     assert cloud.counts(outputs["DeadLetterUrl"]) == (0, 0)
     return record
+
+
+def test_in_subnets_and_within_a_boundary(cloud, functions):
+    ec2, iam = cloud.client("ec2"), cloud.client("iam")
+    vpc = ec2.create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
+    subnets = [ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.1.{i}.0/24")["Subnet"]["SubnetId"] for i in range(2)]
+    group = ec2.create_security_group(GroupName="tasks", Description="of tasks", VpcId=vpc)["GroupId"]
+    document = (ROOT / "deploy" / "boundary-policy.json").read_text()
+    boundary = iam.create_policy(PolicyName="wasq-boundary", PolicyDocument=document)["Policy"]["Arn"]
+    options = f"--subnets {','.join(subnets)} --security-groups {group} --permissions-boundary {boundary}"
+    outputs = cloud.deploy(functions, "wasq-private", options)
+    # MiniStack's CloudFormation leaves VpcConfig and PermissionsBoundary out; cfn-lint has checked them against their schemas.
+    resources = cloud.client("cloudformation").describe_stack_resources(StackName="wasq-private")["StackResources"]
+    roles = [r["PhysicalResourceId"] for r in resources if r["ResourceType"] == "AWS::IAM::Role"]
+    assert len(roles) == 5
+    [worker] = [role for role in roles if "WorkerRole" in role]
+    assert ("ec2:CreateNetworkInterface", "*") in granted(cloud, worker)
+    # No permission of a role lies outside the boundary.
+    allowed = [(a, r) for s in json.loads(document)["Statement"] for a in many(s["Action"]) for r in many(s["Resource"])]
+    for role in roles:
+        for action, resource in granted(cloud, role):
+            covered = any(fnmatch.fnmatchcase(action, a) and fnmatch.fnmatchcase(resource, r) for a, r in allowed)
+            assert covered, f"{role}: {action} on {resource}"
+    run_hello(cloud, outputs)
+    assert cloud.shell("wasq doctor --stack wasq-private") == "wasq-private in us-east-1: no problem found\n"
+    cloud.shell("wasq destroy --stack wasq-private --data --yes")
 
 
 @pytest.mark.parametrize("mode", ["window", "until-empty", "event-source"])

@@ -41,6 +41,15 @@ def set_queue(output, **attributes):
     )
 
 
+def lifecycle(output, *more):
+    """Lifecycle rules beside the template's."""
+    ours = {"ID": "earlier-versions", "Filter": {"Prefix": ""}, "NoncurrentVersionExpiration": {"NoncurrentDays": 30}}
+    rules = [rule | {"Status": "Enabled"} for rule in (ours, *more)]
+    return lambda cloud: cloud.client("s3").put_bucket_lifecycle_configuration(
+        Bucket=cloud.outputs[output], LifecycleConfiguration={"Rules": rules}
+    )
+
+
 def allow_worker(action, resource):
     def plant(cloud):
         statement = {"Effect": "Allow", "Action": action, "Resource": resource}
@@ -140,6 +149,28 @@ PLANTED = {
             ),
         ),
         ("loses", "queue patient", "moves a message after 3 receives"),
+    ),
+    "a delay for everything": (
+        set_queue("QueueUrl", DelaySeconds="60"),
+        ("stops", "queue patient", "every message waits 1m before it can be received"),
+    ),
+    "a smaller maximum size": (
+        set_queue("DeadLetterUrl", MaximumMessageSize="262144"),
+        ("stops", "queue patient-dead-letters", "takes messages of up to 262144 bytes"),
+    ),
+    "machine code that expires": (
+        lifecycle("RegistryBucketName", {"ID": "company", "Filter": {"Prefix": "comp"}, "Expiration": {"Days": 90}}),
+        ("loses", "registry bucket patient-registry", 'its lifecycle rule "company" deletes objects that are in use'),
+        lifecycle("RegistryBucketName"),
+    ),
+    "tasks that expire": (
+        lifecycle("TasksBucketName", {"ID": "company", "Filter": {"Prefix": ""}, "Expiration": {"Days": 90}}),
+        ("loses", "tasks bucket patient-tasks", 'its lifecycle rule "company" deletes objects that are in use'),
+        lifecycle("TasksBucketName"),
+    ),
+    "earlier versions that stay": (
+        lambda cloud: cloud.client("s3").delete_bucket_lifecycle(Bucket=cloud.outputs["TasksBucketName"]),
+        ("costs", "tasks bucket patient-tasks", "no lifecycle rule deletes earlier versions"),
     ),
     "short retention of dead letters": (
         set_queue("DeadLetterUrl", MessageRetentionPeriod="345600"),
@@ -266,6 +297,17 @@ def test_an_event_source_mapping(patient, functions):
     [finding] = examined(patient)
     assert finding["effect"] == "loses" and "does not look at which messages failed" in finding["problem"]
     patient.shell(finding["fix"])
+    filters = {"Filters": [{"Pattern": json.dumps({"body": {"task": ["hello"]}})}]}
+    api.update_event_source_mapping(UUID=mapping["UUID"], FilterCriteria=filters)
+    [finding] = examined(patient)
+    assert finding["effect"] == "loses" and "it has filters" in finding["problem"]
+    patient.shell(finding["fix"])
+    api.put_function_concurrency(FunctionName=f"{STACK}-worker", ReservedConcurrentExecutions=5)
+    api.update_event_source_mapping(UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": 50})
+    [finding] = examined(patient)
+    assert finding["effect"] == "loses" and "up to 50 workers at once, and 5 may run" in finding["problem"]
+    patient.shell(finding["fix"])
+    api.delete_function_concurrency(FunctionName=f"{STACK}-worker")
     patient.shell(f"wasq pause --stack {STACK}")
     [finding] = examined(patient)
     assert finding["effect"] == "stops" and "it is disabled" in finding["problem"]

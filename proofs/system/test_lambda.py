@@ -240,6 +240,27 @@ def test_a_direct_invoke_answers_with_the_outcome(cloud):
     assert error and 'its keys are [\\"tsak\\"]' in json.dumps(answer)
 
 
+def test_what_was_missed_is_published_by_the_sweep(cloud):
+    """The events of an upload and of a removal are lost."""
+    cloud.publish("hello", "stays")
+    cloud.publish("hello", "goes")
+    events = cloud.s3.get_bucket_notification_configuration(Bucket="tasks")["LambdaFunctionConfigurations"]
+    cloud.s3.put_bucket_notification_configuration(Bucket="tasks", NotificationConfiguration={})
+    cloud.s3.put_object(Bucket="tasks", Key="missed.wasm", Body=(GUESTS / "hello.wasm").read_bytes())
+    cloud.s3.put_object(Bucket="tasks", Key="broken.wasm", Body=CORE_MODULE)
+    cloud.s3.delete_object(Bucket="tasks", Key="goes.wasm")
+    cloud.s3.put_bucket_notification_configuration(
+        Bucket="tasks", NotificationConfiguration={"LambdaFunctionConfigurations": events}
+    )
+    before = cloud.registry("live/stays.json")
+    for _ in range(2):
+        answer = cloud.functions.invoke(FunctionName="publisher", Payload=b'{"sweep": {}}')
+        assert "FunctionError" not in answer, answer["Payload"].read()
+        assert cloud.registry("live/missed.json")["version"] == 1
+        assert "a core WebAssembly module" in cloud.registry("rejected/broken.json")["reason"]
+        assert cloud.registry("live/goes.json")["removed"] and cloud.registry("live/stays.json") == before
+
+
 def test_secrets(cloud, echo):
     ssm, manager = aws_client("ssm", cloud.url), aws_client("secretsmanager", cloud.url)
     ssm.put_parameter(Name="/wasq/token", Type="SecureString", Value="the-first-token")

@@ -32,7 +32,8 @@ def reader(stand_in, functions, tmp_path):
     release = tmp_path / f"wasq-{VERSION}-linux-x86_64"
     release.mkdir()
     shutil.copy(BINARIES / "wasq", release)
-    shutil.copy(ROOT / "deploy" / "deployer-policy.json", release)
+    for policy in ("deployer-policy.json", "boundary-policy.json"):
+        shutil.copy(ROOT / "deploy" / policy, release)
     # The stand-in runs every binary that it gets; it ignores the architecture of the function.
     for architecture in ("arm64", "x86_64"):
         shutil.copytree(functions / ARCHITECTURE, release / "functions" / architecture)
@@ -72,6 +73,7 @@ def check(reader, block, printed):
         # The template allows recursion by a property that MiniStack's CloudFormation does not know.
         allow = "aws lambda put-function-recursion-config --function-name wasq-worker --recursive-loop Allow"
         reader.shell(f"source {reader.folder}/state; {allow}")
+        reader.expire_earlier_versions("wasq")
     elif "aws s3 cp hello.wasm" in block:
         assert re.search(r"^hello +version [12] ", printed, re.MULTILINE) or "no task is live" in reader.said
 

@@ -8,28 +8,27 @@ from pathlib import Path
 
 import pytest
 
+import debian
 from conftest import ROOT, wait_for
 
-OLDER = ROOT / "target" / "python-older"
 
-
-@pytest.fixture(scope="module")
-def older_python():
-    """A Python with boto3 1.26, which knows nothing of the JSON protocol."""
-    wanted = "boto3==1.26.165 pytest==9.2.0"
-    stamp = OLDER / "installed.txt"
+def environment(folder, wanted):
+    """A Python environment in target/, with these packages."""
+    folder = ROOT / "target" / folder
+    stamp = folder / "installed.txt"
     if not stamp.exists() or stamp.read_text() != wanted:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", OLDER], check=True)
-        install = [OLDER / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", *wanted.split()]
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+        install = [folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", *wanted.split()]
         subprocess.run(install, check=True, timeout=300)
         stamp.write_text(wanted)
-    return OLDER / "bin" / "python"
+    return folder / "bin"
 
 
-def test_everything_about_the_endpoint_with_an_older_boto3(older_python):
-    """The same tests, and the same table, over the older protocol."""
+def test_everything_about_the_endpoint_with_an_older_boto3():
+    """The same tests, and the same table, over the older protocol: boto3 1.26 knows nothing of the JSON protocol."""
+    older = environment("python-older", "boto3==1.26.165 pytest==9.2.0")
     done = subprocess.run(
-        [older_python, "-m", "pytest", "-q", "--rootdir", ".", "test_sqs_endpoint.py", "test_sqs_table.py"],
+        [older / "python", "-m", "pytest", "-q", "--rootdir", ".", "test_sqs_endpoint.py", "test_sqs_table.py"],
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
@@ -57,25 +56,6 @@ def said(command, **options):
     return json.loads(done.stdout)
 
 
-def of_debian(name, packages):
-    """A folder with packages of Debian, unpacked and not installed."""
-    folder = ROOT / "target" / name
-    stamp = folder / "unpacked.txt"
-    if not stamp.exists() or stamp.read_text() != packages:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        download = subprocess.run(["apt-get", "download", *packages.split()], cwd=folder, capture_output=True, text=True)
-        if download.returncode:
-            # A machine that has never asked for the lists of packages.
-            subprocess.run(["apt-get", "update", "--quiet"], check=True, capture_output=True)
-            subprocess.run(["apt-get", "download", *packages.split()], cwd=folder, check=True, capture_output=True)
-        for package in folder.glob("*.deb"):
-            subprocess.run(["dpkg", "--extract", package, folder], check=True)
-            package.unlink()
-        stamp.write_text(packages)
-    return folder
-
-
 @pytest.mark.parametrize("version, program", [("@aws-sdk/client-sqs@3.438.0", "v3.mjs"), ("aws-sdk@2.1450.0", "v2.mjs")])
 def test_older_sdks_of_javascript(dev, tmp_path, version, program):
     install = ["npm", "install", "--silent", "--no-audit", "--no-fund", version]
@@ -86,55 +66,44 @@ def test_older_sdks_of_javascript(dev, tmp_path, version, program):
 
 
 def test_an_older_sdk_of_go(dev):
-    folder = of_debian(
+    folder = debian.unpacked(
         "go-older",
         "golang-github-aws-aws-sdk-go-v2-dev golang-github-aws-smithy-go-dev golang-github-jmespath-go-jmespath-dev",
     )
     # Debian's packages are for Go without modules.
-    environment = {
+    variables = {
         "PATH": f"{ROOT / 'target' / 'toolchains' / 'bin'}:/usr/bin:/bin",
         "GO111MODULE": "off",
         "GOPATH": str(folder / "usr/share/gocode"),
         "GOCACHE": str(ROOT / "target" / "go-cache"),
         "HOME": "/nonexistent",
     }
-    assert said(["go", "run", CLIENTS / "main.go", dev.url], env=environment) == SAID
+    assert said(["go", "run", CLIENTS / "main.go", dev.url], env=variables) == SAID
 
 
 def test_async_aws_of_php(dev):
-    folder = of_debian(
-        "php",
-        "php8.2-cli php8.2-common php8.2-xml php-psr-cache php-psr-log php-psr-container php-symfony-deprecation-contracts"
-        " php-symfony-http-client-contracts php-symfony-service-contracts php-symfony-http-client php-async-aws-core"
-        " php-async-aws-sqs",
-    )
+    folder = debian.unpacked("php", "php-cli php-async-aws-sqs")
     [extensions] = (folder / "usr/lib/php").glob("2*")
     loaded = [word for name in ("tokenizer", "dom", "simplexml", "xml") for word in ("-d", f"extension={name}")]
     php = [folder / "usr/bin/php8.2", "-n", "-d", f"extension_dir={extensions}", *loaded]
-    assert said([*php, CLIENTS / "send.php", folder, dev.url]) == SAID
+    variables = {"LD_LIBRARY_PATH": debian.libraries(folder), "PATH": "/usr/bin:/bin"}
+    assert said([*php, CLIENTS / "send.php", folder, dev.url], env=variables) == SAID
 
 
 def test_celery(dev, tmp_path):
     """Celery sends, and its worker receives and deletes, with kombu's transport."""
-    venv = ROOT / "target" / "python-celery"
-    wanted = "celery==5.7.0 kombu[sqs]==5.7.0"
-    stamp = venv / "installed.txt"
-    if not stamp.exists() or stamp.read_text() != wanted:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
-        install = [venv / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", *wanted.split()]
-        subprocess.run(install, check=True, timeout=300)
-        stamp.write_text(wanted)
+    programs = environment("python-celery", "celery==5.7.0 kombu[sqs]==5.7.0")
     shutil.copy(CLIENTS / "celery_app.py", tmp_path / "app.py")
-    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "ENDPOINT": dev.url, "DONE": str(tmp_path / "done")}
+    variables = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "ENDPOINT": dev.url, "DONE": str(tmp_path / "done")}
     worker = subprocess.Popen(
-        [venv / "bin" / "celery", "-A", "app", "worker", "--pool", "solo", "--without-mingle", "--without-gossip"],
+        [programs / "celery", "-A", "app", "worker", "--pool", "solo", "--without-mingle", "--without-gossip"],
         cwd=tmp_path,
-        env=environment,
+        env=variables,
         stdout=open(tmp_path / "log", "w"),
         stderr=subprocess.STDOUT,
     )
     try:
-        subprocess.run([venv / "bin" / "python", "app.py"], cwd=tmp_path, env=environment, check=True, timeout=60)
+        subprocess.run([programs / "python", "app.py"], cwd=tmp_path, env=variables, check=True, timeout=60)
         done = lambda: sorted((tmp_path / "done").read_text().split()) if (tmp_path / "done").exists() else []  # noqa: E731
         wait_for(lambda: done() == sorted(str(n * n) for n in range(20)), "20 tasks", 60)
         queue = dev.sqs.get_queue_url(QueueName="celery")["QueueUrl"]

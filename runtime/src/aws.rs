@@ -233,7 +233,7 @@ impl Queue for SqsQueue {
             delay: child.delay,
             deduplication: child.message.id.clone(),
             trace_header: child.trace_header,
-            group: Some(child.message.task.to_string()),
+            group: Some(child.group.unwrap_or_else(|| child.message.task.to_string())),
             body: child.message.to_json(),
             ..Outbound::default()
         });
@@ -289,9 +289,9 @@ impl Registry for S3Registry {
         filling.finish()
     }
 
-    async fn request_artifact(&self, task: &TaskName) -> Result<()> {
+    async fn request_artifact(&self, task: &TaskName, unusable: bool) -> Result<()> {
         let function = self.publisher_function.as_ref().context("WASQ_PUBLISHER_FUNCTION is not set")?;
-        let request = PublishRequest { recompile: task.clone() };
+        let request = PublishRequest { recompile: task.clone(), unusable };
         let answer = aws_sdk_lambda::Client::new(&self.sdk)
             .invoke()
             .function_name(function)

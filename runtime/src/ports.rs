@@ -97,8 +97,9 @@ pub trait Registry: Send + Sync + 'static {
         None
     }
 
-    /// Asks the publisher to compile the live module of a task for this worker. Does not wait for the result.
-    fn request_artifact(&self, task: &TaskName) -> impl Future<Output = Result<()>> + Send;
+    /// Asks the publisher to compile the live module of a task for this worker. Does not wait for the result. `unusable`: the
+    /// registry has an artifact, and it is no good.
+    fn request_artifact(&self, task: &TaskName, unusable: bool) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// The runner loads and runs a task's machine code: wasmtime ([`Wasm`](crate::Wasm)), or a
@@ -129,6 +130,9 @@ pub enum ArtifactError {
     /// The registry has no artifact, or a damaged one.
     #[error("{0}")]
     Missing(String),
+    /// The artifact is whole, and cannot be loaded.
+    #[error("{0}")]
+    Unusable(String),
     /// The registry did not answer.
     #[error("{0:#}")]
     Unavailable(anyhow::Error),

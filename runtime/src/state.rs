@@ -1,11 +1,14 @@
 //! The state that all deliveries of a worker share.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wasq_protocol::{ByteCount, Caps};
+use wasq_protocol::{ByteCount, Caps, TaskName};
 
 use crate::live_records::LiveRecords;
 use crate::modules::Modules;
@@ -45,8 +48,13 @@ pub(crate) struct WorkerState<P: WorkerPorts> {
     pub(crate) settings: WorkerSettings,
     /// Deliveries in this worker: running, or waiting for a slot.
     in_flight: AtomicU64,
+    /// When the publisher was last asked to compile a task.
+    asked_for: Mutex<HashMap<TaskName, Instant>>,
     stop: CancellationToken,
 }
+
+/// The publisher is asked for an artifact once in this time, however many deliveries miss it: it may be compiling.
+const ASK_EVERY: Duration = Duration::from_secs(30);
 
 impl<P: WorkerPorts> WorkerState<P> {
     pub(crate) fn new(ports: WorkerParts<P>, settings: WorkerSettings) -> Self {
@@ -59,6 +67,7 @@ impl<P: WorkerPorts> WorkerState<P> {
             memory: MemoryBudget::new(settings.memory),
             settings,
             in_flight: AtomicU64::new(0),
+            asked_for: Mutex::default(),
             stop: CancellationToken::new(),
         }
     }
@@ -73,6 +82,22 @@ impl<P: WorkerPorts> WorkerState<P> {
 
     pub(crate) fn count_out(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether the publisher should be asked to compile a task now. If so, it counts as asked.
+    pub(crate) fn asks_for(&self, task: &TaskName) -> bool {
+        let mut asked_for = self.asked_for.lock().unwrap_or_else(PoisonError::into_inner);
+        asked_for.retain(|_, asked| asked.elapsed() < ASK_EVERY);
+        let asks = !asked_for.contains_key(task);
+        if asks {
+            asked_for.insert(task.clone(), Instant::now());
+        }
+        asks
+    }
+
+    /// Takes back that the publisher was asked.
+    pub(crate) fn asks_again(&self, task: &TaskName) {
+        self.asked_for.lock().unwrap_or_else(PoisonError::into_inner).remove(task);
     }
 
     pub(crate) fn stop(&self) {

@@ -46,7 +46,7 @@ impl Runner for Wasm {
 fn load(engine: &Engine, artifact: &CheckedArtifact) -> Result<Module, ArtifactError> {
     // Safety: the file's digest is the one in the live record, and only the publisher can write live records.
     unsafe { engine.load(artifact.path()) }.map_err(|e| match e {
-        LoadError::Artifact(_) => ArtifactError::Missing(e.to_string()),
+        LoadError::Artifact(_) => ArtifactError::Unusable(e.to_string()),
         // Compiling it again would not help.
         LoadError::NoComponent(_)
         | LoadError::Component(_)

@@ -207,7 +207,9 @@ fn release(wasq: &Path, architecture: &str, functions: &[(&str, &str)]) -> Resul
         std::fs::copy(&page, man.join(name)).with_context(|| format!("copy {}", page.display()))?;
     }
     std::fs::copy(wasq, folder.join("wasq")).with_context(|| format!("copy {}", wasq.display()))?;
-    for beside in ["LICENSE", "docs/operating.md", "deploy/deployer-policy.json"] {
+    for beside in
+        ["LICENSE", "docs/operating.md", "deploy/deployer-policy.json", "deploy/boundary-policy.json"]
+    {
         let beside = root().join(beside);
         let name = beside.file_name().context("a file has a name")?;
         std::fs::copy(&beside, folder.join(name)).with_context(|| format!("copy {}", beside.display()))?;

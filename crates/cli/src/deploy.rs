@@ -64,6 +64,16 @@ pub(crate) struct StackOptions {
     /// commas; "" for none [default: none]
     #[arg(long, value_name = "RANGES", alias = "allow-address")]
     allow_addresses: Option<String>,
+    /// Subnets that workers run in, separated by commas, so that tasks reach private addresses; "" for none. They need a way to
+    /// SQS, S3 and Lambda, by a NAT gateway or by endpoints [default: none]
+    #[arg(long, value_name = "IDS")]
+    subnets: Option<String>,
+    /// The security groups of the workers in these subnets, separated by commas [default: none]
+    #[arg(long, value_name = "IDS")]
+    security_groups: Option<String>,
+    /// A policy that the functions' roles cannot exceed, such as one made of boundary-policy.json; "" for none [default: none]
+    #[arg(long, value_name = "ARN")]
+    permissions_boundary: Option<String>,
     /// The KMS key that secrets of tasks are encrypted with; "" for the account's own [default: the account's own]
     #[arg(long, value_name = "ARN")]
     secrets_key: Option<String>,
@@ -91,6 +101,9 @@ impl StackOptions {
             worker_memory,
             largest_task,
             allow_addresses,
+            subnets,
+            security_groups,
+            permissions_boundary,
             secrets_key,
             metrics,
             log_retention,
@@ -106,6 +119,9 @@ impl StackOptions {
             ("WorkerMemory", number(worker_memory)),
             ("LargestTask", largest_task),
             ("AllowAddresses", allow_addresses),
+            ("Subnets", subnets),
+            ("SecurityGroups", security_groups),
+            ("PermissionsBoundary", permissions_boundary),
             ("SecretsKey", secrets_key),
             ("Metrics", metrics),
             ("LogRetention", number(log_retention)),
@@ -155,6 +171,7 @@ pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
     for (parameter, _) in PUBLISHER_FIRST {
         parameters.remove(parameter);
     }
+    check_concurrency(&session, &stack.name, &parameters).await?;
     if let Some(settled) = settled {
         compile_ahead(&stack, settled, &parameters).await?;
     }
@@ -190,6 +207,36 @@ pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
         deployment.output("DeadLetterUrl")?
     ));
     Ok(Ended::Well)
+}
+
+/// The concurrency that Lambda keeps unreserved in every account.
+const UNRESERVED_MIN: i32 = 100;
+
+/// Refuses a reservation that Lambda would refuse in the middle of the deployment.
+async fn check_concurrency(
+    session: &Session,
+    stack: &str,
+    parameters: &BTreeMap<String, String>,
+) -> Result<()> {
+    let wanted = parameters.get("Concurrency").and_then(|text| text.parse::<i32>().ok()).unwrap_or(0);
+    if wanted == 0 {
+        return Ok(());
+    }
+    let lambda = aws_sdk_lambda::Client::new(&session.sdk);
+    // A deployer may not be allowed to ask. CloudFormation then says it, later.
+    let Ok(account) = lambda.get_account_settings().send().await else { return Ok(()) };
+    let Some(limit) = account.account_limit else { return Ok(()) };
+    let worker = format!("{stack}-worker");
+    let ours = lambda.get_function_concurrency().function_name(worker).send().await;
+    let ours = ours.ok().and_then(|ours| ours.reserved_concurrent_executions).unwrap_or(0);
+    let free = limit.unreserved_concurrent_executions.unwrap_or(limit.concurrent_executions);
+    let most = (free + ours - UNRESERVED_MIN).max(0);
+    ensure!(
+        wanted <= most,
+        "--concurrency {wanted}: Lambda keeps {UNRESERVED_MIN} of the account's {} concurrent executions unreserved, so {most} can be reserved; ask AWS for a higher quota, or give a lower number",
+        limit.concurrent_executions
+    );
+    Ok(())
 }
 
 /// The parameters for the publisher's code in the first step of an upgrade, each with the parameter of the

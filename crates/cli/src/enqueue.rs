@@ -33,6 +33,9 @@ pub(crate) struct Enqueue {
     /// Your own id for the message, by which the task can recognise a repetition
     #[arg(long, value_parser = message_id)]
     pub(crate) id: Option<String>,
+    /// The message group, such as a customer: SQS then hands out messages fairly between groups. Child tasks inherit it
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Option<String>,
     /// Run no sooner than this time from now, at most 3 days
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with = "at")]
     pub(crate) delay: Option<Duration>,
@@ -81,7 +84,13 @@ pub(crate) async fn enqueue(args: Enqueue, json: bool) -> Result<Ended> {
     let client = address.client().await;
     let sending = || format!("send to {}{}", address.url, address.hint());
     if let ([body], 1) = (&bodies[..], count) {
-        let sent = client.send_message().queue_url(&address.url).message_body(body).send().await;
+        let sent = client
+            .send_message()
+            .queue_url(&address.url)
+            .message_body(body)
+            .set_message_group_id(args.group)
+            .send()
+            .await;
         let sent = sent.map_err(wasq_aws::explain).with_context(sending)?;
         let message_id = sent.message_id.context("the queue answered without a message id")?;
         let Some(endpoint) = address.local.filter(|_| args.wait) else {
@@ -100,21 +109,26 @@ pub(crate) async fn enqueue(args: Enqueue, json: bool) -> Result<Ended> {
     let queue = QueueEndpoint::new(client, &address.url);
     let messages = bodies.iter().flat_map(|body| std::iter::repeat_n(body, args.count as usize));
     let _progress = Progress::start(format!("sending {count} messages"));
-    Ok(send_many(&queue, messages, &address.url, json).await)
+    Ok(send_many(&queue, messages, args.group.as_deref(), &address.url, json).await)
 }
 
 /// Sends messages in batches, and prints how many were sent.
 async fn send_many(
     queue: &QueueEndpoint,
     mut bodies: impl Iterator<Item = &String>,
+    group: Option<&str>,
     url: &str,
     json: bool,
 ) -> Ended {
     let (mut sent, mut problems) = (0, Vec::new());
     loop {
         let batch = bodies.by_ref().take(BATCH_MAX);
-        let batch: Vec<_> =
-            batch.map(|body| Outbound { body: body.clone(), ..Outbound::default() }).collect();
+        let message = |body: &String| Outbound {
+            body: body.clone(),
+            group: group.map(str::to_owned),
+            ..Outbound::default()
+        };
+        let batch: Vec<_> = batch.map(message).collect();
         if batch.is_empty() {
             break;
         }

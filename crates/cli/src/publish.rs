@@ -235,7 +235,8 @@ impl Upload {
                 ));
             }
             Came::Refused(rejection) => {
-                tell!("wasq: refused: {}", rejection.reason);
+                let what = if rejection.fault { "not published yet, and tried again" } else { "refused" };
+                tell!("wasq: {what}: {}", rejection.reason);
                 return Ok(Ended::InPart);
             }
         }

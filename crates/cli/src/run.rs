@@ -116,7 +116,7 @@ fn print(report: &Report, json: bool) {
             log_dropped: *log_dropped,
             children: children
                 .iter()
-                .map(|Child { message, delay, trace_header: _ }| Enqueued {
+                .map(|Child { message, delay, trace_header: _, group: _ }| Enqueued {
                     message,
                     delay_seconds: delay.as_secs(),
                 })

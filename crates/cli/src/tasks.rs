@@ -67,7 +67,8 @@ fn lines(listed: &Listed) -> String {
     }
     if let Some(rejected) = &listed.rejected {
         let (task, at, reason) = (rejected.task.as_str(), rejected.at, &rejected.reason);
-        text += &format!("{task:<32} last upload refused at {at}: {}\n", reason.replace('\n', "\n    "));
+        let what = if rejected.fault { "not published, and tried again," } else { "refused" };
+        text += &format!("{task:<32} last upload {what} at {at}: {}\n", reason.replace('\n', "\n    "));
     }
     text
 }

@@ -77,6 +77,8 @@ pub struct Child {
     pub delay: Duration,
     /// X-Ray's trace header of its parent.
     pub trace_header: Option<String>,
+    /// The message group of its parent; without one, the child's task is its group.
+    pub group: Option<String>,
 }
 
 /// One line of a run's log.

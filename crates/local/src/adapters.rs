@@ -119,7 +119,7 @@ fn child(child: Child) -> Send {
     Send {
         body: child.message.to_json(),
         delay: Some(i64::try_from(child.delay.as_secs()).unwrap_or(i64::MAX)),
-        group: Some(child.message.task.to_string()),
+        group: Some(child.group.unwrap_or_else(|| child.message.task.to_string())),
         trace_header: child.trace_header,
         ..Send::default()
     }

@@ -202,6 +202,9 @@ impl Registry for FolderRegistry {
         let rejected = self.folder.read(&Rejection::key(task)).ok().flatten();
         let rejected = rejected.and_then(|bytes| serde_json::from_slice::<Rejection>(&bytes).ok());
         Some(match rejected {
+            Some(Rejection { reason, fault: true, .. }) => {
+                format!("{task} is not live: its last upload is not published yet, and tried again: {reason}")
+            }
             Some(Rejection { reason, .. }) => {
                 format!("{task} is not live: its last upload was refused: {reason}")
             }
@@ -223,7 +226,7 @@ impl Registry for FolderRegistry {
         self.checks.check(path, artifact).await
     }
 
-    async fn request_artifact(&self, task: &TaskName) -> Result<()> {
+    async fn request_artifact(&self, task: &TaskName, unusable: bool) -> Result<()> {
         // Many messages may ask for the same one.
         let compiling = self.compiling.clone();
         if !compiling.lock().await.insert(task.clone()) {
@@ -231,7 +234,7 @@ impl Registry for FolderRegistry {
         }
         let (publisher, task) = (self.publisher.clone(), task.clone());
         tokio::spawn(async move {
-            if let Err(e) = publisher.recompile(&task).await {
+            if let Err(e) = publisher.recompile(&task, unusable).await {
                 tracing::error!("{e:#}");
             }
             compiling.lock().await.remove(&task);

@@ -134,7 +134,9 @@ impl Stack {
         create_queues(&queues, lease).await.context("create the queues")?;
         let released = queues.release_held(QUEUE.to_owned(), holder.clone()).await?;
         if released > 0 {
-            tracing::info!("{released} messages were leased when the last process ended; they run again");
+            tracing::info!(
+                "{released} messages were leased when the last process died; they run again, each alone"
+            );
         }
         let stop = CancellationToken::new();
         let queue = TaskQueue {

@@ -100,6 +100,9 @@ pub struct Rejection {
     pub reason: String,
     /// When it was refused.
     pub at: Timestamp,
+    /// Nothing is wrong with the upload: the publisher could not do its work, and tries again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fault: bool,
 }
 
 impl Rejection {

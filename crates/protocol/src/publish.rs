@@ -11,4 +11,7 @@ use crate::TaskName;
 pub struct PublishRequest {
     /// The task whose live module is to be compiled.
     pub recompile: TaskName,
+    /// The registry has a whole artifact for it, and it cannot be loaded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unusable: bool,
 }

@@ -1,5 +1,6 @@
 //! The publisher on AWS: S3 buckets, and the Lambda function.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -7,7 +8,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::primitives::ByteStream;
 use wasq_aws::{SecretReader, explain, get_object};
-use wasq_protocol::{ByteCount, SystemClock, TaskName, VarError, Vars};
+use wasq_protocol::{ByteCount, PublishRequest, SystemClock, TaskName, Timestamp, VarError, Vars};
 
 use crate::compile::{CompileLimits, Wasm};
 use crate::event::PublisherEvent;
@@ -83,7 +84,9 @@ impl Function {
     /// Answers one invoke. An upload that is refused is no error: invoking again would not help.
     pub async fn handle(&self, payload: &str) -> Result<()> {
         match PublisherEvent::parse(payload).map_err(|e| anyhow!("{e}"))? {
-            PublisherEvent::Recompile(task) => self.0.recompile(&task).await,
+            PublisherEvent::Recompile(PublishRequest { recompile, unusable }) => {
+                self.0.recompile(&recompile, unusable).await
+            }
             PublisherEvent::Changed(tasks) => {
                 // One task's fault must not keep the others from being published.
                 let mut failed = None;
@@ -98,7 +101,48 @@ impl Function {
                 }
                 failed.map_or(Ok(()), Err)
             }
+            PublisherEvent::Sweep => self.sweep().await,
         }
+    }
+
+    /// Compares the tasks bucket with the registry, and publishes what was missed: the event of an upload may be lost, and Lambda
+    /// gives up after two more tries.
+    async fn sweep(&self) -> Result<()> {
+        let ports = self.0.ports();
+        // When the files of each task were written last, if there is a module among them.
+        let mut changed: BTreeMap<TaskName, Option<Timestamp>> = BTreeMap::new();
+        let mut settings = Vec::new();
+        for (key, _) in ports.registry.list("live/").await? {
+            let name = key.strip_prefix("live/").and_then(|name| name.strip_suffix(".json"));
+            if let Some(task) = name.and_then(|name| name.parse().ok()) {
+                changed.insert(task, None);
+            }
+        }
+        for (key, at) in ports.tasks.list("").await? {
+            match PublisherEvent::task_of(&key) {
+                Ok(task) if key.ends_with(".wasm") => {
+                    changed.insert(task, Some(at));
+                }
+                Ok(task) => settings.push((task, at)),
+                Err(_) => {}
+            }
+        }
+        for (task, at) in settings {
+            if let Some(Some(last)) = changed.get_mut(&task) {
+                *last = at.max(*last);
+            }
+        }
+        for (task, changed) in changed {
+            match self.0.publish_if_missed(&task, changed).await {
+                Ok(None) => {}
+                Ok(Some(published)) => {
+                    tracing::warn!(%task, "its last upload was missed");
+                    log(&task, &published);
+                }
+                Err(e) => tracing::error!(%task, "not published: {e:#}"),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -121,6 +165,25 @@ fn log(task: &TaskName, published: &Published) {
 struct S3Bucket {
     client: Client,
     name: String,
+}
+
+impl S3Bucket {
+    /// The keys that begin so, and when each was written.
+    async fn list(&self, prefix: &str) -> Result<Vec<(String, Timestamp)>> {
+        let mut found = Vec::new();
+        let mut pages =
+            self.client.list_objects_v2().bucket(&self.name).prefix(prefix).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(explain).with_context(|| format!("list s3://{}/{prefix}", self.name))?;
+            for object in page.contents.unwrap_or_default() {
+                let written = object.last_modified.and_then(|at| u64::try_from(at.secs()).ok());
+                if let (Some(key), Some(seconds)) = (object.key, written) {
+                    found.push((key, Timestamp::from_ms(seconds * 1000)));
+                }
+            }
+        }
+        Ok(found)
+    }
 }
 
 impl Uploads for S3Bucket {

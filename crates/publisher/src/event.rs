@@ -9,7 +9,9 @@ pub enum PublisherEvent {
     /// Objects in the tasks bucket were written or removed: the tasks that they belong to.
     Changed(Vec<TaskName>),
     /// A worker wants an artifact.
-    Recompile(TaskName),
+    Recompile(PublishRequest),
+    /// The schedule asks for what was missed.
+    Sweep,
 }
 
 impl PublisherEvent {
@@ -29,9 +31,13 @@ impl PublisherEvent {
             }
             return Ok(Self::Changed(tasks));
         }
-        let request: PublishRequest = serde_json::from_value(value)
-            .map_err(|e| format!("neither an S3 event nor {{\"recompile\": \"TASK\"}}: {e}"))?;
-        Ok(Self::Recompile(request.recompile))
+        if value.get("sweep").is_some() {
+            return Ok(Self::Sweep);
+        }
+        let request: PublishRequest = serde_json::from_value(value).map_err(|e| {
+            format!("neither an S3 event nor {{\"recompile\": \"TASK\"}} nor {{\"sweep\": {{}}}}: {e}")
+        })?;
+        Ok(Self::Recompile(request))
     }
 
     /// The task that an object in the tasks bucket belongs to, by its key: `NAME.wasm` or `NAME.toml`.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, anyhow, bail};
 use tracing::Instrument;
 use wasq_protocol::{
-    Artifact, Clock, Digest, LiveRecord, Rejection, SecretError, SecretStore, Settings, TaskName, Version,
-    WORLD,
+    Artifact, Clock, Digest, LiveRecord, Rejection, SecretError, SecretStore, Settings, TaskName, Timestamp,
+    Version, WORLD,
 };
 
 use crate::ports::{
@@ -80,12 +80,39 @@ impl<P: PublisherPorts> Publisher<P> {
         self.publish_newest(task).instrument(tracing::error_span!("publish", %task)).await
     }
 
+    /// Publishes a task whose last upload is in no record, or was not published because of a fault. Returns `None` if nothing was
+    /// missed. `changed`: when its files were written last; `None` if there is no module.
+    pub async fn publish_if_missed(
+        &self,
+        task: &TaskName,
+        changed: Option<Timestamp>,
+    ) -> Result<Option<Published>> {
+        let live = self.live(task).await?.record;
+        let rejection = self.0.registry.get(&Rejection::key(task)).await?;
+        let rejection = rejection.and_then(|object| serde_json::from_slice::<Rejection>(&object.bytes).ok());
+        let is_missed = match (changed, &live, &rejection) {
+            (None, Some(record), _) => record.removed.is_none(),
+            (None, None, _) => false,
+            (Some(_), _, Some(Rejection { fault: true, .. })) => true,
+            (Some(changed), _, _) => {
+                let published = live.as_ref().map(|record| record.version.published);
+                let removed = live.as_ref().and_then(|record| record.removed);
+                let refused = rejection.as_ref().map(|rejection| rejection.at);
+                [published, removed, refused].into_iter().flatten().all(|recorded| recorded < changed)
+            }
+        };
+        if !is_missed {
+            return Ok(None);
+        }
+        self.publish(task).await.map(Some)
+    }
+
     async fn publish_newest(&self, task: &TaskName) -> Result<Published> {
         for _ in 0..RACES_MAX {
             let mut digest = None;
             match self.publish_once(task, &mut digest).await {
                 Ok(published) => return Ok(published),
-                Err(Unpublished::Refused(reason)) => return self.reject(task, digest, reason).await,
+                Err(Unpublished::Refused(reason)) => return self.reject(task, digest, reason, false).await,
                 Err(Unpublished::Fault(e)) => {
                     self.record_fault(task, digest, &e).await;
                     return Err(e);
@@ -118,17 +145,26 @@ impl<P: PublisherPorts> Publisher<P> {
         }
     }
 
-    /// Compiles the live module of a task for this publisher's fingerprint, even if the registry has an artifact for it.
-    pub async fn recompile(&self, task: &TaskName) -> Result<()> {
-        self.recompile_live(task).instrument(tracing::error_span!("recompile", %task)).await
+    /// Compiles the live module of a task for this publisher's fingerprint, unless the registry has a whole artifact for it: many
+    /// workers may ask for the same one. `unusable`: that artifact is no good.
+    pub async fn recompile(&self, task: &TaskName, unusable: bool) -> Result<()> {
+        self.recompile_live(task, unusable).instrument(tracing::error_span!("recompile", %task)).await
     }
 
-    async fn recompile_live(&self, task: &TaskName) -> Result<()> {
+    async fn recompile_live(&self, task: &TaskName, unusable: bool) -> Result<()> {
         for _ in 0..RACES_MAX {
             let Live { record: Some(mut record), unchanged } = self.live(task).await? else {
                 bail!("recompile {task}: no task of this name is live");
             };
             let digest = record.version.digest;
+            let fingerprint = self.0.compiler.fingerprint();
+            if !unusable && let Some(artifact) = record.version.artifacts.get(fingerprint) {
+                let stored = self.0.registry.get(&LiveRecord::artifact_key(fingerprint, &digest)).await?;
+                if stored.is_some_and(|stored| Digest::of(&stored.bytes) == artifact.sha256) {
+                    tracing::info!("it is compiled already");
+                    return Ok(());
+                }
+            }
             let key = LiveRecord::module_key(&digest);
             let module = self.0.registry.get(&key).await?;
             let module = module.with_context(|| format!("the registry has no {key}"))?;
@@ -268,8 +304,14 @@ impl<P: PublisherPorts> Publisher<P> {
         Ok(artifact)
     }
 
-    async fn reject(&self, task: &TaskName, digest: Option<Digest>, reason: String) -> Result<Published> {
-        let rejection = Rejection { task: task.clone(), digest, reason, at: self.0.clock.now() };
+    async fn reject(
+        &self,
+        task: &TaskName,
+        digest: Option<Digest>,
+        reason: String,
+        fault: bool,
+    ) -> Result<Published> {
+        let rejection = Rejection { task: task.clone(), digest, reason, at: self.0.clock.now(), fault };
         let json = serde_json::to_vec_pretty(&rejection).context("write a rejection")?;
         self.0.registry.put(&Rejection::key(task), json, Condition::Always).await?;
         Ok(Published::Rejected(rejection))
@@ -278,8 +320,7 @@ impl<P: PublisherPorts> Publisher<P> {
     /// Says in the registry why an upload is not live yet, so that whoever waits for it sees it at once. When the
     /// upload is published after all, this is deleted.
     async fn record_fault(&self, task: &TaskName, digest: Option<Digest>, fault: &anyhow::Error) {
-        let reason = format!("not published yet, and tried again: {fault:#}");
-        if let Err(e) = self.reject(task, digest, reason).await {
+        if let Err(e) = self.reject(task, digest, format!("{fault:#}"), true).await {
             tracing::warn!("the reason could not be recorded: {e:#}");
         }
     }

@@ -97,7 +97,7 @@ pub fn publisher_event(data: &[u8]) {
                 assert!(!tasks[..i].contains(task), "{task} would be published twice");
             }
         }
-        Ok(PublisherEvent::Recompile(_)) => {}
+        Ok(PublisherEvent::Recompile(_) | PublisherEvent::Sweep) => {}
         Err(e) => refused(e),
     }
 }

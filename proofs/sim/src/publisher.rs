@@ -133,8 +133,8 @@ pub async fn upload(world: &Arc<World>, task: &str, module: &str) {
 }
 
 /// Compiles the live module once more, because a worker asked for it.
-pub async fn recompile(world: &Arc<World>, task: &TaskName) {
+pub async fn recompile(world: &Arc<World>, task: &TaskName, unusable: bool) {
     let process = Process::start(world, Kind::Publisher);
     // If it dies or fails, the next worker asks again.
-    let _ = process.live(publisher(&process).recompile(task)).await;
+    let _ = process.live(publisher(&process).recompile(task, unusable)).await;
 }

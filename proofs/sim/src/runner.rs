@@ -114,7 +114,7 @@ fn child(run: &Run<'_>, ordinal: u32) -> Child {
     message.parent = Some(context.id.clone());
     message.root = Some(context.root.clone());
     message.depth = context.depth + 1;
-    Child { message, delay: Duration::ZERO, trace_header: None }
+    Child { message, delay: Duration::ZERO, trace_header: None, group: None }
 }
 
 /// A run that is under way. If it is dropped before it ended, it was cut off.

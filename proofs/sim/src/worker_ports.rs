@@ -159,11 +159,11 @@ impl Registry for SimRegistry {
         }
     }
 
-    async fn request_artifact(&self, task: &TaskName) -> Result<()> {
+    async fn request_artifact(&self, task: &TaskName, unusable: bool) -> Result<()> {
         let (world, task) = (self.process.world.clone(), task.clone());
         self.process
             .call("lambda.invoke", move |_| {
-                tokio::spawn(async move { recompile(&world, &task).await });
+                tokio::spawn(async move { recompile(&world, &task, unusable).await });
             })
             .await
     }

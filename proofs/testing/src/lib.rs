@@ -130,7 +130,7 @@ impl Registry for Tasks {
         self.0.checks.check(path, artifact).await
     }
 
-    async fn request_artifact(&self, task: &TaskName) -> Result<()> {
+    async fn request_artifact(&self, task: &TaskName, _unusable: bool) -> Result<()> {
         bail!("{task}: nobody compiles here")
     }
 }

@@ -57,7 +57,11 @@ pub(crate) async fn execute<P: WorkerPorts>(
     facts.usage.denied = denied;
     if !children.is_empty() {
         let now = worker.ports.clock.now();
-        children.iter_mut().for_each(|child| set_not_before(child, now));
+        let group = facts.delivery.as_ref().and_then(|delivery| delivery.group.clone());
+        for child in &mut children {
+            set_not_before(child, now);
+            child.group.clone_from(&group);
+        }
     }
     if log_dropped > 0 {
         tracing::warn!("{log_dropped} log lines beyond the limit were dropped");

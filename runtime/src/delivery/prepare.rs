@@ -96,17 +96,20 @@ async fn no_artifact<P: WorkerPorts>(
     task: &TaskName,
     error: ArtifactError,
 ) -> Failure {
-    match error {
+    let (why, unusable) = match error {
         ArtifactError::Unavailable(e) => {
             tracing::error!("the artifact cannot be read: {e:#}");
-            Failure::new(FailureKind::Unavailable, format!("{e:#}"))
+            return Failure::new(FailureKind::Unavailable, format!("{e:#}"));
         }
-        ArtifactError::Missing(why) => {
-            tracing::warn!("{why}; asking the publisher for it");
-            if let Err(e) = worker.ports.registry.request_artifact(task).await {
-                tracing::error!("the publisher could not be asked: {e:#}");
-            }
-            Failure::new(FailureKind::ArtifactMissing, why)
+        ArtifactError::Missing(why) => (why, false),
+        ArtifactError::Unusable(why) => (why, true),
+    };
+    if worker.asks_for(task) {
+        tracing::warn!("{why}; asking the publisher for it");
+        if let Err(e) = worker.ports.registry.request_artifact(task, unusable).await {
+            tracing::error!("the publisher could not be asked: {e:#}");
+            worker.asks_again(task);
         }
     }
+    Failure::new(FailureKind::ArtifactMissing, why)
 }

@@ -124,8 +124,8 @@ impl Registry for SomeTasks {
         self.0.artifact(fingerprint, module, artifact).await
     }
 
-    async fn request_artifact(&self, task: &TaskName) -> Result<()> {
-        self.0.request_artifact(task).await
+    async fn request_artifact(&self, task: &TaskName, unusable: bool) -> Result<()> {
+        self.0.request_artifact(task, unusable).await
     }
 }
 

@@ -37,7 +37,7 @@ impl PublisherFunction {
     /// Compiles the live version of a task for the publisher's own engine. Returns when the live record names the
     /// artifact, or when the publisher refused.
     pub(crate) async fn compile(&self, task: &TaskName) -> Result<Recompiled> {
-        let request = serde_json::to_vec(&PublishRequest { recompile: task.clone() })?;
+        let request = serde_json::to_vec(&PublishRequest { recompile: task.clone(), unusable: false })?;
         let asked = self.client.invoke().function_name(&self.name).payload(Blob::new(request)).send().await;
         let answer = asked.map_err(explain).with_context(|| format!("invoke {}", self.name))?;
         if answer.function_error.is_none() {

@@ -57,6 +57,10 @@ pub(crate) struct QueueSettings {
     pub(crate) arn: String,
     pub(crate) visibility: Duration,
     pub(crate) retention: Duration,
+    /// How long every message waits that names no delay of its own.
+    pub(crate) delay: Duration,
+    /// The largest message that it takes, in bytes.
+    pub(crate) message_max: u64,
     pub(crate) redrive: Option<Redrive>,
     pub(crate) encrypted: bool,
     pub(crate) policy: Vec<Statement>,
@@ -117,12 +121,16 @@ pub(crate) struct MappingSettings {
     pub(crate) enabled: bool,
     /// Whether Lambda reads from the answer which messages of a batch failed.
     pub(crate) reports_failures: bool,
+    /// Whether Lambda looks at messages before it hands them over. It deletes those that match no pattern.
+    pub(crate) filters: bool,
+    /// The most invokes of the mapping at once.
+    pub(crate) concurrency_max: Option<u32>,
 }
 
 /// The permissions of a function or of the schedule.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RoleSettings {
-    /// The owner of the role: `worker`, `consumer`, `publisher` or `schedule`.
+    /// The owner of the role: `worker`, `consumer`, `publisher`, `schedule` or `sweep`.
     pub(crate) whose: &'static str,
     pub(crate) name: String,
     /// The statements of the role's own policies.
@@ -141,6 +149,20 @@ pub(crate) struct BucketSettings {
     pub(crate) encrypted: bool,
     pub(crate) versioned: bool,
     pub(crate) policy: Vec<Statement>,
+    /// The rules that delete objects after some time.
+    pub(crate) expiry: Vec<ExpiryRule>,
+}
+
+/// A lifecycle rule that is on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ExpiryRule {
+    pub(crate) id: String,
+    /// The beginning of the names of the objects that it is for.
+    pub(crate) prefix: String,
+    /// Whether it deletes objects that nobody has overwritten.
+    pub(crate) current: bool,
+    /// Whether it deletes earlier versions of objects.
+    pub(crate) noncurrent: bool,
 }
 
 impl FunctionSettings {

@@ -49,6 +49,8 @@ pub(crate) enum Effect {
     Duplicates,
     /// Somebody has access that they should not have.
     Exposes,
+    /// It costs more and more.
+    Costs,
 }
 
 impl Effect {
@@ -58,6 +60,7 @@ impl Effect {
             Self::Stops => "stops",
             Self::Duplicates => "duplicates",
             Self::Exposes => "exposes",
+            Self::Costs => "costs",
         }
     }
 }

@@ -103,7 +103,9 @@ impl Statement {
             return Some("it allows everything except the things that it names".to_owned());
         }
         let action = self.actions.iter().find(|action| action.contains('*'));
-        let resource = self.resources.iter().find(|resource| !names_one(resource));
+        // A network interface has no name before it is made.
+        let unnamed = self.actions.iter().all(|action| NETWORK_INTERFACES.contains(&action.as_str()));
+        let resource = self.resources.iter().find(|resource| !unnamed && !names_one(resource));
         match (action, resource) {
             (Some(action), _) => Some(format!("it allows the action {action}")),
             (None, Some(resource)) => Some(format!("it allows {} on {resource}", self.actions.join(", "))),
@@ -111,6 +113,10 @@ impl Statement {
         }
     }
 }
+
+/// The actions by which Lambda connects a function to subnets.
+const NETWORK_INTERFACES: [&str; 3] =
+    ["ec2:CreateNetworkInterface", "ec2:DescribeNetworkInterfaces", "ec2:DeleteNetworkInterface"];
 
 /// Whether an ARN names one resource, or the contents of one. A star may be only at the end, after a name.
 fn names_one(arn: &str) -> bool {
@@ -166,6 +172,8 @@ mod tests {
             one(json!({"Effect": "Allow", "Action": "logs:PutLogEvents", "Resource": logs})).too_wide(),
             None
         );
+        let network = json!({"Effect": "Allow", "Action": ["ec2:CreateNetworkInterface"], "Resource": "*"});
+        assert_eq!(one(network).too_wide(), None);
         let denied = one(json!({"Effect": "Deny", "Action": "*", "Resource": "*"}));
         assert_eq!(denied.too_wide(), None);
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::RecursiveLoop;
-use aws_sdk_s3::types::BucketVersioningStatus;
+use aws_sdk_s3::types::{BucketVersioningStatus, ExpirationStatus, LifecycleRule};
 use aws_sdk_scheduler::types::ScheduleState;
 use aws_sdk_sqs::types::QueueAttributeName as Attribute;
 use percent_encoding::percent_decode_str;
@@ -17,8 +17,8 @@ use wasq_protocol::{Fingerprint, Pong, WorkerEvent};
 
 use crate::cloud::{Deployment, explain};
 use crate::doctor::configuration::{
-    BucketSettings, Deployed, FunctionSettings, Live, MappingSettings, Place, QueueSettings, Read, Redrive,
-    RoleSettings, ScheduleSettings,
+    BucketSettings, Deployed, ExpiryRule, FunctionSettings, Live, MappingSettings, Place, QueueSettings,
+    Read, Redrive, RoleSettings, ScheduleSettings,
 };
 use crate::doctor::policy::{Statement, statements};
 use crate::registry::Registry;
@@ -101,6 +101,8 @@ async fn queue(client: &aws_sdk_sqs::Client, url: &str) -> Result<Option<QueueSe
         url: url.to_owned(),
         visibility: seconds(Attribute::VisibilityTimeout)?,
         retention: seconds(Attribute::MessageRetentionPeriod)?,
+        delay: seconds(Attribute::DelaySeconds)?,
+        message_max: seconds(Attribute::MaximumMessageSize)?.as_secs(),
         redrive,
         encrypted: text(Attribute::KmsMasterKeyId).is_some_and(|key| !key.is_empty())
             || text(Attribute::SqsManagedSseEnabled) == Some("true"),
@@ -182,6 +184,7 @@ impl<'a> Reader<'a> {
             ("consumer", "ConsumerRole"),
             ("publisher", "PublisherRole"),
             ("schedule", "ScheduleRole"),
+            ("sweep", "SweepRole"),
         ] {
             if let Some(name) = self.id(logical_id) {
                 let role = self.role(whose, &name).await;
@@ -259,6 +262,14 @@ impl<'a> Reader<'a> {
                     .unwrap_or_default()
                     .iter()
                     .any(|kind| kind.as_str() == "ReportBatchItemFailures"),
+                filters: mapping
+                    .filter_criteria
+                    .and_then(|criteria| criteria.filters)
+                    .is_some_and(|filters| !filters.is_empty()),
+                concurrency_max: mapping
+                    .scaling_config
+                    .and_then(|scaling| scaling.maximum_concurrency)
+                    .and_then(|most| u32::try_from(most).ok()),
                 id: mapping.uuid.unwrap_or_default(),
             });
             settings.collect()
@@ -328,7 +339,16 @@ impl<'a> Reader<'a> {
             encrypted: encryption.context("encryption")?.is_some(),
             versioned: versioning.context("versioning")?.status == Some(BucketVersioningStatus::Enabled),
             policy,
+            expiry: self.expiry(name).await.context("lifecycle rules")?,
         })
+    }
+
+    async fn expiry(&self, bucket: &str) -> Result<Vec<ExpiryRule>> {
+        let answer = self.s3.get_bucket_lifecycle_configuration().bucket(bucket).send().await;
+        let answer = if_there(answer, "NoSuchLifecycleConfiguration")?;
+        let rules = answer.and_then(|answer| answer.rules).unwrap_or_default().into_iter();
+        let enabled = rules.filter(|rule| rule.status == ExpirationStatus::Enabled);
+        Ok(enabled.map(expiry_rule).collect())
     }
 
     /// The functions that are notified of uploads.
@@ -336,6 +356,20 @@ impl<'a> Reader<'a> {
         let answer = self.s3.get_bucket_notification_configuration().bucket(bucket).send().await;
         let functions = answer.map_err(explain)?.lambda_function_configurations.unwrap_or_default();
         Ok(functions.into_iter().map(|function| function.lambda_function_arn).collect())
+    }
+}
+
+fn expiry_rule(rule: LifecycleRule) -> ExpiryRule {
+    let expires = rule.expiration.is_some_and(|when| when.days.is_some() || when.date.is_some());
+    #[allow(deprecated, reason = "the prefix stands here in older rules")]
+    let older = rule.prefix;
+    let filter = rule.filter.map(|filter| (filter.prefix, filter.and.and_then(|and| and.prefix)));
+    let (alone, both) = filter.unwrap_or_default();
+    ExpiryRule {
+        id: rule.id.unwrap_or_default(),
+        prefix: alone.or(both).or(older).unwrap_or_default(),
+        current: expires,
+        noncurrent: rule.noncurrent_version_expiration.is_some(),
     }
 }
 

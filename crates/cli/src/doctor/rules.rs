@@ -6,7 +6,8 @@ use std::time::Duration;
 use wasq_protocol::{LEASE_BY_DEFAULT, RETENTION_BY_DEFAULT, format_duration, parse_duration};
 
 use crate::doctor::configuration::{
-    BucketSettings, Deployed, FunctionSettings, Live, MappingSettings, QueueSettings, Read, RoleSettings,
+    BucketSettings, Deployed, ExpiryRule, FunctionSettings, Live, MappingSettings, QueueSettings, Read,
+    RoleSettings,
 };
 use crate::doctor::findings::{Effect, Finding, Findings, Fix};
 
@@ -16,6 +17,8 @@ const RETENTION_MIN: Duration = DAY.saturating_mul(4);
 /// The longest retention that SQS allows.
 const DEAD_LETTER_RETENTION: Duration = DAY.saturating_mul(14);
 const RECEIVES: u32 = 1000;
+/// The largest message that SQS allows, in bytes.
+const MESSAGE_MAX: u64 = 1 << 20;
 /// The time that the worker needs to say how a run ended.
 const WORKER_MARGIN: Duration = Duration::from_secs(5);
 
@@ -39,10 +42,13 @@ pub(crate) fn examine(live: &Live) -> Vec<Finding> {
         }
         roles(deployed, &mut found);
         if let Some(tasks) = deployed.tasks_bucket.known() {
-            bucket("tasks bucket", tasks, &mut found);
+            // Tasks lie in no folder.
+            bucket("tasks bucket", tasks, |rule| !rule.prefix.contains('/'), &mut found);
         }
         if let Some(bucket) = deployed.registry_bucket.known() {
-            self::bucket("registry bucket", bucket, &mut found);
+            let in_use =
+                |rule: &ExpiryRule| ["live/", "modules/", "compiled/"].iter().any(|kept| rule.covers(kept));
+            self::bucket("registry bucket", bucket, in_use, &mut found);
             registry(deployed, bucket, &mut found);
         }
         uploads(deployed, &mut found);
@@ -77,7 +83,20 @@ fn queues(live: &Live, found: &mut Findings<'_>) {
         }
         redrive(queue, letters, found);
     }
+    if !queue.delay.is_zero() {
+        let problem =
+            format!("every message waits {} before it can be received", format_duration(queue.delay));
+        found.add(Effect::Stops, name(queue), problem, set_queue(queue, "DelaySeconds=0"));
+    }
     for queue in std::iter::once(queue).chain(live.dead_letters.known()) {
+        if queue.message_max < MESSAGE_MAX {
+            let problem = format!(
+                "it takes messages of up to {} bytes: a larger dead letter or child task cannot be sent, and its message runs again and again",
+                queue.message_max
+            );
+            let fix = set_queue(queue, &format!("MaximumMessageSize={MESSAGE_MAX}"));
+            found.add(Effect::Stops, name(queue), problem, fix);
+        }
         if queue.policy.iter().any(|statement| statement.is_public()) {
             let problem = "its policy lets everybody use it".to_owned();
             found.add(Effect::Exposes, name(queue), problem, set_queue(queue, "Policy="));
@@ -220,6 +239,26 @@ fn intake(live: &Live, deployed: &Deployed, worker: &FunctionSettings, found: &m
             ));
             found.add(Effect::Loses, resource.clone(), problem, fix);
         }
+        if mapping.filters {
+            let problem = "it has filters: Lambda deletes the messages that match none of them".to_owned();
+            let fix = Fix::Aws(format!(
+                "lambda update-event-source-mapping --uuid {} --filter-criteria '{{}}'",
+                mapping.id
+            ));
+            found.add(Effect::Loses, resource.clone(), problem, fix);
+        }
+        if let (Some(most), Some(reserved @ 2..)) = (mapping.concurrency_max, worker.reserved)
+            && most > reserved
+        {
+            let problem = format!(
+                "it invokes up to {most} workers at once, and {reserved} may run: the others are throttled, and each time a message is received it counts as an attempt"
+            );
+            let fix = Fix::Aws(format!(
+                "lambda update-event-source-mapping --uuid {} --scaling-config MaximumConcurrency={reserved}",
+                mapping.id
+            ));
+            found.add(Effect::Loses, resource.clone(), problem, fix);
+        }
         if !mapping.enabled && deployed.consumer.is_none() {
             let problem = "it is disabled: nothing is drained, and messages expire".to_owned();
             found.add(Effect::Stops, resource, problem, Fix::Wasq("resume", String::new()));
@@ -301,7 +340,13 @@ fn roles(deployed: &Deployed, found: &mut Findings<'_>) {
     }
 }
 
-fn bucket(what: &str, bucket: &BucketSettings, found: &mut Findings<'_>) {
+/// `in_use`: whether a rule is for objects that must stay.
+fn bucket(
+    what: &str,
+    bucket: &BucketSettings,
+    in_use: impl Fn(&ExpiryRule) -> bool,
+    found: &mut Findings<'_>,
+) {
     let (name, resource) = (&bucket.name, format!("{what} {}", bucket.name));
     if !bucket.closed_to_public {
         let problem = "it is not closed to the public".to_owned();
@@ -330,12 +375,34 @@ fn bucket(what: &str, bucket: &BucketSettings, found: &mut Findings<'_>) {
         ));
         found.add(Effect::Exposes, &resource, "it is not encrypted".to_owned(), fix);
     }
+    for rule in bucket.expiry.iter().filter(|rule| rule.current && in_use(rule)) {
+        let problem = format!(
+            "its lifecycle rule {:?} deletes objects that are in use: tasks stop without a word",
+            rule.id
+        );
+        let fix = Fix::Advice("take the bucket's lifecycle rules from deploy/template.yaml");
+        found.add(Effect::Loses, &resource, problem, fix);
+    }
+    if bucket.versioned && !bucket.expiry.iter().any(|rule| rule.noncurrent && rule.prefix.is_empty()) {
+        let problem = "no lifecycle rule deletes earlier versions: it grows for ever".to_owned();
+        let fix = Fix::Aws(format!(
+            "s3api put-bucket-lifecycle-configuration --bucket {name} --lifecycle-configuration '{{\"Rules\": [{{\"ID\": \"earlier-versions\", \"Status\": \"Enabled\", \"Filter\": {{\"Prefix\": \"\"}}, \"NoncurrentVersionExpiration\": {{\"NoncurrentDays\": 30}}}}]}}'"
+        ));
+        found.add(Effect::Costs, &resource, problem, fix);
+    }
     if !bucket.versioned {
         let problem = "it keeps no earlier versions: overwritten objects are lost".to_owned();
         let fix = Fix::Aws(format!(
             "s3api put-bucket-versioning --bucket {name} --versioning-configuration Status=Enabled"
         ));
         found.add(Effect::Loses, &resource, problem, fix);
+    }
+}
+
+impl ExpiryRule {
+    /// Whether it is for any object whose name begins so.
+    fn covers(&self, kept: &str) -> bool {
+        self.prefix.starts_with(kept) || kept.starts_with(&self.prefix)
     }
 }
 

@@ -107,7 +107,12 @@ fn child(
         )));
     }
     Message::parse(&json).map_err(|e| EnqueueError::Invalid(format!("{}: {}", e.path, e.problem)))?;
-    Ok(Child { message, delay: Duration::from_secs(delay.into()), trace_header: parent.trace_header.clone() })
+    Ok(Child {
+        message,
+        delay: Duration::from_secs(delay.into()),
+        trace_header: parent.trace_header.clone(),
+        group: None,
+    })
 }
 
 /// The same for every attempt of the parent, and different for each of its children.

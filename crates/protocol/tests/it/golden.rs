@@ -165,7 +165,9 @@ fn rejection_and_publish_request() {
     let rejection: Rejection = round_trip(include_str!("fixtures/rejected.json"));
     assert!(rejection.reason.contains("not a component"));
     let request: PublishRequest = round_trip(r#"{"recompile": "github_users"}"#);
-    assert_eq!(request.recompile.as_str(), "github_users");
+    assert_eq!((request.recompile.as_str(), request.unusable), ("github_users", false));
+    let request: PublishRequest = round_trip(r#"{"recompile": "github_users", "unusable": true}"#);
+    assert!(request.unusable);
 }
 
 #[test]

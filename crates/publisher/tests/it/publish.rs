@@ -21,6 +21,8 @@ type Race = Box<dyn FnOnce() + Send>;
 struct Memory {
     objects: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
     race: Arc<Mutex<Option<Race>>>,
+    /// The keys that the publisher wrote.
+    written: Arc<Mutex<Vec<String>>>,
 }
 
 impl Memory {
@@ -30,6 +32,11 @@ impl Memory {
 
     fn bytes(&self, key: &str) -> Option<Vec<u8>> {
         self.objects.lock().expect("no panic").get(key).cloned()
+    }
+
+    /// How often the publisher wrote under a key.
+    fn written(&self, key: &str) -> usize {
+        self.written.lock().expect("no panic").iter().filter(|written| *written == key).count()
     }
 
     fn live(&self) -> LiveRecord {
@@ -65,6 +72,7 @@ impl Bucket for Memory {
             Condition::Unchanged(tag) => current == Some(tag),
         };
         if holds {
+            self.written.lock().expect("no panic").push(key.to_owned());
             self.set(key, bytes);
         }
         Ok(if holds { Put::Done } else { Put::Conflict })
@@ -199,17 +207,39 @@ async fn who_loses_a_race_starts_again_from_the_newest_upload() {
 #[tokio::test]
 async fn recompiling_adds_the_artifact_and_no_version() {
     let (tasks, registry, publisher, hello) = set_up();
-    assert!(publisher.recompile(&hello).await.is_err(), "nothing is live");
+    assert!(publisher.recompile(&hello, false).await.is_err(), "nothing is live");
     tasks.set("hello.wasm", guest("hello"));
     publisher.publish(&hello).await.expect("no fault");
     let mut record = registry.live();
     let artifacts = std::mem::take(&mut record.version.artifacts);
     registry.set("live/hello.json", serde_json::to_vec(&record).expect("JSON"));
-    publisher.recompile(&hello).await.expect("no fault");
+    publisher.recompile(&hello, false).await.expect("no fault");
     let mut again = registry.live();
     let made = std::mem::take(&mut again.version.artifacts);
     assert_eq!(again, record);
     assert_eq!(made.keys().collect::<Vec<_>>(), artifacts.keys().collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_is_compiled_is_compiled_again_only_if_it_is_no_good() {
+    let (tasks, registry, publisher, hello) = set_up();
+    tasks.set("hello.wasm", guest("hello"));
+    publisher.publish(&hello).await.expect("no fault");
+    let record = registry.live();
+    let fingerprint = record.version.artifacts.keys().next().expect("it is compiled");
+    let key = LiveRecord::artifact_key(fingerprint, &record.version.digest);
+    let writes = |unusable| {
+        let (registry, publisher, hello, key) = (&registry, &publisher, &hello, &key);
+        async move {
+            let before = registry.written(key);
+            publisher.recompile(hello, unusable).await.expect("no fault");
+            registry.written(key) - before
+        }
+    };
+    assert_eq!(writes(false).await, 0, "another worker has asked before");
+    assert_eq!(writes(true).await, 1);
+    registry.set(&key, b"damaged".to_vec());
+    assert_eq!(writes(false).await, 1);
 }
 
 #[tokio::test]
