@@ -24,7 +24,7 @@ struct Counted<'a> {
     bytes: u64,
 }
 
-/// What the consumer has in its hands.
+/// The batches in the consumer's hands, counted.
 #[derive(Debug, Default)]
 pub(crate) struct Load {
     messages: AtomicU64,
@@ -111,7 +111,7 @@ const BUSY_PAUSE_MAX: Duration = Duration::from_secs(4);
 const TAKEN_AFTER: Duration = Duration::from_millis(300);
 /// The shortest lease of messages that are kept for the next drain of this process: two consumers take turns every minute.
 const KEPT: Duration = Duration::from_secs(180);
-/// Of the lease that an extension gives, this much is not counted on: the answer may be late.
+/// The end of an extended lease that is not counted on: the answer may be late.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
 /// The shortest time that a released message stays hidden. The older the message, the longer it stays hidden:
 /// a quarter of the time since its first receive, up to `RELEASE_MAX`. A fault that lasts then costs few receives.

@@ -16,7 +16,7 @@ pub(crate) fn pack(deliveries: Vec<Delivery>) -> Vec<(String, Vec<Delivery>)> {
     let suspect = |delivery: &Delivery| delivery.deaths > 0 || delivery.receive_count > TOGETHER_MAX;
     let (alone, mut together): (Vec<_>, Vec<_>) = deliveries.into_iter().partition(suspect);
     let mut events = Vec::new();
-    // What an earlier drain has kept may be more than one receive.
+    // An earlier drain may have kept more than one receive.
     while !together.is_empty() {
         let rest = together.split_off(together.len().min(BATCH_MAX));
         fit(std::mem::replace(&mut together, rest), &mut events);

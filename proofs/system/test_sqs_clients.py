@@ -37,7 +37,7 @@ def test_everything_about_the_endpoint_with_an_older_boto3():
     assert done.returncode == 0, done.stdout[-8000:]
 
 
-# What each program in clients/ prints, when it has sent, received and deleted.
+# The answer of each program in clients/, when it has sent, received and deleted.
 SAID = {
     "digest": True,
     "body": True,

@@ -91,7 +91,7 @@ fn print_compilation(what: &str, seen: &Compilation) {
 async fn run_corpus(arguments: &[String]) -> Result<ExitCode> {
     let verbs = arguments.first().context("expected: wasq-hostile VERBS.wasm [ROUNDS]")?;
     let rounds = arguments.get(1).map_or(Ok(10), |rounds| rounds.parse()).context("ROUNDS is no number")?;
-    // What a worker on AWS has. A guest that makes the host hold more ends this process.
+    // As much as a worker on AWS has. A guest that makes the host hold more ends this process.
     let limit = Rlimit { current: Some(WORKER_MEMORY.0), maximum: None };
     rustix::process::setrlimit(Resource::Data, limit).context("limit the memory of this process")?;
     let host = Host::start(Path::new(verbs)).await?;

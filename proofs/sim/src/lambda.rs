@@ -217,7 +217,7 @@ pub fn ids(event: &str) -> Vec<String> {
     deliveries.iter().map(DeliveryExt::id_here).collect()
 }
 
-/// What a simulated delivery tells besides.
+/// The id of a simulated delivery.
 pub trait DeliveryExt {
     /// The message's own id.
     fn id_here(&self) -> String;

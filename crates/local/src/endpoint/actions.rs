@@ -16,7 +16,7 @@ use crate::sqs::permissions::Permission;
 use crate::sqs::queue_attributes::QueueAttributes;
 use crate::sqs::queues::Queues;
 
-/// What a request tells about its client.
+/// The client of a request, as far as the request tells.
 pub(crate) struct Caller {
     /// The address by which the client reached us; queue addresses start with it.
     pub(crate) base: String,

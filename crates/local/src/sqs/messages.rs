@@ -15,6 +15,7 @@ use wasq_protocol::Digest;
 use super::error::SqsError;
 use super::message_attributes::{self, INVALID_TEXT, md5_hex, valid_text};
 use super::queue_attributes::{Number, QueueAttributes};
+use super::{attempts, groups};
 
 /// A message that is to be sent.
 #[derive(Clone, Debug, Default)]
@@ -68,7 +69,7 @@ pub(crate) struct Received {
 }
 
 /// A FIFO queue forgets a deduplication id, and the id of a receive, after this.
-const DEDUPLICATION_MS: i64 = 5 * 60 * 1000;
+pub(super) const DEDUPLICATION_MS: i64 = 5 * 60 * 1000;
 /// The longest that a message stays invisible, counted from its receive.
 const VISIBILITY_MAX_MS: i64 = 43_200_000;
 
@@ -193,7 +194,7 @@ pub(crate) fn send(
     ])?;
     let seq = db.last_insert_rowid();
     if fifo {
-        join_group(db, seq)?;
+        groups::join_group(db, seq)?;
     }
     if let Some(dedup_id) = &dedup_id {
         db.prepare_cached("INSERT OR REPLACE INTO deduplication VALUES (?, ?, ?, ?, ?, ?)")?
@@ -223,7 +224,7 @@ pub(crate) fn receive(
     let visibility = receive.visibility.unwrap_or_else(|| settings.seconds(Number::VisibilityTimeout));
     let visible_ms = now + i64::try_from(visibility.as_millis()).unwrap_or(VISIBILITY_MAX_MS);
     if let Some(attempt_id) = &receive.attempt_id
-        && let Some(again) = received_before(db, queue, attempt_id, visible_ms, now)?
+        && let Some(again) = attempts::received_before(db, queue, attempt_id, visible_ms, now)?
     {
         return Ok((again, None));
     }
@@ -238,7 +239,7 @@ pub(crate) fn receive(
             // Nothing travels with it.
             if received.is_empty() { suspects } else { Vec::new() }
         } else if settings.fifo() {
-            fifo_candidates(db, queue, &received, wanted, now)?
+            groups::candidates(db, queue, &received, wanted, now)?
         } else {
             candidates(db, queue, wanted, now)?
         };
@@ -263,7 +264,7 @@ pub(crate) fn receive(
         }
     }
     if let Some(attempt_id) = &receive.attempt_id {
-        remember(db, queue, attempt_id, &received, now)?;
+        attempts::remember(db, queue, attempt_id, &received, now)?;
     }
     Ok((received, moved_to))
 }
@@ -279,102 +280,13 @@ fn expire(db: &Connection, queue: &str, settings: &QueueAttributes, kept_since: 
         .prepare_cached("DELETE FROM messages WHERE queue = ? AND sent_ms < ? RETURNING group_id")?
         .query_map(params![queue, kept_since], |row| row.get(0))?
         .collect::<Result<HashSet<String>, _>>()?;
-    groups.iter().try_for_each(|group| leave_group(db, queue, group))
+    groups.iter().try_for_each(|group| groups::leave_group(db, queue, group))
 }
 
-/// Makes a message that was added to a FIFO queue the head of its group, if it is alone in it.
-pub(crate) fn join_group(db: &Connection, seq: i64) -> Result<(), SqsError> {
-    db.prepare_cached(
-        "UPDATE messages AS new SET head = 1 WHERE seq = ?1 AND seq = (
-             SELECT min(seq) FROM messages
-             WHERE queue = new.queue AND group_id = new.group_id AND dedup_id IS NOT NULL)",
-    )?
-    .execute(params![seq])?;
-    Ok(())
-}
-
-/// Makes the first message of a group its head, after another one was taken out.
-pub(crate) fn leave_group(db: &Connection, queue: &str, group: &str) -> Result<(), SqsError> {
-    db.prepare_cached(
-        "UPDATE messages SET head = 1 WHERE seq = (
-             SELECT min(seq) FROM messages WHERE queue = ? AND group_id = ? AND dedup_id IS NOT NULL)",
-    )?
-    .execute(params![queue, group])?;
-    Ok(())
-}
-
-/// Deletes a message that was copied into another queue. `copy` is the copy's number.
-pub(crate) fn delete_moved(db: &Connection, seq: i64, copy: i64) -> Result<(), SqsError> {
-    let (queue, group, fifo): (String, Option<String>, bool) = db
-        .prepare_cached("DELETE FROM messages WHERE seq = ? RETURNING queue, group_id, dedup_id IS NOT NULL")?
-        .query_row(params![seq], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    if let Some(group) = group.filter(|_| fifo) {
-        join_group(db, copy)?;
-        leave_group(db, &queue, &group)?;
-    }
-    Ok(())
-}
-
-/// Notes the messages of a receive, for another call with the same id.
-fn remember(
-    db: &Connection,
-    queue: &str,
-    attempt_id: &str,
-    received: &[Received],
-    now: i64,
-) -> Result<(), SqsError> {
-    db.prepare_cached("DELETE FROM receive_attempts WHERE until_ms <= ?")?.execute(params![now])?;
-    for message in received {
-        db.prepare_cached(
-            "INSERT OR REPLACE INTO receive_attempts
-             SELECT ?1, ?2, seq, receipt, visible_ms, ?4 FROM messages WHERE seq = ?3",
-        )?
-        .execute(params![queue, attempt_id, message.seq, now + DEDUPLICATION_MS])?;
-    }
-    Ok(())
-}
-
-/// The messages of an earlier receive with this id, with the same receipt handles and new leases. `None` if there was none.
-fn received_before(
-    db: &Connection,
-    queue: &str,
-    attempt_id: &str,
-    visible_ms: i64,
-    now: i64,
-) -> Result<Option<Vec<Received>>, SqsError> {
-    let mut attempt = db.prepare_cached(
-        "SELECT a.seq, a.receipt, m.receipt IS a.receipt AND m.visible_ms = a.visible_ms AND m.visible_ms > ?3
-         FROM receive_attempts a LEFT JOIN messages m ON m.seq = a.seq
-         WHERE a.queue = ?1 AND a.attempt_id = ?2 AND a.until_ms > ?3 ORDER BY a.seq",
-    )?;
-    let rows = attempt
-        .query_map(params![queue, attempt_id, now], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
-        .collect::<Result<Vec<(i64, i64, Option<bool>)>, _>>()?;
-    if rows.is_empty() {
-        return Ok(None);
-    }
-    if rows.iter().any(|(.., unchanged)| *unchanged != Some(true)) {
-        let reason =
-            "The receiveRequestAttemptId is not valid anymore since the receive call is not retryable.";
-        return Err(SqsError::value("ReceiveRequestAttemptId", attempt_id, reason));
-    }
-    let again = rows.into_iter().map(|(seq, receipt, _)| {
-        let message = db
-            .prepare_cached(
-                "UPDATE messages SET visible_ms = ?2 WHERE seq = ?1
-                 RETURNING id, body, attributes, trace_header, sent_ms, first_received_ms, receive_count, group_id, dedup_id, source, deaths",
-            )?
-            .query_row(params![seq, visible_ms], |row| received(row, seq, queue, receipt, visible_ms))?;
-        Ok::<_, SqsError>(message)
-    });
-    let again = again.collect::<Result<Vec<_>, _>>()?;
-    remember(db, queue, attempt_id, &again, now)?;
-    Ok(Some(again))
-}
-
-struct Candidate {
-    seq: i64,
-    queue_receives: u32,
+/// A message that may be received.
+pub(super) struct Candidate {
+    pub(super) seq: i64,
+    pub(super) queue_receives: u32,
 }
 
 fn candidates(db: &Connection, queue: &str, wanted: usize, now: i64) -> Result<Vec<Candidate>, SqsError> {
@@ -421,46 +333,6 @@ fn suspects(
     }
 }
 
-/// The first visible messages of each group, up to its first invisible one: a message in flight blocks its group. The group
-/// that has been available for the longest comes first, with as many messages as are wanted.
-fn fifo_candidates(
-    db: &Connection,
-    queue: &str,
-    taken: &[Received],
-    wanted: usize,
-    now: i64,
-) -> Result<Vec<Candidate>, SqsError> {
-    // A message that this call itself has taken does not block the messages behind it.
-    let mut groups: Vec<String> = taken.iter().filter_map(|message| message.group.clone()).collect();
-    let mut heads = db.prepare_cached(
-        "SELECT group_id FROM messages WHERE queue = ? AND head = 1 AND visible_ms <= ? ORDER BY visible_ms, seq LIMIT ?",
-    )?;
-    for group in heads.query_map(params![queue, now, (groups.len() + wanted) as i64], |row| row.get(0))? {
-        groups.push(group?);
-    }
-    let mut in_group = db.prepare_cached(
-        "SELECT seq, queue_receives, visible_ms FROM messages
-         WHERE queue = ? AND group_id = ? AND dedup_id IS NOT NULL ORDER BY seq",
-    )?;
-    let (mut seen, mut found) = (HashSet::new(), Vec::new());
-    for group in groups.iter().filter(|group| seen.insert(*group)) {
-        let mut rows = in_group.query(params![queue, group])?;
-        while found.len() < wanted
-            && let Some(row) = rows.next()?
-        {
-            let seq = row.get(0)?;
-            if taken.iter().any(|message| message.seq == seq) {
-                continue;
-            }
-            if row.get::<_, i64>(2)? > now {
-                break;
-            }
-            found.push(Candidate { seq, queue_receives: row.get(1)? });
-        }
-    }
-    Ok(found)
-}
-
 /// Leases one message.
 fn take(
     db: &Connection,
@@ -484,7 +356,7 @@ fn take(
     Ok(received)
 }
 
-fn received(
+pub(super) fn received(
     row: &Row<'_>,
     seq: i64,
     queue: &str,
@@ -525,7 +397,7 @@ fn dead_letter(db: &Connection, seq: i64, queue: &str, target: &str, now: i64) -
          FROM messages WHERE seq = ?1",
     )?
     .execute(params![seq, target, queue, now])?;
-    delete_moved(db, seq, db.last_insert_rowid())
+    groups::delete_moved(db, seq, db.last_insert_rowid())
 }
 
 /// The contents of a receipt handle.
@@ -593,7 +465,7 @@ pub(crate) fn delete(
         .query_row(params![seq, queue], |row| row.get(0))
         .optional()?;
     match group.flatten().filter(|_| settings.fifo()) {
-        Some(group) => leave_group(db, queue, &group),
+        Some(group) => groups::leave_group(db, queue, &group),
         None => Ok(()),
     }
 }

@@ -1,9 +1,11 @@
 //! SQS on one machine: its semantics over the database, without HTTP.
 //!
-//! `queues.rs` has the calls, `messages.rs` the handling of messages, `moves.rs` the way back from a
-//! dead-letter queue. Limits, error codes and texts are those of AWS's documentation, or recorded from AWS.
+//! `queues.rs` has the calls, `messages.rs` the handling of messages, `groups.rs` and `attempts.rs` what FIFO queues add to it,
+//! `moves.rs` the way back from a dead-letter queue. Limits, error codes and texts are those of AWS's documentation, or recorded from AWS.
 
+mod attempts;
 pub(crate) mod error;
+mod groups;
 pub(crate) mod message_attributes;
 pub(crate) mod messages;
 pub(crate) mod moves;

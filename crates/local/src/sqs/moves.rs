@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::error::SqsError;
-use super::messages::{counts, delete_moved, queue_exists};
+use super::groups::delete_moved;
+use super::messages::{counts, queue_exists};
 use super::queue_attributes::{Number, arn_of_queue, queue_of_arn};
 use super::store::load;
 
