@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 use wasq_aws::{CONNECT_TIMEOUT, FunctionError, QueueEndpoint, explain};
 use wasq_protocol::{Clock, Delivery, LEASE_BY_DEFAULT, SystemClock, Timestamp, VarError, Vars};
 
-use crate::drain::{DrainSettings, Drained, Mode, Summary, drain};
+use crate::drain::drain;
 use crate::ports::{ConsumerParts, ConsumerPorts, InvokeError, Invoker, Source};
+use crate::state::{DrainSettings, Drained, Mode, Summary};
 
 /// The function's configuration.
 #[derive(Clone, Debug)]

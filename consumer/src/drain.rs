@@ -1,106 +1,31 @@
 //! The drain loop.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
-use wasq_protocol::{Clock, Delivery, Timestamp};
+use wasq_protocol::{Clock, Delivery};
 
-use crate::hand_over::{Batch, Load};
+use crate::hand_over::Batch;
 use crate::ports::{ConsumerParts, ConsumerPorts, Invoker, Source};
-
-/// The rule that ends a drain, apart from its time being up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Wait for messages until the time is up, so that a task starts as soon as its message is there.
-    Window,
-    /// Stop when the queue has nothing more.
-    UntilEmpty,
-}
-
-impl std::str::FromStr for Mode {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "window" => Ok(Self::Window),
-            "until-empty" => Ok(Self::UntilEmpty),
-            _ => Err("expected \"window\" or \"until-empty\"".to_owned()),
-        }
-    }
-}
-
-/// The numbers that control a drain.
-#[derive(Clone, Copy, Debug)]
-pub struct DrainSettings {
-    /// The condition that ends the drain.
-    pub mode: Mode,
-    /// When the drain's time is up.
-    pub until: Timestamp,
-    /// The queue's visibility timeout: how long each lease lasts.
-    pub lease: Duration,
-    /// Receives that run at once while there is a backlog; an idle queue is polled by one.
-    pub receivers: usize,
-    /// About how many bytes of messages it may hold at once; the first receiver works in any case. Messages take a few
-    /// times their size while they are handed over.
-    pub held_bytes_max: u64,
-    /// The most messages that this drain has handed over and that are not settled yet. It receives no more meanwhile.
-    pub in_flight_max: u64,
-    /// The most invokes of the worker that are open at once: each takes a connection.
-    pub invokes_max: u64,
-}
-
-/// The counts of one drain.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Receive calls.
-    pub receives: u64,
-    /// Messages received.
-    pub received: u64,
-    /// Messages that a worker settled, or has not settled yet.
-    pub handed_over: u64,
-    /// Messages released, because they could not be handed over.
-    pub released: u64,
-    /// Messages that a worker may have or not: the answer is not known.
-    pub unknown: u64,
-    /// Calls that failed, and workers that died.
-    pub errors: u64,
-}
+use crate::state::{Drain, DrainSettings, Drained, Mode, PAUSE};
 
 /// The longest that SQS waits for a message.
 const LONG_POLL: Duration = Duration::from_secs(20);
 /// The wait of a receive in the mode `until-empty`. It is long enough for SQS to ask all its servers, and
 /// short enough for a drain that finds an empty queue.
 const EMPTY_POLL: Duration = Duration::from_secs(1);
-/// The longest drain in the mode `until-empty`: it ends before the schedule begins the next one, so that the same process goes on
-/// with the messages that it has kept. In the mode `window`, two processes take turns.
-const UNTIL_EMPTY_MAX: Duration = Duration::from_secs(55);
-/// Time reserved at the end, to hand over the messages of the last receive.
-const END_MARGIN: Duration = Duration::from_secs(2);
 /// The part of that time in which the drain does nothing any more, so that its function can answer.
 const ANSWER_MARGIN: Duration = Duration::from_millis(300);
 /// For this long after the last hand-over, a drain that finds its queue empty stays, to see whether the workers die of it.
 const SEES_DEATHS: Duration = Duration::from_secs(5);
-/// The pause after a failed call, and the first one while all workers are busy.
-pub(crate) const PAUSE: Duration = Duration::from_millis(250);
 /// Messages that an earlier drain has kept are handed over if their leases last for this time at least.
 const LEASE_LEFT_MIN: Duration = Duration::from_secs(10);
 /// The most messages that one receive returns.
 const RECEIVED_MAX: u64 = 10;
-
-/// A drain that has ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Drained {
-    /// Its counts.
-    pub summary: Summary,
-    /// Messages that no worker had room for. The next drain of this process hands them over; a release would cost each of them
-    /// a receive, which counts as an attempt. If there is no next drain, they come again when their leases end.
-    pub kept: Vec<Delivery>,
-}
 
 /// Receives messages and hands them to the worker, until the time is up or, by mode, the queue is empty. It then lets go of
 /// the invokes that are open: the workers go on. `kept` are the messages that an earlier drain has kept. Never fails: messages
@@ -111,22 +36,7 @@ pub async fn drain<P: ConsumerPorts>(
     kept: Vec<Delivery>,
     stop: CancellationToken,
 ) -> Drained {
-    let mut settings = settings;
-    if settings.mode == Mode::UntilEmpty {
-        settings.until = settings.until.min(ports.clock.now().plus(UNTIL_EMPTY_MAX));
-    }
-    let drain = Drain {
-        ports,
-        settings,
-        stop,
-        load: Load::default(),
-        largest_receive: AtomicU64::new(0),
-        turns: AtomicU64::new(0),
-        given_up: AtomicBool::new(false),
-        was_full: AtomicBool::new(false),
-        last_offer: Mutex::new(Instant::now()),
-        drained: Mutex::default(),
-    };
+    let drain = Drain::new(ports, settings, stop);
     let mut receivers = FuturesUnordered::new();
     let mut open = FuturesUnordered::new();
     let now = ports.clock.now();
@@ -175,26 +85,6 @@ pub async fn drain<P: ConsumerPorts>(
     drain.drained.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A drain that is under way.
-pub(crate) struct Drain<'a, P: ConsumerPorts> {
-    pub(crate) ports: &'a ConsumerParts<P>,
-    pub(crate) settings: DrainSettings,
-    /// When it is cancelled, the drain ends as if its time were up.
-    stop: CancellationToken,
-    pub(crate) load: Load,
-    /// The largest receive so far, in bytes of messages.
-    largest_receive: AtomicU64,
-    /// Turns that were begun: each has its number in the log.
-    turns: AtomicU64,
-    /// Set when the worker does not work at all: the drain then ends as if its time were up.
-    given_up: AtomicBool,
-    /// Whether enough messages were in flight when the drain looked last.
-    was_full: AtomicBool,
-    /// When a batch was last offered to a worker.
-    last_offer: Mutex<Instant>,
-    drained: Mutex<Drained>,
-}
-
 /// Whether a receiver waits for messages or only helps with a backlog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Patience {
@@ -223,15 +113,6 @@ impl<P: ConsumerPorts> Drain<'_, P> {
         batches.into_iter().map(|batch| self.hand_over(batch))
     }
 
-    /// The time left for receiving, in whole seconds, as SQS counts: less than one is not worth a call.
-    pub(crate) fn left(&self) -> Duration {
-        if self.stop.is_cancelled() || self.given_up.load(Ordering::Relaxed) {
-            return Duration::ZERO;
-        }
-        let end = self.settings.until.minus(END_MARGIN);
-        Duration::from_secs(end.since(self.ports.clock.now()).as_secs())
-    }
-
     /// How long the drain stays with the open invokes when it receives no more.
     fn stays(&self) -> Duration {
         if self.stop.is_cancelled() {
@@ -240,25 +121,6 @@ impl<P: ConsumerPorts> Drain<'_, P> {
         let until_end = self.settings.until.minus(ANSWER_MARGIN).since(self.ports.clock.now());
         let last_offer = *self.last_offer.lock().unwrap_or_else(PoisonError::into_inner);
         until_end.min(SEES_DEATHS.saturating_sub(last_offer.elapsed()))
-    }
-
-    /// Notes that a batch is offered to a worker.
-    pub(crate) fn offered(&self) {
-        *self.last_offer.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
-
-    /// Ends the drain early, because the worker does not work.
-    pub(crate) fn gives_up(&self) {
-        self.given_up.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn did(&self, count: impl FnOnce(&mut Summary)) {
-        count(&mut self.drained.lock().unwrap_or_else(PoisonError::into_inner).summary);
-    }
-
-    /// Keeps messages for the next drain.
-    pub(crate) fn keep(&self, deliveries: Vec<Delivery>) {
-        self.drained.lock().unwrap_or_else(PoisonError::into_inner).kept.extend(deliveries);
     }
 
     /// Whether there is room for another receive.

@@ -1,14 +1,13 @@
 //! One hand-over: a batch of messages, from its receive until the worker has settled it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use wasq_protocol::{Clock, DEATHS_MAX, Delivery};
 
-use crate::drain::{Drain, PAUSE};
 use crate::pack::{event_of, pack};
 use crate::ports::{ConsumerPorts, InvokeError, Invoker, Source};
+use crate::state::{Drain, Load, PAUSE};
 
 /// A batch in the consumer's hands. It counts towards the drain's limits for as long as this lives.
 pub(crate) struct Batch<'a> {
@@ -22,48 +21,6 @@ struct Counted<'a> {
     load: &'a Load,
     messages: u64,
     bytes: u64,
-}
-
-/// The batches in the consumer's hands, counted.
-#[derive(Debug, Default)]
-pub(crate) struct Load {
-    messages: AtomicU64,
-    bytes: AtomicU64,
-    batches: AtomicU64,
-    /// Batches that no worker had room for when they were last offered.
-    held: AtomicU64,
-    /// Messages that were blamed for the deaths of their workers, since a worker settled anything else.
-    blamed: AtomicU64,
-    /// Notified when a batch has ended, or was taken after all.
-    pub(crate) changed: Notify,
-}
-
-impl Load {
-    pub(crate) fn messages(&self) -> u64 {
-        self.messages.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn batches(&self) -> u64 {
-        self.batches.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn held(&self) -> u64 {
-        self.held.load(Ordering::Relaxed)
-    }
-
-    /// Notes that a worker has settled a batch.
-    fn works(&self) {
-        self.blamed.store(0, Ordering::Relaxed);
-    }
-
-    /// Whether one more message may be blamed for the deaths of its workers.
-    fn blames(&self) -> bool {
-        self.blamed.fetch_add(1, Ordering::Relaxed) < BLAMED_MAX
-    }
 }
 
 impl<'a> Counted<'a> {
@@ -103,8 +60,6 @@ impl Drop for Held<'_> {
     }
 }
 
-/// The most messages that are blamed for the deaths of their workers while no worker settles anything else.
-const BLAMED_MAX: u64 = 3;
 /// The longest pause between two offers of a batch that no worker has room for.
 const BUSY_PAUSE_MAX: Duration = Duration::from_secs(4);
 /// An offer that is not refused within this time was taken: a busy function refuses at once.

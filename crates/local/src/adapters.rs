@@ -17,8 +17,9 @@ use crate::folder::FolderRegistry;
 use crate::results::Results;
 use crate::secrets::LocalSecrets;
 use crate::sqs::error::SqsError;
-use crate::sqs::messages::{Receive, Received, Send, Visibility};
+use crate::sqs::messages::{Receive, Send, Visibility};
 use crate::sqs::queues::Queues;
+use crate::sqs::received::Received;
 
 /// The task queue and its dead-letter queue, as consumer and worker see them.
 #[derive(Clone)]

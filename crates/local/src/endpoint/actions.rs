@@ -10,11 +10,12 @@ use super::batch::{self, Entry};
 use super::params::Params;
 use crate::sqs::error::SqsError;
 use crate::sqs::message_attributes;
-use crate::sqs::messages::{self, Receive, Received, Send, Sent, Visibility, body_digest};
+use crate::sqs::messages::{self, Receive, Send, Sent, Visibility, body_digest};
 use crate::sqs::moves::Start;
 use crate::sqs::permissions::Permission;
 use crate::sqs::queue_attributes::QueueAttributes;
 use crate::sqs::queues::Queues;
+use crate::sqs::received::Received;
 
 /// The client of a request, as far as the request tells.
 pub(crate) struct Caller {

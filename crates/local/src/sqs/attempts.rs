@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::error::SqsError;
-use super::messages::{DEDUPLICATION_MS, Received, received};
+use super::received::{DEDUPLICATION_MS, Received, received};
 
 /// Notes the messages of a receive, for another call with the same id.
 pub(super) fn remember(

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use rusqlite::{Connection, params};
 
 use super::error::SqsError;
-use super::messages::{Candidate, Received};
+use super::received::{Candidate, Received};
 
 /// The first visible messages of each group, up to its first invisible one: a message in flight blocks its group. The group
 /// that has been available for the longest comes first, with as many messages as are wanted.

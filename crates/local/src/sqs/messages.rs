@@ -5,9 +5,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 use wasq_protocol::Digest;
@@ -15,6 +13,7 @@ use wasq_protocol::Digest;
 use super::error::SqsError;
 use super::message_attributes::{self, INVALID_TEXT, md5_hex, valid_text};
 use super::queue_attributes::{Number, QueueAttributes};
+use super::received::{Candidate, DEDUPLICATION_MS, Receipt, Received, received};
 use super::{attempts, groups};
 
 /// A message that is to be sent.
@@ -47,29 +46,6 @@ pub(crate) struct Receive {
     pub(crate) attempt_id: Option<String>,
 }
 
-/// A message that was received.
-#[derive(Clone, Debug)]
-pub(crate) struct Received {
-    pub(crate) seq: i64,
-    pub(crate) message_id: String,
-    pub(crate) body: String,
-    pub(crate) attributes: Map<String, Value>,
-    pub(crate) trace_header: Option<String>,
-    pub(crate) receipt_handle: String,
-    pub(crate) sent_ms: i64,
-    pub(crate) first_received_ms: i64,
-    pub(crate) receive_count: u32,
-    pub(crate) group: Option<String>,
-    pub(crate) deduplication: Option<String>,
-    pub(crate) source: Option<String>,
-    /// How many processes died while they held it.
-    pub(crate) deaths: u32,
-    /// When the lease ends.
-    pub(crate) visible_ms: i64,
-}
-
-/// A FIFO queue forgets a deduplication id, and the id of a receive, after this.
-pub(super) const DEDUPLICATION_MS: i64 = 5 * 60 * 1000;
 /// The longest that a message stays invisible, counted from its receive.
 const VISIBILITY_MAX_MS: i64 = 43_200_000;
 
@@ -283,12 +259,6 @@ fn expire(db: &Connection, queue: &str, settings: &QueueAttributes, kept_since: 
     groups.iter().try_for_each(|group| groups::leave_group(db, queue, group))
 }
 
-/// A message that may be received.
-pub(super) struct Candidate {
-    pub(super) seq: i64,
-    pub(super) queue_receives: u32,
-}
-
 fn candidates(db: &Connection, queue: &str, wanted: usize, now: i64) -> Result<Vec<Candidate>, SqsError> {
     let mut statement = db.prepare_cached(
         "SELECT seq, queue_receives FROM messages WHERE queue = ? AND visible_ms <= ? ORDER BY visible_ms, seq LIMIT ?",
@@ -356,32 +326,6 @@ fn take(
     Ok(received)
 }
 
-pub(super) fn received(
-    row: &Row<'_>,
-    seq: i64,
-    queue: &str,
-    receipt: i64,
-    visible_ms: i64,
-) -> rusqlite::Result<Received> {
-    let attributes: String = row.get(2)?;
-    Ok(Received {
-        seq,
-        message_id: row.get(0)?,
-        body: row.get(1)?,
-        attributes: serde_json::from_str(&attributes).unwrap_or_default(),
-        trace_header: row.get(3)?,
-        receipt_handle: Receipt { queue: queue.to_owned(), seq, receipt }.encode(),
-        sent_ms: row.get(4)?,
-        first_received_ms: row.get(5)?,
-        receive_count: row.get(6)?,
-        group: row.get(7)?,
-        deduplication: row.get(8)?,
-        source: row.get(9)?,
-        deaths: row.get(10)?,
-        visible_ms,
-    })
-}
-
 pub(crate) fn queue_exists(db: &Connection, queue: &str) -> Result<bool, SqsError> {
     Ok(db.prepare_cached("SELECT 1 FROM queues WHERE name = ?")?.exists(params![queue])?)
 }
@@ -398,48 +342,6 @@ fn dead_letter(db: &Connection, seq: i64, queue: &str, target: &str, now: i64) -
     )?
     .execute(params![seq, target, queue, now])?;
     groups::delete_moved(db, seq, db.last_insert_rowid())
-}
-
-/// The contents of a receipt handle.
-#[derive(Debug, PartialEq, Eq)]
-struct Receipt {
-    queue: String,
-    seq: i64,
-    receipt: i64,
-}
-
-impl Receipt {
-    fn encode(&self) -> String {
-        let Self { queue, seq, receipt } = self;
-        BASE64_URL_SAFE_NO_PAD.encode(format!("wasq {seq} {receipt} {queue}"))
-    }
-
-    /// Reads a handle for a queue; the error is SQS's.
-    fn decode(handle: &str, queue: &str) -> Result<Self, SqsError> {
-        let invalid = || {
-            SqsError::invalid_receipt(format!(
-                "The input receipt handle \"{handle}\" is not a valid receipt handle."
-            ))
-        };
-        let text = BASE64_URL_SAFE_NO_PAD.decode(handle).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-        let text = text.ok_or_else(invalid)?;
-        let mut parts = text.split(' ');
-        let (Some("wasq"), Some(seq), Some(receipt), Some(name), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(invalid());
-        };
-        if name != queue {
-            return Err(SqsError::invalid_receipt(format!(
-                "The receipt handle \"{handle}\" is not valid for this queue."
-            )));
-        }
-        Ok(Self {
-            queue: name.to_owned(),
-            seq: seq.parse().map_err(|_| invalid())?,
-            receipt: receipt.parse().map_err(|_| invalid())?,
-        })
-    }
 }
 
 /// Deletes a message. On a standard queue an old handle deletes it as well, and deleting twice is no error, as on AWS.

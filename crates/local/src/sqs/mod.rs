@@ -12,4 +12,5 @@ pub(crate) mod moves;
 pub(crate) mod permissions;
 pub(crate) mod queue_attributes;
 pub(crate) mod queues;
+pub(crate) mod received;
 pub(crate) mod store;

@@ -11,10 +11,11 @@ use tokio::time::Instant;
 use wasq_protocol::{Clock, SystemClock};
 
 use super::error::SqsError;
-use super::messages::{self, Receive, Received, Send, Sent, Visibility};
+use super::messages::{self, Receive, Send, Sent, Visibility};
 use super::moves::{self, Start};
 use super::permissions::{self, Permission};
 use super::queue_attributes::{Number, QueueAttributes};
+use super::received::Received;
 use super::store::{self, MINUTE_MS, all_attributes, check_redrive, json, load, load_tags};
 use crate::db::{Db, DbError};
 
