@@ -78,7 +78,7 @@ pub struct Batch {
 }
 
 /// The delivery as JSON. A body that is JSON itself is written as JSON (`message`), any other as a string
-/// (`body`). As a string, a body full of quotes would double in size, and an invoke takes only 1 MiB.
+/// (`body`). As a string, a body full of quotes would double in size, and an invoke takes 6 MiB for all of a batch.
 #[derive(Serialize, Deserialize)]
 struct Wire {
     message_id: String,

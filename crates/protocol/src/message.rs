@@ -15,8 +15,7 @@ use crate::{TaskName, Timestamp};
 /// The longest time from the send to a `not_before`. The shortest retention that we work with is four days.
 pub const AHEAD_MAX: Duration = Duration::from_secs(3 * 24 * 3600);
 
-/// The largest message body, in bytes. SQS takes 1 MiB including attributes, and the consumer must fit a body with
-/// its envelope into one asynchronous Lambda invoke, which takes 1 MiB as well.
+/// The largest message body, in bytes. SQS takes 1 MiB including attributes, and a dead letter has attributes of ours.
 pub const MAX_MESSAGE_BYTES: usize = 1_000_000;
 
 /// A message as its sender wrote it: the task to run, and its params.
