@@ -63,7 +63,7 @@ def test_in_subnets_and_within_a_boundary(cloud, functions):
     subnets = [ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.1.{i}.0/24")["Subnet"]["SubnetId"] for i in range(2)]
     group = ec2.create_security_group(GroupName="tasks", Description="of tasks", VpcId=vpc)["GroupId"]
     document = (ROOT / "deploy" / "boundary-policy.json").read_text()
-    boundary = iam.create_policy(PolicyName="wasq-boundary", PolicyDocument=document)["Policy"]["Arn"]
+    boundary = iam.create_policy(PolicyName="company-boundary", PolicyDocument=document)["Policy"]["Arn"]
     options = f"--subnets {','.join(subnets)} --security-groups {group} --permissions-boundary {boundary}"
     outputs = cloud.deploy(functions, "wasq-private", options)
     # MiniStack's CloudFormation leaves VpcConfig and PermissionsBoundary out; cfn-lint has checked them against their schemas.
@@ -81,6 +81,7 @@ def test_in_subnets_and_within_a_boundary(cloud, functions):
     run_hello(cloud, outputs)
     assert cloud.shell("wasq doctor --stack wasq-private") == "wasq-private in us-east-1: no problem found\n"
     cloud.shell("wasq destroy --stack wasq-private --data --yes")
+    iam.delete_policy(PolicyArn=boundary)
 
 
 @pytest.mark.parametrize("mode", ["window", "until-empty", "event-source"])
