@@ -15,6 +15,8 @@ GUIDE = ROOT / "docs" / "operating.md"
 VERSION = "0.1.0"
 # Commands that end only by ctrl-c or that ask a question, with the text that the test types for each.
 AS_TYPED = [
+    # The whole of it is in test_verify.py.
+    (r"^wasq verify --stack wasq$", "wasq verify --stack wasq --only uploads --yes"),
     (r"^wasq logs --follow$", "timeout 5 wasq logs --follow || test $? = 124"),
     (r"^(wasq destroy[^#]*?) *(#.*)?$", r"\1 --yes"),
 ]
@@ -74,6 +76,9 @@ def check(reader, block, printed):
         allow = "aws lambda put-function-recursion-config --function-name wasq-worker --recursive-loop Allow"
         reader.shell(f"source {reader.folder}/state; {allow}")
         reader.expire_earlier_versions("wasq")
+    elif "wasq verify" in block:
+        assert re.search(r"^uploads +held +An earlier version comes back +\d+\.\d s +version 1 came back as version 3$", printed, re.MULTILINE)
+        assert printed.endswith(" promises held, 0 broken\n")
     elif "aws s3 cp hello.wasm" in block:
         assert re.search(r"^hello +version [12] ", printed, re.MULTILINE) or "no task is live" in reader.said
 

@@ -1,8 +1,10 @@
 //! Secrets in SSM Parameter Store and Secrets Manager.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use aws_config::SdkConfig;
+use aws_config::retry::RetryConfig;
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ssm::operation::get_parameter::GetParameterError;
@@ -19,14 +21,24 @@ pub struct SecretReader {
     secrets: OnceLock<aws_sdk_secretsmanager::Client>,
 }
 
+/// With full jitter, these waits last for about half a minute together: 1,000 workers get their answers in that time.
+const ATTEMPTS_MAX: u32 = 9;
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
 impl SecretReader {
     /// A reader.
     pub fn new(sdk: &SdkConfig) -> Self {
         Self { sdk: sdk.clone(), parameters: OnceLock::new(), secrets: OnceLock::new() }
     }
 
+    /// Parameter Store answers 40 requests a second and account. When many workers start at once, most are refused at first.
+    fn patient(&self) -> aws_sdk_ssm::Config {
+        let retries = RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX).with_max_backoff(BACKOFF_MAX);
+        aws_sdk_ssm::config::Builder::from(&self.sdk).retry_config(retries).build()
+    }
+
     async fn parameter(&self, name: &str) -> Result<SecretValue, SecretError> {
-        let client = self.parameters.get_or_init(|| aws_sdk_ssm::Client::new(&self.sdk));
+        let client = self.parameters.get_or_init(|| aws_sdk_ssm::Client::from_conf(self.patient()));
         let answer = client.get_parameter().name(name).with_decryption(true).send().await;
         let answer = answer.map_err(|e| {
             let missing = matches!(

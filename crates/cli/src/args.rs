@@ -24,6 +24,8 @@ use crate::run::Run;
 use crate::status::Status;
 use crate::tasks::Tasks;
 use crate::test::Test;
+#[cfg(feature = "aws")]
+use crate::verify::Verify;
 
 /// WebAssembly components as background tasks.
 #[derive(Debug, Parser)]
@@ -130,6 +132,13 @@ pub(crate) enum Command {
     /// read.
     #[cfg(feature = "aws")]
     Doctor(Doctor),
+    /// Show on a live deployment that it keeps wasq's promises
+    ///
+    /// Publishes tasks of its own, sends messages to them, and checks how each ends: success, each kind of failure, retries and
+    /// their times, dead letters, redrive, children, delays, secrets, denied addresses, refused uploads, rollback. Removes
+    /// everything at the end. Says beforehand what it will do, and asks. Exit code 0: no promise was broken; 1: at least one was.
+    #[cfg(feature = "aws")]
+    Verify(Verify),
     /// Take no more messages from a deployment's queue; they wait there
     #[cfg(feature = "aws")]
     Pause(Pause),

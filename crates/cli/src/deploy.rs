@@ -30,8 +30,22 @@ pub(crate) struct Deploy {
     /// A bucket of yours for the zips; without this, one is made
     #[arg(long, value_name = "NAME")]
     pub(crate) code_bucket: Option<String>,
+    /// A tag of the stack and of everything in it, such as team=data; can be given several times. Without any, the tags stay as
+    /// they are
+    #[arg(long, value_name = "KEY=VALUE", value_parser = tag)]
+    pub(crate) tag: Vec<(String, String)>,
     #[command(flatten)]
     pub(crate) options: StackOptions,
+}
+
+fn tag(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, _)) if key.is_empty() || key.starts_with("aws:") => {
+            Err("a tag's key must not be empty, nor begin with aws:".to_owned())
+        }
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => Err("expected KEY=VALUE, such as team=data".to_owned()),
+    }
 }
 
 /// The template's parameters.
@@ -77,6 +91,10 @@ pub(crate) struct StackOptions {
     /// The KMS key that secrets of tasks are encrypted with; "" for the account's own [default: the account's own]
     #[arg(long, value_name = "ARN")]
     secrets_key: Option<String>,
+    /// The KMS key that queues and buckets are encrypted with; "" for the keys that SQS and S3 own. Senders and uploaders need
+    /// kms:Decrypt and kms:GenerateDataKey for it [default: keys of SQS and S3]
+    #[arg(long, value_name = "ARN")]
+    key: Option<String>,
     /// The CloudWatch metrics. off: none; function: for all tasks together; task: for each task as well (each
     /// metric is billed) [default: function]
     #[arg(long, value_parser = ["off", "function", "task"])]
@@ -105,6 +123,7 @@ impl StackOptions {
             security_groups,
             permissions_boundary,
             secrets_key,
+            key,
             metrics,
             log_retention,
             alarm_topic,
@@ -123,6 +142,7 @@ impl StackOptions {
             ("SecurityGroups", security_groups),
             ("PermissionsBoundary", permissions_boundary),
             ("SecretsKey", secrets_key),
+            ("Key", key),
             ("Metrics", metrics),
             ("LogRetention", number(log_retention)),
             ("AlarmTopic", alarm_topic),
@@ -132,7 +152,7 @@ impl StackOptions {
 }
 
 pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
-    let Deploy { stack, region, functions, code_bucket, options } = args;
+    let Deploy { stack, region, functions, code_bucket, tag: tags, options } = args;
     let session = Session::open(region).await?;
     let identity = session.identity().await?;
     let stack = Stack::new(session.clone(), stack);
@@ -171,11 +191,11 @@ pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
     for (parameter, _) in PUBLISHER_FIRST {
         parameters.remove(parameter);
     }
-    check_concurrency(&session, &stack.name, &parameters).await?;
+    reserve(&session, &stack.name, &mut parameters).await?;
     if let Some(settled) = settled {
         compile_ahead(&stack, settled, &parameters).await?;
     }
-    let changed = stack.apply(is_there, &parameters).await?;
+    let changed = stack.apply(is_there, &parameters, &tags).await?;
     if !changed {
         tell!("  nothing to change");
     }
@@ -212,30 +232,40 @@ pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
 /// The concurrency that Lambda keeps unreserved in every account.
 const UNRESERVED_MIN: i32 = 100;
 
-/// Refuses a reservation that Lambda would refuse in the middle of the deployment.
-async fn check_concurrency(
-    session: &Session,
-    stack: &str,
-    parameters: &BTreeMap<String, String>,
-) -> Result<()> {
+/// The places that a consumer and its successor need, while the one ends and the other begins.
+const CONSUMERS: i32 = 2;
+
+/// Reserves concurrency for the consumer, if the account has enough. Refuses a reservation for the worker that Lambda would refuse
+/// in the middle of the deployment.
+async fn reserve(session: &Session, stack: &str, parameters: &mut BTreeMap<String, String>) -> Result<()> {
+    const CONSUMER: &str = "ConsumerConcurrency";
     let wanted = parameters.get("Concurrency").and_then(|text| text.parse::<i32>().ok()).unwrap_or(0);
-    if wanted == 0 {
-        return Ok(());
-    }
     let lambda = aws_sdk_lambda::Client::new(&session.sdk);
     // A deployer may not be allowed to ask. CloudFormation then says it, later.
     let Ok(account) = lambda.get_account_settings().send().await else { return Ok(()) };
     let Some(limit) = account.account_limit else { return Ok(()) };
-    let worker = format!("{stack}-worker");
-    let ours = lambda.get_function_concurrency().function_name(worker).send().await;
-    let ours = ours.ok().and_then(|ours| ours.reserved_concurrent_executions).unwrap_or(0);
+    let reserved = async |function: &str| {
+        let name = format!("{stack}-{function}");
+        let ours = lambda.get_function_concurrency().function_name(name).send().await;
+        ours.ok().and_then(|ours| ours.reserved_concurrent_executions).unwrap_or(0)
+    };
     let free = limit.unreserved_concurrent_executions.unwrap_or(limit.concurrent_executions);
-    let most = (free + ours - UNRESERVED_MIN).max(0);
+    let most = free + reserved("worker").await + reserved("consumer").await - UNRESERVED_MIN;
     ensure!(
-        wanted <= most,
-        "--concurrency {wanted}: Lambda keeps {UNRESERVED_MIN} of the account's {} concurrent executions unreserved, so {most} can be reserved; ask AWS for a higher quota, or give a lower number",
-        limit.concurrent_executions
+        wanted == 0 || wanted <= most,
+        "--concurrency {wanted}: Lambda keeps {UNRESERVED_MIN} of the account's {} concurrent executions unreserved, so {} can be reserved; ask AWS for a higher quota, or give a lower number",
+        limit.concurrent_executions,
+        most.max(0)
     );
+    let scheduled = parameters.get("Mode").is_none_or(|mode| mode != "event-source");
+    let consumers = if scheduled && wanted + CONSUMERS <= most { CONSUMERS } else { 0 };
+    if scheduled && consumers == 0 {
+        tell!(
+            "  nothing is reserved for the consumer: of the account's {} concurrent executions, Lambda keeps {UNRESERVED_MIN} for all functions. Busy workers can keep the consumer from starting; ask AWS for a higher quota",
+            limit.concurrent_executions
+        );
+    }
+    parameters.insert(CONSUMER.to_owned(), consumers.to_string());
     Ok(())
 }
 

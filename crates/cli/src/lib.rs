@@ -44,6 +44,8 @@ mod surroundings;
 mod target;
 mod tasks;
 mod test;
+#[cfg(feature = "aws")]
+mod verify;
 
 use std::process::ExitCode;
 
@@ -109,6 +111,8 @@ pub async fn main() -> ExitCode {
         Command::Deploy(deploy) => until_interrupted(deploy::deploy(deploy, json)).await,
         #[cfg(feature = "aws")]
         Command::Doctor(doctor) => doctor::doctor(doctor, json).await,
+        #[cfg(feature = "aws")]
+        Command::Verify(verify) => verify::verify(verify, json).await,
         #[cfg(feature = "aws")]
         Command::Destroy(destroy) => until_interrupted(destroy::destroy(destroy, json)).await,
         #[cfg(feature = "aws")]

@@ -39,7 +39,7 @@ pub(crate) async fn tasks(args: Tasks, json: bool) -> Result<Ended> {
         output::value(&json!({ "tasks": tasks.iter().map(value).collect::<Vec<_>>() }));
         return Ok(Ended::Well);
     }
-    if tasks.is_empty() {
+    if tasks.iter().all(|task| task.live.is_none() && task.rejected.is_none()) {
         tell!(
             "no task is live: `wasq push FILE.wasm`, or put NAME.wasm into the tasks folder of `wasq dev`, or into the tasks bucket"
         );

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use wasq_protocol::{LiveRecord, Rejection, TaskName};
+use wasq_protocol::{LiveRecord, Rejection, TaskName, Timestamp};
 
 use crate::data_folder::registry_path;
 
@@ -20,6 +20,19 @@ pub struct Listed {
 }
 
 impl Listed {
+    /// The task that the entry is about; none if the entry is empty.
+    pub fn task(&self) -> Option<&TaskName> {
+        let record = self.live.as_ref().or(self.removed.as_ref()).map(|record| &record.task);
+        record.or(self.rejected.as_ref().map(|rejection| &rejection.task))
+    }
+
+    /// Whether the registry has an answer to an upload that was made at this time.
+    pub fn answers(&self, uploaded: Timestamp) -> bool {
+        let published = self.live.iter().chain(&self.removed).map(|record| record.version.published);
+        let refused = self.rejected.iter().filter(|rejection| !rejection.fault).map(|rejection| rejection.at);
+        published.chain(refused).any(|answered| answered >= uploaded)
+    }
+
     /// Combines a registry's records into one entry for each task, sorted by name.
     pub fn from_records(records: Vec<LiveRecord>, rejections: Vec<Rejection>) -> Vec<Self> {
         let mut tasks: BTreeMap<TaskName, Self> = BTreeMap::new();

@@ -22,6 +22,8 @@ pub struct Config {
     pub tasks_bucket: String,
     /// `WASQ_REGISTRY_BUCKET`: where workers read.
     pub registry_bucket: String,
+    /// `WASQ_BUCKET_OWNER`: the account that both belong to. If it is given, a write into the bucket of another account fails.
+    pub bucket_owner: Option<String>,
     /// The limits of one compilation.
     pub limits: CompileLimits,
 }
@@ -45,6 +47,7 @@ impl Config {
             limits,
             tasks_bucket: vars.required("WASQ_TASKS_BUCKET", "the bucket that tasks are uploaded to")?,
             registry_bucket: vars.required("WASQ_REGISTRY_BUCKET", "the bucket that workers read")?,
+            bucket_owner: vars.text("WASQ_BUCKET_OWNER"),
         })
     }
 }
@@ -68,7 +71,8 @@ impl Function {
     pub async fn new(config: Config) -> Result<Self> {
         let sdk = wasq_aws::function_config();
         let client = Client::new(&sdk);
-        let bucket = |name| S3Bucket { client: client.clone(), name };
+        let bucket =
+            |name| S3Bucket { client: client.clone(), name, owner: config.bucket_owner.clone() };
         let (tasks, registry) = (bucket(config.tasks_bucket), bucket(config.registry_bucket));
         let secrets = SecretReader::new(&sdk);
         let parts = PublisherParts {
@@ -165,6 +169,7 @@ fn log(task: &TaskName, published: &Published) {
 struct S3Bucket {
     client: Client,
     name: String,
+    owner: Option<String>,
 }
 
 impl S3Bucket {
@@ -213,6 +218,7 @@ impl Bucket for S3Bucket {
 
     async fn put(&self, key: &str, bytes: Vec<u8>, condition: Condition) -> Result<Put> {
         let put = self.client.put_object().bucket(&self.name).key(key).body(ByteStream::from(bytes));
+        let put = put.set_expected_bucket_owner(self.owner.clone());
         let put = match condition {
             Condition::Always => put,
             Condition::Absent => put.if_none_match("*"),
@@ -231,7 +237,8 @@ impl Bucket for S3Bucket {
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
-        let deleted = self.client.delete_object().bucket(&self.name).key(key).send().await;
+        let deleted = self.client.delete_object().bucket(&self.name).key(key);
+        let deleted = deleted.set_expected_bucket_owner(self.owner.clone()).send().await;
         deleted.map_err(explain).with_context(|| format!("delete s3://{}/{key}", self.name))?;
         Ok(())
     }

@@ -12,7 +12,7 @@ use crate::language::Language;
 
 /// Wraps a core module in a component. The module imports and exports the functions of our world by the
 /// canonical ABI, and may also import WASI 0.1.
-pub(crate) fn from_module(mut module: Vec<u8>) -> Result<Vec<u8>> {
+pub fn from_module(mut module: Vec<u8>) -> Result<Vec<u8>> {
     let (resolve, world) = contract::our_world();
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
         .context("describe the world in the module")?;

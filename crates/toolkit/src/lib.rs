@@ -15,6 +15,7 @@ mod watch;
 
 pub use build::{Built, build};
 pub use cases::{Case, Cases, Subject, Verdict};
+pub use component::from_module as component_of;
 pub use check::{Checked, Import, check, initial_memory};
 pub use contract::Contract;
 pub use language::Language;

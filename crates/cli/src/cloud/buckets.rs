@@ -5,6 +5,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use serde::de::DeserializeOwned;
 use wasq_aws::get_object;
+use wasq_protocol::{TaskName, Timestamp};
 
 use crate::cloud::{Deployment, explain};
 use crate::registry::whole;
@@ -14,6 +15,8 @@ pub(crate) struct Buckets {
     client: Client,
     tasks: String,
     registry: String,
+    /// The account that owns them. A write fails if another one does.
+    owner: Option<String>,
 }
 
 impl Deployment {
@@ -23,6 +26,7 @@ impl Deployment {
             client: Client::new(&self.session.sdk),
             tasks: self.output("TasksBucketName")?.to_owned(),
             registry: self.output("RegistryBucketName")?.to_owned(),
+            owner: self.account.clone(),
         })
     }
 }
@@ -41,14 +45,16 @@ impl Buckets {
     /// Writes an object of the tasks bucket.
     pub(crate) async fn upload(&self, key: &str, bytes: Vec<u8>) -> Result<()> {
         let body = ByteStream::from(bytes);
-        let put = self.client.put_object().bucket(&self.tasks).key(key).body(body).send().await;
+        let put = self.client.put_object().bucket(&self.tasks).key(key).body(body);
+        let put = put.set_expected_bucket_owner(self.owner.clone()).send().await;
         put.map_err(explain).with_context(|| format!("write s3://{}/{key}", self.tasks))?;
         Ok(())
     }
 
     /// Deletes an object of the tasks bucket; it need not be there.
     pub(crate) async fn withdraw(&self, key: &str) -> Result<()> {
-        let deleted = self.client.delete_object().bucket(&self.tasks).key(key).send().await;
+        let deleted = self.client.delete_object().bucket(&self.tasks).key(key);
+        let deleted = deleted.set_expected_bucket_owner(self.owner.clone()).send().await;
         deleted.map_err(explain).with_context(|| format!("delete s3://{}/{key}", self.tasks))?;
         Ok(())
     }
@@ -59,6 +65,21 @@ impl Buckets {
         };
         let bytes = object.body.collect().await;
         Ok(Some(bytes.with_context(|| format!("read s3://{bucket}/{key}"))?.to_vec()))
+    }
+
+    /// The modules in the tasks bucket, and when each was uploaded.
+    pub(crate) async fn modules(&self) -> Result<Vec<(TaskName, Timestamp)>> {
+        let (mut modules, bucket) = (Vec::new(), &self.tasks);
+        let mut pages = self.client.list_objects_v2().bucket(bucket).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(explain).with_context(|| format!("list s3://{bucket}"))?;
+            for object in page.contents.unwrap_or_default() {
+                let name = object.key.as_deref().and_then(|key| key.strip_suffix(".wasm")?.parse().ok());
+                let uploaded = object.last_modified.and_then(|at| u64::try_from(at.secs()).ok());
+                modules.extend(name.zip(uploaded.map(|seconds| Timestamp::from_ms(seconds * 1000))));
+            }
+        }
+        Ok(modules)
     }
 
     /// All records of the registry under a prefix.

@@ -67,6 +67,7 @@ impl Functions {
 pub(crate) struct CodeBucket {
     client: Client,
     pub(crate) name: String,
+    owner: String,
 }
 
 impl CodeBucket {
@@ -85,7 +86,7 @@ impl CodeBucket {
                 "the bucket {name} is somebody else's, or you may not use it: name another by --code-bucket"
             ),
         }
-        Ok(Self { client, name })
+        Ok(Self { client, name, owner: account.to_owned() })
     }
 
     /// Uploads the zips that are not in the bucket yet. Reports each upload on stderr.
@@ -98,8 +99,8 @@ impl CodeBucket {
                 continue;
             }
             tell!("  upload {name} ({:.1} MB) to {}", zip.len() as f64 / 1e6, self.name);
-            let put =
-                self.client.put_object().bucket(&self.name).key(&key).body(ByteStream::from(zip.clone()));
+            let put = self.client.put_object().bucket(&self.name).expected_bucket_owner(&self.owner);
+            let put = put.key(&key).body(ByteStream::from(zip.clone()));
             // The read timeout starts with the first byte that is sent, and connections may be slow.
             let patient = TimeoutConfig::builder().read_timeout(UPLOAD_TIMEOUT).build();
             let patient = aws_sdk_s3::config::Builder::new().timeout_config(patient);

@@ -5,9 +5,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use aws_config::SdkConfig;
 use aws_sdk_cloudwatchlogs::Client;
 use aws_sdk_cloudwatchlogs::error::ProvideErrorMetadata;
-use wasq_protocol::{Clock, SystemClock, Timestamp};
+use wasq_protocol::{Clock, RunRecord, SystemClock, Timestamp};
 
 use crate::cloud::{Deployment, explain};
 use crate::log_lines::Printer;
@@ -34,7 +35,7 @@ impl Deployment {
             let started = SystemClock.now();
             let mut events = Vec::new();
             for group in &groups {
-                match events_of(&client, group, from, printer).await {
+                match events_of(&client, group, from, pattern(printer)).await {
                     Ok(more) => events.extend(more),
                     // The next look tries again.
                     Err(e) if follow && !seen.is_empty() => tell!("wasq: {e:#}"),
@@ -58,17 +59,26 @@ impl Deployment {
     }
 }
 
-/// Time, hash and text of a log group's events from a time on.
-async fn events_of(
-    client: &Client,
+/// The records of a worker's log, from a time on, whose id or parent's id begins with `prefix`, in the order of their times.
+pub(crate) async fn records(
+    sdk: &SdkConfig,
     group: &str,
     from: Timestamp,
-    printer: &Printer,
-) -> Result<Vec<(i64, u64, String)>> {
-    let mut request = client
-        .filter_log_events()
-        .log_group_name(group)
-        .start_time(i64::try_from(from.ms()).unwrap_or(i64::MAX));
+    prefix: &str,
+) -> Result<Vec<RunRecord>> {
+    let pattern = format!("{{ $.id = \"{prefix}*\" || $.parent = \"{prefix}*\" }}");
+    let events = events_of(&Client::new(sdk), group, from, Some(pattern)).await?;
+    let records = events.iter().filter_map(|(_, _, line)| serde_json::from_str(line).ok());
+    let ours = |record: &RunRecord| {
+        record.id.starts_with(prefix) || record.parent.as_ref().is_some_and(|parent| parent.starts_with(prefix))
+    };
+    let mut records: Vec<RunRecord> = records.filter(ours).collect();
+    records.sort_by_key(|record| record.timestamp);
+    Ok(records)
+}
+
+/// The pattern by which CloudWatch finds the lines that a printer wants; `None`: all of them.
+fn pattern(printer: &Printer) -> Option<String> {
     let conditions: Vec<_> = [("task", &printer.task), ("id", &printer.id)]
         .into_iter()
         .filter_map(|(key, wanted)| wanted.as_ref().map(|wanted| (key, wanted)))
@@ -82,9 +92,21 @@ async fn events_of(
             key => format!("($.{key} = \"{wanted}\")"),
         })
         .collect();
-    if !conditions.is_empty() {
-        request = request.filter_pattern(format!("{{ {} }}", conditions.join(" && ")));
-    }
+    (!conditions.is_empty()).then(|| format!("{{ {} }}", conditions.join(" && ")))
+}
+
+/// Time, hash and text of a log group's events from a time on.
+async fn events_of(
+    client: &Client,
+    group: &str,
+    from: Timestamp,
+    pattern: Option<String>,
+) -> Result<Vec<(i64, u64, String)>> {
+    let request = client
+        .filter_log_events()
+        .log_group_name(group)
+        .start_time(i64::try_from(from.ms()).unwrap_or(i64::MAX))
+        .set_filter_pattern(pattern);
     let mut events = Vec::new();
     let mut pages = request.into_paginator().send();
     while let Some(page) = pages.next().await {

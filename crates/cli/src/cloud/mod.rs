@@ -10,6 +10,7 @@ mod template;
 
 pub(crate) use buckets::Buckets;
 pub(crate) use code::{ARCHITECTURES, CodeBucket, Functions};
+pub(crate) use logs::records;
 pub(crate) use publisher::{PublisherFunction, Recompiled};
 pub(crate) use session::{Bucket, Identity, Session, explain};
 pub(crate) use stack::{Deployment, Kept, Stack};

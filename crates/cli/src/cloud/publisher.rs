@@ -34,10 +34,19 @@ impl PublisherFunction {
         Self { client: Client::from_conf(config.build()), name: format!("{}-publisher", stack.name) }
     }
 
-    /// Compiles the live version of a task for the publisher's own engine. Returns when the live record names the
-    /// artifact, or when the publisher refused.
+    /// Compiles the live version of a task for the publisher's own engine, unless the registry has its artifact. Returns when
+    /// the live record names the artifact, or when the publisher refused.
     pub(crate) async fn compile(&self, task: &TaskName) -> Result<Recompiled> {
-        let request = serde_json::to_vec(&PublishRequest { recompile: task.clone(), unusable: false })?;
+        self.request(&PublishRequest { recompile: task.clone(), unusable: false }).await
+    }
+
+    /// As [`Self::compile`], also if the registry has the artifact.
+    pub(crate) async fn compile_again(&self, task: &TaskName) -> Result<Recompiled> {
+        self.request(&PublishRequest { recompile: task.clone(), unusable: true }).await
+    }
+
+    async fn request(&self, request: &PublishRequest) -> Result<Recompiled> {
+        let request = serde_json::to_vec(request)?;
         let asked = self.client.invoke().function_name(&self.name).payload(Blob::new(request)).send().await;
         let answer = asked.map_err(explain).with_context(|| format!("invoke {}", self.name))?;
         if answer.function_error.is_none() {

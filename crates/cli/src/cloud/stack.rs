@@ -9,7 +9,7 @@ use aws_sdk_cloudformation::error::ProvideErrorMetadata;
 use aws_sdk_cloudformation::operation::update_stack::builders::UpdateStackFluentBuilder;
 use aws_sdk_cloudformation::types::{
     Capability, ChangeSetStatus, ChangeSetType, Parameter, ResourceToImport, Stack as Described, StackEvent,
-    StackStatus,
+    StackStatus, Tag,
 };
 use serde_json::json;
 use tokio::time::Instant;
@@ -43,6 +43,8 @@ pub(crate) struct Stack {
 pub(crate) struct Deployment {
     pub(crate) name: String,
     pub(crate) session: Session,
+    /// The account that it is in, by the ARN of the stack.
+    pub(crate) account: Option<String>,
     pub(crate) status: StackStatus,
     pub(crate) parameters: BTreeMap<String, String>,
     pub(crate) outputs: BTreeMap<String, String>,
@@ -113,6 +115,7 @@ impl Stack {
         Deployment {
             name: self.name.clone(),
             session: self.session.clone(),
+            account: stack.stack_id.and_then(|arn| Some(arn.split(':').nth(4)?.to_owned())),
             status: stack.stack_status.unwrap_or(StackStatus::DeleteComplete),
             parameters: parameters.filter_map(|p| p.parameter_key.zip(p.parameter_value)).collect(),
             outputs: outputs.filter_map(|o| o.output_key.zip(o.output_value)).collect(),
@@ -198,7 +201,15 @@ impl Stack {
 
     /// Creates the stack, or updates it. Returns whether there was anything to do. Parameters that are not given get the
     /// template's default.
-    pub(crate) async fn apply(&self, is_there: bool, parameters: &BTreeMap<String, String>) -> Result<bool> {
+    pub(crate) async fn apply(
+        &self,
+        is_there: bool,
+        parameters: &BTreeMap<String, String>,
+        tags: &[(String, String)],
+    ) -> Result<bool> {
+        let tags: Vec<_> = tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
+        // CloudFormation leaves the tags as they are if none are given.
+        let tags = (!tags.is_empty()).then_some(tags);
         let parameters: Vec<_> = parameters
             .iter()
             // An older template may have had parameters that this one does not have.
@@ -214,13 +225,14 @@ impl Stack {
                 .template_body(TEMPLATE)
                 .capabilities(Capability::CapabilityIam)
                 .set_parameters(Some(parameters))
+                .set_tags(tags)
                 .send()
                 .await;
             asked.map_err(explain).with_context(|| format!("create the stack {}", self.name))?;
             follow.well(self, StackStatus::CreateComplete).await?;
             return Ok(true);
         }
-        self.update(self.client.update_stack().template_body(TEMPLATE), parameters).await
+        self.update(self.client.update_stack().template_body(TEMPLATE).set_tags(tags), parameters).await
     }
 
     /// Changes only parameters: the stack keeps its template. Parameters that its template does not have are
@@ -465,7 +477,7 @@ impl Deployment {
 
     /// Its status, as `wasq status` prints it.
     pub(crate) fn status(&self) -> Result<DeploymentStatus> {
-        let Self { name, session, status, parameters, outputs } = self;
+        let Self { name, session, account: _, status, parameters, outputs } = self;
         let (region, status) = (&session.region, status.as_str());
         let dashboard = format!(
             "https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}#dashboards/dashboard/{name}"

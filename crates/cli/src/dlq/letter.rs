@@ -113,14 +113,19 @@ fn kind(text: &str) -> Result<LetterKind, String> {
 }
 
 /// One letter.
-pub(super) struct Letter {
-    pub(super) delivery: Delivery,
-    pub(super) notes: DeadLetterAttributes,
+pub(crate) struct Letter {
+    pub(crate) delivery: Delivery,
+    pub(crate) notes: DeadLetterAttributes,
 }
 
 impl Letter {
+    pub(crate) fn of(delivery: Delivery) -> Self {
+        let notes = DeadLetterAttributes::read(&delivery.attributes);
+        Self { delivery, notes }
+    }
+
     /// The copy that goes back to the task queue.
-    pub(super) fn copy(&self) -> Outbound {
+    pub(crate) fn copy(&self) -> Outbound {
         let Delivery { message_id, body, attributes, group, receipt, trace_header, .. } = &self.delivery;
         Outbound {
             body: body.clone(),

@@ -15,12 +15,14 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use wasq_aws::{Counts, QueueEndpoint};
-use wasq_protocol::{Clock, DeadLetterAttributes, SystemClock, Timestamp};
+use wasq_protocol::{Clock, SystemClock, Timestamp};
 
 use crate::output::{self, Ended, Progress, tell};
 use crate::target::{QueueAddress, QueueArgs};
 
-use letter::{Letter, Select, cause, first_line, seconds};
+pub(crate) use letter::Letter;
+
+use letter::{Select, cause, first_line, seconds};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Dlq {
@@ -339,8 +341,7 @@ impl Desk {
                     continue;
                 }
                 news = true;
-                let notes = DeadLetterAttributes::read(&delivery.attributes);
-                let letter = Letter { delivery, notes };
+                let letter = Letter::of(delivery);
                 if select.matches(&letter) {
                     matching.push(letter);
                 }

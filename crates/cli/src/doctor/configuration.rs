@@ -88,6 +88,10 @@ pub(crate) struct Deployed {
     pub(crate) registry_bucket: Read<BucketSettings>,
     /// Functions that are notified of uploads, by ARN or name.
     pub(crate) told_of_uploads: Read<Vec<String>>,
+    /// Executions that the account may have at once, over all functions.
+    pub(crate) account_concurrency: Read<u32>,
+    /// Uploads that are neither live nor refused, although there was time enough: the names of their tasks.
+    pub(crate) unpublished: Read<Vec<TaskName>>,
     /// The engine's fingerprint, as the worker reports it.
     pub(crate) worker_runs: Read<Fingerprint>,
     /// Live tasks, each with the fingerprints of the engines that it is compiled for.

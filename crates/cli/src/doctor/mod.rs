@@ -14,9 +14,16 @@ use serde_json::json;
 use crate::output::{self, Ended, tell};
 use crate::target::{Target, TargetArgs};
 
-use findings::Finding;
+pub(crate) use findings::{Effect, Finding};
+
 use machine::Machine;
 use rules::examine;
+
+/// Examines a deployment. Returns the findings, and the parts that could not be read.
+pub(crate) async fn examined(deployment: &Target) -> Result<(Vec<Finding>, Vec<String>)> {
+    let live = read::live(deployment).await?;
+    Ok((examine(&live), live.unread))
+}
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Doctor {

@@ -13,7 +13,8 @@ use aws_sdk_scheduler::types::ScheduleState;
 use aws_sdk_sqs::types::QueueAttributeName as Attribute;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
-use wasq_protocol::{Fingerprint, Pong, WorkerEvent};
+use wasq_local::Listed;
+use wasq_protocol::{Clock, Digest, Fingerprint, Pong, SystemClock, TaskName, WorkerEvent};
 
 use crate::cloud::{Deployment, explain};
 use crate::doctor::configuration::{
@@ -23,6 +24,9 @@ use crate::doctor::configuration::{
 use crate::doctor::policy::{Statement, statements};
 use crate::registry::Registry;
 use crate::target::Target;
+
+/// The publisher needs less for an upload, with two more tries of Lambda. The hourly sweep finds what was lost.
+const PUBLISHED_WITHIN: Duration = Duration::from_secs(15 * 60);
 
 /// Reads the live configuration. Parts that cannot be read are noted; only a queue that cannot be read is an
 /// error.
@@ -56,6 +60,7 @@ pub(crate) async fn live(target: &Target) -> Result<Live> {
         let mut deployed = reader.deployed().await;
         match Registry::of(target)?.tasks().await {
             Ok(tasks) => {
+                deployed.unpublished = reader.unpublished(&tasks).await;
                 deployed.tasks = tasks
                     .into_iter()
                     .filter_map(|task| task.live)
@@ -207,6 +212,8 @@ impl<'a> Reader<'a> {
             schedule: self.schedule().await,
             mappings: self.mappings().await,
             registry_bucket: self.bucket_of("RegistryBucket").await,
+            account_concurrency: self.account_concurrency().await,
+            unpublished: Read::Unknown,
             worker,
             worker_runs,
             told_of_uploads,
@@ -246,6 +253,40 @@ impl<'a> Reader<'a> {
             Ok(pong.fingerprint)
         });
         self.read(&format!("what {function} can run"), fingerprint)
+    }
+
+    async fn account_concurrency(&mut self) -> Read<u32> {
+        let answer = self.lambda.get_account_settings().send().await.map_err(explain);
+        let limit = answer.and_then(|answer| {
+            let limit = answer.account_limit.context("the answer has no limits")?;
+            Ok(u32::try_from(limit.concurrent_executions)?)
+        });
+        self.read("the account's concurrency", limit)
+    }
+
+    /// Uploads that the publisher has neither made live nor refused. `listed` is the registry's content.
+    async fn unpublished(&mut self, listed: &[Listed]) -> Read<Vec<TaskName>> {
+        let found = async {
+            let buckets = self.deployment.buckets()?;
+            let mut unpublished = Vec::new();
+            let since = SystemClock.now().minus(PUBLISHED_WITHIN);
+            for (task, uploaded) in buckets.modules().await? {
+                let of_task = |listed: &&Listed| listed.task() == Some(&task);
+                let known = listed.iter().find(of_task);
+                if uploaded > since || known.is_some_and(|known| known.answers(uploaded)) {
+                    continue;
+                }
+                // An upload with the same content changes nothing.
+                let module = buckets.uploaded(&format!("{task}.wasm")).await?;
+                let live = known.and_then(|known| Some(known.live.as_ref()?.version.digest));
+                if module.is_some_and(|module| live != Some(Digest::of(&module))) {
+                    unpublished.push(task);
+                }
+            }
+            Ok(unpublished)
+        };
+        let found = found.await;
+        self.read("the uploads in the tasks bucket", found)
     }
 
     async fn mappings(&mut self) -> Read<Vec<MappingSettings>> {

@@ -22,6 +22,9 @@ const MESSAGE_MAX: u64 = 1 << 20;
 /// The time that the worker needs to say how a run ended.
 const WORKER_MARGIN: Duration = Duration::from_secs(5);
 
+/// New accounts have 10. Lambda reserves nothing below 100.
+const CONCURRENCY_MIN: u32 = 100;
+
 /// Returns all findings.
 pub(crate) fn examine(live: &Live) -> Vec<Finding> {
     let mut found = Findings::new(&live.place);
@@ -195,6 +198,15 @@ fn functions(deployed: &Deployed, worker: &FunctionSettings, found: &mut Finding
                 Fix::Aws(format!("lambda delete-function-concurrency --function-name {}", function.name));
             found.add(Effect::Stops, function_name(function), problem, fix);
         }
+    }
+    if let Some(most) = deployed.account_concurrency.known().filter(|most| **most < CONCURRENCY_MIN) {
+        let problem = format!(
+            "Lambda runs {most} functions at once in this account, and wasq shares them with all others: with busy workers, the consumer and the publisher cannot start"
+        );
+        let fix = Fix::Advice(
+            "ask AWS for a higher quota of concurrent executions (Service Quotas, Lambda); accounts usually have 1000",
+        );
+        found.add(Effect::Stops, "account", problem, fix);
     }
     let name = &worker.name;
     if !worker.may_recur {
@@ -441,6 +453,16 @@ fn uploads(deployed: &Deployed, found: &mut Findings<'_>) {
     let is_publisher = |function: &String| {
         function == &publisher.name || function.ends_with(&format!(":function:{}", publisher.name))
     };
+    if let Some(unpublished) = deployed.unpublished.known()
+        && !unpublished.is_empty()
+    {
+        let names = unpublished.iter().map(|task| task.as_str()).collect::<Vec<_>>().join(", ");
+        let problem = format!("the last upload of {names} is neither live nor refused");
+        let fix = Fix::Advice(
+            "look at the publisher's log; the publisher tries again every hour, and at once after another upload",
+        );
+        found.add(Effect::Stops, format!("tasks bucket {}", tasks.name), problem, fix);
+    }
     if !told.iter().any(is_publisher) {
         let problem = format!("{} is not notified of uploads: they do not go live", publisher.name);
         let fix = Fix::Advice("take the bucket's notifications from deploy/template.yaml");

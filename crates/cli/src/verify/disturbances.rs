@@ -1,0 +1,120 @@
+//! The promises that only show when a worker is busy, or dies. This changes the worker's function, and sets it back.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use aws_sdk_lambda::types::LastUpdateStatus;
+use tokio::time::Instant;
+use wasq_protocol::{Digest, Then};
+
+use crate::cloud::explain;
+use crate::verify::probe::{self, HEAVY, HEAVY_SETTINGS, Probe};
+use crate::verify::report::{Part, Report, Shown};
+use crate::verify::runs::at_once;
+use crate::verify::site::Site;
+
+/// The memory with which a worker dies of the heavy task, in MB.
+const SMALL: i32 = 128;
+/// How long Lambda may take to change a function.
+const CHANGED_WITHIN: Duration = Duration::from_secs(120);
+/// A pause before the next look at a function that is being changed.
+const POLL: Duration = Duration::from_millis(500);
+/// Messages that travel with the one that kills its worker.
+const NEIGHBOURS: usize = 4;
+
+pub(super) async fn check(site: &Site, report: &mut Report) {
+    let part = Part::Disturbances;
+    report.check(part, "A busy worker costs no message an attempt", throttled(site)).await;
+    report.check(part, "A message that kills its workers is a dead letter, its neighbours run", killed(site)).await;
+}
+
+/// Runs messages while the worker may run only once at a time.
+async fn throttled(site: &Site) -> Result<Shown> {
+    let function = site.worker()?;
+    let now = site.lambda.get_function_concurrency().function_name(function).send().await;
+    let now = now.map_err(explain).context("read the worker's concurrency")?.reserved_concurrent_executions;
+    let set = |concurrency| async move {
+        let put = site.lambda.put_function_concurrency().function_name(function);
+        let put = put.reserved_concurrent_executions(concurrency).send().await;
+        put.map_err(explain).with_context(|| format!("reserve a concurrency of {concurrency} for {function}"))
+    };
+    if let Err(e) = set(1).await {
+        return Ok(Shown::NotTried(format!("{e:#}")));
+    }
+    let probes = probe::many("", &site.prefix, "busy", "b");
+    let shown = async {
+        let shown = at_once(site, &probes).await?;
+        for record in site.records_of(&probes).await? {
+            ensure!(record.attempt == 1, "the message {} ended in attempt {}", record.id, record.attempt);
+        }
+        Ok(shown)
+    }
+    .await;
+    match now {
+        Some(before) => {
+            set(before).await?;
+        }
+        None => {
+            let delete = site.lambda.delete_function_concurrency().function_name(function).send().await;
+            delete.map_err(explain).context("give the worker the account's concurrency back")?;
+        }
+    }
+    shown
+}
+
+/// Runs a message that needs more memory than its worker has, beside others.
+async fn killed(site: &Site) -> Result<Shown> {
+    if site.deployment.parameters.get("Mode").is_some_and(|mode| mode == "event-source") {
+        let why = "with an event source mapping, nobody sees a worker die: the message comes again when its lease ends";
+        return Ok(Shown::NotTried(why.to_owned()));
+    }
+    let module = probe::module(1)?;
+    let digest = Digest::of(&module);
+    site.upload(HEAVY, module, HEAVY_SETTINGS).await?;
+    let is_live = |listed: &wasq_local::Listed| {
+        listed.live.as_ref().is_some_and(|live| live.version.digest == digest).then_some(())
+    };
+    site.published(HEAVY, is_live).await?;
+    let configuration = site.lambda.get_function_configuration().function_name(site.worker()?).send().await;
+    let before = configuration.map_err(explain).context("read the worker's memory")?.memory_size;
+    let before = before.context("the worker's function has no memory")?;
+    set_memory(site, SMALL).await?;
+    let shown = async {
+        let heavy = probe::heavy(&site.prefix);
+        let mut probes: Vec<Probe> =
+            probe::many("", &site.prefix, "neighbour", "n").into_iter().take(NEIGHBOURS).collect();
+        site.send(&[std::slice::from_ref(&heavy), &probes].concat()).await?;
+        probes.push(heavy.clone());
+        match site.ended(&probes).await {
+            Ok(_) => Ok(Shown::Held(format!("3 workers died; {NEIGHBOURS} neighbours ran"))),
+            Err(e) => {
+                let survived = site.records_of(&[heavy]).await?.iter().any(|record| record.then == Then::Done);
+                if survived {
+                    let why = format!("a worker of {SMALL} MB took 400 MiB and was not killed: this is not Lambda");
+                    return Ok(Shown::NotTried(why));
+                }
+                Err(e)
+            }
+        }
+    }
+    .await;
+    set_memory(site, before).await?;
+    shown
+}
+
+/// Changes the worker's memory, and waits until the change is in force.
+async fn set_memory(site: &Site, mb: i32) -> Result<()> {
+    let function = site.worker()?;
+    let update = site.lambda.update_function_configuration().function_name(function).memory_size(mb).send().await;
+    update.map_err(explain).with_context(|| format!("give {function} {mb} MB"))?;
+    let started = Instant::now();
+    loop {
+        let now = site.lambda.get_function_configuration().function_name(function).send().await;
+        let now = now.map_err(explain).with_context(|| format!("look at {function}"))?;
+        if now.last_update_status != Some(LastUpdateStatus::InProgress) {
+            return Ok(());
+        }
+        ensure!(started.elapsed() < CHANGED_WITHIN, "{function} is still being changed");
+        tokio::time::sleep(POLL).await;
+    }
+}

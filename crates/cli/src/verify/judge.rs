@@ -1,0 +1,187 @@
+//! Decides whether a message has ended as promised, by the records of its runs and the dead letters.
+
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail};
+use wasq_protocol::{FailureKind, RunRecord, Then};
+
+use crate::verify::probe::{Expected, Probe};
+
+/// A dead letter of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Dead {
+    pub(super) kind: Option<FailureKind>,
+    pub(super) reason: String,
+}
+
+/// Judges a message. `records` are those of all messages, by their times, and `dead` is the message's dead letter. `None`: it
+/// has not ended yet, as far as can be seen.
+pub(super) fn judge(probe: &Probe, records: &[RunRecord], dead: Option<&Dead>) -> Option<Result<String>> {
+    let own: Vec<_> = records.iter().filter(|record| record.id == probe.id).collect();
+    let ran: Vec<_> = own.iter().filter(|record| record.digest.is_some()).collect();
+    let done = own.iter().rfind(|record| record.then == Then::Done);
+    match (probe.expected, dead) {
+        (Expected::Done { .. } | Expected::Parent { .. }, Some(Dead { kind, reason })) => {
+            Some(Err(anyhow!("it became a dead letter: {}: {reason}", word(*kind))))
+        }
+        (Expected::Dead { .. }, None) => {
+            done.map(|_| Err(anyhow!("it succeeded, and should have become a dead letter")))
+        }
+        (Expected::Dead { kind, runs }, Some(found)) => {
+            if found.kind != Some(kind) {
+                return Some(Err(anyhow!("it is a dead letter of the kind {}: {}", word(found.kind), found.reason)));
+            }
+            counted(ran.len(), runs)
+        }
+        (Expected::Parent { children }, None) => {
+            let parent = done?;
+            let mut seen: Vec<_> = records
+                .iter()
+                .filter(|record| record.parent.as_ref() == Some(&probe.id) && record.then == Then::Done)
+                .map(|record| &record.id)
+                .collect();
+            seen.sort();
+            seen.dedup();
+            (seen.len() >= children).then(|| match seen.len() {
+                seen if seen == children => Ok(format!("{}, and {seen} children", times(parent))),
+                seen => Err(anyhow!("{seen} children ran, and the task sent {children}")),
+            })
+        }
+        (Expected::Done { runs, apart }, None) => {
+            let last = done?;
+            if ran.len() < runs {
+                return None;
+            }
+            Some(in_time(probe, &ran, apart).and_then(|()| match ran.len() {
+                count if count == runs => Ok(times(last)),
+                count => Err(ran_more(count, runs)),
+            }))
+        }
+    }
+}
+
+/// A dead letter after `count` runs; some of their records may be missing yet.
+fn counted(count: usize, expected: usize) -> Option<Result<String>> {
+    match count {
+        count if count < expected => None,
+        count if count == expected => Some(Ok(match count {
+            0 => String::new(),
+            1 => "1 run".to_owned(),
+            count => format!("{count} runs"),
+        })),
+        count => Some(Err(ran_more(count, expected))),
+    }
+}
+
+fn ran_more(count: usize, expected: usize) -> anyhow::Error {
+    anyhow!("it ran {count} times, and should have run {expected} times; SQS itself delivers a message twice at times: if this row stays, look at the leases")
+}
+
+/// Whether no run began too early.
+fn in_time(probe: &Probe, ran: &[&&RunRecord], apart: Duration) -> Result<()> {
+    let begins = |record: &RunRecord| record.timestamp.minus(Duration::from_secs_f64(record.run_ms / 1000.0));
+    if let (Some(not_before), Some(first)) = (probe.not_before, ran.first())
+        && begins(first) < not_before
+    {
+        bail!("it ran at {}, and should not have run before {not_before}", begins(first));
+    }
+    for [one, two] in ran.array_windows() {
+        let gap = begins(two).since(one.timestamp);
+        if gap < apart {
+            bail!("the next attempt came after {} ms, and should have come {} s later", gap.as_millis(), apart.as_secs());
+        }
+    }
+    Ok(())
+}
+
+/// The times of a run, as the table shows them.
+pub(super) fn times(record: &RunRecord) -> String {
+    let RunRecord { queued_ms, load_ms, run_ms, .. } = record;
+    let queued = queued_ms.unwrap_or_default();
+    format!("{queued:.0} ms until a slot, {load_ms:.1} ms to load, {run_ms:.1} ms to run")
+}
+
+fn word(kind: Option<FailureKind>) -> &'static str {
+    kind.map_or("redrive-policy", FailureKind::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+    use wasq_protocol::{FailureKind, RunRecord};
+
+    use super::{Dead, judge};
+    use crate::verify::probe::{Expected, Probe};
+
+    fn record(id: &str, at: &str, then: &str, more: Value) -> RunRecord {
+        let mut record = json!({
+            "timestamp": format!("2026-11-26T10:00:{at}Z"), "level": "INFO", "message": "", "id": id, "attempt": 1,
+            "outcome": "success", "then": then, "place_ms": 0.0, "load_ms": 1.0, "run_ms": 0.0,
+            "acknowledge_ms": 0.0, "peak_memory_bytes": 0,
+            "digest": "0".repeat(64),
+        });
+        record.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(record).unwrap()
+    }
+
+    fn probe(expected: Expected) -> Probe {
+        Probe::new("a promise", "p", "x", "n", expected)
+    }
+
+    #[track_caller]
+    fn check(expected: Expected, records: &[RunRecord], dead: Option<FailureKind>, judged: Option<Result<&str, &str>>) {
+        let dead = dead.map(|kind| Dead { kind: Some(kind), reason: "why".to_owned() });
+        let found = judge(&probe(expected), records, dead.as_ref());
+        match (found, judged) {
+            (None, None) => {}
+            (Some(Ok(found)), Some(Ok(words))) => assert!(found.contains(words), "{found}"),
+            (Some(Err(found)), Some(Err(words))) => assert!(found.to_string().contains(words), "{found}"),
+            (found, judged) => panic!("{found:?}, and not {judged:?}"),
+        }
+    }
+
+    const ONCE: Expected = Expected::Done { runs: 1, apart: Duration::ZERO };
+    const LATER: Expected = Expected::Done { runs: 2, apart: Duration::from_secs(8) };
+    const REJECTED: Expected = Expected::Dead { kind: FailureKind::Reject, runs: 1 };
+
+    #[test]
+    fn a_message_that_must_succeed() {
+        let done = record("p-x", "05", "done", json!({}));
+        check(ONCE, &[], None, None);
+        check(ONCE, &[record("other", "05", "done", json!({}))], None, None);
+        check(ONCE, std::slice::from_ref(&done), None, Some(Ok("1.0 ms to load")));
+        check(ONCE, &[done.clone(), done.clone()], None, Some(Err("it ran 2 times")));
+        check(ONCE, &[done], Some(FailureKind::Trap), Some(Err("dead letter: trap: why")));
+    }
+
+    #[test]
+    fn a_second_attempt_must_not_come_too_early() {
+        let first = record("p-x", "05", "retry", json!({}));
+        let second = |at| record("p-x", at, "done", json!({}));
+        check(LATER, std::slice::from_ref(&first), None, None);
+        check(LATER, &[first.clone(), second("10")], None, Some(Err("came after 5000 ms")));
+        check(LATER, &[first, second("14")], None, Some(Ok("ms to run")));
+    }
+
+    #[test]
+    fn a_message_that_must_become_a_dead_letter() {
+        let ran = record("p-x", "05", "dead-letter", json!({}));
+        check(REJECTED, std::slice::from_ref(&ran), None, None);
+        check(REJECTED, &[], Some(FailureKind::Reject), None);
+        check(REJECTED, std::slice::from_ref(&ran), Some(FailureKind::Reject), Some(Ok("1 run")));
+        check(REJECTED, &[ran], Some(FailureKind::Retry), Some(Err("of the kind retry")));
+        check(REJECTED, &[record("p-x", "05", "done", json!({}))], None, Some(Err("it succeeded")));
+    }
+
+    #[test]
+    fn a_parent_and_its_children() {
+        let parent = record("p-x", "05", "done", json!({}));
+        let child = |id: &str| record(id, "06", "done", json!({ "parent": "p-x" }));
+        let expected = Expected::Parent { children: 2 };
+        check(expected, &[parent.clone(), child("a"), child("a")], None, None);
+        check(expected, &[parent.clone(), child("a"), child("b")], None, Some(Ok("2 children")));
+        check(expected, &[parent, child("a"), child("b"), child("c")], None, Some(Err("3 children ran")));
+    }
+}
