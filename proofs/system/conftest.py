@@ -432,6 +432,8 @@ def mini_stack_environment(folder, port):
         "SFTP_ENABLED": "0",
         "IOT_MTLS_ENABLED": "0",
         "LOG_LEVEL": "WARNING",
+        # As most accounts have. By default, it depends on the memory of this machine.
+        "LAMBDA_ACCOUNT_CONCURRENCY": "1000",
     }
 
 

@@ -84,6 +84,44 @@ def test_in_subnets_and_within_a_boundary(cloud, functions):
     iam.delete_policy(PolicyArn=boundary)
 
 
+def test_a_key_and_tags(cloud, functions):
+    key = cloud.client("kms").create_key()["KeyMetadata"]["Arn"]
+    outputs = cloud.deploy(functions, "keyed", f"--key {key} --tag team=data --tag cost=12=3")
+    stacks = cloud.client("cloudformation").describe_stacks
+    [stack] = stacks(StackName="keyed")["Stacks"]
+    assert {tag["Key"]: tag["Value"] for tag in stack["Tags"]} == {"team": "data", "cost": "12=3"}
+    for queue in ("QueueUrl", "DeadLetterUrl"):
+        attributes = cloud.client("sqs").get_queue_attributes(QueueUrl=outputs[queue], AttributeNames=["All"])["Attributes"]
+        assert attributes["KmsMasterKeyId"] == key and attributes.get("SqsManagedSseEnabled") != "true"
+    # MiniStack's CloudFormation leaves a bucket's encryption out, and reserved concurrency; cfn-lint has checked both.
+    # Each function may use the key, and no other.
+    resources = cloud.client("cloudformation").describe_stack_resources(StackName="keyed")["StackResources"]
+    roles = {r["LogicalResourceId"]: r["PhysicalResourceId"] for r in resources if r["ResourceType"] == "AWS::IAM::Role"}
+    allowed = {name: {p for p in granted(cloud, role) if p[0].startswith("kms:")} for name, role in roles.items()}
+    both = {("kms:Decrypt", key), ("kms:GenerateDataKey", key)}
+    assert allowed["WorkerRole"] == allowed["PublisherRole"] == both and allowed["ConsumerRole"] == {("kms:Decrypt", key)}
+    run_hello(cloud, outputs)
+    assert cloud.shell("wasq doctor --stack keyed") == "keyed in us-east-1: no problem found\n"
+    # Without tags, they stay.
+    cloud.deploy(functions, "keyed", "--log-retention 7")
+    assert len(stacks(StackName="keyed")["Stacks"][0]["Tags"]) == 2
+    cloud.shell("wasq deploy --stack keyed --tag team", code=2)
+    assert "expected KEY=VALUE, such as team=data" in cloud.said
+    cloud.shell("wasq destroy --stack keyed --data --yes")
+
+
+def test_an_account_with_little_concurrency(functions, tmp_path):
+    with mini_stack(functions_reach_it=True, LAMBDA_ACCOUNT_CONCURRENCY="10") as url:
+        small = Cloud(url, tmp_path)
+        small.deploy(functions, "small")
+        assert "nothing is reserved for the consumer: of the account's 10 concurrent executions" in small.said
+        small.shell(f"wasq deploy --stack small --functions {functions} --concurrency 5", code=2)
+        assert "Lambda keeps 100 of the account's 10 concurrent executions unreserved, so 0 can be reserved" in small.said
+        found = json.loads(small.shell("wasq doctor --stack small --json", code=1))
+        [finding] = found["findings"]
+        assert finding["effect"] == "stops" and "runs 10 functions at once in this account" in finding["problem"]
+
+
 @pytest.mark.parametrize("mode", ["window", "until-empty", "event-source"])
 def test_from_nothing_to_a_task_that_ran(cloud, functions, mode):
     stack = f"wasq-{mode}"
@@ -102,6 +140,8 @@ def test_from_nothing_to_a_task_that_ran(cloud, functions, mode):
     worker = functions_api.get_function_configuration(FunctionName=outputs["WorkerFunction"])
     assert worker["Timeout"] == 70 and worker["Environment"]["Variables"]["WASQ_MAX_TIMEOUT"] == "1m"
     status = json.loads(cloud.shell(f"wasq status --stack {stack} --json"))
+    # Busy workers cannot keep the consumer from starting.
+    assert status["parameters"]["ConsumerConcurrency"] == ("0" if mode == "event-source" else "2")
     assert status["tasks"] == {"live": 1, "refused": []} and status["parameters"]["Mode"] == mode
     cloud.shell(f"wasq destroy --stack {stack} --data --yes")
     buckets = [bucket["Name"] for bucket in cloud.client("s3").list_buckets()["Buckets"]]

@@ -71,8 +71,7 @@ impl Function {
     pub async fn new(config: Config) -> Result<Self> {
         let sdk = wasq_aws::function_config();
         let client = Client::new(&sdk);
-        let bucket =
-            |name| S3Bucket { client: client.clone(), name, owner: config.bucket_owner.clone() };
+        let bucket = |name| S3Bucket { client: client.clone(), name, owner: config.bucket_owner.clone() };
         let (tasks, registry) = (bucket(config.tasks_bucket), bucket(config.registry_bucket));
         let secrets = SecretReader::new(&sdk);
         let parts = PublisherParts {

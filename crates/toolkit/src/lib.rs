@@ -15,8 +15,8 @@ mod watch;
 
 pub use build::{Built, build};
 pub use cases::{Case, Cases, Subject, Verdict};
-pub use component::from_module as component_of;
 pub use check::{Checked, Import, check, initial_memory};
+pub use component::from_module as component_of;
 pub use contract::Contract;
 pub use language::Language;
 pub use languages::toolchain;

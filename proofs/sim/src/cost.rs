@@ -45,11 +45,30 @@ pub struct PerMillion {
 #[serde(deny_unknown_fields)]
 pub struct LambdaPrices {
     /// For a GB for a second.
-    pub gb_second: f64,
+    pub gb_second: GbSecond,
     /// The consumer's memory, in GB.
     pub consumer_gb: f64,
     /// The worker's memory, in GB.
     pub worker_gb: f64,
+}
+
+/// The price of a GB for a second, by the processor.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GbSecond {
+    /// Graviton, the default of `wasq deploy`.
+    pub arm64: f64,
+    /// Intel or AMD.
+    pub x86_64: f64,
+}
+
+/// The processor of the functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Architecture {
+    /// Graviton.
+    Arm64,
+    /// Intel or AMD.
+    X86_64,
 }
 
 impl Prices {
@@ -105,6 +124,8 @@ pub struct Counted {
 /// The time for which tasks arrive, in seconds. `TASKS_MAX` is the most tasks that are counted.
 const SECONDS: u32 = 3600;
 const TASKS_MAX: u32 = 40_000;
+/// SQS bills each 64 KiB of a call as a request.
+const CHUNK_BYTES: u64 = 64 << 10;
 
 /// Runs short tasks (up to 200 ms, 100 ms on average) in calm weather and counts their calls. `a_minute`
 /// tasks arrive in each minute, at even intervals.
@@ -154,8 +175,22 @@ impl Counted {
         self.report.calls.iter().map(|(name, count)| (*name, *count as f64 * self.scale())).collect()
     }
 
-    /// The cost of a million tasks.
-    pub fn dollars(&self, prices: &Prices) -> Dollars {
+    /// The requests that SQS bills for each million tasks, by the name of the call, if each message has this many bytes.
+    fn sqs_requests(&self, message_bytes: u64) -> f64 {
+        let chunks = message_bytes.div_ceil(CHUNK_BYTES).max(1) as f64;
+        let sqs = self.calls_per_million().into_iter().filter(|(name, _)| name.starts_with("sqs"));
+        let billed = sqs.map(|(name, calls)| match name {
+            // The sender sends each message alone.
+            "sqs.send (sender)" => calls * chunks,
+            // Each message is received once, alone or with others: the bytes of the answer count.
+            "sqs.receive" => calls.max(1e6 * message_bytes as f64 / CHUNK_BYTES as f64),
+            _ => calls,
+        });
+        billed.sum()
+    }
+
+    /// The cost of a million tasks on a processor, if each message has this many bytes.
+    pub fn dollars(&self, prices: &Prices, architecture: Architecture, message_bytes: u64) -> Dollars {
         let calls = self.calls_per_million();
         let millions = |prefix: &str| {
             let counts = calls.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, count)| count);
@@ -166,9 +201,13 @@ impl Counted {
         let PerMillion { sqs_request, lambda_request, scheduler_invocation, s3_read, s3_write } =
             prices.per_million;
         let LambdaPrices { gb_second, consumer_gb, worker_gb } = prices.lambda;
+        let gb_second = match architecture {
+            Architecture::Arm64 => gb_second.arm64,
+            Architecture::X86_64 => gb_second.x86_64,
+        };
         let ticks = millions("scheduler");
         Dollars {
-            sqs: millions("sqs") * sqs_request,
+            sqs: self.sqs_requests(message_bytes) / 1e6 * sqs_request,
             worker: millions("lambda.run") * lambda_request
                 + seconds(Kind::Worker) * worker_gb * gb_second
                 + millions("s3.get") * s3_read

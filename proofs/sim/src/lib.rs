@@ -19,7 +19,7 @@ mod worker_ports;
 mod world;
 
 pub use campaign::{Campaign, Campaigned, campaign};
-pub use cost::{Counted, Dollars, LambdaPrices, PerMillion, Prices, Way, count};
+pub use cost::{Architecture, Counted, Dollars, GbSecond, LambdaPrices, PerMillion, Prices, Way, count};
 pub use ledger::{Entry, Totals};
 pub use run::{Report, run};
 pub use scenario::{Drain, Kind, Load, Mutation, Protocol, Scenario, TASKS_A_WORLD, Weather};

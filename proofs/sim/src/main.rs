@@ -43,6 +43,9 @@ enum Command {
         /// A file like proofs/sim/prices.toml
         #[arg(long, value_name = "FILE")]
         prices: Option<PathBuf>,
+        /// The size of each message, in KiB
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1024))]
+        message_kib: u64,
     },
 }
 
@@ -50,7 +53,7 @@ fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Worlds { seed: Some(seed), .. } => one(seed),
         Command::Worlds { tasks, crashes, seed: None, first_seed } => worlds(tasks, crashes, first_seed),
-        Command::Cost { prices } => cost(prices),
+        Command::Cost { prices, message_kib } => cost(prices, message_kib << 10),
     };
     result.unwrap_or_else(|e| {
         eprintln!("wasq-sim: {e:#}");
@@ -101,20 +104,21 @@ fn worlds(tasks: u64, crashes: u64, seed: u64) -> Result<ExitCode> {
     Ok(verdict(ours.failed.is_empty()))
 }
 
-fn cost(prices: Option<PathBuf>) -> Result<ExitCode> {
+fn cost(prices: Option<PathBuf>, message_bytes: u64) -> Result<ExitCode> {
     let prices = prices.map_or_else(|| Ok(Prices::ours()), |path| Prices::read(&path))?;
     println!(
-        "Prices of {} ({}), worker {} GB, consumer {} GB. Tasks of 100 ms on average, sent evenly for an hour.\n\
+        "Prices of {} ({}), worker {:.3} GB, consumer {} GB. Tasks of 100 ms on average, in messages of {} KiB, sent evenly for an hour.\n\
          Counted in the simulator, for one million tasks.\n",
         prices.date,
         prices.sources.join(", "),
         prices.lambda.worker_gb,
-        prices.lambda.consumer_gb
+        prices.lambda.consumer_gb,
+        message_bytes >> 10
     );
     // Tasks a minute: the most that the reference design can take, then one a second, then ten a second.
     for a_minute in [9, 60, 600] {
         let counted: Vec<_> = Way::ALL.into_iter().map(|way| (way, count(way, a_minute))).collect();
-        print::cost(a_minute, &counted, &prices);
+        print::cost(a_minute, &counted, &prices, message_bytes);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 
-use wasq_sim::{Campaigned, Counted, Kind, Prices, TASKS_A_WORLD, Way};
+use wasq_sim::{Architecture, Campaigned, Counted, Kind, Prices, TASKS_A_WORLD, Way};
 
 /// Prints the progress for people who wait: one line, which is overwritten each time.
 pub(crate) fn progress(what: &str, done: &Campaigned, tasks: u64) {
@@ -55,7 +55,7 @@ pub(crate) fn worlds(columns: &[(&str, &Campaigned)]) {
 }
 
 /// Prints the cost of a million tasks, one column for each way.
-pub(crate) fn cost(a_minute: u32, columns: &[(Way, Counted)], prices: &Prices) {
+pub(crate) fn cost(a_minute: u32, columns: &[(Way, Counted)], prices: &Prices, message_bytes: u64) {
     println!("{a_minute} tasks a minute");
     let row = |name: &str, value: &dyn Fn(&Counted) -> String| {
         print!("  {name:<32}");
@@ -73,10 +73,15 @@ pub(crate) fn cost(a_minute: u32, columns: &[(Way, Counted)], prices: &Prices) {
         let calls = |c: &Counted| c.calls_per_million().get(name).copied().unwrap_or(0.0);
         row(name, &|c| grouped(calls(c).round() as u64));
     }
-    row("dollars: SQS", &|c| format!("{:.2}", c.dollars(prices).sqs));
-    row("dollars: worker", &|c| format!("{:.2}", c.dollars(prices).worker));
-    row("dollars: consumer", &|c| format!("{:.2}", c.dollars(prices).consumer));
-    row("dollars for a million tasks", &|c| format!("{:.2}", c.dollars(prices).total()));
+    let dollars = |c: &Counted, architecture| c.dollars(prices, architecture, message_bytes);
+    row("dollars: SQS", &|c| format!("{:.2}", dollars(c, Architecture::Arm64).sqs));
+    for (name, architecture) in [("arm64", Architecture::Arm64), ("x86_64", Architecture::X86_64)] {
+        row(&format!("dollars: worker, {name}"), &|c| format!("{:.2}", dollars(c, architecture).worker));
+        row(&format!("dollars: consumer, {name}"), &|c| format!("{:.2}", dollars(c, architecture).consumer));
+        row(&format!("dollars for a million, {name}"), &|c| {
+            format!("{:.2}", dollars(c, architecture).total())
+        });
+    }
     println!();
 }
 

@@ -70,7 +70,8 @@ pub(crate) async fn records(
     let events = events_of(&Client::new(sdk), group, from, Some(pattern)).await?;
     let records = events.iter().filter_map(|(_, _, line)| serde_json::from_str(line).ok());
     let ours = |record: &RunRecord| {
-        record.id.starts_with(prefix) || record.parent.as_ref().is_some_and(|parent| parent.starts_with(prefix))
+        record.id.starts_with(prefix)
+            || record.parent.as_ref().is_some_and(|parent| parent.starts_with(prefix))
     };
     let mut records: Vec<RunRecord> = records.filter(ours).collect();
     records.sort_by_key(|record| record.timestamp);

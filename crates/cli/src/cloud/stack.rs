@@ -207,7 +207,8 @@ impl Stack {
         parameters: &BTreeMap<String, String>,
         tags: &[(String, String)],
     ) -> Result<bool> {
-        let tags: Vec<_> = tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
+        let tags: Vec<_> =
+            tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
         // CloudFormation leaves the tags as they are if none are given.
         let tags = (!tags.is_empty()).then_some(tags);
         let parameters: Vec<_> = parameters

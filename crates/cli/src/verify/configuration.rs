@@ -24,7 +24,11 @@ pub(super) async fn check(target: &Target, report: &mut Report) {
         Err(e) => (Vec::new(), vec![format!("{e:#}")]),
     };
     let took = started.elapsed();
-    let whole = if unread.is_empty() { Ok(Shown::Held(String::new())) } else { Err(anyhow::anyhow!(unread.join("; "))) };
+    let whole = if unread.is_empty() {
+        Ok(Shown::Held(String::new()))
+    } else {
+        Err(anyhow::anyhow!(unread.join("; ")))
+    };
     report.add(Part::Configuration, "Every setting can be read", took, whole);
     for (effect, promise) in PROMISES {
         let found = findings.iter().filter(|finding| finding.effect == effect);

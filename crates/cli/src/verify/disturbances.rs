@@ -25,7 +25,9 @@ const NEIGHBOURS: usize = 4;
 pub(super) async fn check(site: &Site, report: &mut Report) {
     let part = Part::Disturbances;
     report.check(part, "A busy worker costs no message an attempt", throttled(site)).await;
-    report.check(part, "A message that kills its workers is a dead letter, its neighbours run", killed(site)).await;
+    report
+        .check(part, "A message that kills its workers is a dead letter, its neighbours run", killed(site))
+        .await;
 }
 
 /// Runs messages while the worker may run only once at a time.
@@ -88,9 +90,11 @@ async fn killed(site: &Site) -> Result<Shown> {
         match site.ended(&probes).await {
             Ok(_) => Ok(Shown::Held(format!("3 workers died; {NEIGHBOURS} neighbours ran"))),
             Err(e) => {
-                let survived = site.records_of(&[heavy]).await?.iter().any(|record| record.then == Then::Done);
+                let survived =
+                    site.records_of(&[heavy]).await?.iter().any(|record| record.then == Then::Done);
                 if survived {
-                    let why = format!("a worker of {SMALL} MB took 400 MiB and was not killed: this is not Lambda");
+                    let why =
+                        format!("a worker of {SMALL} MB took 400 MiB and was not killed: this is not Lambda");
                     return Ok(Shown::NotTried(why));
                 }
                 Err(e)
@@ -105,7 +109,8 @@ async fn killed(site: &Site) -> Result<Shown> {
 /// Changes the worker's memory, and waits until the change is in force.
 async fn set_memory(site: &Site, mb: i32) -> Result<()> {
     let function = site.worker()?;
-    let update = site.lambda.update_function_configuration().function_name(function).memory_size(mb).send().await;
+    let update =
+        site.lambda.update_function_configuration().function_name(function).memory_size(mb).send().await;
     update.map_err(explain).with_context(|| format!("give {function} {mb} MB"))?;
     let started = Instant::now();
     loop {

@@ -29,7 +29,11 @@ pub(super) fn judge(probe: &Probe, records: &[RunRecord], dead: Option<&Dead>) -
         }
         (Expected::Dead { kind, runs }, Some(found)) => {
             if found.kind != Some(kind) {
-                return Some(Err(anyhow!("it is a dead letter of the kind {}: {}", word(found.kind), found.reason)));
+                return Some(Err(anyhow!(
+                    "it is a dead letter of the kind {}: {}",
+                    word(found.kind),
+                    found.reason
+                )));
             }
             counted(ran.len(), runs)
         }
@@ -74,7 +78,9 @@ fn counted(count: usize, expected: usize) -> Option<Result<String>> {
 }
 
 fn ran_more(count: usize, expected: usize) -> anyhow::Error {
-    anyhow!("it ran {count} times, and should have run {expected} times; SQS itself delivers a message twice at times: if this row stays, look at the leases")
+    anyhow!(
+        "it ran {count} times, and should have run {expected} times; SQS itself delivers a message twice at times: if this row stays, look at the leases"
+    )
 }
 
 /// Whether no run began too early.
@@ -88,7 +94,11 @@ fn in_time(probe: &Probe, ran: &[&&RunRecord], apart: Duration) -> Result<()> {
     for [one, two] in ran.array_windows() {
         let gap = begins(two).since(one.timestamp);
         if gap < apart {
-            bail!("the next attempt came after {} ms, and should have come {} s later", gap.as_millis(), apart.as_secs());
+            bail!(
+                "the next attempt came after {} ms, and should have come {} s later",
+                gap.as_millis(),
+                apart.as_secs()
+            );
         }
     }
     Ok(())
@@ -131,7 +141,12 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(expected: Expected, records: &[RunRecord], dead: Option<FailureKind>, judged: Option<Result<&str, &str>>) {
+    fn check(
+        expected: Expected,
+        records: &[RunRecord],
+        dead: Option<FailureKind>,
+        judged: Option<Result<&str, &str>>,
+    ) {
         let dead = dead.map(|kind| Dead { kind: Some(kind), reason: "why".to_owned() });
         let found = judge(&probe(expected), records, dead.as_ref());
         match (found, judged) {

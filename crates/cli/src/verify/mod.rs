@@ -58,18 +58,18 @@ pub(crate) async fn verify(args: Verify, json: bool) -> Result<Ended> {
         (only, _) => only.to_vec(),
     };
     let account = deployment.session.identity().await?.account;
-    tell!(
-        "wasq: about to check {} in {} (account {account})",
-        deployment.name,
-        deployment.session.region
-    );
+    tell!("wasq: about to check {} in {} (account {account})", deployment.name, deployment.session.region);
     if parts != [Part::Configuration] {
         tell!(
             "  It publishes up to 4 tasks whose names begin with wasq-verify, makes the secret /{}/wasq-verify, and sends up to 90 messages.",
             deployment.name
         );
-        tell!("  It removes them at the end. The registry keeps the history of the tasks, as of every removed task.");
-        tell!("  It takes 2 to 10 minutes, and AWS charges less than $0.02 for it. Other tasks go on meanwhile.");
+        tell!(
+            "  It removes them at the end. The registry keeps the history of the tasks, as of every removed task."
+        );
+        tell!(
+            "  It takes 2 to 10 minutes, and AWS charges less than $0.02 for it. Other tasks go on meanwhile."
+        );
     }
     if parts.contains(&Part::Disturbances) {
         tell!(

@@ -72,7 +72,13 @@ pub(super) struct Probe {
 
 impl Probe {
     /// A message for a task. `verb` is the first letter of the params, as probe.wat reads them.
-    pub(super) fn new(promise: &'static str, prefix: &str, name: &str, verb: &str, expected: Expected) -> Self {
+    pub(super) fn new(
+        promise: &'static str,
+        prefix: &str,
+        name: &str,
+        verb: &str,
+        expected: Expected,
+    ) -> Self {
         Self::of_task(PROBE, promise, prefix, name, verb, expected)
     }
 
@@ -122,14 +128,7 @@ pub(super) fn each(prefix: &str, largest: usize) -> Vec<Probe> {
         new("reject: a dead letter after one run", "reject", "r", dead(Reject, 1)),
         new("Children run after their parent", "parent", "c", Expected::Parent { children: 3 }),
         new("Addresses of AWS and of the worker itself are denied", "denied", "d", ONCE),
-        Probe::of_task(
-            WITH_SECRET,
-            "The worker can read a secret",
-            prefix,
-            "secret",
-            "n",
-            ONCE,
-        ),
+        Probe::of_task(WITH_SECRET, "The worker can read a secret", prefix, "secret", "n", ONCE),
         Probe::of_task(
             NOBODY,
             "unknown-task: a dead letter after a minute, without a run",

@@ -54,7 +54,11 @@ async fn direct(site: &Site) -> Result<Shown> {
 pub(super) async fn at_once(site: &Site, probes: &[Probe]) -> Result<Shown> {
     let records = site.all(probes).await?;
     let of_these = |record: &&RunRecord| probes.iter().any(|probe| probe.id == record.id);
-    let slowest = records.iter().filter(of_these).map(|record| record.queued_ms.unwrap_or_default()).fold(0.0, f64::max);
+    let slowest = records
+        .iter()
+        .filter(of_these)
+        .map(|record| record.queued_ms.unwrap_or_default())
+        .fold(0.0, f64::max);
     Ok(Shown::Held(format!("{} messages, the last had a slot after {:.1} s", probes.len(), slowest / 1000.0)))
 }
 

@@ -55,7 +55,8 @@ impl Site {
         let name = QueueAttributeName::MaximumMessageSize;
         let asked = sqs.get_queue_attributes().queue_url(&url).attribute_names(name.clone()).send().await;
         let attributes = asked.map_err(explain).with_context(|| format!("read the attributes of {url}"))?;
-        let largest = attributes.attributes().and_then(|all| all.get(&name)).and_then(|size| size.parse().ok());
+        let largest =
+            attributes.attributes().and_then(|all| all.get(&name)).and_then(|size| size.parse().ok());
         let resources = deployment.resources().await?;
         let worker_logs = resources.get("WorkerLogs").context("the stack has no WorkerLogs")?.clone();
         let now = SystemClock.now();
@@ -208,8 +209,13 @@ impl Site {
     fn not_seen(&self, probe: &Probe, records: &[RunRecord]) -> anyhow::Error {
         let seconds = self.timeout.as_secs();
         match records.iter().rfind(|record| record.id == probe.id) {
-            Some(record) => anyhow::anyhow!("not ended as promised after {seconds} s; seen last: {}", record.message),
-            None => anyhow::anyhow!("no run was seen after {seconds} s: `wasq logs --id {}` may say why", probe.id),
+            Some(record) => {
+                anyhow::anyhow!("not ended as promised after {seconds} s; seen last: {}", record.message)
+            }
+            None => anyhow::anyhow!(
+                "no run was seen after {seconds} s: `wasq logs --id {}` may say why",
+                probe.id
+            ),
         }
     }
 
@@ -230,11 +236,12 @@ impl Site {
     async fn collect_letters(&self) -> Result<()> {
         let mut others = Vec::new();
         let collected = loop {
-            let received = match self.letters.receive(Duration::from_secs(1), HELD_FOR, || SystemClock.now()).await {
-                Ok(received) if received.is_empty() => break Ok(()),
-                Ok(received) => received,
-                Err(e) => break Err(e),
-            };
+            let received =
+                match self.letters.receive(Duration::from_secs(1), HELD_FOR, || SystemClock.now()).await {
+                    Ok(received) if received.is_empty() => break Ok(()),
+                    Ok(received) => received,
+                    Err(e) => break Err(e),
+                };
             let mut ours = Vec::new();
             for delivery in received {
                 match self.own_id(&delivery.body) {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use wasq_consumer::Mode;
 use wasq_sim::{
-    Campaign, Drain, Load, Mutation, Prices, Protocol, Scenario, Way, Weather, campaign, count, run,
+    Architecture, Campaign, Drain, Load, Mutation, Prices, Protocol, Scenario, Way, Weather, campaign, count,
+    run,
 };
 
 /// Enough for every fault to hit every step of the protocol.
@@ -141,8 +142,13 @@ fn what_a_task_costs_is_what_it_calls() {
         for call in ["sqs.receive", "sqs.delete"] {
             assert!((0.1e6..2.1e6).contains(&calls[call]), "{way:?}: {calls:?}");
         }
-        let dollars = counted.dollars(&Prices::ours());
-        assert!(dollars.total() > 0.40 && dollars.sqs < 5.0 * 0.40, "{way:?}: {dollars:?}");
+        let dollars = |architecture, bytes| counted.dollars(&Prices::ours(), architecture, bytes);
+        let small = dollars(Architecture::Arm64, 1024);
+        assert!(small.total() > 0.40 && small.sqs < 5.0 * 0.40, "{way:?}: {small:?}");
+        assert!(dollars(Architecture::X86_64, 1024).worker > small.worker);
+        // Sent in 16 chunks of 64 KiB, and received in at least as many.
+        let large = dollars(Architecture::Arm64, 1 << 20);
+        assert!(large.sqs > 32.0 * 0.40 && large.worker == small.worker, "{way:?}: {large:?}");
     }
 }
 
