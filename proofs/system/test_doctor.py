@@ -288,6 +288,19 @@ def test_what_cannot_be_read_is_said_and_nothing_is_made_up_of_it(patient):
     assert examined(patient) == []
 
 
+def test_a_worker_that_cannot_reach_what_it_needs(patient):
+    """As in subnets without a way to AWS's services."""
+    nowhere = "http://127.0.0.1:9"
+    environment("patient-worker", AWS_ENDPOINT_URL_SQS=nowhere, AWS_ENDPOINT_URL_LAMBDA=nowhere)(patient)
+    [finding] = examined(patient)
+    assert finding["effect"] == "stops" and finding["resource"] == "function patient-worker"
+    assert finding["problem"].startswith("it cannot connect to SQS, Lambda: its subnets have no way to them")
+    assert "a gateway endpoint for S3, interface endpoints for SQS, Lambda" in finding["fix"]
+    set_back = environment("patient-worker", AWS_ENDPOINT_URL_SQS=patient.url, AWS_ENDPOINT_URL_LAMBDA=patient.url)
+    set_back(patient)
+    assert examined(patient) == []
+
+
 def test_an_event_source_mapping(patient, functions):
     patient.deploy(functions, STACK, "--mode event-source")
     assert examined(patient) == []

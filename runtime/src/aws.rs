@@ -6,6 +6,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use aws_sdk_lambda::config::retry::RetryConfig;
+use aws_sdk_lambda::config::timeout::TimeoutConfig;
+use aws_sdk_lambda::error::SdkError;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use serde_json::value::RawValue;
@@ -13,7 +16,7 @@ use wasq_aws::{Outbound, QueueEndpoint, SdkConfig, SecretReader, explain, get_ob
 use wasq_engine::{Addresses, Child};
 use wasq_protocol::{
     AddressRanges, Artifact, ByteCount, Caps, DeadLetter, Delivery, Digest, Fingerprint, Invoke,
-    LEASE_BY_DEFAULT, LiveRecord, Metrics, PublishRequest, RETENTION_BY_DEFAULT, SystemClock, TaskName,
+    LEASE_BY_DEFAULT, LiveRecord, Metrics, Pong, PublishRequest, RETENTION_BY_DEFAULT, SystemClock, TaskName,
     VarError, Vars,
 };
 
@@ -113,7 +116,10 @@ fn memory<F: Fn(&str) -> Option<String>>(vars: &Vars<F>) -> Result<ByteCount, Va
 }
 
 /// The Lambda function.
-pub struct Function(Worker<Lambda>);
+pub struct Function {
+    worker: Worker<Lambda>,
+    services: Services,
+}
 
 /// The worker's ports on AWS.
 struct Lambda;
@@ -146,6 +152,12 @@ impl Function {
         let settings = worker.clone();
         let runner = tokio::task::spawn_blocking(move || Wasm::new(&settings, addresses));
         let sdk = wasq_aws::function_config();
+        let services = Services {
+            sdk: sdk.clone(),
+            queue_url: queue_url.clone(),
+            bucket: registry_bucket.clone(),
+            publisher: publisher_function.clone(),
+        };
         let queue = SqsQueue { sdk: sdk.clone(), queue_url, dead_letter_url, endpoints: OnceLock::new() };
         let registry = S3Registry {
             s3: aws_sdk_s3::Client::new(&sdk),
@@ -158,19 +170,65 @@ impl Function {
         let runner = runner.await.context("start the engine")??;
         let observer = Log { metrics, function };
         let parts = WorkerParts { queue, registry, secrets, runner, observer, clock: SystemClock };
-        Ok(Self(Worker::new(parts, worker)))
+        Ok(Self { worker: Worker::new(parts, worker), services })
     }
 
     /// Answers one invoke; a direct invoke and an event source mapping read the answer.
     pub async fn handle(&self, payload: &str, invoke: Invoke) -> Result<Box<RawValue>> {
-        let answer = match self.0.handle(payload, invoke).await? {
+        let answer = match self.worker.handle(payload, invoke).await? {
             Answer::Outcome(outcome) => serde_json::to_string(&outcome)?,
             Answer::EventSource(response) => serde_json::to_string(&response)?,
-            Answer::Pong(pong) => serde_json::to_string(&pong)?,
+            Answer::Pong(pong) => {
+                serde_json::to_string(&Pong { unreachable: self.services.unreachable().await, ..pong })?
+            }
             Answer::Batch { unfinished } => serde_json::json!({ "unfinished": unfinished }).to_string(),
         };
         Ok(RawValue::from_string(answer)?)
     }
+}
+
+/// The services that the worker calls. A worker in subnets may have no way to them.
+struct Services {
+    sdk: SdkConfig,
+    queue_url: String,
+    bucket: String,
+    publisher: Option<String>,
+}
+
+/// The longest time in which a service that can be reached answers.
+const REACHED_WITHIN: Duration = Duration::from_secs(5);
+
+impl Services {
+    /// The services that cannot be connected to. Any answer counts, also a refusal.
+    async fn unreachable(&self) -> Vec<String> {
+        let timeouts = TimeoutConfig::builder().operation_timeout(REACHED_WITHIN).build();
+        let sdk =
+            self.sdk.to_builder().timeout_config(timeouts).retry_config(RetryConfig::disabled()).build();
+        let s3 = aws_sdk_s3::Client::new(&sdk);
+        let s3 = s3.get_object().bucket(&self.bucket).key("live/no-task.json").send();
+        let sqs = aws_sdk_sqs::Client::new(&sdk);
+        let sqs = sqs.change_message_visibility().queue_url(&self.queue_url).receipt_handle("none");
+        let sqs = sqs.visibility_timeout(0).send();
+        let lambda = async {
+            let Some(publisher) = &self.publisher else { return true };
+            let lambda = aws_sdk_lambda::Client::new(&sdk);
+            answered(
+                &lambda
+                    .invoke()
+                    .function_name(publisher)
+                    .invocation_type(InvocationType::DryRun)
+                    .send()
+                    .await,
+            )
+        };
+        let (s3, sqs, lambda) = tokio::join!(s3, sqs, lambda);
+        let reached = [("S3", answered(&s3)), ("SQS", answered(&sqs)), ("Lambda", lambda)];
+        reached.into_iter().filter(|(_, reached)| !reached).map(|(name, _)| name.to_owned()).collect()
+    }
+}
+
+fn answered<T, E, R>(answer: &Result<T, SdkError<E, R>>) -> bool {
+    !matches!(answer, Err(SdkError::DispatchFailure(_) | SdkError::TimeoutError(_)))
 }
 
 /// Writes to stdout, where Lambda collects it.

@@ -61,6 +61,7 @@ impl<P: WorkerPorts> Worker<P> {
             WorkerEvent::Ping => Ok(Answer::Pong(Pong {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 fingerprint: self.0.ports.runner.fingerprint().clone(),
+                unreachable: Vec::new(),
             })),
             WorkerEvent::EventSource(batch) => {
                 let unfinished = self.run_batch(batch, &invoke).await;

@@ -41,13 +41,16 @@ impl Invoke {
     }
 }
 
-/// The answer to a ping: the worker's version and fingerprint.
+/// The answer to a ping: the worker's version, its fingerprint, and what it cannot reach.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pong {
     /// The worker's version.
     pub version: String,
     /// The fingerprint of the machine code that the worker can run.
     pub fingerprint: Fingerprint,
+    /// The services of AWS that the worker needs and cannot connect to, such as `SQS`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreachable: Vec<String>,
 }
 
 /// Why an invoke's payload is no worker event.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use wasq_protocol::{Fingerprint, TaskName};
+use wasq_protocol::{Fingerprint, Pong, TaskName};
 
 use crate::doctor::policy::Statement;
 
@@ -92,8 +92,8 @@ pub(crate) struct Deployed {
     pub(crate) account_concurrency: Read<u32>,
     /// Uploads that are neither live nor refused, although there was time enough: the names of their tasks.
     pub(crate) unpublished: Read<Vec<TaskName>>,
-    /// The engine's fingerprint, as the worker reports it.
-    pub(crate) worker_runs: Read<Fingerprint>,
+    /// The worker's answer to a ping.
+    pub(crate) pong: Read<Pong>,
     /// Live tasks, each with the fingerprints of the engines that it is compiled for.
     pub(crate) tasks: BTreeMap<TaskName, Vec<Fingerprint>>,
 }

@@ -14,7 +14,7 @@ use aws_sdk_sqs::types::QueueAttributeName as Attribute;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use wasq_local::Listed;
-use wasq_protocol::{Clock, Digest, Fingerprint, Pong, SystemClock, TaskName, WorkerEvent};
+use wasq_protocol::{Clock, Digest, Pong, SystemClock, TaskName, WorkerEvent};
 
 use crate::cloud::{Deployment, explain};
 use crate::doctor::configuration::{
@@ -178,7 +178,7 @@ impl<'a> Reader<'a> {
 
     async fn deployed(&mut self) -> Deployed {
         let worker = self.function("Worker").await.unwrap_or_else(|| self.not_listed("Worker"));
-        let worker_runs = match worker.known() {
+        let pong = match worker.known() {
             // Without concurrency the worker cannot answer. Another finding reports that.
             Some(worker) if worker.reserved != Some(0) => self.ping(&worker.name.clone()).await,
             _ => Read::Unknown,
@@ -215,7 +215,7 @@ impl<'a> Reader<'a> {
             account_concurrency: self.account_concurrency().await,
             unpublished: Read::Unknown,
             worker,
-            worker_runs,
+            pong,
             told_of_uploads,
             roles,
             tasks_bucket,
@@ -237,22 +237,20 @@ impl<'a> Reader<'a> {
         Some(self.read_if_there(&format!("function {name}"), read))
     }
 
-    /// Asks the worker for its engine's fingerprint.
-    async fn ping(&mut self, function: &str) -> Read<Fingerprint> {
+    /// Asks the worker for its engine's fingerprint, and for what it cannot reach.
+    async fn ping(&mut self, function: &str) -> Read<Pong> {
         let ping = Blob::new(WorkerEvent::PING);
         let asked = self.lambda.invoke().function_name(function).payload(ping).send().await;
-        let fingerprint = asked.map_err(explain).and_then(|answer| {
+        let pong = asked.map_err(explain).and_then(|answer| {
             let payload = answer.payload.map(Blob::into_inner).unwrap_or_default();
             ensure!(
                 answer.function_error.is_none(),
                 "it does not work: {}",
                 String::from_utf8_lossy(&payload)
             );
-            let pong: Pong =
-                serde_json::from_slice(&payload).context("its answer to a ping cannot be read")?;
-            Ok(pong.fingerprint)
+            serde_json::from_slice(&payload).context("its answer to a ping cannot be read")
         });
-        self.read(&format!("what {function} can run"), fingerprint)
+        self.read(&format!("what {function} can run"), pong)
     }
 
     async fn account_concurrency(&mut self) -> Read<u32> {

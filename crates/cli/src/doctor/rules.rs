@@ -470,9 +470,20 @@ fn uploads(deployed: &Deployed, found: &mut Findings<'_>) {
     }
 }
 
-/// Checks that the worker's engine can run what is live.
+/// Checks that the worker's engine can run what is live, and that the worker can reach what it needs.
 fn engine(deployed: &Deployed, found: &mut Findings<'_>) {
-    let (Some(worker), Some(runs)) = (deployed.worker.known(), deployed.worker_runs.known()) else { return };
+    let (Some(worker), Some(pong)) = (deployed.worker.known(), deployed.pong.known()) else { return };
+    if !pong.unreachable.is_empty() {
+        let problem = format!(
+            "it cannot connect to {}: its subnets have no way to them, or its security groups do not allow HTTPS",
+            pong.unreachable.join(", ")
+        );
+        let fix = Fix::Advice(
+            "give the subnets a NAT gateway, or endpoints: a gateway endpoint for S3, interface endpoints for SQS, Lambda and, for secrets, SSM or Secrets Manager",
+        );
+        found.add(Effect::Stops, function_name(worker), problem, fix);
+    }
+    let runs = &pong.fingerprint;
     let others = deployed.tasks.iter().filter(|(_, compiled_for)| !compiled_for.contains(runs));
     let others: Vec<_> = others.map(|(task, _)| task.as_str()).collect();
     if !others.is_empty() {
