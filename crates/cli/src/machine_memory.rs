@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
 use wasq_local::CompileLimits;
 use wasq_protocol::ByteCount;
 
@@ -27,7 +28,7 @@ pub(crate) fn for_compiling() -> CompileLimits {
     CompileLimits { memory: ByteCount(memory), processor: COMPILE_TIME, time: COMPILE_TIME, at_once }
 }
 
-/// The machine's memory, or less if the process is in a control group (cgroup) with a limit.
+/// The machine's memory, or less if the process has a limit (`ulimit`), or is in a control group (cgroup) with one.
 fn bytes() -> u64 {
     let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
@@ -41,7 +42,9 @@ fn bytes() -> u64 {
             .filter_map(|group| group_limit(&Path::new("/sys/fs/cgroup").join(group)))
             .min()
     });
-    machine.unwrap_or(UNKNOWN).min(group.unwrap_or(u64::MAX))
+    // The limit of addresses (`ulimit -v`) is none of memory: the engine reserves far more addresses than it uses.
+    let process = getrlimit(Resource::Data).current;
+    [group, process].into_iter().flatten().fold(machine.unwrap_or(UNKNOWN), u64::min)
 }
 
 fn group_limit(group: &Path) -> Option<u64> {

@@ -10,3 +10,4 @@ pub use compiling::{Compilation, ON_AWS, compile};
 pub use corpus::{Code, End, Guest, corpus};
 pub use costly::{COSTLY, Costly};
 pub use run::{Host, Seen};
+pub use server::start as start_server;

@@ -1,6 +1,7 @@
 //! `wasq-hostile VERBS.wasm [ROUNDS]`: runs the whole corpus, round after round, and checks that the process
 //! does not grow. `wasq-hostile costly`: compiles components that are made to be costly, at growing size.
-//! `wasq-hostile compile FILE.wasm ...`: compiles honest components.
+//! `wasq-hostile compile FILE.wasm ...`: compiles honest components. `wasq-hostile serve DIR`: writes the corpus as files for
+//! `wasq dev`, and runs the hostile server that some guests call, until it is killed.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -8,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::process::{Resource, Rlimit};
-use wasq_hostile::{COSTLY, Compilation, Host, ON_AWS, Seen, compile, corpus};
+use serde_json::json;
+use wasq_hostile::{COSTLY, Code, Compilation, End, Host, ON_AWS, Seen, compile, corpus, start_server};
 use wasq_protocol::ByteCount;
 use wasq_publisher::compile_if_asked;
 
@@ -39,8 +41,45 @@ async fn answer() -> Result<ExitCode> {
     match arguments.first().map(String::as_str) {
         Some("compile") => compile_files(&arguments[1..]).await,
         Some("costly") => costly().await,
+        Some("serve") => serve(Path::new(arguments.get(1).context("expected: wasq-hostile serve DIR")?)).await,
         _ => run_corpus(&arguments).await,
     }
+}
+
+/// Writes each guest as a component, and each kind of costly component. Prints one JSON array with what a test needs: the file,
+/// the params of its message, and how it must end.
+async fn serve(folder: &Path) -> Result<ExitCode> {
+    let server = start_server().await?;
+    let mut listed = Vec::new();
+    for (number, guest) in corpus().into_iter().enumerate() {
+        let (file, params) = match guest.code {
+            Code::Verb(params) => (None, params.to_string().replace("SERVER", &server.to_string())),
+            Code::Text(text) => (Some(wat::parse_str(text).context(guest.name)?), "{}".to_owned()),
+            Code::Binary(wasm) => (Some(wasm), "{}".to_owned()),
+        };
+        let end = match guest.end {
+            End::Fails(kind) => kind.as_str(),
+            End::Refused => "refused",
+            End::Harmless => "success",
+        };
+        let task = write(folder, format!("guest-{number}"), file)?;
+        let params: serde_json::Value = serde_json::from_str(&params)?;
+        listed.push(json!({ "name": guest.name, "task": task, "params": params, "end": end }));
+    }
+    for (number, kind) in COSTLY.iter().enumerate() {
+        let Ok(wasm) = kind.component(kind.from * 16) else { continue };
+        let task = write(folder, format!("costly-{number}"), Some(wasm))?;
+        listed.push(json!({ "name": kind.name, "task": task, "params": {}, "end": "refused" }));
+    }
+    println!("{}", json!({ "server": server, "guests": listed }));
+    std::future::pending().await
+}
+
+/// Writes a component as a task. Returns the task's name, or `verbs` if there is no component.
+fn write(folder: &Path, name: String, wasm: Option<Vec<u8>>) -> Result<String> {
+    let Some(wasm) = wasm else { return Ok("verbs".to_owned()) };
+    std::fs::write(folder.join(format!("{name}.wasm")), wasm).with_context(|| format!("write {name}"))?;
+    Ok(name)
 }
 
 /// Compiles honest components, and prints what that costs. None may be refused.

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 /// - `/garbage` sends bytes that are not HTTP.
 /// - `/short` sends less than it promised.
 /// - `/moved` redirects to the metadata service.
-pub(crate) async fn start() -> std::io::Result<SocketAddr> {
+pub async fn start() -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move {
