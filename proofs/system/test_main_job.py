@@ -128,6 +128,28 @@ def test_a_message_that_kills_its_process_runs_alone_and_ends(new_dev):
     assert all(len(lines) == 1 and "attempt=1" in lines[0] for lines in ends.values()), ends
 
 
+def test_a_task_with_a_backlog_does_not_keep_another_one_waiting(new_dev):
+    """400 messages of one task take 100 s on 4 slots. A message of another task does not wait for them."""
+    dev = new_dev.start("--concurrency", "4")
+    dev.publish("verbs", "noisy")
+    dev.publish("verbs", "quiet")
+
+    def noisy(first, count):
+        body = {"task": "noisy", "params": {"verb": "sleep", "ms": 1000}}
+        entries = [{"Id": str(i), "MessageBody": json.dumps(body | {"id": f"noisy-{i}"})} for i in range(first, first + count)]
+        for at in range(0, count, 10):
+            dev.sqs.send_message_batch(QueueUrl=dev.queue_url, Entries=entries[at : at + 10])
+
+    noisy(0, 400)
+    wait_for(lambda: dev.counts()[1] >= 100, "messages in flight")
+    [dev.send({"task": "quiet", "id": f"quiet-{i}", "params": {"verb": "echo", "value": i}}) for i in range(20)]
+    wait_for(lambda: all(dev.logged("done", f'id="quiet-{i}"') for i in range(20)), "runs of the other task", 60)
+    # A message of the other task waits until a quarter of those in flight has ended, and then for one slot.
+    ended = len(dev.logged("done", 'id="noisy-'))
+    assert ended < 60, "the backlog is still there"
+    assert dev.counts()[0] > 200
+
+
 def test_a_restart_ends_no_wait(new_dev):
     """The next process releases the messages that were running, and not those that wait for a retry."""
     dev = new_dev.start()

@@ -11,6 +11,7 @@ mod live_records;
 mod modules;
 mod ports;
 mod secrets;
+mod slots;
 mod state;
 mod verdict;
 mod wasm;

@@ -14,6 +14,7 @@ use crate::live_records::LiveRecords;
 use crate::modules::Modules;
 use crate::ports::{Runner, WorkerParts, WorkerPorts};
 use crate::secrets::SecretCache;
+use crate::slots::Slots;
 
 /// How a worker works.
 #[derive(Clone, Debug)]
@@ -43,7 +44,7 @@ pub(crate) struct WorkerState<P: WorkerPorts> {
     pub(crate) live: LiveRecords,
     pub(crate) modules: Modules<<P::Runner as Runner>::Module>,
     pub(crate) secrets: SecretCache,
-    pub(crate) slots: Semaphore,
+    pub(crate) slots: Slots,
     pub(crate) memory: MemoryBudget,
     pub(crate) settings: WorkerSettings,
     /// Deliveries in this worker: running, or waiting for a slot.
@@ -63,7 +64,7 @@ impl<P: WorkerPorts> WorkerState<P> {
             live: LiveRecords::new(settings.live_ttl, settings.caps),
             modules: Modules::new(settings.modules_max, settings.modules_bytes_max),
             secrets: SecretCache::new(settings.secret_ttl),
-            slots: Semaphore::new(settings.concurrency as usize),
+            slots: Slots::new(settings.concurrency),
             memory: MemoryBudget::new(settings.memory),
             settings,
             in_flight: AtomicU64::new(0),

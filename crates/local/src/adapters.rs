@@ -30,6 +30,8 @@ pub(crate) struct TaskQueue {
     pub(crate) lease: Duration,
     /// Names this process. When another process starts, it releases the messages that this one holds.
     pub(crate) holder: String,
+    /// Tasks that run at once. A task with this many messages in flight lets the others go first.
+    pub(crate) slots: usize,
     /// Set when the stack is to stop.
     pub(crate) stop: CancellationToken,
 }
@@ -41,6 +43,7 @@ impl Source for TaskQueue {
             visibility: Some(self.lease),
             holder: Some(self.holder.clone()),
             attempt_id: None,
+            many: Some(self.slots),
         };
         let received = tokio::select! {
             received = self.queues.receive(self.name.clone(), receive, Some(wait)) => received?,

@@ -145,6 +145,7 @@ impl Stack {
             dead_letters: DEAD_LETTERS.to_owned(),
             lease,
             holder,
+            slots: concurrency as usize,
             stop: stop.clone(),
         };
         let registry = Folder::new(registry_path(&data))?;

@@ -136,6 +136,13 @@ impl Message {
         })
     }
 
+    /// The task that a body names; none if it names none by a valid name. The rest of the body need not be valid.
+    pub fn task_in(body: &str) -> Option<TaskName> {
+        let Entries { task, .. } = serde_json::from_str(body).ok()?;
+        let Text(task) = serde_json::from_str(task?.get()).ok()?;
+        task.parse().ok()
+    }
+
     /// The message as JSON text.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("a message has string keys only")

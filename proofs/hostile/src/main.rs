@@ -41,7 +41,9 @@ async fn answer() -> Result<ExitCode> {
     match arguments.first().map(String::as_str) {
         Some("compile") => compile_files(&arguments[1..]).await,
         Some("costly") => costly().await,
-        Some("serve") => serve(Path::new(arguments.get(1).context("expected: wasq-hostile serve DIR")?)).await,
+        Some("serve") => {
+            serve(Path::new(arguments.get(1).context("expected: wasq-hostile serve DIR")?)).await
+        }
         _ => run_corpus(&arguments).await,
     }
 }

@@ -11,6 +11,7 @@ use crate::delivery::facts::{Facts, Retries};
 use crate::delivery::receive::Received;
 use crate::live_records::Live;
 use crate::ports::{Registry, WorkerPorts};
+use crate::slots::Slot;
 use crate::state::WorkerState;
 
 /// A message that may run as soon as its module is loaded.
@@ -23,7 +24,7 @@ pub(crate) struct Admitted<'a> {
 
 /// The slot and the memory of a run, for as long as this lives.
 pub(crate) struct Permits<'a> {
-    _slot: SemaphorePermit<'a>,
+    _slot: Slot<'a>,
     _memory: SemaphorePermit<'a>,
 }
 
@@ -42,7 +43,7 @@ pub(crate) async fn admit<'a, P: WorkerPorts>(
 ) -> Result<Admitted<'a>, Failure> {
     let Received { message } = received;
     // The slot first: the live record must be that of the moment when the run starts.
-    let slot = worker.slots.acquire().await.expect("the semaphore is never closed");
+    let slot = worker.slots.take(&message.task).await;
     // Each look at the clock costs a hundredth of a short run: there are few.
     let mut taken = Instant::now();
     facts.usage.slot_wait = taken - facts.instant;

@@ -8,13 +8,13 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::{Map, Value};
 use uuid::Uuid;
-use wasq_protocol::Digest;
+use wasq_protocol::{Digest, Message};
 
 use super::error::SqsError;
 use super::message_attributes::{self, INVALID_TEXT, md5_hex, valid_text};
 use super::queue_attributes::{Number, QueueAttributes};
 use super::received::{Candidate, DEDUPLICATION_MS, Receipt, Received, received};
-use super::{attempts, groups};
+use super::{attempts, fair, groups};
 
 /// A message that is to be sent.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +44,8 @@ pub(crate) struct Receive {
     pub(crate) holder: Option<String>,
     /// On a FIFO queue: a call with the id of an earlier one gets the same messages again.
     pub(crate) attempt_id: Option<String>,
+    /// If a tenant has this many messages in flight, those with fewer come first.
+    pub(crate) many: Option<usize>,
 }
 
 /// The longest that a message stays invisible, counted from its receive.
@@ -152,10 +154,15 @@ pub(crate) fn send(
     // A message of a FIFO queue has the queue's delay, and no own one.
     let delay = send.delay.filter(|_| !fifo).unwrap_or(settings.number(Number::DelaySeconds) as i64);
     let delay_ms = delay * 1000;
+    let tenant = match &send.group {
+        _ if fifo => None,
+        Some(group) => Some(group.clone()),
+        None => Message::task_in(&send.body).map(|task| task.to_string()),
+    };
     let message_id = Uuid::new_v4().to_string();
     db.prepare_cached(
-        "INSERT INTO messages (queue, id, body, attributes, trace_header, sent_ms, visible_ms, group_id, dedup_id)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO messages (queue, id, body, attributes, trace_header, sent_ms, visible_ms, group_id, dedup_id, tenant)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?
     .execute(params![
         queue,
@@ -167,6 +174,7 @@ pub(crate) fn send(
         now + delay_ms,
         send.group,
         dedup_id,
+        tenant,
     ])?;
     let seq = db.last_insert_rowid();
     if fifo {
@@ -216,8 +224,10 @@ pub(crate) fn receive(
             if received.is_empty() { suspects } else { Vec::new() }
         } else if settings.fifo() {
             groups::candidates(db, queue, &received, wanted, now)?
+        } else if let Some(many) = receive.many {
+            fair::candidates(db, queue, many, wanted, now)?
         } else {
-            candidates(db, queue, wanted, now)?
+            oldest(db, queue, wanted, now)?
         };
         let mut moved = false;
         for Candidate { seq, queue_receives } in candidates {
@@ -259,7 +269,13 @@ fn expire(db: &Connection, queue: &str, settings: &QueueAttributes, kept_since: 
     groups.iter().try_for_each(|group| groups::leave_group(db, queue, group))
 }
 
-fn candidates(db: &Connection, queue: &str, wanted: usize, now: i64) -> Result<Vec<Candidate>, SqsError> {
+/// The messages that have been visible for the longest.
+pub(super) fn oldest(
+    db: &Connection,
+    queue: &str,
+    wanted: usize,
+    now: i64,
+) -> Result<Vec<Candidate>, SqsError> {
     let mut statement = db.prepare_cached(
         "SELECT seq, queue_receives FROM messages WHERE queue = ? AND visible_ms <= ? ORDER BY visible_ms, seq LIMIT ?",
     )?;
@@ -335,9 +351,9 @@ fn dead_letter(db: &Connection, seq: i64, queue: &str, target: &str, now: i64) -
     // A new row: in its new queue the message comes behind those that are there.
     db.prepare_cached(
         "INSERT INTO messages (queue, id, body, attributes, trace_header, sent_ms, visible_ms, received_ms,
-             first_received_ms, receive_count, group_id, dedup_id, source)
+             first_received_ms, receive_count, group_id, dedup_id, source, tenant)
          SELECT ?2, id, body, attributes, trace_header, iif(dedup_id IS NULL, sent_ms, ?4), ?4, received_ms,
-             first_received_ms, receive_count, group_id, iif(dedup_id IS NULL, NULL, id), ?3
+             first_received_ms, receive_count, group_id, iif(dedup_id IS NULL, NULL, id), ?3, tenant
          FROM messages WHERE seq = ?1",
     )?
     .execute(params![seq, target, queue, now])?;

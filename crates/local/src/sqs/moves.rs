@@ -158,8 +158,8 @@ pub(crate) fn step(db: &Connection, task: Running, now: i64) -> Result<BTreeMap<
 fn move_one(db: &Connection, seq: i64, target: &str, now: i64) -> Result<(), SqsError> {
     let delay_ms = load(db, target)?.number(Number::DelaySeconds) as i64 * 1000;
     db.prepare_cached(
-        "INSERT INTO messages (queue, id, body, attributes, trace_header, sent_ms, visible_ms, group_id, dedup_id)
-         SELECT ?2, ?3, body, attributes, trace_header, ?4, ?5, group_id, dedup_id FROM messages WHERE seq = ?1",
+        "INSERT INTO messages (queue, id, body, attributes, trace_header, sent_ms, visible_ms, group_id, dedup_id, tenant)
+         SELECT ?2, ?3, body, attributes, trace_header, ?4, ?5, group_id, dedup_id, tenant FROM messages WHERE seq = ?1",
     )?
     .execute(params![seq, target, Uuid::new_v4().to_string(), now, now + delay_ms])?;
     delete_moved(db, seq, db.last_insert_rowid())
