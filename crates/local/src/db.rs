@@ -107,7 +107,8 @@ const SCHEMA: &str = "
 ";
 
 /// Changes of the schema since the first version, in order. `user_version` counts those that a file has.
-const MIGRATIONS: [&str; 2] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     -- On a FIFO queue, 1 for the first message of each group: a receive looks for groups at these only.
     ALTER TABLE messages ADD COLUMN head INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX messages_heads ON messages (queue, visible_ms, seq) WHERE head = 1;
@@ -127,13 +128,14 @@ const MIGRATIONS: [&str; 2] = ["
         PRIMARY KEY (queue, attempt_id, seq)
     ) STRICT;
     CREATE INDEX receive_attempts_until ON receive_attempts (until_ms);
-", "
-    -- The message's group, or the task that it names; NULL on FIFO queues.
-    ALTER TABLE messages ADD COLUMN tenant TEXT;
-    UPDATE messages SET tenant = coalesce(group_id, iif(json_valid(body), body ->> '$.task', NULL)) WHERE dedup_id IS NULL;
-    CREATE INDEX messages_tenants ON messages (queue, tenant, seq) WHERE tenant IS NOT NULL;
-    CREATE INDEX messages_held ON messages (queue, tenant) WHERE holder IS NOT NULL;
-"];
+",
+    "
+    -- Of the stack's own queue: a hash of the message's group, or else of the task that it names.
+    ALTER TABLE messages ADD COLUMN tenant INTEGER;
+    CREATE INDEX messages_tenants ON messages (tenant) WHERE tenant IS NOT NULL;
+    CREATE INDEX messages_held ON messages (tenant) WHERE holder IS NOT NULL;
+",
+];
 
 impl Db {
     /// Opens the file, or makes it.

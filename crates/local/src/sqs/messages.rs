@@ -8,13 +8,14 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::{Map, Value};
 use uuid::Uuid;
-use wasq_protocol::{Digest, Message};
+use wasq_protocol::Digest;
 
 use super::error::SqsError;
 use super::message_attributes::{self, INVALID_TEXT, md5_hex, valid_text};
 use super::queue_attributes::{Number, QueueAttributes};
 use super::received::{Candidate, DEDUPLICATION_MS, Receipt, Received, received};
 use super::{attempts, fair, groups};
+use crate::stack::QUEUE;
 
 /// A message that is to be sent.
 #[derive(Clone, Debug, Default)]
@@ -130,6 +131,7 @@ pub(crate) fn send(
     now: i64,
 ) -> Result<Sent, SqsError> {
     let fifo = settings.fifo();
+    let tenant = if queue == QUEUE { fair::tenant(&send) } else { None };
     let dedup_id = if fifo {
         Some(send.deduplication.unwrap_or_else(|| Digest::of(send.body.as_bytes()).to_string()))
     } else {
@@ -154,11 +156,6 @@ pub(crate) fn send(
     // A message of a FIFO queue has the queue's delay, and no own one.
     let delay = send.delay.filter(|_| !fifo).unwrap_or(settings.number(Number::DelaySeconds) as i64);
     let delay_ms = delay * 1000;
-    let tenant = match &send.group {
-        _ if fifo => None,
-        Some(group) => Some(group.clone()),
-        None => Message::task_in(&send.body).map(|task| task.to_string()),
-    };
     let message_id = Uuid::new_v4().to_string();
     db.prepare_cached(
         "INSERT INTO messages (queue, id, body, attributes, trace_header, sent_ms, visible_ms, group_id, dedup_id, tenant)
