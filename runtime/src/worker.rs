@@ -12,7 +12,7 @@ use wasq_protocol::{
 
 use crate::delivery::{Settling, deliver, direct, receive, settle_batch, settle_direct};
 use crate::lease::{Held, Leases};
-use crate::ports::{Runner, WorkerParts, WorkerPorts};
+use crate::ports::{Queue, Runner, WorkerParts, WorkerPorts};
 use crate::state::{WorkerSettings, WorkerState};
 use crate::verdict::Verdict;
 
@@ -63,7 +63,8 @@ impl<P: WorkerPorts> Worker<P> {
                 fingerprint: self.0.ports.runner.fingerprint().clone(),
                 unreachable: Vec::new(),
             })),
-            WorkerEvent::EventSource(batch) => {
+            WorkerEvent::EventSource(mut batch) => {
+                self.extend_repeated(&mut batch).await;
                 let unfinished = self.run_batch(batch, &invoke).await;
                 let failures = unfinished.into_iter().map(|message_id| BatchItemFailure { message_id });
                 Ok(Answer::EventSource(BatchResponse { failures: failures.collect() }))
@@ -87,6 +88,29 @@ impl<P: WorkerPorts> Worker<P> {
         let (facts, received) = direct(message, invoke.trace_header.clone(), now, instant);
         let judged = deliver(&self.0, facts, Ok(received), invoke.ends).await;
         settle_direct(&self.0, judged, invoke).await
+    }
+
+    /// Extends the leases of messages of an event source mapping that were received before: nobody says when their leases end. The
+    /// worker leaves a message alone if its lease cannot be extended.
+    async fn extend_repeated(&self, batch: &mut Batch) {
+        let mut repeated: Vec<_> =
+            batch.deliveries.iter_mut().filter(|delivery| delivery.receive_count > 1).collect();
+        if repeated.is_empty() {
+            return;
+        }
+        let lease = self.0.settings.lease;
+        let until = self.0.ports.clock.now().plus(lease);
+        let receipts = repeated.iter().map(|delivery| delivery.receipt.clone()).collect();
+        let extended = self.0.ports.queue.extend(receipts, lease).await;
+        for (delivery, extended) in repeated.iter_mut().zip(extended) {
+            match extended {
+                Ok(()) => delivery.lease_until = until,
+                Err(e) => {
+                    let message_id = &delivery.message_id;
+                    tracing::warn!(message_id, "its lease cannot be extended: {e:#}");
+                }
+            }
+        }
     }
 
     /// Runs and settles a batch, each delivery on its own: none can fail another. Returns the SQS ids of the messages that

@@ -29,11 +29,12 @@ Every day
 Proofs
   sim       run the delivery code in simulated worlds: --tasks N --crashes N, or --seed N for one world again
   chaos     kill real processes: --messages N --kills N --only one-process|own-queue|ministack
-  hostile   run harmful tasks, each in one batch with an honest task, round after round; --rounds N, or --compile
+  hostile   run harmful tasks, each in one batch with an honest task, round after round: --rounds N;
+            --compile measures costly components, and draws docs/performance/costly.svg
   fuzz      test all input from outside under libFuzzer (needs rustup's nightly): [TARGET] --seconds N
   bench     compare wasq with wasmtime, Extism, Celery and others; --write updates docs/performance.md
   drain     compare one consumer with a plain receive-delete loop: --messages N --rounds N
-  cost      print the cost of a million tasks, from API calls counted in the simulator; --prices FILE
+  cost      print the cost of a million tasks, from API calls counted in the simulator: --prices FILE --message-kib N
 
 Release
   deny      check licences, sources and known vulnerabilities of dependencies

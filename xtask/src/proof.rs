@@ -34,7 +34,7 @@ pub(crate) fn hostile(args: &[String]) -> Result<()> {
         [flag, rounds] if flag == "--rounds" => rounds,
         [flag] if flag == "--compile" => {
             hostile.args(["run", "--locked", "--profile", "measure", "--package", "wasq-hostile", "--"]);
-            return run(hostile.arg("costly"));
+            return run(hostile.arg("costly").arg(root().join("docs/performance/costly.svg")));
         }
         _ => bail!("expected nothing, --rounds N, or --compile"),
     };

@@ -78,8 +78,8 @@ impl WorkerEvent {
     /// A ping as JSON.
     pub const PING: &str = r#"{"ping":{}}"#;
 
-    /// Reads an invoke's payload, at the time `now`. An event source mapping does not say when its leases end; they last for
-    /// `lease`.
+    /// Reads an invoke's payload, at the time `now`. An event source mapping does not say when its leases end: those of
+    /// messages that were received once last for `lease` from then, and those of others count as over at `now`.
     pub fn parse(payload: &str, now: Timestamp, lease: Duration) -> Result<Self, EventError> {
         let Envelope { task, deliveries, records, ping } = match serde_json::from_str(payload) {
             Ok(envelope) => envelope,
@@ -187,14 +187,15 @@ impl SqsRecord {
     fn into_delivery(self, now: Timestamp, lease: Duration) -> Delivery {
         let attributes = self.attributes;
         let first_received = Timestamp::from_ms(attributes.approximate_first_receive_timestamp);
-        // SQS reports the time of the first receive only. A later receive was just before `now`.
-        let received = if attributes.approximate_receive_count == 1 { first_received } else { now };
+        // SQS reports the time of the first receive only. How long ago a later one was is not known, because Lambda may repeat an
+        // invoke within the lease: the worker extends such a lease before it counts on it.
+        let is_first = attributes.approximate_receive_count == 1;
         Delivery {
             message_id: self.message_id,
             body: self.body,
             receipt: self.receipt_handle,
             receive_count: u32::try_from(attributes.approximate_receive_count).unwrap_or(u32::MAX),
-            lease_until: received.plus(lease),
+            lease_until: if is_first { first_received.plus(lease) } else { now },
             first_received,
             sent: Timestamp::from_ms(attributes.sent_timestamp),
             attributes: self.message_attributes,

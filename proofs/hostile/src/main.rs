@@ -1,5 +1,5 @@
 //! `wasq-hostile VERBS.wasm [ROUNDS]`: runs the whole corpus, round after round, and checks that the process
-//! does not grow. `wasq-hostile costly`: compiles components that are made to be costly, at growing size.
+//! does not grow. `wasq-hostile costly [PLOT.svg]`: compiles components that are made to be costly, at growing size.
 //! `wasq-hostile compile FILE.wasm ...`: compiles honest components. `wasq-hostile serve DIR`: writes the corpus as files for
 //! `wasq dev`, and runs the hostile server that some guests call, until it is killed.
 
@@ -10,7 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::process::{Resource, Rlimit};
 use serde_json::json;
-use wasq_hostile::{COSTLY, Code, Compilation, End, Host, ON_AWS, Seen, compile, corpus, start_server};
+use wasq_hostile::{
+    COSTLY, Code, Compilation, Cost, End, Host, Limits, ON_AWS, Seen, compile, corpus, plot, start_server,
+};
 use wasq_protocol::ByteCount;
 use wasq_publisher::compile_if_asked;
 
@@ -40,7 +42,7 @@ async fn answer() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("compile") => compile_files(&arguments[1..]).await,
-        Some("costly") => costly().await,
+        Some("costly") => costly(arguments.get(1).map(Path::new)).await,
         Some("serve") => {
             serve(Path::new(arguments.get(1).context("expected: wasq-hostile serve DIR")?)).await
         }
@@ -98,11 +100,13 @@ async fn compile_files(files: &[String]) -> Result<ExitCode> {
 }
 
 /// Compiles each kind of costly component at growing size, until it is refused, or is so large that nobody would call it
-/// small.
-async fn costly() -> Result<ExitCode> {
+/// small. Draws what they cost, if there is a file for it.
+async fn costly(picture: Option<&Path>) -> Result<ExitCode> {
     let mut beyond = 0;
+    let mut kinds = Vec::new();
     for kind in COSTLY {
         let mut n = kind.from;
+        let mut costs = Vec::new();
         while let Ok(wasm) = kind.component(n) {
             if wasm.len() > COSTLY_BYTES_MAX {
                 break;
@@ -112,12 +116,23 @@ async fn costly() -> Result<ExitCode> {
             let over = seen.time > ON_AWS.time + Duration::from_secs(5) || seen.memory > ByteCount::mib(3008);
             beyond += usize::from(over);
             print_compilation(&format!("{n} {}", kind.name), &seen);
+            costs.push(Cost {
+                bytes: seen.bytes as f64,
+                seconds: seen.time.as_secs_f64(),
+                mib: seen.memory.0 as f64 / f64::from(1 << 20),
+            });
             // A component that does not fit the world has been compiled before.
             if seen.refused.is_some_and(|why| !why.contains("does not fit the world")) {
                 break;
             }
             n *= 2;
         }
+        kinds.push(costs);
+    }
+    if let Some(picture) = picture {
+        let limits = Limits { seconds: ON_AWS.time.as_secs_f64(), mib: (ON_AWS.memory.0 >> 20) as f64 };
+        std::fs::write(picture, plot(&kinds, limits))
+            .with_context(|| format!("write {}", picture.display()))?;
     }
     println!("\n{} kinds, {beyond} compilations beyond the limits", COSTLY.len());
     Ok(if beyond == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

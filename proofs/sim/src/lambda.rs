@@ -124,8 +124,13 @@ impl Lambda {
         let Environment { process, worker } = &environment;
         let started = self.world.now();
         let deliveries = deliveries(event, started, self.world.scenario.lease());
-        let stale: BTreeSet<String> =
-            deliveries.iter().filter(|d| d.lease_until <= started).map(DeliveryExt::id_here).collect();
+        // An event source mapping does not say when the lease of a repeated delivery ends. The queue knows it.
+        let said = event.starts_with("{\"deliveries");
+        let is_over = |delivery: &&Delivery| match said || delivery.receive_count == 1 {
+            true => delivery.lease_until <= started,
+            false => self.world.state(|state| state.queue.lease_is_over(&delivery.message_id, started)),
+        };
+        let stale: BTreeSet<String> = deliveries.iter().filter(is_over).map(DeliveryExt::id_here).collect();
         process.holds(deliveries.iter().map(DeliveryExt::id_here), stale);
         let event = match self.world.scenario.mutation {
             Some(Mutation::StaleLeasesTaken) if event.starts_with("{\"deliveries") => {

@@ -204,6 +204,11 @@ impl SimQueue {
         self.messages.values().map(|stored| stored.visible_at).filter(|at| *at > now).min()
     }
 
+    /// Whether nobody has a lease of a message: it is visible, or not there.
+    pub fn lease_is_over(&self, message_id: &str, now: Timestamp) -> bool {
+        self.messages().find(|(id, _)| id == message_id).is_none_or(|(_, stored)| stored.visible_at <= now)
+    }
+
     /// The messages, in any state.
     pub fn messages(&self) -> impl Iterator<Item = (String, &Stored)> {
         self.messages.iter().map(|(number, stored)| (id(*number), stored))

@@ -57,6 +57,39 @@ async fn an_event_source_mapping_learns_what_comes_again() {
 }
 
 #[tokio::test]
+async fn a_repeated_delivery_of_a_mapping_runs_only_with_a_new_lease() {
+    let (worker, queue, _folder) = worker(Settings::default());
+    let now = SystemClock.now();
+    let record = |id: &str, receives: u32, ago: Duration| {
+        let first = now.minus(ago).ms().to_string();
+        json!({
+            "messageId": id, "receiptHandle": id, "eventSource": "aws:sqs",
+            "body": json!({"task": "verbs", "params": {"verb": "echo", "value": 1}}).to_string(),
+            "attributes": {
+                "ApproximateReceiveCount": receives.to_string(),
+                "ApproximateFirstReceiveTimestamp": first, "SentTimestamp": first,
+            },
+        })
+    };
+    let day = Duration::from_secs(24 * 3600);
+    // The third was received once, and Lambda handed it over when its lease was over.
+    let records = [record("new", 1, Duration::ZERO), record("again", 2, day), record("late", 1, day)];
+    let answer = answer(&worker, json!({"Records": records})).await;
+    let Answer::EventSource(BatchResponse { failures }) = answer else {
+        panic!("no answer of an event source")
+    };
+    let left: Vec<_> = failures.iter().map(|failure| failure.message_id.as_str()).collect();
+    assert_eq!(left, ["late"]);
+    let calls = queue.calls();
+    assert_eq!(
+        calls.first().map(String::as_str),
+        Some("visible again 30"),
+        "before anything runs: {calls:?}"
+    );
+    assert_eq!(calls.iter().filter(|call| call.starts_with("visible")).count(), 1, "{calls:?}");
+}
+
+#[tokio::test]
 async fn a_ping_is_answered() {
     let (worker, queue, _folder) = worker(Settings::default());
     let ping: Value = serde_json::from_str(WorkerEvent::PING).expect("JSON");

@@ -55,7 +55,7 @@ fn worker_event_of_each_kind() {
     assert_eq!(delivery.message_id, "059f36b4-87a3-44ab-83d2-661975830a7d");
     assert_eq!(delivery.receive_count, 3);
     assert_eq!(delivery.first_received.ms(), 1_545_082_649_185);
-    assert_eq!(delivery.lease_until, now.plus(Duration::from_secs(120)));
+    assert_eq!(delivery.lease_until, now, "how long ago its third receive was is not known");
     assert_eq!(delivery.sent.ms(), 1_545_082_649_183);
     assert_eq!(delivery.group.as_deref(), Some("github_users"));
     assert_eq!(delivery.attributes["origin"].string_value.as_deref(), Some("web"));
