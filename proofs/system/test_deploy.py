@@ -172,7 +172,7 @@ def test_what_was_destroyed_is_taken_over_with_its_data(cloud, functions):
     code, told, asked = answer(cloud, "y", "wasq", "destroy", "--stack", "kept", "--data")
     assert code == 2 and "with all tasks and messages? Type kept to do so" in asked, "a mere yes is not enough"
     code, told, asked = answer(cloud, "y", "wasq", "destroy", "--stack", "kept")
-    assert code == 0 and "kept-dead-letters" in told and "kept-registry-000000000000-us-east-1" in told
+    assert code == 0 and "kept-dead-letters" in told and "kept-registry-000000000000-us-east-1-an" in told
     cloud.shell("wasq status --stack kept", code=2)
     assert "there is no stack kept in us-east-1: `wasq deploy` makes one" in cloud.said
     sent = cloud.shell(f"wasq enqueue hello --queue-url {outputs['QueueUrl']} --json")
@@ -364,9 +364,19 @@ class TestBadInput:
         cloud.deploy(functions, "taken", "--code-bucket taken-by-nobody")
         cloud.shell("wasq destroy --stack taken --data --yes")
         cloud.shell("aws s3 mb s3://owned-tasks-000000000000-us-east-1", AWS_ACCESS_KEY_ID="111111111111")
-        cloud.shell(f"wasq deploy --stack owned --functions {functions} --arch {ARCHITECTURE}", code=2)
+        command = f"wasq deploy --stack owned --functions {functions} --arch {ARCHITECTURE}"
+        cloud.shell(f"{command} --bucket-namespace global", code=2)
         assert "owned-tasks-000000000000-us-east-1 is taken by another account" in cloud.said
         assert "take another name, by --stack" in cloud.said
+        # Nobody can take a name of the account's own namespace.
+        outputs = cloud.deploy(functions, "owned")
+        assert outputs["TasksBucketName"] == "owned-tasks-000000000000-us-east-1-an"
+        cloud.shell(f"{command} --bucket-namespace global", code=2)
+        assert "--bucket-namespace is for new stacks" in cloud.said and "keep their names" in cloud.said
+        cloud.shell("wasq destroy --stack owned --data --yes")
+        outputs = cloud.deploy(functions, "a-name-of-twenty-six-signs")
+        assert outputs["TasksBucketName"] == "a-name-of-twenty-six-signs-tasks-000000000000-us-east-1"
+        cloud.shell("wasq destroy --stack a-name-of-twenty-six-signs --data --yes")
 
     def test_a_value_that_the_template_does_not_take(self, cloud, functions):
         options = f"--functions {functions} --arch {ARCHITECTURE}"

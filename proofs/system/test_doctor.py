@@ -197,7 +197,7 @@ PLANTED = {
         allow_worker_no_more,
     ),
     "worker that may write machine code": (
-        allow_worker("s3:PutObject", "arn:aws:s3:::patient-registry-000000000000-us-east-1/compiled/*"),
+        allow_worker("s3:PutObject", "arn:aws:s3:::patient-registry-000000000000-us-east-1-an/compiled/*"),
         ("exposes", "role patient-WorkerRole", "the worker may write the registry"),
         allow_worker_no_more,
     ),

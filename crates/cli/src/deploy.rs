@@ -9,7 +9,8 @@ use wasq_engine::Platform;
 use wasq_protocol::{Fingerprint, TaskName};
 
 use crate::cloud::{
-    ARCHITECTURES, CodeBucket, Deployment, Functions, PublisherFunction, Recompiled, Session, Stack,
+    ARCHITECTURES, CodeBucket, Deployment, Functions, Namespace, PublisherFunction, Recompiled, Session,
+    Stack,
 };
 use crate::output::{self, Ended, tell};
 use crate::registry::Registry;
@@ -91,6 +92,10 @@ pub(crate) struct StackOptions {
     /// The KMS key that secrets of tasks are encrypted with; "" for the account's own [default: the account's own]
     #[arg(long, value_name = "ARN")]
     secrets_key: Option<String>,
+    /// The namespace of the buckets' names: nobody else can take those of account-regional. Only for new stacks [default:
+    /// account-regional, if the region has it and the stack's name has 23 characters at most]
+    #[arg(long, value_parser = ["global", "account-regional"])]
+    bucket_namespace: Option<String>,
     /// The KMS key that queues and buckets are encrypted with; "" for the keys that SQS and S3 own. Senders and uploaders need
     /// kms:Decrypt and kms:GenerateDataKey for it [default: keys of SQS and S3]
     #[arg(long, value_name = "ARN")]
@@ -123,6 +128,7 @@ impl StackOptions {
             security_groups,
             permissions_boundary,
             secrets_key,
+            bucket_namespace,
             key,
             metrics,
             log_retention,
@@ -142,6 +148,7 @@ impl StackOptions {
             ("SecurityGroups", security_groups),
             ("PermissionsBoundary", permissions_boundary),
             ("SecretsKey", secrets_key),
+            ("BucketNamespace", bucket_namespace),
             ("Key", key),
             ("Metrics", metrics),
             ("LogRetention", number(log_retention)),
@@ -172,8 +179,19 @@ pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
 
     let settled = stack.settle().await?;
     let mut is_there = settled.is_some();
+    let mut namespace = settled.as_ref().map(|now| {
+        let tasks = now.outputs.get("TasksBucketName").map(String::as_str);
+        Namespace::of(tasks.unwrap_or_default())
+    });
     if !is_there {
-        let kept = stack.kept(&identity).await?;
+        let new = match options.bucket_namespace.as_deref() {
+            Some("global") => Namespace::Global,
+            Some(_) => Namespace::AccountRegional,
+            None => Namespace::for_new(&stack.name, &session.region),
+        };
+        let kept = stack.kept(&identity, new).await?;
+        let bucket = kept.iter().find(|kept| kept.property == "BucketName");
+        namespace = Some(bucket.map_or(new, |bucket| Namespace::of(&bucket.name)));
         if !kept.is_empty() {
             let names: Vec<_> = kept.iter().map(|kept| kept.name.as_str()).collect();
             tell!("  an earlier stack has kept {}; taking them over with their contents", names.join(", "));
@@ -183,7 +201,17 @@ pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
     }
     // The earlier parameters stay, even if the stack had to be removed first.
     let mut parameters: BTreeMap<String, String> = before.map(|before| before.parameters).unwrap_or_default();
+    let given_namespace = options.bucket_namespace.clone();
     parameters.extend(options.parameters().into_iter().map(|(name, value)| (name.to_owned(), value)));
+    if let Some(namespace) = namespace {
+        let namespace = namespace.as_str().to_owned();
+        ensure!(
+            given_namespace.is_none_or(|given| given == namespace),
+            "--bucket-namespace is for new stacks: the buckets of {} are in the namespace {namespace}, and keep their names",
+            stack.name
+        );
+        parameters.insert("BucketNamespace".to_owned(), namespace);
+    }
     parameters.insert("Architecture".to_owned(), architecture);
     parameters.insert("CodeBucket".to_owned(), code.name.clone());
     parameters.insert("CodePrefix".to_owned(), functions.prefix.clone());

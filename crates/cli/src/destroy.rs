@@ -7,7 +7,7 @@ use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use serde_json::json;
 use wasq_aws::QueueEndpoint;
 
-use crate::cloud::{Bucket, CodeBucket, Identity, Kept, Session, Stack, explain};
+use crate::cloud::{Bucket, CodeBucket, Identity, Kept, Namespace, Session, Stack, explain};
 use crate::output::{self, Ended, tell};
 use crate::target::stack_name;
 
@@ -33,7 +33,7 @@ pub(crate) async fn destroy(args: Destroy, json: bool) -> Result<Ended> {
     let identity = session.identity().await?;
     let stack = Stack::new(session, stack);
     let there = stack.describe().await?;
-    let kept = stack.kept(&identity).await?;
+    let kept = stack.kept(&identity, Namespace::AccountRegional).await?;
     let code = CodeBucket::name(&stack.name, &identity.account, &stack.session.region);
     let code_is_there = stack.session.bucket(&code, &identity.account).await? == Bucket::Ours;
     if there.is_none() && !code_is_there && (kept.is_empty() || !data) {

@@ -62,8 +62,7 @@ impl fmt::Display for Entry {
         write!(
             f,
             "{script:?}: {copies} copies, {faults} faults, {starts} runs ({failures} failed, {successes} succeeded, \
-             {overlaps} overlapped), {} times dead-lettered",
-            dead.len()
+             {overlaps} overlapped), dead letters: {dead:?}"
         )?;
         let begin = story.first().map(|(at, _)| *at);
         let last = &story[story.len().saturating_sub(STORY_SHOWN)..];
@@ -273,7 +272,9 @@ impl Ledger {
         if blamed && entry.deaths < DEATHS_MAX {
             said.push(format!("blamed for the deaths of workers, of which {} died with it", entry.deaths));
         }
-        if entry.successes > 0 && !blamed {
+        // A worker that dies between the dead letter and the delete is followed by one more run. If that one succeeds, and its worker
+        // dies as well, while the delete of the first still arrives, then the message has ended as a dead letter.
+        if entry.successes > 0 && entry.dead.is_empty() {
             for child in &entry.children {
                 if self.entries.get(child).is_none_or(|child| child.copies == 0) {
                     said.push(format!("it succeeded, and its child {child} was never sent"));

@@ -13,4 +13,4 @@ pub(crate) use code::{ARCHITECTURES, CodeBucket, Functions};
 pub(crate) use logs::records;
 pub(crate) use publisher::{PublisherFunction, Recompiled};
 pub(crate) use session::{Bucket, Identity, Session, explain};
-pub(crate) use stack::{Deployment, Kept, Stack};
+pub(crate) use stack::{Deployment, Kept, Namespace, Stack};

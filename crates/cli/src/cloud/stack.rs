@@ -30,6 +30,50 @@ const ADOPTION: &str = "wasq-adopts";
 /// The stack's description between that change set and the update that follows.
 const ADOPTING: &str = "wasq: taking over what an earlier stack has kept.";
 
+/// The namespace of the names of a stack's buckets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Namespace {
+    /// Every account can take every name.
+    Global,
+    /// The names end in `-an`, and belong to one account in one region.
+    AccountRegional,
+}
+
+/// The longest name of a stack whose buckets are in the account-regional namespace: S3 allows 63 characters.
+const REGIONAL_NAME_MAX: usize = 23;
+/// The regions without such a namespace.
+const WITHOUT_REGIONAL: [&str; 2] = ["me-central-1", "me-south-1"];
+
+impl Namespace {
+    /// The namespace for a new stack.
+    pub(crate) fn for_new(stack: &str, region: &str) -> Self {
+        match stack.len() > REGIONAL_NAME_MAX || WITHOUT_REGIONAL.contains(&region) {
+            true => Self::Global,
+            false => Self::AccountRegional,
+        }
+    }
+
+    /// The namespace of a bucket that wasq has made.
+    pub(crate) fn of(bucket: &str) -> Self {
+        if bucket.ends_with(Self::AccountRegional.suffix()) { Self::AccountRegional } else { Self::Global }
+    }
+
+    /// Its name, as the template and CloudFormation have it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Global => "global",
+            Self::AccountRegional => "account-regional",
+        }
+    }
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Global => "",
+            Self::AccountRegional => "-an",
+        }
+    }
+}
+
 /// A stack by its name, whether it exists or not.
 #[derive(Clone)]
 pub(crate) struct Stack {
@@ -277,8 +321,9 @@ impl Stack {
         Ok(true)
     }
 
-    /// The existing queues and buckets that have this stack's names and were made by wasq.
-    pub(crate) async fn kept(&self, identity: &Identity) -> Result<Vec<Kept>> {
+    /// The existing queues and buckets that have this stack's names and were made by wasq. Fails if another account has the name of
+    /// a bucket that is to be made in the namespace `new`.
+    pub(crate) async fn kept(&self, identity: &Identity, new: Namespace) -> Result<Vec<Kept>> {
         let mut kept = Vec::new();
         let sqs = aws_sdk_sqs::Client::new(&self.session.sdk);
         for (logical_id, suffix) in [("DeadLetterQueue", "-dead-letters"), ("Queue", "")] {
@@ -307,20 +352,26 @@ impl Stack {
             }
         }
         for (logical_id, word) in [("TasksBucket", "tasks"), ("RegistryBucket", "registry")] {
-            let name = format!("{}-{word}-{}-{}", self.name, identity.account, self.session.region);
-            match self.session.bucket(&name, &identity.account).await? {
-                Bucket::Absent => {}
-                // Its name contains the account and the region, so no other stack's bucket has this name.
-                Bucket::Ours => kept.push(Kept {
-                    logical_id,
-                    kind: "AWS::S3::Bucket",
-                    property: "BucketName",
-                    identifier: name.clone(),
-                    name,
-                }),
-                Bucket::NotOurs => bail!(
-                    "the bucket's name {name} is taken by another account, or you may not see it: take another name, by --stack"
-                ),
+            for namespace in [Namespace::AccountRegional, Namespace::Global] {
+                let (account, region) = (&identity.account, &self.session.region);
+                let name = format!("{}-{word}-{account}-{region}{}", self.name, namespace.suffix());
+                match self.session.bucket(&name, account).await? {
+                    // Its name contains the account and the region, so no other stack's bucket has this name.
+                    Bucket::Ours => {
+                        kept.push(Kept {
+                            logical_id,
+                            kind: "AWS::S3::Bucket",
+                            property: "BucketName",
+                            identifier: name.clone(),
+                            name,
+                        });
+                        break;
+                    }
+                    Bucket::NotOurs if namespace == new => bail!(
+                        "the bucket's name {name} is taken by another account, or you may not see it: take another name, by --stack"
+                    ),
+                    Bucket::Absent | Bucket::NotOurs => {}
+                }
             }
         }
         Ok(kept)
@@ -334,7 +385,11 @@ impl Stack {
         let mut imports = Vec::new();
         for Kept { logical_id, kind, property, identifier, name } in kept {
             let named = if *kind == "AWS::SQS::Queue" { "QueueName" } else { "BucketName" };
-            let resource = json!({ "Type": kind, "DeletionPolicy": "Retain", "Properties": { named: name } });
+            let mut resource =
+                json!({ "Type": kind, "DeletionPolicy": "Retain", "Properties": { named: name } });
+            if named == "BucketName" && Namespace::of(name) == Namespace::AccountRegional {
+                resource["Properties"]["BucketNamespace"] = Namespace::AccountRegional.as_str().into();
+            }
             resources.insert((*logical_id).to_owned(), resource);
             let import = ResourceToImport::builder()
                 .resource_type(*kind)
