@@ -184,6 +184,45 @@ def test_what_was_destroyed_is_taken_over_with_its_data(cloud, functions):
     cloud.shell("wasq destroy --stack kept --data --yes")
 
 
+def test_a_deployment_that_was_killed_when_it_had_taken_over_what_was_kept(cloud, functions):
+    before = cloud.deploy(functions, "halfway")
+    cloud.shell(f"aws s3 cp {GUESTS}/hello.wasm s3://{before['TasksBucketName']}/hello.wasm")
+    wait_for(lambda: json.loads(cloud.shell("wasq tasks --stack halfway --json"))["tasks"], "live task")
+    cloud.shell("wasq destroy --stack halfway --yes")
+    # The change set that `wasq deploy` makes, and nothing after it.
+    kept = [
+        ("DeadLetterQueue", "AWS::SQS::Queue", "QueueUrl", before["DeadLetterUrl"]),
+        ("Queue", "AWS::SQS::Queue", "QueueUrl", before["QueueUrl"]),
+        ("TasksBucket", "AWS::S3::Bucket", "BucketName", before["TasksBucketName"]),
+        ("RegistryBucket", "AWS::S3::Bucket", "BucketName", before["RegistryBucketName"]),
+    ]
+    resources, imports = {}, []
+    for logical_id, kind, key, value in kept:
+        name = {"QueueUrl": "QueueName"}.get(key, key)
+        properties = {name: value.rsplit("/")[-1]}
+        resources[logical_id] = {"Type": kind, "DeletionPolicy": "Retain", "Properties": properties}
+        identifier = {"ResourceType": kind, "LogicalResourceId": logical_id, "ResourceIdentifier": {key: value}}
+        imports.append(identifier)
+    cloudformation = cloud.client("cloudformation")
+    change_set = {"StackName": "halfway", "ChangeSetName": "wasq-adopts"}
+    description = "wasq: taking over what an earlier stack has kept."
+    template = json.dumps({"Description": description, "Resources": resources})
+    cloudformation.create_change_set(
+        **change_set, ChangeSetType="IMPORT", ResourcesToImport=imports, TemplateBody=template
+    )
+    wait_for(lambda: cloudformation.describe_change_set(**change_set)["Status"] == "CREATE_COMPLETE", "change set")
+    cloudformation.execute_change_set(**change_set)
+
+    def status():
+        return cloudformation.describe_stacks(StackName="halfway")["Stacks"][0]["StackStatus"]
+
+    wait_for(lambda: status() == "IMPORT_COMPLETE", "import")
+    outputs = cloud.deploy(functions, "halfway")
+    assert {name: outputs[name] for name in before} == before, "the buckets keep their names"
+    run_hello(cloud, outputs)
+    cloud.shell("wasq destroy --stack halfway --data --yes")
+
+
 class Visits(http.server.BaseHTTPRequestHandler):
     """Records the runs that have ended. The worker's own log is lost when the worker is replaced."""
 

@@ -179,10 +179,11 @@ pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
 
     let settled = stack.settle().await?;
     let mut is_there = settled.is_some();
-    let mut namespace = settled.as_ref().map(|now| {
-        let tasks = now.outputs.get("TasksBucketName").map(String::as_str);
-        Namespace::of(tasks.unwrap_or_default())
-    });
+    // A stack that was interrupted while it took over its buckets has neither outputs nor parameters, but it has the buckets.
+    let mut namespace = match &settled {
+        Some(now) => now.resources().await?.get("TasksBucket").map(|bucket| Namespace::of(bucket)),
+        None => None,
+    };
     if !is_there {
         let new = match options.bucket_namespace.as_deref() {
             Some("global") => Namespace::Global,
