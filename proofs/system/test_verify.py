@@ -230,15 +230,26 @@ def test_it_asks_and_removes_everything_after_ctrl_c(cloud, functions):
     cloud.shell("wasq verify --stack asked", code=2)
     assert "nobody to ask: add --yes if you mean it" in cloud.said
     assert left(cloud, outputs) == ([], [], (0, 0), (0, 0))
-    command = ["wasq", "verify", "--stack", "asked", "--only", "runs", "--yes"]
-    process = subprocess.Popen(
-        command, executable=BINARIES / "wasq", env=cloud.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    wait_for(lambda: left(cloud, outputs)[0], "the probe")
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    told, said = process.communicate(timeout=60)
-    assert process.returncode == 2 and "interrupted; removing what was made" in said, (told, said)
-    assert left(cloud, outputs)[:2] == ([], [])
-    assert not any(task["live"] for task in json.loads(cloud.shell("wasq tasks --stack asked --json"))["tasks"])
+    api = cloud.client("lambda")
+
+    def reserved():
+        answer = api.get_function_concurrency(FunctionName="asked-worker")
+        return answer.get("ReservedConcurrentExecutions")
+
+    def interrupted(part, when):
+        command = ["wasq", "verify", "--stack", "asked", "--only", part, "--yes"]
+        process = subprocess.Popen(
+            command, executable=BINARIES / "wasq", env=cloud.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        wait_for(when, "the moment to interrupt")
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        told, said = process.communicate(timeout=60)
+        assert process.returncode == 2 and "interrupted; removing what was made" in said, (told, said)
+        assert left(cloud, outputs)[:2] == ([], [])
+        assert not any(task["live"] for task in json.loads(cloud.shell("wasq tasks --stack asked --json"))["tasks"])
+
+    interrupted("runs", lambda: left(cloud, outputs)[0])
+    interrupted("disturbances", lambda: reserved() == 1)
+    assert reserved() is None, "as it was"
     cloud.shell("wasq destroy --stack asked --data --yes")

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// What one compilation cost.
+/// The cost of one compilation.
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
     /// The size of the component.

@@ -22,46 +22,70 @@ const POLL: Duration = Duration::from_millis(500);
 /// Messages that travel with the one that kills its worker.
 const NEIGHBOURS: usize = 4;
 
+/// The worker's settings from before this check changed them; `None` for a setting that is as it was.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Before {
+    /// The reserved concurrency, if there was any.
+    concurrency: Option<Option<i32>>,
+    /// In MB.
+    memory: Option<i32>,
+}
+
 pub(super) async fn check(site: &Site, report: &mut Report) {
     let part = Part::Disturbances;
-    report.check(part, "A busy worker costs no message an attempt", throttled(site)).await;
-    report
-        .check(part, "A message that kills its workers is a dead letter, its neighbours run", killed(site))
-        .await;
+    report.check(part, "A busy worker costs no message an attempt", set_back(site, throttled(site))).await;
+    let killed = set_back(site, killed(site));
+    report.check(part, "A message that kills its workers is a dead letter, its neighbours run", killed).await;
+}
+
+/// Sets the worker's function back after `work`, whatever its result is.
+async fn set_back(site: &Site, work: impl Future<Output = Result<Shown>>) -> Result<Shown> {
+    let shown = work.await;
+    restore(site).await?;
+    shown
+}
+
+/// Sets the worker's function back to what it was. Does nothing if it is as it was.
+pub(super) async fn restore(site: &Site) -> Result<()> {
+    let Before { concurrency, memory } = *site.before.lock().await;
+    let function = site.worker()?;
+    match concurrency {
+        Some(Some(before)) => reserve(site, before).await?,
+        Some(None) => {
+            let delete = site.lambda.delete_function_concurrency().function_name(function).send().await;
+            delete.map_err(explain).context("give the worker the account's concurrency back")?;
+        }
+        None => {}
+    }
+    if let Some(before) = memory {
+        set_memory(site, before).await?;
+    }
+    *site.before.lock().await = Before::default();
+    Ok(())
+}
+
+async fn reserve(site: &Site, concurrency: i32) -> Result<()> {
+    let function = site.worker()?;
+    let put = site.lambda.put_function_concurrency().function_name(function);
+    let put = put.reserved_concurrent_executions(concurrency).send().await;
+    put.map_err(explain).with_context(|| format!("reserve a concurrency of {concurrency} for {function}"))?;
+    Ok(())
 }
 
 /// Runs messages while the worker may run only once at a time.
 async fn throttled(site: &Site) -> Result<Shown> {
-    let function = site.worker()?;
-    let now = site.lambda.get_function_concurrency().function_name(function).send().await;
-    let now = now.map_err(explain).context("read the worker's concurrency")?.reserved_concurrent_executions;
-    let set = |concurrency| async move {
-        let put = site.lambda.put_function_concurrency().function_name(function);
-        let put = put.reserved_concurrent_executions(concurrency).send().await;
-        put.map_err(explain).with_context(|| format!("reserve a concurrency of {concurrency} for {function}"))
-    };
-    if let Err(e) = set(1).await {
+    let now = site.lambda.get_function_concurrency().function_name(site.worker()?).send().await;
+    let now = now.map_err(explain).context("read the worker's concurrency")?;
+    site.before.lock().await.concurrency = Some(now.reserved_concurrent_executions);
+    if let Err(e) = reserve(site, 1).await {
         return Ok(Shown::NotTried(format!("{e:#}")));
     }
     let probes = probe::many("", &site.prefix, "busy", "b");
-    let shown = async {
-        let shown = at_once(site, &probes).await?;
-        for record in site.records_of(&probes).await? {
-            ensure!(record.attempt == 1, "the message {} ended in attempt {}", record.id, record.attempt);
-        }
-        Ok(shown)
+    let shown = at_once(site, &probes).await?;
+    for record in site.records_of(&probes).await? {
+        ensure!(record.attempt == 1, "the message {} ended in attempt {}", record.id, record.attempt);
     }
-    .await;
-    match now {
-        Some(before) => {
-            set(before).await?;
-        }
-        None => {
-            let delete = site.lambda.delete_function_concurrency().function_name(function).send().await;
-            delete.map_err(explain).context("give the worker the account's concurrency back")?;
-        }
-    }
-    shown
+    Ok(shown)
 }
 
 /// Runs a message that needs more memory than its worker has, beside others.
@@ -80,30 +104,25 @@ async fn killed(site: &Site) -> Result<Shown> {
     let configuration = site.lambda.get_function_configuration().function_name(site.worker()?).send().await;
     let before = configuration.map_err(explain).context("read the worker's memory")?.memory_size;
     let before = before.context("the worker's function has no memory")?;
+    site.before.lock().await.memory = Some(before);
     set_memory(site, SMALL).await?;
-    let shown = async {
-        let heavy = probe::heavy(&site.prefix);
-        let mut probes: Vec<Probe> =
-            probe::many("", &site.prefix, "neighbour", "n").into_iter().take(NEIGHBOURS).collect();
-        site.send(&[std::slice::from_ref(&heavy), &probes].concat()).await?;
-        probes.push(heavy.clone());
-        match site.ended(&probes).await {
-            Ok(_) => Ok(Shown::Held(format!("3 workers died; {NEIGHBOURS} neighbours ran"))),
-            Err(e) => {
-                let survived =
-                    site.records_of(&[heavy]).await?.iter().any(|record| record.then == Then::Done);
-                if survived {
-                    let why =
-                        format!("a worker of {SMALL} MB took 400 MiB and was not killed: this is not Lambda");
-                    return Ok(Shown::NotTried(why));
-                }
-                Err(e)
+    let heavy = probe::heavy(&site.prefix);
+    let mut probes: Vec<Probe> =
+        probe::many("", &site.prefix, "neighbour", "n").into_iter().take(NEIGHBOURS).collect();
+    site.send(&[std::slice::from_ref(&heavy), &probes].concat()).await?;
+    probes.push(heavy.clone());
+    match site.ended(&probes).await {
+        Ok(_) => Ok(Shown::Held(format!("3 workers died; {NEIGHBOURS} neighbours ran"))),
+        Err(e) => {
+            let survived = site.records_of(&[heavy]).await?.iter().any(|record| record.then == Then::Done);
+            if survived {
+                let why =
+                    format!("a worker of {SMALL} MB took 400 MiB and was not killed: this is not Lambda");
+                return Ok(Shown::NotTried(why));
             }
+            Err(e)
         }
     }
-    .await;
-    set_memory(site, before).await?;
-    shown
 }
 
 /// Changes the worker's memory, and waits until the change is in force.

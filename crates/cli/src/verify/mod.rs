@@ -43,7 +43,7 @@ pub(crate) struct Verify {
     pub(crate) target: TargetArgs,
 }
 
-/// The time for which the check goes on, from when the deployment was told to, is bounded by `--timeout` for each part.
+/// Checks a deployment, and removes what the check has made. Ends with exit code 1 if a promise was broken.
 pub(crate) async fn verify(args: Verify, json: bool) -> Result<Ended> {
     let Verify { only, disturb, timeout, yes, target } = args;
     let target = target.target().await?;

@@ -21,7 +21,7 @@ pub(crate) enum Part {
     Disturbances,
 }
 
-/// What was seen of a promise.
+/// The state of a promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
     Held,

@@ -16,6 +16,7 @@ use crate::deployed::DeployedQueues;
 use crate::dlq::Letter;
 use crate::output::tell;
 use crate::registry::Registry;
+use crate::verify::disturbances::{self, Before};
 use crate::verify::judge::{Dead, judge};
 use crate::verify::probe::{self, Probe};
 use crate::verify::report::{Part, Report, Shown};
@@ -46,6 +47,8 @@ pub(super) struct Site {
     since: Timestamp,
     /// The dead letters of this run that were found, by the ids of their messages. They are deleted from the queue.
     found: Mutex<HashMap<String, Letter>>,
+    /// The worker's settings from before this check changed them.
+    pub(super) before: Mutex<Before>,
 }
 
 impl Site {
@@ -74,6 +77,7 @@ impl Site {
             worker_logs,
             since: now.minus(CLOCKS),
             found: Mutex::default(),
+            before: Mutex::default(),
         })
     }
 
@@ -166,14 +170,14 @@ impl Site {
         }
     }
 
-    /// Sends messages, and waits until all have ended as they should. Returns how long the last one took, or what is wrong with
-    /// the first that did not.
+    /// Sends messages, and waits until all have ended as promised; see [`Self::ended`].
     pub(super) async fn all(&self, probes: &[Probe]) -> Result<Vec<RunRecord>> {
         self.send(probes).await?;
         self.ended(probes).await
     }
 
-    /// Waits until all messages have ended as they should.
+    /// Waits until all messages have ended as promised, and returns the records of this check. The error says what is wrong with the
+    /// first message that did not.
     pub(super) async fn ended(&self, probes: &[Probe]) -> Result<Vec<RunRecord>> {
         let started = Instant::now();
         loop {
@@ -267,7 +271,7 @@ impl Site {
         Some(id.split('"').next().unwrap_or(id).to_owned())
     }
 
-    /// Removes the tasks, and the dead letters that have come since.
+    /// Sets the worker back, and removes the tasks, and the dead letters that have come since.
     pub(super) async fn clear(&self, report: &mut Report) {
         let started = Instant::now();
         let cleared = self.remove().await;
@@ -275,6 +279,8 @@ impl Site {
     }
 
     async fn remove(&self) -> Result<Shown> {
+        // After ctrl-c, the function may still be changed.
+        disturbances::restore(self).await?;
         for name in [probe::PROBE, probe::WITH_SECRET, probe::BROKEN, probe::HEAVY] {
             self.registry.withdraw(&format!("{name}.wasm")).await?;
             self.registry.withdraw(&format!("{name}.toml")).await?;
