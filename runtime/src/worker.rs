@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use wasq_protocol::{
     Batch, BatchItemFailure, BatchResponse, Clock, EventError, Invoke, Message, Outcome, Pong, WorkerEvent,
@@ -101,7 +101,11 @@ impl<P: WorkerPorts> Worker<P> {
         let lease = self.0.settings.lease;
         let until = self.0.ports.clock.now().plus(lease);
         let receipts = repeated.iter().map(|delivery| delivery.receipt.clone()).collect();
-        let extended = self.0.ports.queue.extend(receipts, lease).await;
+        // The others of the batch wait for this, and their leases run.
+        let Ok(extended) = timeout(lease / 4, self.0.ports.queue.extend(receipts, lease)).await else {
+            tracing::warn!("{} messages are left alone: the queue does not answer", repeated.len());
+            return;
+        };
         for (delivery, extended) in repeated.iter_mut().zip(extended) {
             match extended {
                 Ok(()) => delivery.lease_until = until,

@@ -178,41 +178,42 @@ pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
     code.upload(&functions).await?;
 
     let settled = stack.settle().await?;
-    let mut is_there = settled.is_some();
+    let asked = options.bucket_namespace.as_deref().map(Namespace::named);
     // A stack that was interrupted while it took over its buckets has neither outputs nor parameters, but it has the buckets.
-    let mut namespace = match &settled {
-        Some(now) => now.resources().await?.get("TasksBucket").map(|bucket| Namespace::of(bucket)),
-        None => None,
-    };
-    if !is_there {
-        let new = match options.bucket_namespace.as_deref() {
-            Some("global") => Namespace::Global,
-            Some(_) => Namespace::AccountRegional,
-            None => Namespace::for_new(&stack.name, &session.region),
-        };
-        let kept = stack.kept(&identity, new).await?;
-        let bucket = kept.iter().find(|kept| kept.property == "BucketName");
-        namespace = Some(bucket.map_or(new, |bucket| Namespace::of(&bucket.name)));
-        if !kept.is_empty() {
-            let names: Vec<_> = kept.iter().map(|kept| kept.name.as_str()).collect();
-            tell!("  an earlier stack has kept {}; taking them over with their contents", names.join(", "));
-            stack.adopt(&kept).await?;
-            is_there = true;
+    let (namespace, kept) = match &settled {
+        Some(now) => {
+            (now.resources().await?.get("TasksBucket").map(|bucket| Namespace::of(bucket)), Vec::new())
         }
+        None => {
+            let new = asked.unwrap_or_else(|| Namespace::for_new(&stack.name, &session.region));
+            let kept = stack.kept(&identity, new).await?;
+            let bucket = kept.iter().find(|kept| kept.property == "BucketName");
+            (Some(bucket.map_or(new, |bucket| Namespace::of(&bucket.name))), kept)
+        }
+    };
+    if let (Some(asked), Some(namespace)) = (asked, namespace) {
+        ensure!(
+            asked == namespace,
+            "--bucket-namespace is for new stacks: the buckets of {} are in the namespace {}, and keep their names",
+            stack.name,
+            namespace.as_str()
+        );
+    }
+    let mut is_there = settled.is_some();
+    if !kept.is_empty() {
+        let names: Vec<_> = kept.iter().map(|kept| kept.name.as_str()).collect();
+        tell!("  an earlier stack has kept {}; taking them over with their contents", names.join(", "));
+        stack.adopt(&kept).await?;
+        is_there = true;
     }
     // The earlier parameters stay, even if the stack had to be removed first.
     let mut parameters: BTreeMap<String, String> = before.map(|before| before.parameters).unwrap_or_default();
-    let given_namespace = options.bucket_namespace.clone();
+    let earlier_key = parameters.get("Key").cloned().unwrap_or_default();
     parameters.extend(options.parameters().into_iter().map(|(name, value)| (name.to_owned(), value)));
     if let Some(namespace) = namespace {
-        let namespace = namespace.as_str().to_owned();
-        ensure!(
-            given_namespace.is_none_or(|given| given == namespace),
-            "--bucket-namespace is for new stacks: the buckets of {} are in the namespace {namespace}, and keep their names",
-            stack.name
-        );
-        parameters.insert("BucketNamespace".to_owned(), namespace);
+        parameters.insert("BucketNamespace".to_owned(), namespace.as_str().to_owned());
     }
+    check_key(&stack.name, &earlier_key, &parameters)?;
     parameters.insert("Architecture".to_owned(), architecture);
     parameters.insert("CodeBucket".to_owned(), code.name.clone());
     parameters.insert("CodePrefix".to_owned(), functions.prefix.clone());
@@ -258,6 +259,16 @@ pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
     Ok(Ended::Well)
 }
 
+/// Refuses another key than the one that everything is encrypted with: the functions could not read it any more.
+fn check_key(stack: &str, earlier: &str, parameters: &BTreeMap<String, String>) -> Result<()> {
+    let key = parameters.get("Key").map_or("", String::as_str);
+    ensure!(
+        earlier.is_empty() || key == earlier,
+        "--key: the queues and buckets of {stack} are encrypted with {earlier}, and keep it; KMS itself can rotate a key. Deploy another stack for another key"
+    );
+    Ok(())
+}
+
 /// The concurrency that Lambda keeps unreserved in every account.
 const UNRESERVED_MIN: i32 = 100;
 
@@ -279,7 +290,8 @@ async fn reserve(session: &Session, stack: &str, parameters: &mut BTreeMap<Strin
         ours.ok().and_then(|ours| ours.reserved_concurrent_executions).unwrap_or(0)
     };
     let free = limit.unreserved_concurrent_executions.unwrap_or(limit.concurrent_executions);
-    let most = free + reserved("worker").await + reserved("consumer").await - UNRESERVED_MIN;
+    // The consumer keeps its own until the worker has what it wants: CloudFormation changes the worker first.
+    let most = free + reserved("worker").await - UNRESERVED_MIN;
     ensure!(
         wanted == 0 || wanted <= most,
         "--concurrency {wanted}: Lambda keeps {UNRESERVED_MIN} of the account's {} concurrent executions unreserved, so {} can be reserved; ask AWS for a higher quota, or give a lower number",
@@ -287,7 +299,8 @@ async fn reserve(session: &Session, stack: &str, parameters: &mut BTreeMap<Strin
         most.max(0)
     );
     let scheduled = parameters.get("Mode").is_none_or(|mode| mode != "event-source");
-    let consumers = if scheduled && wanted + CONSUMERS <= most { CONSUMERS } else { 0 };
+    let consumers =
+        if scheduled && wanted + CONSUMERS <= most + reserved("consumer").await { CONSUMERS } else { 0 };
     if scheduled && consumers == 0 {
         tell!(
             "  nothing is reserved for the consumer: of the account's {} concurrent executions, Lambda keeps {UNRESERVED_MIN} for all functions. Busy workers can keep the consumer from starting; ask AWS for a higher quota",

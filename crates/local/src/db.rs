@@ -132,7 +132,7 @@ const MIGRATIONS: [&str; 2] = [
     "
     -- Of the stack's own queue: a hash of the message's group, or else of the task that it names.
     ALTER TABLE messages ADD COLUMN tenant INTEGER;
-    CREATE INDEX messages_tenants ON messages (tenant) WHERE tenant IS NOT NULL;
+    CREATE INDEX messages_tenants ON messages (tenant, visible_ms) WHERE tenant IS NOT NULL;
     CREATE INDEX messages_held ON messages (tenant) WHERE holder IS NOT NULL;
 ",
 ];

@@ -39,7 +39,8 @@ pub(crate) enum Namespace {
     AccountRegional,
 }
 
-/// The longest name of a stack whose buckets are in the account-regional namespace: S3 allows 63 characters.
+/// The longest name of a bucket, by S3, and of a stack whose buckets are in the account-regional namespace.
+const BUCKET_NAME_MAX: usize = 63;
 const REGIONAL_NAME_MAX: usize = 23;
 /// The regions without such a namespace.
 const WITHOUT_REGIONAL: [&str; 2] = ["me-central-1", "me-south-1"];
@@ -56,6 +57,11 @@ impl Namespace {
     /// The namespace of a bucket that wasq has made.
     pub(crate) fn of(bucket: &str) -> Self {
         if bucket.ends_with(Self::AccountRegional.suffix()) { Self::AccountRegional } else { Self::Global }
+    }
+
+    /// The namespace of this name.
+    pub(crate) fn named(name: &str) -> Self {
+        if name == Self::AccountRegional.as_str() { Self::AccountRegional } else { Self::Global }
     }
 
     /// Its name, as the template and CloudFormation have it.
@@ -355,6 +361,9 @@ impl Stack {
             for namespace in [Namespace::AccountRegional, Namespace::Global] {
                 let (account, region) = (&identity.account, &self.session.region);
                 let name = format!("{}-{word}-{account}-{region}{}", self.name, namespace.suffix());
+                if name.len() > BUCKET_NAME_MAX {
+                    continue;
+                }
                 match self.session.bucket(&name, account).await? {
                     // Its name contains the account and the region, so no other stack's bucket has this name.
                     Bucket::Ours => {

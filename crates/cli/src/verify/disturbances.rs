@@ -5,9 +5,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use aws_sdk_lambda::types::LastUpdateStatus;
 use tokio::time::Instant;
-use wasq_protocol::{Digest, Then};
+use wasq_protocol::{ByteCount, Digest, Then};
 
 use crate::cloud::explain;
+use crate::output::tell;
 use crate::verify::probe::{self, HEAVY, HEAVY_SETTINGS, Probe};
 use crate::verify::report::{Part, Report, Shown};
 use crate::verify::runs::at_once;
@@ -15,6 +16,8 @@ use crate::verify::site::Site;
 
 /// The memory with which a worker dies of the heavy task, in MB.
 const SMALL: i32 = 128;
+/// The memory of the heavy task, as its settings say.
+const HEAVY_MEMORY: ByteCount = ByteCount::mib(512);
 /// How long Lambda may take to change a function.
 const CHANGED_WITHIN: Duration = Duration::from_secs(120);
 /// A pause before the next look at a function that is being changed.
@@ -76,7 +79,16 @@ async fn reserve(site: &Site, concurrency: i32) -> Result<()> {
 async fn throttled(site: &Site) -> Result<Shown> {
     let now = site.lambda.get_function_concurrency().function_name(site.worker()?).send().await;
     let now = now.map_err(explain).context("read the worker's concurrency")?;
-    site.before.lock().await.concurrency = Some(now.reserved_concurrent_executions);
+    let before = now.reserved_concurrent_executions;
+    site.before.lock().await.concurrency = Some(before);
+    let (worker, region) = (site.worker()?, &site.deployment.session.region);
+    let back = match before {
+        Some(before) => format!("put-function-concurrency --reserved-concurrent-executions {before}"),
+        None => "delete-function-concurrency".to_owned(),
+    };
+    tell!(
+        "  {worker} gets a concurrency of 1 now; if this command is killed: aws lambda {back} --function-name {worker} --region {region}"
+    );
     if let Err(e) = reserve(site, 1).await {
         return Ok(Shown::NotTried(format!("{e:#}")));
     }
@@ -104,7 +116,21 @@ async fn killed(site: &Site) -> Result<Shown> {
     let configuration = site.lambda.get_function_configuration().function_name(site.worker()?).send().await;
     let before = configuration.map_err(explain).context("read the worker's memory")?.memory_size;
     let before = before.context("the worker's function has no memory")?;
+    let parameter = |name: &str| site.deployment.parameters.get(name).map(String::as_str);
+    if parameter("WorkerMemory").is_some_and(|mb| mb.parse() != Ok(before)) {
+        let why = format!("the worker has {before} MB, and not what it was deployed with: set it back first");
+        return Ok(Shown::NotTried(why));
+    }
+    let largest = parameter("LargestTask").and_then(|size| size.parse().ok());
+    if largest.is_some_and(|size: ByteCount| size < HEAVY_MEMORY) {
+        let why = format!("tasks may not have the {HEAVY_MEMORY} that this needs (--largest-task)");
+        return Ok(Shown::NotTried(why));
+    }
     site.before.lock().await.memory = Some(before);
+    let (worker, region) = (site.worker()?, &site.deployment.session.region);
+    tell!(
+        "  {worker} gets {SMALL} MB now; if this command is killed: aws lambda update-function-configuration --function-name {worker} --memory-size {before} --region {region}"
+    );
     set_memory(site, SMALL).await?;
     let heavy = probe::heavy(&site.prefix);
     let mut probes: Vec<Probe> =
@@ -128,9 +154,16 @@ async fn killed(site: &Site) -> Result<Shown> {
 /// Changes the worker's memory, and waits until the change is in force.
 async fn set_memory(site: &Site, mb: i32) -> Result<()> {
     let function = site.worker()?;
+    // A change that was interrupted may still be under way.
+    settled(site, function).await?;
     let update =
         site.lambda.update_function_configuration().function_name(function).memory_size(mb).send().await;
     update.map_err(explain).with_context(|| format!("give {function} {mb} MB"))?;
+    settled(site, function).await
+}
+
+/// Waits until no change of the function is under way.
+async fn settled(site: &Site, function: &str) -> Result<()> {
     let started = Instant::now();
     loop {
         let now = site.lambda.get_function_configuration().function_name(function).send().await;

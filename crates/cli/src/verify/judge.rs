@@ -20,9 +20,14 @@ pub(super) fn judge(probe: &Probe, records: &[RunRecord], dead: Option<&Dead>) -
     let own: Vec<_> = records.iter().filter(|record| record.id == probe.id).collect();
     let ran: Vec<_> = own.iter().filter(|record| record.digest.is_some()).collect();
     let done = own.iter().rfind(|record| record.then == Then::Done);
+    let given_up = own.iter().rfind(|record| record.then == Then::DeadLetter);
     match (probe.expected, dead) {
         (Expected::Done { .. } | Expected::Parent { .. }, Some(Dead { kind, reason })) => {
             Some(Err(anyhow!("it became a dead letter: {}: {reason}", word(*kind))))
+        }
+        (Expected::Done { .. } | Expected::Parent { .. }, None) if given_up.is_some() => {
+            let message = given_up.map_or("", |record| &record.message);
+            Some(Err(anyhow!("it became a dead letter: {message}")))
         }
         (Expected::Dead { .. }, None) => {
             done.map(|_| Err(anyhow!("it succeeded, and should have become a dead letter")))
@@ -169,6 +174,8 @@ mod tests {
         check(ONCE, std::slice::from_ref(&done), None, Some(Ok("1.0 ms to load")));
         check(ONCE, &[done.clone(), done.clone()], None, Some(Err("it ran 2 times")));
         check(ONCE, &[done], Some(FailureKind::Trap), Some(Err("dead letter: trap: why")));
+        let given_up = record("p-x", "05", "dead-letter", json!({ "message": "it trapped" }));
+        check(ONCE, &[given_up], None, Some(Err("it became a dead letter: it trapped")));
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(crate) struct Verify {
     /// or run again
     #[arg(long)]
     pub(crate) disturb: bool,
-    /// How long to wait at most for the messages of each part
+    /// How long to wait at most for messages, at each step
     #[arg(long, default_value = "10m", value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
     /// Do not ask
@@ -83,7 +83,7 @@ pub(crate) async fn verify(args: Verify, json: bool) -> Result<Ended> {
     let site = Site::open(deployment, timeout).await?;
     let interrupted = tokio::select! {
         () = check(&site, &target, &parts, &mut report) => false,
-        _ = tokio::signal::ctrl_c() => true,
+        () = stopped() => true,
     };
     if parts != [Part::Configuration] {
         if interrupted {
@@ -91,7 +91,10 @@ pub(crate) async fn verify(args: Verify, json: bool) -> Result<Ended> {
         }
         site.clear(&mut report).await;
     }
-    ensure!(!interrupted, "interrupted");
+    if interrupted {
+        output::text(&report.table());
+        bail!("interrupted");
+    }
     let well = report.well();
     if json {
         output::value(&report.json(&deployment.name, &deployment.session.region));
@@ -99,6 +102,21 @@ pub(crate) async fn verify(args: Verify, json: bool) -> Result<Ended> {
         output::text(&report.table());
     }
     Ok(if well { Ended::Well } else { Ended::InPart })
+}
+
+/// Returns when the process is told to stop: by ctrl-c, by SIGTERM, or because its terminal is closed.
+async fn stopped() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminated), Ok(mut hung_up)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated.recv() => {}
+        _ = hung_up.recv() => {}
+    }
 }
 
 async fn check(site: &Site, target: &Target, parts: &[Part], report: &mut Report) {

@@ -101,6 +101,13 @@ fn body(task: &str, id: &str, params: &str) -> String {
     format!(r#"{{"task": "{task}", "params": "{params}", "id": "{id}"}}"#)
 }
 
+impl Probe {
+    /// Whether it must become a dead letter.
+    pub(super) fn ends_dead(&self) -> bool {
+        matches!(self.expected, Expected::Dead { .. })
+    }
+}
+
 const ONCE: Expected = Expected::Done { runs: 1, apart: Duration::ZERO };
 
 /// One message that succeeds.

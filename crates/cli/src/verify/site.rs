@@ -143,7 +143,7 @@ impl Site {
         let mut open: Vec<_> = probes.iter().collect();
         while !open.is_empty() {
             tokio::time::sleep(POLL).await;
-            let seen = self.look().await;
+            let seen = self.look(open.iter().any(|probe| probe.ends_dead())).await;
             let late = started.elapsed() > self.timeout;
             if let Err(e) = &seen {
                 if late {
@@ -182,7 +182,7 @@ impl Site {
         let started = Instant::now();
         loop {
             tokio::time::sleep(POLL).await;
-            let (records, dead) = self.look().await?;
+            let (records, dead) = self.look(probes.iter().any(Probe::ends_dead)).await?;
             let mut open = 0;
             let mut first = None;
             for probe in probes {
@@ -205,7 +205,7 @@ impl Site {
 
     /// The records of some messages.
     pub(super) async fn records_of(&self, probes: &[Probe]) -> Result<Vec<RunRecord>> {
-        let (mut records, _) = self.look().await?;
+        let (mut records, _) = self.look(false).await?;
         records.retain(|record| probes.iter().any(|probe| probe.id == record.id));
         Ok(records)
     }
@@ -223,9 +223,11 @@ impl Site {
         }
     }
 
-    /// The records of this run's messages, and its dead letters by the ids of their messages.
-    async fn look(&self) -> Result<(Vec<RunRecord>, HashMap<String, Dead>)> {
-        self.collect_letters().await?;
+    /// The records of this run's messages, and its dead letters by the ids of their messages, if some are awaited.
+    async fn look(&self, dead: bool) -> Result<(Vec<RunRecord>, HashMap<String, Dead>)> {
+        if dead {
+            self.collect_letters().await?;
+        }
         let sdk = &self.deployment.session.sdk;
         let records = records(sdk, &self.worker_logs, self.since, &self.prefix).await?;
         let dead = |letter: &Letter| Dead {
@@ -236,16 +238,24 @@ impl Site {
         Ok((records, found.iter().map(|(id, letter)| (id.clone(), dead(letter))).collect()))
     }
 
-    /// Takes this run's dead letters out of their queue, and releases those of others.
+    /// Takes this run's dead letters out of their queue, and releases those of others. Looks at as many as it can in half of the
+    /// time for which it holds them.
     async fn collect_letters(&self) -> Result<()> {
+        let started = Instant::now();
         let mut others = Vec::new();
-        let collected = loop {
+        let mut collected = Ok(());
+        while started.elapsed() < HELD_FOR / 2 {
             let received =
                 match self.letters.receive(Duration::from_secs(1), HELD_FOR, || SystemClock.now()).await {
-                    Ok(received) if received.is_empty() => break Ok(()),
                     Ok(received) => received,
-                    Err(e) => break Err(e),
+                    Err(e) => {
+                        collected = Err(e);
+                        break;
+                    }
                 };
+            if received.is_empty() {
+                break;
+            }
             let mut ours = Vec::new();
             for delivery in received {
                 match self.own_id(&delivery.body) {
@@ -255,10 +265,14 @@ impl Site {
             }
             let receipts: Vec<_> = ours.iter().map(|(_, delivery)| delivery.receipt.clone()).collect();
             for ((id, delivery), deleted) in ours.into_iter().zip(self.letters.delete(&receipts).await) {
-                deleted.with_context(|| format!("delete the dead letter of {id}"))?;
-                self.found.lock().await.insert(id, Letter::of(delivery));
+                match deleted {
+                    Ok(()) => {
+                        self.found.lock().await.insert(id, Letter::of(delivery));
+                    }
+                    Err(e) => collected = Err(e.context(format!("delete the dead letter of {id}"))),
+                }
             }
-        };
+        }
         for error in self.letters.set_visibility(&others).await.into_iter().filter_map(Result::err) {
             tracing::warn!("a dead letter stays invisible for up to {} s: {error:#}", HELD_FOR.as_secs());
         }
@@ -279,8 +293,8 @@ impl Site {
     }
 
     async fn remove(&self) -> Result<Shown> {
-        // After ctrl-c, the function may still be changed.
-        disturbances::restore(self).await?;
+        // After an interruption, the function may still be changed. The rest is removed in any case.
+        let restored = disturbances::restore(self).await;
         for name in [probe::PROBE, probe::WITH_SECRET, probe::BROKEN, probe::HEAVY] {
             self.registry.withdraw(&format!("{name}.wasm")).await?;
             self.registry.withdraw(&format!("{name}.toml")).await?;
@@ -298,6 +312,7 @@ impl Site {
                 "wasq: about {waiting} messages are in the queue; if some are of this check, they become dead letters of the kind unknown-task"
             );
         }
+        restored.context("set the worker back")?;
         Ok(Shown::Held(String::new()))
     }
 

@@ -11,9 +11,8 @@ use super::error::SqsError;
 use super::messages::{Send, oldest};
 use super::received::Candidate;
 
-/// The most tenants that one receive looks at, and the most messages of each. Those behind are seen by later receives.
+/// The most tenants that one receive looks at. It begins anywhere, so that later receives see others.
 const TENANTS_MAX: usize = 16;
-const SEEN_MAX: i64 = 200;
 
 /// A tenant, by the hash of its name: an index of numbers is smaller and faster. Two with the same hash count as one.
 type Tenant = i64;
@@ -41,11 +40,13 @@ pub(super) fn candidates(
     let mut found = Vec::new();
     let busiest = in_flight.iter().max_by_key(|(_, count)| *count);
     if let Some((busiest, most)) = busiest.filter(|(_, most)| **most >= many) {
+        // One place is for the oldest message, so that those without a tenant come as well.
+        let places = wanted.saturating_sub(1).max(1);
         let mut others = others(db, *busiest)?;
         let has = |tenant: &Tenant| in_flight.get(tenant).copied().unwrap_or(0);
         others.sort_by_key(has);
         for tenant in others {
-            let share = most.saturating_sub(has(&tenant)).min(wanted - found.len());
+            let share = most.saturating_sub(has(&tenant)).min(places - found.len());
             if share > 0 {
                 found.extend(of_tenant(db, queue, tenant, share, now)?);
             }
@@ -69,17 +70,20 @@ fn in_flight(db: &Connection) -> Result<HashMap<Tenant, usize>, SqsError> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Tenants other than the busiest one, in the order of the index, beginning behind it.
+/// Tenants other than the busiest one, in the order of the index, from a random place on.
 fn others(db: &Connection, busiest: Tenant) -> Result<Vec<Tenant>, SqsError> {
     // Each look finds the next one in the index, however many messages there are.
     let mut next = db.prepare_cached("SELECT min(tenant) FROM messages WHERE tenant > ?")?;
     let mut others = Vec::new();
-    let (mut at, mut from_the_start) = (busiest, false);
+    let first = fastrand::i64(..);
+    let (mut at, mut from_the_start) = (first, false);
     while others.len() < TENANTS_MAX {
         match next.query_row(params![at], |row| row.get::<_, Option<Tenant>>(0))? {
-            Some(tenant) if from_the_start && tenant >= busiest => break,
+            Some(tenant) if from_the_start && tenant > first => break,
             Some(tenant) => {
-                others.push(tenant);
+                if tenant != busiest {
+                    others.push(tenant);
+                }
                 at = tenant;
             }
             None if from_the_start => break,
@@ -97,11 +101,10 @@ fn of_tenant(
     now: i64,
 ) -> Result<Vec<Candidate>, SqsError> {
     let mut statement = db.prepare_cached(
-        "SELECT seq, queue_receives FROM (
-             SELECT seq, queue_receives, visible_ms FROM messages WHERE tenant = ? AND queue = ? ORDER BY seq LIMIT ?)
-         WHERE visible_ms <= ? LIMIT ?",
+        "SELECT seq, queue_receives FROM messages WHERE tenant = ? AND queue = ? AND visible_ms <= ?
+         ORDER BY visible_ms, seq LIMIT ?",
     )?;
-    let rows = statement.query_map(params![tenant, queue, SEEN_MAX, now, wanted as i64], |row| {
+    let rows = statement.query_map(params![tenant, queue, now, wanted as i64], |row| {
         Ok(Candidate { seq: row.get(0)?, queue_receives: row.get(1)? })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
