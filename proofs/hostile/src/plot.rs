@@ -16,9 +16,9 @@ pub struct Cost {
 /// The limits, as lines across the picture.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Of the time.
+    /// The longest time.
     pub seconds: f64,
-    /// Of the memory.
+    /// The most memory.
     pub mib: f64,
 }
 

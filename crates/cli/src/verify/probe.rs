@@ -94,18 +94,16 @@ impl Probe {
         let body = body(task, &id, verb);
         Self { promise, id, body, expected, not_before: None }
     }
+
+    /// Whether it must become a dead letter.
+    pub(super) fn ends_dead(&self) -> bool {
+        matches!(self.expected, Expected::Dead { .. })
+    }
 }
 
 /// The body of a message, as most clients write JSON. The texts need no escapes.
 fn body(task: &str, id: &str, params: &str) -> String {
     format!(r#"{{"task": "{task}", "params": "{params}", "id": "{id}"}}"#)
-}
-
-impl Probe {
-    /// Whether it must become a dead letter.
-    pub(super) fn ends_dead(&self) -> bool {
-        matches!(self.expected, Expected::Dead { .. })
-    }
 }
 
 const ONCE: Expected = Expected::Done { runs: 1, apart: Duration::ZERO };
