@@ -6,6 +6,9 @@ The processes, the queues and the guest are real. A server that is never killed 
   own queue       the Lambda binaries as separate processes, on the SQS endpoint of `wasq dev`
   MiniStack       the same on the SQS of MiniStack
 
+Each run has an effect: a request with an idempotency key, which a ledger carries out once for each key. In one process, and on
+MiniStack, a table of runs remembers every run, and the task says `once`.
+
 A message is accepted when SendMessageBatch has answered for it. At the end, an accepted message must have a
 finished run or be in the dead-letter queue, as intended. The task queue must be empty.
 """
@@ -32,7 +35,8 @@ from lambda_stand_in import StandIn
 
 LEASE_SECONDS = 6
 SETTINGS = """max_attempts = 20
-timeout = "20s"
+once = true
+timeout = "5s"
 backoff = {{ base = "100ms", cap = "1s" }}
 allow_hosts = ["http://127.0.0.1:{port}"]
 """
@@ -187,7 +191,8 @@ def strike(scenario, options, victims, recover, sqs, queue_url, dead_letter_url,
         "kills": dict(collections.Counter({v.kind: sum(w.kills for w in victims if w.kind == v.kind) for v in victims})),
         "runs begun": sum(visits[name] for name in wanted),
         "runs cut off": sum(visits[name] - stand_in.done[name] for name in wanted),
-        "duplicates": sum(max(0, stand_in.done[name] - 1) for name in wanted),
+        "requests repeated": sum(max(0, stand_in.done[name] - 1) for name in wanted),
+        "messages with more than one effect": sum(len(stand_in.effects[name]) > 1 for name in wanted),
         "dead letters": dict(collections.Counter(dead.values())),
         # A message that three kills have hit is given up, and that is right.
         "healthy among them": len([name for name, kind in dead.items() if name in wanted and kind != "killed-worker"]),
@@ -232,7 +237,7 @@ def one_process(folder, options):
         stand_in.close()
 
 
-def lambda_binaries(scenario, folder, options, sqs_url, stand_in, also=()):
+def lambda_binaries(scenario, folder, options, sqs_url, stand_in, also=(), **variables):
     """The consumer and four workers on the SQS at `sqs_url`."""
     sqs = aws_client("sqs", sqs_url)
     dead = sqs.create_queue(QueueName="chaos-dead", Attributes={"MessageRetentionPeriod": "1209600"})["QueueUrl"]
@@ -260,7 +265,7 @@ def lambda_binaries(scenario, folder, options, sqs_url, stand_in, also=()):
         "WASQ_REGISTRY_BUCKET": "registry",
         "WASQ_ALLOW_ADDRESSES": "127.0.0.1",
         "WASQ_MODE": "window",
-    }
+    } | variables
     victims = []
     for number, name in enumerate(["wasq-consumer"] + ["wasq-worker"] * WORKERS):
         api = {"AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{stand_in.runtime_ports[name]}", "AWS_LAMBDA_FUNCTION_NAME": name}
@@ -312,8 +317,8 @@ def own_queue(folder, options):
 
 
 def queue_of_mini_stack(folder, port):
-    """A MiniStack with nothing but SQS."""
-    environment = mini_stack_environment(folder, port) | {"SERVICES": "sqs"}
+    """A MiniStack with nothing but SQS and DynamoDB."""
+    environment = mini_stack_environment(folder, port) | {"SERVICES": "sqs,dynamodb"}
     return Process("MiniStack", [Path(sys.executable).with_name("ministack")], folder / "ministack.log", environment)
 
 
@@ -328,7 +333,14 @@ def mini_stack(folder, options):
         registry(folder, dev, stand_in)
         dev.end()
         answers(f"{url}/_ministack/health", cloud)
-        return lambda_binaries("MiniStack", folder, options, url, stand_in)
+        aws_client("dynamodb", url).create_table(
+            TableName="runs",
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        )
+        variables = {"WASQ_RUNS_TABLE": "runs", "AWS_ENDPOINT_URL_DYNAMODB": url}
+        return lambda_binaries("MiniStack", folder, options, url, stand_in, **variables)
     finally:
         dev.end()
         cloud.end()
@@ -350,12 +362,13 @@ def main():
         folder = Path(tempfile.mkdtemp(prefix=f"wasq-chaos-{name}-"))
         result = SCENARIOS[name](folder, options)
         print("\n" + "\n".join(f"{key:<20} {value}" for key, value in result.items()), flush=True)
-        if result["lost"] or result["waiting"] or result["healthy among them"]:
+        if result["lost"] or result["waiting"] or result["healthy among them"] or result["messages with more than one effect"]:
             well = False
             print(f"logs are in {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
-    print("\nnothing was lost" if well else "\nMESSAGES WERE LOST, are dead letters without a fault, or still wait")
+    faults = "MESSAGES WERE LOST, are dead letters without a fault, still wait, or had more than one effect"
+    print("\nnothing was lost" if well else f"\n{faults}")
     sys.exit(0 if well else 1)
 
 

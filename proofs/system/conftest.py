@@ -41,11 +41,11 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AW
 CORE_MODULE = b"\0asm\1\0\0\0"
 
 
-def aws_client(service, url):
+def aws_client(service, url, region_name=REGION):
     return boto3.client(
         service,
         endpoint_url=url,
-        region_name=REGION,
+        region_name=region_name,
         aws_access_key_id="test",
         aws_secret_access_key="test",
         config=Config(s3={"addressing_style": "path"}, read_timeout=60, retries={"total_max_attempts": 1}),
@@ -363,11 +363,18 @@ class Cloud:
         # The template allows recursion by a property that MiniStack's CloudFormation does not know.
         worker = deployed["outputs"]["WorkerFunction"]
         self.client("lambda").put_function_recursion_config(FunctionName=worker, RecursiveLoop="Allow")
-        self.expire_earlier_versions(stack)
+        self.complete(stack)
         return deployed["outputs"]
 
-    def expire_earlier_versions(self, stack):
-        """Sets the template's lifecycle rules, which MiniStack's CloudFormation leaves out."""
+    def complete(self, stack, **region):
+        """Sets what the template says and MiniStack's CloudFormation leaves out: lifecycle rules, and two properties of the table."""
+        dynamodb = aws_client("dynamodb", self.url, **region)
+        for table in dynamodb.list_tables()["TableNames"]:
+            if table.startswith(f"{stack}-RunsTable-"):
+                live = {"Enabled": True, "AttributeName": "expires"}
+                recovery = {"PointInTimeRecoveryEnabled": True}
+                dynamodb.update_time_to_live(TableName=table, TimeToLiveSpecification=live)
+                dynamodb.update_continuous_backups(TableName=table, PointInTimeRecoverySpecification=recovery)
         s3 = self.client("s3")
         rule = {"ID": "earlier-versions", "Status": "Enabled", "Filter": {"Prefix": ""}}
         rule |= {"NoncurrentVersionExpiration": {"NoncurrentDays": 30}}

@@ -19,13 +19,14 @@ from pathlib import Path
 
 
 class StandIn:
-    """The servers. `visits` counts GETs of /visit/ID by id, `done`
-    those of /visit/ID/done; `registry` is the folder behind the bucket of that name."""
+    """The servers. `visits` counts GETs of /visit/ID by id, `done` the POSTs to /visit/ID/done. `effects` has the idempotency
+    keys of these, as a ledger that carries out each key once; `registry` is the folder behind the bucket of that name."""
 
     def __init__(self, timeouts, registry):
         self.timeouts = timeouts
         self.registry = Path(registry)
         self.visits, self.done = collections.Counter(), collections.Counter()
+        self.effects = collections.defaultdict(set)
         self.answers = []
         self.accepted = collections.Counter()
         self.runtime_ports = {}
@@ -83,6 +84,8 @@ class StandIn:
                 # A run that was killed during the wait has not ended.
                 if not done or not reader.at_eof():
                     (self.done if done else self.visits)[name] += 1
+                    if done:
+                        self.effects[name].add(headers["idempotency-key"])
                 respond(writer, 200, b"seen")
             elif path.startswith("/2015-03-31/functions/"):
                 function = path.split("/")[3]

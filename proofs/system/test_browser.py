@@ -23,7 +23,8 @@ const tries = {
   beacon: () => Promise.resolve(navigator.sendBeacon(ENDPOINT, form)),
   plain: () => fetch(ENDPOINT, { method: "POST", mode: "no-cors", body: json }),
   json: () => fetch(ENDPOINT, { method: "POST", headers: target, body: json }),
-  results: () => fetch(ENDPOINT + "/wasq/results/ID"),
+  results: () => fetch(ENDPOINT + "/wasq/results?message_id=ID"),
+  cancel: () => fetch(ENDPOINT + "/wasq/cancel?id=somebody", { method: "POST", mode: "no-cors" }),
   own: () => fetch("/alive"),
 };
 (async () => {
@@ -106,6 +107,7 @@ def test_a_page_of_another_site(dev, chromium, page):
     # The page may send a form, and does not see the answer; the rest does not even leave the browser.
     assert tried["form"].startswith("opaque 0") and tried["json"] == tried["results"] == "TypeError", tried
     assert dev.counts() == (0, 0, 0), "nothing was sent"
+    assert "no run of somebody" in dev.wasq("runs", "show", "somebody", "--json", code=2)["error"], "nothing was cancelled"
 
 
 def test_a_name_that_leads_to_this_machine(dev, chromium, page):
@@ -113,6 +115,6 @@ def test_a_name_that_leads_to_this_machine(dev, chromium, page):
     page.endpoint = f"http://attacker.test:{page.server_port}"
     tried = said(chromium(page.endpoint))
     assert tried["own"] == "basic 200 yes" and tried["beacon"].startswith("sent"), tried
-    for attempt in ("form", "json", "results"):
+    for attempt in ("form", "json", "results", "cancel"):
         assert tried[attempt].startswith("basic 403 ") and "attacker.test" in tried[attempt], tried
     assert dev.counts() == (0, 0, 0), "nothing was sent"

@@ -65,7 +65,7 @@ def result(dev, message_id):
     """The output of a message's run, read as `wasq enqueue --wait` reads it."""
     import urllib.request
 
-    with urllib.request.urlopen(f"{dev.url}/wasq/results/{message_id}?wait=10") as answer:
+    with urllib.request.urlopen(f"{dev.url}/wasq/results?message_id={message_id}&wait=10") as answer:
         return json.loads(answer.read())["result"]["output"]
 
 

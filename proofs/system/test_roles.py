@@ -86,6 +86,9 @@ def needed(request, body, status):
             # AWS appends six characters to a secret's name.
             secret = json.loads(body)["SecretId"]
             return {(f"secretsmanager:{operation}", f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{secret}-AbCdEf")}
+        if service == "DynamoDB_20120810":
+            table = json.loads(body)["TableName"]
+            return {(f"dynamodb:{operation}", f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{table}")}
         assert service == "AmazonSQS", target
         queue = json.loads(body)["QueueUrl"].rsplit("/", 1)[1]
         return {(f"sqs:{operation.removesuffix('Batch')}", f"arn:aws:sqs:{REGION}:{ACCOUNT}:{queue}")}
@@ -137,6 +140,9 @@ def recorded(functions, tmp_path_factory):
             variables["AWS_ENDPOINT_URL"] = recorders[name].url
             # A folder without the files of other workers on this machine.
             variables["WASQ_CACHE_DIR"] = str(cloud.folder / "cache")
+            if name == "worker":
+                # A run of some seconds looks whether somebody has cancelled it.
+                variables["WASQ_LEASE"] = "4s"
             api.update_function_configuration(FunctionName=function, Environment={"Variables": variables})
         yield cloud, outputs, recorders
         for recorder in recorders.values():
@@ -199,6 +205,10 @@ def exercise(cloud, outputs, recorders):
         return {"task": "verbs", "params": {"verb": verb, **params}}
 
     ended(send(verb("enqueue", task="verbs", count=1, fail=False)), "done")
+    ended(send(verb("sleep", ms=5000)), "done")
+    # A result that is too large for the table of runs, written and then read.
+    for _ in range(2):
+        ended(send(verb("output", bytes=400_000) | {"id": "large"}), "done")
     ended(send(verb("retry", reason="once more")), "retry")
     ended(send(verb("reject", reason="never")), "dead-letter")
     ended(send({"task": "unknown"}), "give-back")

@@ -559,7 +559,7 @@ def test_pages_in_a_browser_are_not_answered(dev):
     ]:
         answer = raw(dev, headers | list_queues, b"{}")
         assert answer[0] == status, (headers, answer)
-        result = raw(dev, headers, method="GET", path=f"/wasq/results/{message_id}")
+        result = raw(dev, headers, method="GET", path=f"/wasq/results?message_id={message_id}")
         assert (result[0] == 403) == (status == 403), (headers, result)
     # A picture in any page is a GET.
     sent = raw(dev, {"host": host}, method="GET", path="/000000000000/wasq?Action=SendMessage&MessageBody=x")

@@ -12,16 +12,18 @@ use aws_sdk_lambda::error::SdkError;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use serde_json::value::RawValue;
-use wasq_aws::{Outbound, QueueEndpoint, SdkConfig, SecretReader, explain, get_object};
+use wasq_aws::{Outbound, QueueEndpoint, RunsTable, SdkConfig, SecretReader, explain, get_object};
 use wasq_engine::{Addresses, Child};
 use wasq_protocol::{
-    AddressRanges, Artifact, ByteCount, Caps, DeadLetter, Delivery, Digest, Fingerprint, Invoke,
+    AddressRanges, Artifact, ByteCount, Caps, DeadLetter, Delivery, Digest, Fingerprint, Invoke, ItemWrite,
     LEASE_BY_DEFAULT, LiveRecord, Metrics, Pong, PublishRequest, RETENTION_BY_DEFAULT, SystemClock, TaskName,
-    VarError, Vars,
+    VarError, Vars, Written,
 };
 
 use crate::artifacts::{ArtifactCache, CheckedArtifact};
-use crate::ports::{ArtifactError, Finished, Observer, Queue, Registry, Release, WorkerParts, WorkerPorts};
+use crate::ports::{
+    ArtifactError, Finished, Observer, Queue, Registry, Release, Runs, WorkerParts, WorkerPorts,
+};
 use crate::state::WorkerSettings;
 use crate::wasm::Wasm;
 use crate::worker::{Answer, Worker};
@@ -38,6 +40,8 @@ pub struct Config {
     /// `WASQ_PUBLISHER_FUNCTION`: the publisher, which the worker asks for a missing artifact. If it is not
     /// set, somebody else must ask.
     pub publisher_function: Option<String>,
+    /// `WASQ_RUNS_TABLE`: the table of runs. If it is not set, runs are not remembered.
+    pub runs_table: Option<String>,
     /// `WASQ_CACHE_DIR`: the folder of the cached artifacts; default `/tmp/wasq`.
     pub cache_dir: PathBuf,
     /// `WASQ_CACHE`: the largest size of that folder, and of all loaded modules together; default 200 MiB.
@@ -60,7 +64,7 @@ pub struct Config {
     /// - `WASQ_SECRET_TTL`: default 5 min
     /// - `WASQ_LEASE`: the queue's visibility timeout; default 120 s
     /// - `WASQ_RETENTION`: the time for which the queue keeps messages; default 96 h
-    /// - the caps `WASQ_MAX_TIMEOUT`, `WASQ_MAX_MEMORY`, `WASQ_MAX_ATTEMPTS`
+    /// - the caps `WASQ_MAX_TIMEOUT`, `WASQ_MAX_MEMORY`, `WASQ_MAX_ATTEMPTS`, `WASQ_MAX_KEEP`
     pub worker: WorkerSettings,
 }
 
@@ -74,6 +78,7 @@ impl Config {
             dead_letter_url: vars.required("WASQ_DEAD_LETTER_URL", "the address of the dead-letter queue")?,
             registry_bucket: vars.required("WASQ_REGISTRY_BUCKET", "the bucket that the publisher writes")?,
             publisher_function: vars.text("WASQ_PUBLISHER_FUNCTION"),
+            runs_table: vars.text("WASQ_RUNS_TABLE"),
             cache_dir: vars.parse_or("WASQ_CACHE_DIR", PathBuf::from("/tmp/wasq"))?,
             cache,
             addresses: Addresses {
@@ -100,6 +105,7 @@ impl Config {
                     timeout: vars.duration_or("WASQ_MAX_TIMEOUT", caps.timeout)?,
                     memory: vars.parse_or("WASQ_MAX_MEMORY", caps.memory)?,
                     max_attempts: vars.parse_or("WASQ_MAX_ATTEMPTS", caps.max_attempts)?,
+                    keep: vars.duration_or("WASQ_MAX_KEEP", caps.keep)?,
                 },
             },
         })
@@ -128,6 +134,7 @@ impl WorkerPorts for Lambda {
     type Queue = SqsQueue;
     type Registry = S3Registry;
     type SecretStore = SecretReader;
+    type Runs = DynamoRuns;
     type Runner = Wasm;
     type Observer = Log;
     type Clock = SystemClock;
@@ -141,6 +148,7 @@ impl Function {
             dead_letter_url,
             registry_bucket,
             publisher_function,
+            runs_table,
             cache_dir,
             cache,
             addresses,
@@ -166,10 +174,14 @@ impl Function {
             publisher_function,
             cache: ArtifactCache::open(cache_dir, cache.0)?,
         };
+        let runs = runs_table.map(|table| DynamoRuns {
+            table: RunsTable::new(&sdk, table, registry.bucket.clone()),
+            look_every: worker.lease / 2,
+        });
         let secrets = SecretReader::new(&sdk);
         let runner = runner.await.context("start the engine")??;
         let observer = Log { metrics, function };
-        let parts = WorkerParts { queue, registry, secrets, runner, observer, clock: SystemClock };
+        let parts = WorkerParts { queue, registry, secrets, runs, runner, observer, clock: SystemClock };
         Ok(Self { worker: Worker::new(parts, worker), services })
     }
 
@@ -300,6 +312,30 @@ impl Queue for SqsQueue {
 
     async fn send_dead_letters(&self, letters: Vec<(Delivery, DeadLetter)>) -> Vec<Result<()>> {
         self.endpoints().dead_letters.send_dead_letters(&letters).await
+    }
+}
+
+/// The table of runs in DynamoDB.
+struct DynamoRuns {
+    table: RunsTable,
+    /// How often a run looks whether somebody has cancelled it.
+    look_every: Duration,
+}
+
+impl Runs for DynamoRuns {
+    async fn put(&self, writes: Vec<ItemWrite>) -> Vec<Result<Written>> {
+        self.table.put(writes).await
+    }
+
+    async fn cancelled(&self, id: &str) {
+        loop {
+            tokio::time::sleep(self.look_every).await;
+            match self.table.get(id).await {
+                Ok(Some(item)) if item.cancel => return,
+                Ok(_) => {}
+                Err(e) => tracing::warn!("cannot see whether the run was cancelled: {e:#}"),
+            }
+        }
     }
 }
 

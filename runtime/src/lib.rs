@@ -10,6 +10,7 @@ mod lease;
 mod live_records;
 mod modules;
 mod ports;
+mod runs;
 mod secrets;
 mod slots;
 mod state;
@@ -21,7 +22,7 @@ pub use artifacts::{CheckedArtifact, Checks};
 #[cfg(feature = "aws")]
 pub use aws::{Config, Function};
 pub use ports::{
-    ArtifactError, Finished, Observer, Queue, Registry, Release, Runner, WorkerParts, WorkerPorts,
+    ArtifactError, Finished, Observer, Queue, Registry, Release, Runner, Runs, WorkerParts, WorkerPorts,
 };
 pub use state::WorkerSettings;
 pub use verdict::Verdict;

@@ -1,12 +1,13 @@
 //! The ports: the traits by which the worker reaches the outside.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use anyhow::Result;
 use wasq_engine::{Child, Report, Run};
 use wasq_protocol::{
-    Artifact, Clock, DeadLetter, Delivery, Digest, Fingerprint, LiveRecord, Outcome, RunRecord, SecretStore,
-    TaskName,
+    Artifact, Clock, DeadLetter, Delivery, Digest, Fingerprint, ItemWrite, LiveRecord, Outcome, RunRecord,
+    SecretStore, TaskName, Written,
 };
 
 /// The kinds of a worker's ports.
@@ -17,6 +18,8 @@ pub trait WorkerPorts: 'static {
     type Registry: Registry;
     /// The secret store.
     type SecretStore: SecretStore;
+    /// The table of runs.
+    type Runs: Runs;
     /// The runner; it loads the registry's artifacts.
     type Runner: Runner<Artifact = <Self::Registry as Registry>::Artifact>;
     /// The observer.
@@ -34,6 +37,8 @@ pub struct WorkerParts<P: WorkerPorts> {
     pub registry: P::Registry,
     /// The secret store.
     pub secrets: P::SecretStore,
+    /// The table of runs; `None` if runs are not remembered.
+    pub runs: Option<P::Runs>,
     /// The runner.
     pub runner: P::Runner,
     /// The observer.
@@ -100,6 +105,27 @@ pub trait Registry: Send + Sync + 'static {
     /// Asks the publisher to compile the live module of a task for this worker. Does not wait for the result. `unusable`: the
     /// registry has an artifact, and it is no good.
     fn request_artifact(&self, task: &TaskName, unusable: bool) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// The table of runs: one item for each message, by its own id. It knows no rules: it compares revisions and writes.
+pub trait Runs: Send + Sync + 'static {
+    /// Writes items, each on its own, and returns one result for each, in order. An item is written only over the revision that
+    /// it replaces; one that replaces none, only if there is no item with its id, or an expired one.
+    fn put(&self, writes: Vec<ItemWrite>) -> impl Future<Output = Vec<Result<Written>>> + Send;
+
+    /// Waits until somebody asks to cancel the message with this id while it runs.
+    fn cancelled(&self, id: &str) -> impl Future<Output = ()> + Send;
+}
+
+/// No table: for ports without a memory of runs.
+impl Runs for Infallible {
+    async fn put(&self, _: Vec<ItemWrite>) -> Vec<Result<Written>> {
+        match *self {}
+    }
+
+    async fn cancelled(&self, _: &str) {
+        match *self {}
+    }
 }
 
 /// The runner loads and runs a task's machine code: wasmtime ([`Wasm`](crate::Wasm)), or a

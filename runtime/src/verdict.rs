@@ -15,6 +15,8 @@ pub enum Verdict {
     DeadLetter,
     /// It becomes visible again after this time; it was not attempted.
     Release(Duration),
+    /// It is deleted, because somebody cancelled it.
+    Cancelled,
 }
 
 /// The facts by which a failure is judged.
@@ -58,6 +60,8 @@ pub(crate) const WAIT_MAX: Duration = Duration::from_secs(12 * 3600 - 15 * 60);
 /// Judges a failure.
 pub(crate) fn judge_failure(failure: &Failure, case: &Case) -> Verdict {
     match judge_kind(failure, case) {
+        // It may succeed any moment.
+        verdict if failure.kind == FailureKind::RunningElsewhere => verdict,
         // A message that is early has been checked: its time comes within `AHEAD_MAX`.
         Verdict::Retry(wait) | Verdict::Release(wait)
             if case.early.is_zero() && case.age + wait > case.kept_for =>
@@ -70,7 +74,14 @@ pub(crate) fn judge_failure(failure: &Failure, case: &Case) -> Verdict {
 
 fn judge_kind(failure: &Failure, case: &Case) -> Verdict {
     match failure.kind {
-        FailureKind::Reject | FailureKind::Malformed | FailureKind::KilledWorker => Verdict::DeadLetter,
+        FailureKind::Reject | FailureKind::Malformed | FailureKind::KilledWorker | FailureKind::IdReused => {
+            Verdict::DeadLetter
+        }
+        FailureKind::Cancelled => Verdict::Cancelled,
+        // Until the other worker's time is over.
+        FailureKind::RunningElsewhere => {
+            Verdict::Release(failure.retry_after().unwrap_or(HOST_FAULT_WAIT).min(WAIT_MAX))
+        }
         FailureKind::Retry
         | FailureKind::Trap
         | FailureKind::OutOfTime

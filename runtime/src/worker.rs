@@ -145,8 +145,9 @@ impl<P: WorkerPorts> Worker<P> {
             runs.push(AbortOnDropHandle::new(tokio::spawn(async move {
                 let judged = deliver(&counted.0.0, facts, message, ends).await;
                 let held = leases.release(index).await;
-                // A success is settled even if another worker has the message now.
-                if held == Held::Still || judged.verdict == Verdict::Done {
+                // A success is settled even if another worker has the message now. The table of runs knows who has it.
+                let claimed = judged.facts.claim().is_some();
+                if held == Held::Still || judged.verdict == Verdict::Done || claimed {
                     // The receiver lives until every sender is gone.
                     let _ = sender.send(Settling { index, judged, held }).await;
                 } else {

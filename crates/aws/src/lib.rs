@@ -3,6 +3,8 @@
 #[cfg(feature = "lambda")]
 mod lambda;
 mod logging;
+#[cfg(feature = "runs")]
+mod runs;
 #[cfg(feature = "s3")]
 mod s3;
 mod sdk;
@@ -14,6 +16,8 @@ pub use aws_config::SdkConfig;
 #[cfg(feature = "lambda")]
 pub use lambda::{FunctionError, serve, start_logging};
 pub use logging::{JsonLines, SpanFields, TextLines, Unformatted};
+#[cfg(feature = "runs")]
+pub use runs::RunsTable;
 #[cfg(feature = "s3")]
 pub use s3::get_object;
 pub use sdk::{CONNECT_TIMEOUT, explain, function_config, not_sent, sdk_config};

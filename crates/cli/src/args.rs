@@ -21,6 +21,7 @@ use crate::new::New;
 use crate::pause::Pause;
 use crate::publish::{Push, Rm, Rollback};
 use crate::run::Run;
+use crate::runs::{Runs, Wait};
 use crate::status::Status;
 use crate::tasks::Tasks;
 use crate::test::Test;
@@ -82,6 +83,15 @@ pub(crate) enum Command {
     /// Sends {"task": TASK, "params": JSON} to the queue of a running `wasq dev`, of a deployment (--stack),
     /// or to any SQS queue (--queue-url).
     Enqueue(Enqueue),
+    /// List, show or cancel runs, or print a result
+    ///
+    /// `wasq dev` remembers every run, a deployment does with `wasq deploy --runs on`. A run is remembered for as long as its
+    /// task's setting `keep` says.
+    Runs(Runs),
+    /// Wait for the end of a message, and print its result
+    ///
+    /// Says meanwhile which attempts failed and when the next one is. Exit code 1: the message was given up or cancelled.
+    Wait(Wait),
     /// Publish a component: put it into the tasks folder of `wasq dev`, or into the tasks bucket of a
     /// deployment (--stack)
     ///
@@ -125,7 +135,7 @@ pub(crate) enum Command {
     /// dashboard. Options that are not given keep their values. The command can be run again at any time,
     /// also after an interruption or a failure.
     #[cfg(feature = "aws")]
-    Deploy(Deploy),
+    Deploy(Box<Deploy>),
     /// Look for settings that would lose, duplicate or expose something
     ///
     /// Reads the live configuration. Exit code 0: nothing was found; 1: something was found, or could not be

@@ -75,6 +75,13 @@ pub(crate) struct StackOptions {
     /// The upper limit for the memory that a task may have, such as 512MiB [default: 512MiB]
     #[arg(long, value_name = "SIZE")]
     largest_task: Option<String>,
+    /// on: a table remembers every run, its state, attempts and result, for two writes of DynamoDB each; off: nothing does
+    /// [default: on for a new deployment]
+    #[arg(long, value_parser = ["on", "off"])]
+    runs: Option<String>,
+    /// The upper limit for the time that the end of a run is remembered, such as 12h or 30d [default: 30d]
+    #[arg(long, value_name = "DURATION")]
+    longest_keep: Option<String>,
     /// Addresses that tasks may reach in addition to the public internet, such as 10.0.0.0/8, separated by
     /// commas; "" for none [default: none]
     #[arg(long, value_name = "RANGES", alias = "allow-address")]
@@ -123,6 +130,8 @@ impl StackOptions {
             tasks_per_worker,
             worker_memory,
             largest_task,
+            runs,
+            longest_keep,
             allow_addresses,
             subnets,
             security_groups,
@@ -143,6 +152,8 @@ impl StackOptions {
             ("TasksPerWorker", number(tasks_per_worker)),
             ("WorkerMemory", number(worker_memory)),
             ("LargestTask", largest_task),
+            ("Runs", runs),
+            ("LongestKeep", longest_keep),
             ("AllowAddresses", allow_addresses),
             ("Subnets", subnets),
             ("SecurityGroups", security_groups),
@@ -208,6 +219,10 @@ pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
     }
     // The earlier parameters stay, even if the stack had to be removed first.
     let mut parameters: BTreeMap<String, String> = before.map(|before| before.parameters).unwrap_or_default();
+    if parameters.is_empty() {
+        // It is new. A deployment of an earlier version goes on without the table until somebody asks for it.
+        parameters.insert("Runs".to_owned(), "on".to_owned());
+    }
     let earlier_key = parameters.get("Key").cloned().unwrap_or_default();
     parameters.extend(options.parameters().into_iter().map(|(name, value)| (name.to_owned(), value)));
     if let Some(namespace) = namespace {

@@ -8,18 +8,20 @@ use http_body_util::{BodyExt, Empty};
 use hyper::{StatusCode, Uri};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::TokioExecutor;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 use tokio::time::Instant;
 use wasq_aws::{Outbound, QueueEndpoint};
 use wasq_local::LastStack;
 use wasq_protocol::{
-    AHEAD_MAX, Clock, End, Ended as MessageEnded, Message, Outcome, SystemClock, TaskName, Timestamp,
-    Unfinished, check_id, parse_duration,
+    AHEAD_MAX, Clock, Ended as MessageEnded, Message, RunItem, SystemClock, TaskName, Timestamp, Unfinished,
+    check_id, parse_duration,
 };
 
 use crate::output::{self, Ended, Progress, tell};
 use crate::params::ParamsArgs;
 use crate::registry::Registry;
+use crate::runs::{Sent, Source, print_end, until_ended};
 use crate::target::{QueueArgs, Target};
 
 #[derive(Debug, clap::Args)]
@@ -73,11 +75,15 @@ pub(crate) async fn enqueue(args: Enqueue, json: bool) -> Result<Ended> {
     ensure!(count == 1 || args.id.is_none(), "--id names one message, and these are {count}; leave it out");
     ensure!(count == 1 || !args.wait, "--wait waits for one message, and these are {count}");
     let unknown = unknown(&args).await;
-    let address = args.queue.address().await?;
-    ensure!(
-        !args.wait || address.local.is_some(),
-        "--wait works with `wasq dev` only: a queue on AWS does not tell how a message ended"
-    );
+    let address = args.queue.clone().address().await?;
+    // Before anything is sent: the deployment may remember no runs.
+    let remembered = match (args.wait, &address.local) {
+        (true, None) if args.queue.queue_url.is_some() => {
+            bail!("--wait asks the deployment how the message ended: name it by --stack instead of its queue")
+        }
+        (true, None) => Some(Source::of(args.queue.target.clone()).await?),
+        _ => None,
+    };
     if let Some(unknown) = unknown {
         tell!("wasq: {unknown}");
     }
@@ -93,6 +99,14 @@ pub(crate) async fn enqueue(args: Enqueue, json: bool) -> Result<Ended> {
             .await;
         let sent = sent.map_err(wasq_aws::explain).with_context(sending)?;
         let message_id = sent.message_id.context("the queue answered without a message id")?;
+        let sent = Sent { message_id: &message_id, params: RunItem::params_digest(&Message::parse(body)?) };
+        if let Some(source) = remembered {
+            let waiting = Progress::start(format!("waiting for {} {message_id}", args.task));
+            let id = args.id.as_ref().unwrap_or(&message_id);
+            let ended = until_ended(&source, id, Some(sent), args.timeout).await?;
+            drop(waiting);
+            return Ok(print_end(&ended, json));
+        }
         let Some(endpoint) = address.local.filter(|_| args.wait) else {
             if json {
                 output::value(&json!({ "message_id": message_id, "queue_url": address.url }));
@@ -102,9 +116,9 @@ pub(crate) async fn enqueue(args: Enqueue, json: bool) -> Result<Ended> {
             return Ok(Ended::Well);
         };
         let waiting = Progress::start(format!("waiting for {} {message_id}", args.task));
-        let result = result(&endpoint, &message_id, args.timeout).await?;
+        let result = result(&endpoint, args.id.as_deref(), sent, args.timeout).await?;
         drop(waiting);
-        return Ok(print(&result, json));
+        return Ok(print_end(&result, json));
     }
     let queue = QueueEndpoint::new(client, &address.url);
     let messages = bodies.iter().flat_map(|body| std::iter::repeat_n(body, args.count as usize));
@@ -206,12 +220,18 @@ async fn unknown(args: &Enqueue) -> Option<String> {
 }
 
 /// Asks the endpoint how a message ended, again and again until it has ended. Tells what happens meanwhile.
-async fn result(endpoint: &str, message_id: &str, timeout: Duration) -> Result<MessageEnded> {
+async fn result(endpoint: &str, id: Option<&str>, sent: Sent<'_>, timeout: Duration) -> Result<MessageEnded> {
+    let Sent { message_id, params } = sent;
     let deadline = Instant::now() + timeout;
     let http = HttpClient::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
     let (mut seen, mut told) = (0, None);
+    let own_id =
+        id.map(|id| format!("&id={}", utf8_percent_encode(id, NON_ALPHANUMERIC))).unwrap_or_default();
     loop {
-        let uri: Uri = format!("{endpoint}/wasq/results/{message_id}?wait=20&seen={seen}").parse()?;
+        let uri: Uri = format!(
+            "{endpoint}/wasq/results?message_id={message_id}&params={params}&wait=20&seen={seen}{own_id}"
+        )
+        .parse()?;
         let asked = tokio::time::timeout_at(deadline, http.get(uri)).await;
         let answer = asked
             .map_err(|_| {
@@ -255,21 +275,5 @@ fn tell(unfinished: &Unfinished) {
         tell!("wasq: attempt {attempt} failed: {failure}{next}");
     } else {
         tell!("wasq: waiting: {failure}{next}");
-    }
-}
-
-fn print(ended: &MessageEnded, json: bool) -> Ended {
-    if json {
-        output::value(ended);
-    } else {
-        match &ended.result {
-            Outcome::Success { output } => output::json_text(output.get()),
-            Outcome::Failure(failure) => tell!("moved to the dead-letter queue: {failure}"),
-        }
-        tell!("attempt {}, {:.1} ms", ended.attempt, ended.duration_ms);
-    }
-    match ended.end {
-        End::Done => Ended::Well,
-        End::DeadLetter => Ended::TaskFailed,
     }
 }

@@ -39,6 +39,7 @@ mod publish;
 mod reference;
 mod registry;
 mod run;
+mod runs;
 mod status;
 mod surroundings;
 mod target;
@@ -105,10 +106,12 @@ pub async fn main() -> ExitCode {
         Command::Dlq(dlq) => dlq::dlq(dlq, json).await,
         Command::Status(status) => status::status(status, json).await,
         Command::Env(env) => env::env(env, json).await,
+        Command::Runs(runs) => runs::runs(runs, json).await,
+        Command::Wait(wait) => runs::wait(wait, json).await,
         Command::Logs(logs) => logs::logs(logs, json).await,
         Command::Completions(completions) => completions::completions(completions, Args::command()),
         #[cfg(feature = "aws")]
-        Command::Deploy(deploy) => until_interrupted(deploy::deploy(deploy, json)).await,
+        Command::Deploy(deploy) => until_interrupted(deploy::deploy(*deploy, json)).await,
         #[cfg(feature = "aws")]
         Command::Doctor(doctor) => doctor::doctor(doctor, json).await,
         #[cfg(feature = "aws")]

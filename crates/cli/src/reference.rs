@@ -100,6 +100,9 @@ fn every_setting_is_listed_with_its_default() {
     }
     // Written only if there are some.
     expected.insert("[secrets]".to_owned(), "none".to_owned());
+    expected.insert("keep".to_owned(), wasq_protocol::format_duration(Settings::default().keep));
+    expected.insert("once".to_owned(), Settings::default().once.to_string());
+    expected.insert("idempotency_key".to_owned(), Settings::default().idempotency_key.to_string());
     let secret = ["from", "hosts", "expose"];
     let listed = rows("Settings of a task");
     for (key, default) in &expected {
@@ -116,12 +119,13 @@ fn plain(value: &serde_json::Value) -> String {
 
 #[test]
 fn the_caps_are_the_defaults_of_the_code() {
-    let Caps { timeout, memory, max_attempts } = Caps::default();
+    let Caps { timeout, memory, max_attempts, keep } = Caps::default();
     let worker = rows("Variables of the worker");
     let default = |name: &str| worker[name][2].clone();
     assert_eq!(default("WASQ_MAX_TIMEOUT"), wasq_protocol::format_duration(timeout));
     assert_eq!(default("WASQ_MAX_MEMORY"), memory.to_string());
     assert_eq!(default("WASQ_MAX_ATTEMPTS"), max_attempts.to_string());
+    assert_eq!(wasq_protocol::parse_duration(&default("WASQ_MAX_KEEP")), Ok(keep));
     for section in ["Variables of the worker", "Variables of the consumer"] {
         let lease = wasq_protocol::format_duration(wasq_protocol::LEASE_BY_DEFAULT);
         assert_eq!(rows(section)["WASQ_LEASE"][2], lease);

@@ -4,12 +4,16 @@ use std::convert::Infallible;
 
 use anyhow::{Result, bail};
 use serde::de::DeserializeOwned;
+use wasq_protocol::{ItemState, RunItem};
 
 use crate::deployed::{DeployedQueues, DeploymentStatus};
 use crate::log_lines::Printer;
 
 /// A deployment on AWS: there is none.
 pub(crate) struct Deployment(Infallible);
+
+/// The table of runs of a deployment: there is none.
+pub(crate) struct DeployedRuns(Infallible);
 
 /// The buckets of a deployment: there are none.
 pub(crate) struct Buckets(Infallible);
@@ -33,7 +37,25 @@ impl Deployment {
         match self.0 {}
     }
 
+    pub(crate) fn runs(&self) -> Result<DeployedRuns> {
+        match self.0 {}
+    }
+
     pub(crate) async fn print_logs(&self, _: &Printer, _: bool) -> Result<()> {
+        match self.0 {}
+    }
+}
+
+impl DeployedRuns {
+    pub(crate) async fn get(&self, _: &str) -> Result<Option<RunItem>> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn scan(&self, _: impl FnMut(RunItem)) -> Result<()> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn cancel(&self, _: &str) -> Result<Result<RunItem, ItemState>> {
         match self.0 {}
     }
 }

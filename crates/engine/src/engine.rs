@@ -144,9 +144,9 @@ impl Engine {
         let context = Arc::new(context);
         let log = RunLog::new(context.clone(), &self.limits, secrets.clone());
         let outgoing = Outgoing::new(
-            context.task.clone(),
+            &context,
             self.http.clone(),
-            &settings.allow_hosts,
+            settings,
             secrets.clone(),
             log.clone(),
             self.limits.clone(),

@@ -14,6 +14,7 @@ mod engine;
 mod guard;
 mod holdings;
 mod host;
+mod idempotency;
 mod limits;
 mod outgoing;
 mod request_url;

@@ -19,7 +19,7 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
-use wasq_protocol::{AllowedHost, TaskName, with_causes};
+use wasq_protocol::{AllowedHost, Settings, TaskName, with_causes};
 
 use crate::addresses::Refused;
 use crate::bindings::LogLevel;
@@ -27,9 +27,11 @@ use crate::capture::RunLog;
 use crate::connect::{ConnectionUse, Connector, OpenConnections};
 use crate::destination::{Destination, SendError};
 use crate::holdings::BODY_CHUNK_BYTES;
+use crate::idempotency::IdempotencyKeys;
 use crate::limits::Limits;
 use crate::request_url::encode_other_letters;
 use crate::resolver::Resolver;
+use crate::run::RunContext;
 use crate::secrets::RunSecrets;
 
 /// The client of the whole process, with its TLS sessions. Each task keeps connections of its own: what a server has left
@@ -193,6 +195,8 @@ pub(crate) struct Outgoing {
     log: RunLog,
     limits: Arc<Limits>,
     usage: Arc<HttpUsage>,
+    /// `None` if the task's settings want no keys.
+    keys: Option<Arc<IdempotencyKeys>>,
 }
 
 /// The counters of one run.
@@ -222,9 +226,9 @@ impl Drop for OpenRequest {
 
 impl Outgoing {
     pub(crate) fn new(
-        task: TaskName,
+        context: &RunContext,
         exchange: Exchange,
-        allow: &[AllowedHost],
+        settings: &Settings,
         secrets: RunSecrets,
         log: RunLog,
         limits: Arc<Limits>,
@@ -235,7 +239,16 @@ impl Outgoing {
             received: AtomicU64::new(0),
             open: AtomicU32::new(0),
         };
-        Self { task, exchange, allow: allow.into(), secrets, log, limits, usage: Arc::new(usage) }
+        Self {
+            task: context.task.clone(),
+            exchange,
+            allow: settings.allow_hosts.clone().into(),
+            secrets,
+            log,
+            limits,
+            usage: Arc::new(usage),
+            keys: settings.idempotency_key.then(|| Arc::new(IdempotencyKeys::new(&context.id))),
+        }
     }
 
     /// Requests that the policy has denied so far.
@@ -281,6 +294,9 @@ impl Outgoing {
             .headers_mut()
             .entry(USER_AGENT)
             .or_insert(HeaderValue::from_static(concat!("wasq/", env!("CARGO_PKG_VERSION"))));
+        if let Some(keys) = &self.keys {
+            keys.put_into(&mut request);
+        }
         request.headers_mut().extend(added);
         if request.body().is_empty() && [Method::POST, Method::PUT, Method::PATCH].contains(request.method())
         {

@@ -15,8 +15,10 @@ use wasq_runtime::{Queue, Release, Wasm, Worker, WorkerPorts};
 
 use crate::folder::FolderRegistry;
 use crate::results::Results;
+use crate::runs::LocalRuns;
 use crate::secrets::LocalSecrets;
 use crate::sqs::error::SqsError;
+use crate::sqs::fair::{Fair, InFlight};
 use crate::sqs::messages::{Receive, Send, Visibility};
 use crate::sqs::queues::Queues;
 use crate::sqs::received::Received;
@@ -32,6 +34,8 @@ pub(crate) struct TaskQueue {
     pub(crate) holder: String,
     /// Tasks that run at once. A task with this many messages in flight lets the others go first.
     pub(crate) slots: usize,
+    /// The messages that were received, and neither deleted nor released.
+    pub(crate) in_flight: Arc<InFlight>,
     /// Set when the stack is to stop.
     pub(crate) stop: CancellationToken,
 }
@@ -43,12 +47,13 @@ impl Source for TaskQueue {
             visibility: Some(self.lease),
             holder: Some(self.holder.clone()),
             attempt_id: None,
-            many: Some(self.slots),
+            fair: Some(Fair { many: self.slots, in_flight: self.in_flight.clone() }),
         };
         let received = tokio::select! {
             received = self.queues.receive(self.name.clone(), receive, Some(wait)) => received?,
             () = self.stop.cancelled() => return Ok(Vec::new()),
         };
+        self.in_flight.received(&received, now_ms());
         Ok(received.into_iter().map(delivery).collect())
     }
 
@@ -64,11 +69,13 @@ impl Source for TaskQueue {
 
 impl Queue for TaskQueue {
     async fn extend(&self, receipts: Vec<String>, lease: Duration) -> Vec<Result<()>> {
+        self.in_flight.extended(&receipts, now_ms() + whole_seconds(lease) * 1000);
         let entry = |handle| Visibility { handle, seconds: whole_seconds(lease), held: true, ended: false };
         self.set_visibility(receipts.into_iter().map(entry).collect()).await
     }
 
     async fn release(&self, entries: Vec<Release>) -> Vec<Result<()>> {
+        self.in_flight.ended(entries.iter().map(|entry| &entry.receipt));
         let entry = |Release { receipt, after, ran }| Visibility {
             handle: receipt,
             seconds: whole_seconds(after),
@@ -79,6 +86,7 @@ impl Queue for TaskQueue {
     }
 
     async fn delete(&self, receipts: Vec<String>) -> Vec<Result<()>> {
+        self.in_flight.ended(receipts.iter());
         spread(receipts.len(), self.queues.delete_messages(self.name.clone(), receipts).await)
     }
 
@@ -104,6 +112,10 @@ impl TaskQueue {
         let count = entries.len();
         spread(count, self.queues.set_visibility(self.name.clone(), entries).await)
     }
+}
+
+fn now_ms() -> i64 {
+    i64::try_from(SystemClock.now().ms()).expect("the clock ends in the year 9999")
 }
 
 /// Whole seconds, as SQS counts; a part of one is one.
@@ -198,6 +210,7 @@ impl WorkerPorts for Local {
     type Queue = TaskQueue;
     type Registry = FolderRegistry;
     type SecretStore = LocalSecrets;
+    type Runs = LocalRuns;
     type Runner = Wasm;
     type Observer = Results;
     type Clock = SystemClock;

@@ -26,6 +26,13 @@ type Answer = Box<dyn FnOnce(Option<&str>) + Send>;
 #[error("the queue's database: {0}")]
 pub(crate) struct DbError(String);
 
+impl DbError {
+    /// Others changed the same row again and again.
+    pub(crate) fn crowded() -> Self {
+        Self("others change the same row again and again".to_owned())
+    }
+}
+
 impl From<rusqlite::Error> for DbError {
     fn from(e: rusqlite::Error) -> Self {
         Self(e.to_string())
@@ -96,18 +103,10 @@ const SCHEMA: &str = "
         failure TEXT,
         started_ms INTEGER NOT NULL
     ) STRICT;
-    CREATE TABLE IF NOT EXISTS results (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        id TEXT NOT NULL,              -- the message's own id
-        message_id TEXT NOT NULL,      -- the queue's id
-        result TEXT NOT NULL           -- JSON object
-    ) STRICT;
-    CREATE INDEX IF NOT EXISTS results_id ON results (id);
-    CREATE INDEX IF NOT EXISTS results_message_id ON results (message_id);
 ";
 
 /// Changes of the schema since the first version, in order. `user_version` counts those that a file has.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     -- On a FIFO queue, 1 for the first message of each group: a receive looks for groups at these only.
     ALTER TABLE messages ADD COLUMN head INTEGER NOT NULL DEFAULT 0;
@@ -134,6 +133,23 @@ const MIGRATIONS: [&str; 2] = [
     ALTER TABLE messages ADD COLUMN tenant INTEGER;
     CREATE INDEX messages_tenants ON messages (tenant, visible_ms) WHERE tenant IS NOT NULL;
     CREATE INDEX messages_held ON messages (tenant) WHERE holder IS NOT NULL;
+",
+    "
+    DROP TABLE IF EXISTS results;
+    DROP INDEX messages_held;
+    CREATE TABLE runs (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,    -- in the order of their first claims
+        id TEXT NOT NULL UNIQUE,       -- the message's own id
+        message_id TEXT,               -- the queue's id, if it is another
+        revision TEXT NOT NULL,
+        state TEXT NOT NULL,
+        task TEXT,
+        kind TEXT,
+        parent TEXT,
+        expires_ms INTEGER NOT NULL,
+        item TEXT NOT NULL             -- the whole item: JSON object
+    ) STRICT;
+    CREATE INDEX runs_message_id ON runs (message_id) WHERE message_id IS NOT NULL;
 ",
 ];
 

@@ -8,6 +8,7 @@ mod folder;
 mod listing;
 mod log;
 mod results;
+mod runs;
 mod secrets;
 mod sqs;
 mod stack;

@@ -1,4 +1,4 @@
-//! How messages ended: kept for a while, so that `wasq enqueue --wait` can show it.
+//! How messages end, for those who wait for it: `wasq enqueue --wait`, and the log.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,84 +7,78 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, params};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use wasq_protocol::{Clock, End, Ended, Outcome, RecordLevel, RunRecord, SystemClock, Then, Unfinished};
+use wasq_protocol::{
+    Clock, Digest, End, Ended, FailureKind, ItemState, Outcome, RecordLevel, RunItem, RunRecord, SystemClock,
+    Then, Unfinished,
+};
 use wasq_runtime::{Finished, Observer};
 
 use crate::db::{Db, DbError};
 use crate::log::Log;
+use crate::runs::LocalRuns;
 
-/// The results. Cheap to clone.
+/// The ends of messages. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Results {
     db: Db,
+    runs: LocalRuns,
     log: Log,
     news: Arc<Notify>,
-    unfinished: Arc<Mutex<Latest>>,
+    latest: Arc<Mutex<Latest>>,
 }
 
-/// The last failures of messages that will be tried again, by the queue's ids.
+/// What the table of runs does not know, by the queue's ids of the messages.
 #[derive(Default)]
 struct Latest {
-    /// How many there have been.
+    /// How many failures there have been.
     count: u64,
-    by_message: HashMap<String, Unfinished>,
+    /// The last failures of messages that will be tried again.
+    unfinished: HashMap<String, Unfinished>,
+    /// The ends of messages whose id is another message's.
+    strangers: HashMap<String, Ended>,
+}
+
+/// A message that somebody waits for.
+#[derive(Clone, Debug)]
+pub(crate) struct Awaited {
+    /// The queue's id.
+    pub(crate) message_id: String,
+    /// The message's own id, if it has one.
+    pub(crate) id: Option<String>,
+    /// The digest of its task and params, if the client knows it.
+    pub(crate) params: Option<Digest>,
 }
 
 /// The answer to a client that waits for a message.
 pub(crate) enum Waited {
-    /// It has ended: [`Ended`] as JSON.
-    Ended(String),
+    /// It has ended.
+    Ended(Ended),
     /// It has not ended, and there is news.
     Unfinished(Unfinished),
     /// There is no news.
     Nothing,
 }
 
-/// Results that are kept; older ones are forgotten.
-const KEPT: i64 = 10_000;
-/// Failures that are kept. If there are more, all are forgotten: they are only told to those who wait.
-const UNFINISHED_MAX: usize = 10_000;
+/// Entries of [`Latest`] that are kept. If there are more, all are forgotten: they are only told to those who wait.
+const LATEST_MAX: usize = 10_000;
 
 impl Results {
-    pub(crate) fn new(db: Db, log: Log) -> Self {
-        Self { db, log, news: Arc::default(), unfinished: Arc::default() }
+    pub(crate) fn new(db: Db, runs: LocalRuns, log: Log) -> Self {
+        Self { db, runs, log, news: Arc::default(), latest: Arc::default() }
     }
 
-    /// Returns the end or the news of the message with this id (its own or the queue's). Waits for up to `wait`
-    /// for its end, or for news of it with a number higher than `seen`.
-    pub(crate) async fn wait(&self, id: String, seen: u64, wait: Duration) -> Result<Waited, DbError> {
+    /// Returns the end or the news of a message. Waits for up to `wait` for its end, or for news of it with a number higher
+    /// than `seen`.
+    pub(crate) async fn wait(&self, awaited: Awaited, seen: u64, wait: Duration) -> Result<Waited, DbError> {
         let deadline = Instant::now() + wait;
         loop {
             let mut news = std::pin::pin!(self.news.notified());
             news.as_mut().enable();
-            let (wanted, unfinished) = (id.clone(), self.unfinished(&id, seen));
-            let (ended, visible_ms) = self
-                .db
-                .call(move |db| {
-                    let ended: Option<String> = db
-                        .prepare_cached(
-                            "SELECT result FROM results WHERE id = ?1 OR message_id = ?1 ORDER BY number DESC LIMIT 1",
-                        )?
-                        .query_row(params![wanted], |row| row.get(0))
-                        .optional()?;
-                    let visible_ms: Option<i64> = match (&ended, &unfinished) {
-                        (None, Some(_)) => db
-                            .prepare_cached("SELECT visible_ms FROM messages WHERE id = ?1 AND holder IS NULL")?
-                            .query_row(params![wanted], |row| row.get(0))
-                            .optional()?,
-                        _ => None,
-                    };
-                    Ok::<_, DbError>((ended, visible_ms))
-                })
-                .await?;
-            if let Some(ended) = ended {
+            if let Some(ended) = self.ended(&awaited).await? {
                 return Ok(Waited::Ended(ended));
             }
-            if let Some(mut unfinished) = self.unfinished(&id, seen) {
-                let now = SystemClock.now().ms();
-                unfinished.next_ms = visible_ms
-                    .and_then(|ms| u64::try_from(ms).ok())
-                    .map(|visible| visible.saturating_sub(now));
+            if let Some(mut unfinished) = self.unfinished(&awaited.message_id, seen) {
+                unfinished.next_ms = self.next_ms(&awaited.message_id).await?;
                 return Ok(Waited::Unfinished(unfinished));
             }
             if tokio::time::timeout_at(deadline, news).await.is_err() {
@@ -93,21 +87,54 @@ impl Results {
         }
     }
 
+    async fn ended(&self, awaited: &Awaited) -> Result<Option<Ended>, DbError> {
+        let Awaited { message_id, id, params } = awaited;
+        if let Some(ended) = self.latest().strangers.get(message_id) {
+            return Ok(Some(ended.clone()));
+        }
+        let item = self.runs.get(id.as_ref().unwrap_or(message_id).clone()).await?;
+        // An earlier message with this id may have failed, or have had other params: that says nothing of this one.
+        let this = |item: &RunItem| match &item.message_id {
+            Some(last) if last != message_id => {
+                item.state == ItemState::Done && (params.is_none() || item.params == *params)
+            }
+            _ => true,
+        };
+        Ok(item.filter(this).and_then(|item| Ended::of(&item)))
+    }
+
+    /// How long it is until a message is tried again, if no worker has it.
+    async fn next_ms(&self, message_id: &str) -> Result<Option<u64>, DbError> {
+        let message_id = message_id.to_owned();
+        let visible_ms: Option<i64> = self
+            .db
+            .call(move |db| {
+                let visible = db
+                    .prepare_cached("SELECT visible_ms FROM messages WHERE id = ?1 AND holder IS NULL")?
+                    .query_row(params![message_id], |row| row.get(0))
+                    .optional()?;
+                Ok::<_, DbError>(visible)
+            })
+            .await?;
+        let now = SystemClock.now().ms();
+        Ok(visible_ms.and_then(|ms| u64::try_from(ms).ok()).map(|visible| visible.saturating_sub(now)))
+    }
+
     fn unfinished(&self, message_id: &str, seen: u64) -> Option<Unfinished> {
         let latest = self.latest();
-        latest.by_message.get(message_id).filter(|unfinished| unfinished.number > seen).cloned()
+        latest.unfinished.get(message_id).filter(|unfinished| unfinished.number > seen).cloned()
     }
 
     fn latest(&self) -> MutexGuard<'_, Latest> {
-        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes the failure of a message that is tried again.
     fn note(&self, record: &RunRecord, outcome: &Outcome) {
         let (Some(message_id), Outcome::Failure(failure)) = (&record.message_id, outcome) else { return };
         let mut latest = self.latest();
-        if latest.by_message.len() >= UNFINISHED_MAX {
-            latest.by_message.clear();
+        if latest.unfinished.len() >= LATEST_MAX {
+            latest.unfinished.clear();
         }
         latest.count += 1;
         let unfinished = Unfinished {
@@ -116,14 +143,14 @@ impl Results {
             failure: failure.clone(),
             next_ms: None,
         };
-        latest.by_message.insert(message_id.clone(), unfinished);
+        latest.unfinished.insert(message_id.clone(), unfinished);
         drop(latest);
         self.news.notify_waiters();
     }
 }
 
 impl Observer for Results {
-    /// Writes the log, and keeps final results. A message that is tried again has no final result yet.
+    /// Writes the log, and wakes those who wait.
     fn finished(&self, finished: &Finished<'_>) {
         let Finished { record, outcome } = finished;
         self.log.line(record.to_json());
@@ -131,36 +158,30 @@ impl Observer for Results {
         let end = match record.then {
             Then::Done => End::Done,
             Then::DeadLetter => End::DeadLetter,
+            Then::Cancelled => End::Cancelled,
             Then::Retry | Then::Release => return self.note(record, outcome),
         };
-        let (id, message_id) = (record.id.clone(), record.message_id.clone().unwrap_or_default());
-        self.latest().by_message.remove(&message_id);
-        let ended = Ended {
-            id: id.clone(),
-            message_id: message_id.clone(),
-            task: record.task.clone(),
-            attempt: record.attempt,
-            end,
-            result: (*outcome).clone(),
-            duration_ms: record.run_ms,
-            peak_memory_bytes: record.peak_memory_bytes,
-        };
-        let result = serde_json::to_string(&ended).expect("string keys");
-        let results = self.clone();
-        tokio::spawn(async move {
-            let kept = results.db.call(move |db| {
-                db.prepare_cached("INSERT INTO results (id, message_id, result) VALUES (?, ?, ?)")?
-                    .execute(params![id, message_id, result])?;
-                let newest = db.last_insert_rowid();
-                db.prepare_cached("DELETE FROM results WHERE number <= ?")?
-                    .execute(params![newest - KEPT])?;
-                Ok::<_, DbError>(())
-            });
-            if let Err(e) = kept.await {
-                tracing::warn!("keep a result: {e}");
+        let message_id = record.message_id.clone().unwrap_or_default();
+        let mut latest = self.latest();
+        latest.unfinished.remove(&message_id);
+        if record.kind == Some(FailureKind::IdReused) {
+            if latest.strangers.len() >= LATEST_MAX {
+                latest.strangers.clear();
             }
-            results.news.notify_waiters();
-        });
+            let ended = Ended {
+                id: record.id.clone(),
+                message_id: message_id.clone(),
+                task: record.task.clone(),
+                attempt: record.attempt,
+                end,
+                result: (*outcome).clone(),
+                duration_ms: record.run_ms,
+                peak_memory_bytes: record.peak_memory_bytes,
+            };
+            latest.strangers.insert(message_id, ended);
+        }
+        drop(latest);
+        self.news.notify_waiters();
     }
 }
 

@@ -25,6 +25,7 @@ use crate::endpoint::{self, Endpoint};
 use crate::folder::{Folder, FolderRegistry};
 use crate::log::Log;
 use crate::results::Results;
+use crate::runs::LocalRuns;
 use crate::secrets::LocalSecrets;
 use crate::sqs::queue_attributes::arn_of_queue;
 use crate::sqs::queues::Queues;
@@ -146,6 +147,7 @@ impl Stack {
             lease,
             holder,
             slots: concurrency as usize,
+            in_flight: Arc::default(),
             stop: stop.clone(),
         };
         let registry = Folder::new(registry_path(&data))?;
@@ -159,7 +161,9 @@ impl Stack {
             compiler: Compiler::new(compile)?,
             clock: SystemClock,
         }));
-        let results = Results::new(db, log);
+        let runs = LocalRuns::new(db.clone());
+        runs.release_running().await?;
+        let results = Results::new(db, runs.clone(), log);
         let settings = WorkerSettings {
             concurrency,
             memory,
@@ -184,6 +188,7 @@ impl Stack {
             queue: queue.clone(),
             registry,
             secrets,
+            runs: Some(runs.clone()),
             runner,
             observer: results.clone(),
             clock: SystemClock,
@@ -191,7 +196,7 @@ impl Stack {
         let worker = Worker::new(parts, settings);
         let invoker = LocalInvoker::new(worker);
 
-        let endpoint = Endpoint::new(queues, results, address, allow_hosts);
+        let endpoint = Endpoint::new(queues, results, runs.clone(), address, allow_hosts);
         let served = tokio::spawn(async move { match endpoint::serve(listener, endpoint).await {} });
         let first = folder.tasks(&publisher)?;
         let (sender, published) = oneshot::channel();
@@ -203,6 +208,7 @@ impl Stack {
         // hold the others up: messages wait for them.
         let _ = tokio::time::timeout(PUBLISHED_WITHIN, published).await;
         let alive = tokio::spawn(note_alive(queue.queues.clone()));
+        let pruning = tokio::spawn(runs.prune());
         let in_flight_max = u64::from(concurrency) * IN_FLIGHT_PER_SLOT + IN_FLIGHT_BESIDES;
         let consumer = tokio::spawn(consume(queue, invoker.clone(), stop.clone(), in_flight_max));
         last.write(&data)?;
@@ -211,7 +217,7 @@ impl Stack {
             invoker,
             stop: stop.drop_guard(),
             consumer,
-            others: vec![served, publishing, alive],
+            others: vec![served, publishing, alive, pruning],
             _lock: lock,
         })
     }

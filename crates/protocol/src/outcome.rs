@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::TaskName;
+use crate::{ItemState, RunItem, TaskName};
 
 /// How a run ended: the worker's answer to a direct invoke.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -63,6 +63,39 @@ pub struct Ended {
     pub peak_memory_bytes: u64,
 }
 
+impl Ended {
+    /// The end of a message as its item has it; `None` if it has not ended.
+    pub fn of(item: &RunItem) -> Option<Self> {
+        let failure = |kind: FailureKind, reason: &str| {
+            let reason = item.reason.as_deref().unwrap_or(reason);
+            Outcome::Failure(Failure::new(item.kind.unwrap_or(kind), reason))
+        };
+        let (end, result) = match item.state {
+            ItemState::Waiting | ItemState::Running | ItemState::Retrying => return None,
+            ItemState::Done => {
+                let output = item.result.clone().unwrap_or_else(|| RawValue::NULL.to_owned());
+                (End::Done, Outcome::Success { output })
+            }
+            ItemState::Dead => (End::DeadLetter, failure(FailureKind::Retry, "")),
+            ItemState::Cancelled => {
+                let failure = Failure::new(FailureKind::Cancelled, "it was cancelled");
+                (End::Cancelled, Outcome::Failure(failure))
+            }
+        };
+        let last = item.history.last();
+        Some(Self {
+            id: item.id.clone(),
+            message_id: item.message_id.clone().unwrap_or_default(),
+            task: item.task.clone(),
+            attempt: item.attempts,
+            end,
+            result,
+            duration_ms: last.map_or(0.0, |last| last.run_ms),
+            peak_memory_bytes: last.map_or(0, |last| last.peak_memory_bytes),
+        })
+    }
+}
+
 /// The last failure of a message that has not ended. The single-machine stack answers with it to a client that
 /// waits for the message.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -85,6 +118,8 @@ pub enum End {
     Done,
     /// In the dead-letter queue.
     DeadLetter,
+    /// Deleted, because somebody cancelled it.
+    Cancelled,
 }
 
 /// A failure, as data: a failed task is not an `Err`.
@@ -183,10 +218,16 @@ pub enum FailureKind {
     Unavailable,
     /// The worker was told to stop, or had no time left, before the run was over.
     Interrupted,
+    /// Another delivery of the same id is running.
+    RunningElsewhere,
+    /// A message with the same id had another task or other params.
+    IdReused,
+    /// Somebody cancelled the message.
+    Cancelled,
 }
 
 impl FailureKind {
-    /// Whether the failure is of a run. The others only delay the message.
+    /// Whether the failure is of the message or its run. The others only delay the message.
     pub fn is_attempt(self) -> bool {
         match self {
             Self::Retry
@@ -197,13 +238,19 @@ impl FailureKind {
             | Self::OutputTooLarge
             | Self::OutputNotJson
             | Self::Malformed
-            | Self::KilledWorker => true,
-            Self::UnknownTask | Self::ArtifactMissing | Self::Unavailable | Self::Interrupted => false,
+            | Self::KilledWorker
+            | Self::IdReused
+            | Self::Cancelled => true,
+            Self::UnknownTask
+            | Self::ArtifactMissing
+            | Self::Unavailable
+            | Self::Interrupted
+            | Self::RunningElsewhere => false,
         }
     }
 
     /// Every kind, for tables and tests.
-    pub const ALL: [FailureKind; 13] = [
+    pub const ALL: [FailureKind; 16] = [
         FailureKind::Retry,
         FailureKind::Reject,
         FailureKind::Trap,
@@ -217,6 +264,9 @@ impl FailureKind {
         FailureKind::ArtifactMissing,
         FailureKind::Unavailable,
         FailureKind::Interrupted,
+        FailureKind::RunningElsewhere,
+        FailureKind::IdReused,
+        FailureKind::Cancelled,
     ];
 
     /// The name on the wire.
@@ -235,6 +285,9 @@ impl FailureKind {
             Self::ArtifactMissing => "artifact-missing",
             Self::Unavailable => "unavailable",
             Self::Interrupted => "interrupted",
+            Self::RunningElsewhere => "running-elsewhere",
+            Self::IdReused => "id-reused",
+            Self::Cancelled => "cancelled",
         }
     }
 }

@@ -99,6 +99,8 @@ pub enum Then {
     Release,
     /// It is in the dead-letter queue.
     DeadLetter,
+    /// It is deleted, because somebody cancelled it.
+    Cancelled,
 }
 
 /// The CloudWatch metrics that a record carries. Each combination of name and dimensions is billed.

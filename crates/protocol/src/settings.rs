@@ -38,6 +38,19 @@ pub struct Settings {
     pub backoff: Backoff,
     /// Where the task may send HTTP requests; nowhere by default.
     pub allow_hosts: Vec<AllowedHost>,
+    /// How long the end of a message can be asked for, and its id is not run again. 1 min to 30 days; default 1 day.
+    // An older worker refuses a live record with a key that it does not know: this one and the next are
+    // written only if they are set.
+    #[serde(with = "duration", skip_serializing_if = "is_default_keep")]
+    pub keep: Duration,
+    /// Whether a message may run only where its run can be remembered: while the table of runs does not answer, it
+    /// waits. Default false: it runs without being remembered.
+    #[serde(skip_serializing_if = "is_false")]
+    pub once: bool,
+    /// Whether a POST, PUT, PATCH or DELETE without the header `idempotency-key` gets one. The same request of a later attempt has the
+    /// same key. Default true.
+    #[serde(skip_serializing_if = "is_true")]
+    pub idempotency_key: bool,
     /// Environment variables that the task sees; it sees no others.
     pub env: BTreeMap<String, String>,
     /// Secrets, by environment variable: the task finds the secret or its placeholder in that variable. At
@@ -69,10 +82,30 @@ impl Default for Settings {
             max_attempts: 5,
             backoff: Backoff::default(),
             allow_hosts: Vec::new(),
+            keep: KEEP_BY_DEFAULT,
+            once: false,
+            idempotency_key: true,
             env: BTreeMap::new(),
             secrets: BTreeMap::new(),
         }
     }
+}
+
+const KEEP_BY_DEFAULT: Duration = Duration::from_secs(24 * 3600);
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_default_keep(keep: &Duration) -> bool {
+    *keep == KEEP_BY_DEFAULT
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_true(flag: &bool) -> bool {
+    *flag
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 impl Default for Backoff {
@@ -127,6 +160,7 @@ const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration:
 const MEMORY: RangeInclusive<ByteCount> = ByteCount::mib(1)..=ByteCount::mib(4096);
 const ATTEMPTS: RangeInclusive<u32> = 1..=100;
 const SECRETS_MAX: usize = 32;
+const KEEP: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(30 * 24 * 3600);
 const WAIT_MOST: Duration = Duration::from_secs(12 * 3600);
 
 impl Settings {
@@ -150,12 +184,16 @@ impl Settings {
             max_attempts,
             backoff: Backoff { base, cap },
             allow_hosts: _,
+            keep,
+            once: _,
+            idempotency_key: _,
             env,
             secrets,
         } = self;
         within("timeout", timeout, &TIMEOUT, |d| format_duration(*d))?;
         within("memory", memory, &MEMORY, ByteCount::to_string)?;
         within("max_attempts", max_attempts, &ATTEMPTS, u32::to_string)?;
+        within("keep", keep, &KEEP, |d| format_duration(*d))?;
         let wait = Duration::ZERO..=WAIT_MOST;
         within("backoff.base", base, &wait, |d| format_duration(*d))?;
         within("backoff.cap", cap, &(*base..=WAIT_MOST), |d| format_duration(*d))?;
@@ -179,7 +217,8 @@ impl Settings {
 
     /// These settings within the operator's caps.
     pub fn capped(mut self, caps: &Caps) -> Self {
-        let Caps { timeout, memory, max_attempts } = caps;
+        let Caps { timeout, memory, max_attempts, keep } = caps;
+        self.keep = self.keep.min(*keep);
         self.timeout = self.timeout.min(*timeout);
         self.memory = self.memory.min(*memory);
         self.max_attempts = self.max_attempts.min(*max_attempts);
@@ -217,11 +256,18 @@ pub struct Caps {
     pub memory: ByteCount,
     /// The most that a task's `max_attempts` can be.
     pub max_attempts: u32,
+    /// The most that a task's `keep` can be.
+    pub keep: Duration,
 }
 
 impl Default for Caps {
     fn default() -> Self {
-        Self { timeout: *TIMEOUT.end(), memory: ByteCount::mib(512), max_attempts: *ATTEMPTS.end() }
+        Self {
+            timeout: *TIMEOUT.end(),
+            memory: ByteCount::mib(512),
+            max_attempts: *ATTEMPTS.end(),
+            keep: *KEEP.end(),
+        }
     }
 }
 

@@ -113,6 +113,7 @@ impl WorkerAlone {
         let registry = Tasks::default();
         registry.publish(&task, &code, Settings::default());
         let parts = WorkerParts::<Ports> {
+            runs: None,
             queue: AcceptingQueue,
             registry,
             secrets: Nobody,
@@ -173,6 +174,7 @@ impl Observer for Nobody {
 struct Ports;
 
 impl WorkerPorts for Ports {
+    type Runs = std::convert::Infallible;
     type Queue = AcceptingQueue;
     type Registry = Tasks;
     type SecretStore = Nobody;

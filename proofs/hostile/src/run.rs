@@ -69,6 +69,7 @@ impl Host {
         };
         let (tasks, reports) = (Tasks::default(), Reports::default());
         let parts = WorkerParts::<Ports> {
+            runs: None,
             queue: AcceptingQueue,
             registry: tasks.clone(),
             secrets: reports.clone(),
@@ -221,6 +222,7 @@ impl Observer for Reports {
 struct Ports;
 
 impl WorkerPorts for Ports {
+    type Runs = std::convert::Infallible;
     type Queue = AcceptingQueue;
     type Registry = Tasks;
     type SecretStore = Reports;

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use wasq_consumer::Mode;
 
 use crate::run::{Report, run};
-use crate::scenario::{Drain, Kind, Load, Protocol, Scenario, Weather};
+use crate::runs::WRITE_UNITS;
+use crate::scenario::{Drain, Kind, Load, Protocol, Remembering, Scenario, Weather};
 
 /// Prices in US dollars.
 #[derive(Clone, Debug, Deserialize)]
@@ -38,6 +39,10 @@ pub struct PerMillion {
     pub s3_read: f64,
     /// A write to S3.
     pub s3_write: f64,
+    /// A write unit of DynamoDB: up to 1 KiB.
+    pub dynamodb_write: f64,
+    /// A read unit of DynamoDB: up to 4 KiB.
+    pub dynamodb_read: f64,
 }
 
 /// Prices for running functions.
@@ -101,6 +106,9 @@ impl Way {
     /// All of them.
     pub const ALL: [Way; 4] = [Way::Window, Way::UntilEmpty, Way::EventSource, Way::Reference];
 
+    /// wasq's own.
+    pub const OURS: [Way; 3] = [Way::Window, Way::UntilEmpty, Way::EventSource];
+
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
@@ -128,8 +136,8 @@ const TASKS_MAX: u32 = 40_000;
 const CHUNK_BYTES: u64 = 64 << 10;
 
 /// Runs short tasks (up to 200 ms, 100 ms on average) in calm weather and counts their calls. `a_minute`
-/// tasks arrive in each minute, at even intervals.
-pub fn count(way: Way, a_minute: u32) -> Counted {
+/// tasks arrive in each minute, at even intervals. `runs`: whether they are remembered.
+pub fn count(way: Way, runs: Remembering, a_minute: u32) -> Counted {
     let (protocol, drain) = match way {
         Way::Window => (Protocol::Wasq, Drain::Schedule(Mode::Window)),
         Way::UntilEmpty => (Protocol::Wasq, Drain::Schedule(Mode::UntilEmpty)),
@@ -145,6 +153,7 @@ pub fn count(way: Way, a_minute: u32) -> Counted {
         drain,
         load: Load::Even { apart_us: 60_000_000 / u64::from(a_minute) },
         protocol,
+        runs,
         mutation: None,
     });
     Counted { sent: tasks, report }
@@ -159,13 +168,15 @@ pub struct Dollars {
     pub worker: f64,
     /// Schedule, invocations and running time of the consumer.
     pub consumer: f64,
+    /// The table of runs.
+    pub runs: f64,
 }
 
 impl Dollars {
     /// Their sum.
     pub fn total(self) -> f64 {
-        let Self { sqs, worker, consumer } = self;
-        sqs + worker + consumer
+        let Self { sqs, worker, consumer, runs } = self;
+        sqs + worker + consumer + runs
     }
 }
 
@@ -198,8 +209,15 @@ impl Counted {
         };
         let seconds =
             |kind| self.report.ran_ms.get(&kind).copied().unwrap_or(0) as f64 / 1000.0 * self.scale();
-        let PerMillion { sqs_request, lambda_request, scheduler_invocation, s3_read, s3_write } =
-            prices.per_million;
+        let PerMillion {
+            sqs_request,
+            lambda_request,
+            scheduler_invocation,
+            s3_read,
+            s3_write,
+            dynamodb_write,
+            dynamodb_read,
+        } = prices.per_million;
         let LambdaPrices { gb_second, consumer_gb, worker_gb } = prices.lambda;
         let gb_second = match architecture {
             Architecture::Arm64 => gb_second.arm64,
@@ -212,6 +230,7 @@ impl Counted {
                 + seconds(Kind::Worker) * worker_gb * gb_second
                 + millions("s3.get") * s3_read
                 + (millions("s3.put") + millions("s3.delete")) * s3_write,
+            runs: millions(WRITE_UNITS) * dynamodb_write + millions("dynamodb.get") * dynamodb_read,
             consumer: ticks * (scheduler_invocation + lambda_request)
                 + seconds(Kind::Consumer) * consumer_gb * gb_second,
         }

@@ -12,7 +12,8 @@ use wasq_runtime::{Answer, Worker, WorkerParts, WorkerSettings};
 use crate::process::Process;
 use crate::publisher::NoSecrets;
 use crate::runner::{ScriptRunner, fingerprint};
-use crate::scenario::{INVOKE_TIME, Kind, Mutation, Scenario, Weather};
+use crate::runs::SimRuns;
+use crate::scenario::{INVOKE_TIME, Kind, Mutation, Remembering, Scenario, Weather};
 use crate::worker_ports::{Nobody, SimRegistry, SimWorkerPorts, WorkerQueue};
 use crate::world::{State, World, id_of};
 
@@ -172,9 +173,10 @@ impl Lambda {
             queue: WorkerQueue::new(process.clone()),
             registry: SimRegistry { process: process.clone() },
             secrets: NoSecrets,
+            runs: (self.world.scenario.runs != Remembering::Off).then(|| SimRuns::new(process.clone())),
             runner: ScriptRunner { process: process.clone(), fingerprint: fingerprint() },
             observer: Nobody,
-            clock: self.world.clock(),
+            clock: self.world.clock_of_process(),
         };
         let settings = WorkerSettings {
             concurrency: 10,

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use wasq_protocol::{DEATHS_MAX, FailureKind, Timestamp};
 
-use crate::scenario::MAX_ATTEMPTS;
+use crate::scenario::{MAX_ATTEMPTS, Remembering};
 use crate::script::{Expected, Says, Script};
+use crate::world::SKEW_MAX;
 
 /// The records of all messages, by the message's own id.
 #[derive(Debug, Default)]
@@ -45,6 +46,14 @@ pub struct Entry {
     pub kills: u32,
     /// Workers that died while they had it, for whatever reason. Each is a fault as well.
     pub deaths: u32,
+    /// Ends in success that the table of runs has accepted, since it forgot the message last.
+    pub commits: u32,
+    /// It was written as cancelled.
+    pub cancelled: bool,
+    /// It was written as cancelled, and is not forgotten.
+    is_cancelled: bool,
+    /// It was sent again after it was done and forgotten.
+    again: bool,
     /// It may have been sent before its task was published.
     early: bool,
     /// The children that its last successful run enqueued.
@@ -87,6 +96,8 @@ pub struct Totals {
     pub succeeded: u64,
     /// Messages that ended in the dead-letter queue, without a success.
     pub dead: u64,
+    /// Messages that were cancelled, without a success.
+    pub cancelled: u64,
     /// Messages with neither a success nor a dead letter.
     pub lost: u64,
     /// Runs that were begun.
@@ -132,13 +143,43 @@ impl Ledger {
     }
 
     /// Records that a child is being sent, and checks that its parent succeeded.
-    pub fn child_sent(&mut self, id: &str, parent: &str) {
+    /// `ended`: the table of runs has the end of the parent, as far as it must.
+    pub fn child_sent(&mut self, id: &str, parent: &str, ended: bool) {
         let succeeded = self.entries.get(parent).is_some_and(|parent| parent.children.contains(id));
+        if succeeded && !ended {
+            self.violation(format!("{id} was sent before the end of its parent {parent} was remembered"));
+        }
         if !succeeded {
             self.violation(format!(
                 "{id} was sent, although its parent {parent} had no successful run that enqueued it"
             ));
         }
+    }
+
+    /// Records what the table of runs accepted: an end in success, or a cancel. `forgotten`: over an item that it had forgotten.
+    pub fn remembered(&mut self, id: &str, forgotten: bool, done: bool, cancelled: bool) {
+        let entry = self.entry(id);
+        if forgotten {
+            entry.commits = 0;
+            entry.is_cancelled = false;
+        }
+        entry.is_cancelled |= cancelled;
+        entry.commits += u32::from(done);
+        entry.cancelled |= cancelled;
+        if entry.commits > 1 {
+            let commits = entry.commits;
+            self.violation(format!("{id} has {commits} ends in the table of runs"));
+        }
+    }
+
+    /// Whether the table of runs has said that the message is cancelled.
+    pub fn is_cancelled(&self, id: &str) -> bool {
+        self.entries.get(id).is_some_and(|entry| entry.is_cancelled)
+    }
+
+    /// Records that a message was sent again after it was done and forgotten.
+    pub fn sent_again(&mut self, id: &str) {
+        self.entry(id).again = true;
     }
 
     /// Records a fault that hit a message.
@@ -174,7 +215,7 @@ impl Ledger {
         if let Some(accepted) = entry.accepted.filter(|_| entry.starts == 1 && not_before.is_none()) {
             self.slowest_start = self.slowest_start.max(now.since(accepted));
         }
-        if not_before.is_some_and(|at| at > now) {
+        if not_before.is_some_and(|at| at.minus(SKEW_MAX) > now) {
             self.violation(format!("{id} ran before its time"));
         }
         failures
@@ -226,9 +267,9 @@ impl Ledger {
 
     /// Accepted messages that have neither succeeded nor been dead-lettered so far.
     pub fn unended(&self) -> impl Iterator<Item = (&String, &Entry)> {
-        self.entries
-            .iter()
-            .filter(|(_, entry)| entry.copies > 0 && entry.successes == 0 && entry.dead.is_empty())
+        self.entries.iter().filter(|(_, entry)| {
+            entry.copies > 0 && entry.successes == 0 && entry.dead.is_empty() && !entry.cancelled
+        })
     }
 
     /// Returns the totals over all messages.
@@ -239,7 +280,8 @@ impl Ledger {
             totals.children += u64::from(id.contains('.'));
             totals.succeeded += u64::from(entry.successes > 0);
             totals.dead += u64::from(entry.successes == 0 && !entry.dead.is_empty());
-            totals.lost += u64::from(entry.successes == 0 && entry.dead.is_empty());
+            totals.lost += u64::from(entry.successes == 0 && entry.dead.is_empty() && !entry.cancelled);
+            totals.cancelled += u64::from(entry.successes == 0 && entry.cancelled);
             totals.runs += u64::from(entry.starts);
             let limit = entry.script.as_ref().map_or(0, |script| script.expected().failures);
             totals.beyond_limit += u64::from(entry.failures.saturating_sub(limit * entry.copies));
@@ -251,20 +293,26 @@ impl Ledger {
     }
 
     /// Checks every message after the end of the world. Returns the violations.
-    pub fn judge(&self) -> Vec<String> {
+    pub fn judge(&self, remembering: Remembering) -> Vec<String> {
         let mut violations = self.violations.clone();
         for (id, entry) in &self.entries {
             if entry.copies == 0 {
                 continue;
             }
-            let said = self.judge_one(entry);
+            let said = self.judge_one(entry, remembering);
             violations.extend(said.into_iter().map(|what| format!("{id}: {what}; {entry}")));
         }
         violations
     }
 
-    fn judge_one(&self, entry: &Entry) -> Vec<String> {
+    fn judge_one(&self, entry: &Entry, remembering: Remembering) -> Vec<String> {
         let mut said = Vec::new();
+        if entry.cancelled {
+            return said;
+        }
+        if entry.again && entry.successes < 2 && entry.dead.is_empty() {
+            said.push("it was sent again after it was forgotten, and did not run".to_owned());
+        }
         if entry.successes == 0 && entry.dead.is_empty() {
             said.push("lost: no success, and not in the dead-letter queue".to_owned());
         }
@@ -280,6 +328,13 @@ impl Ledger {
                     said.push(format!("it succeeded, and its child {child} was never sent"));
                 }
             }
+        }
+        if remembering == Remembering::Once
+            && entry.successes > 0
+            && entry.dead.is_empty()
+            && entry.commits == 0
+        {
+            said.push("it succeeded, and the table of runs does not have it".to_owned());
         }
         if entry.dead.contains(&None) {
             said.push("the queue's redrive policy took it".to_owned());
@@ -325,7 +380,11 @@ impl Ledger {
             said.push("its task is healthy, and it is in the dead-letter queue".to_owned());
         }
         // Only failed runs and faults may cost an attempt, and each of them one at most.
-        let spent = entry.failures + entry.faults;
+        // With the table of runs only failed runs do.
+        let spent = match remembering {
+            Remembering::Once => entry.failures,
+            Remembering::Off | Remembering::On => entry.failures + entry.faults,
+        };
         let by_attempts = [FailureKind::Retry, FailureKind::Trap, FailureKind::OutOfTime];
         if entry.dead.iter().flatten().any(|kind| by_attempts.contains(kind)) && spent < MAX_ATTEMPTS {
             said.push(format!("given up after {spent} of {MAX_ATTEMPTS} attempts"));

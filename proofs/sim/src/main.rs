@@ -10,7 +10,8 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use wasq_sim::{
-    Campaign, Load, Prices, Protocol, Scenario, TASKS_A_WORLD, Way, Weather, campaign, count, run,
+    Campaign, Load, Prices, Protocol, Remembering, Scenario, TASKS_A_WORLD, Way, Weather, campaign, count,
+    run,
 };
 
 /// The delivery code of wasq in simulated worlds.
@@ -117,8 +118,17 @@ fn cost(prices: Option<PathBuf>, message_bytes: u64) -> Result<ExitCode> {
     );
     // Tasks a minute: the most that the reference design can take, then one a second, then ten a second.
     for a_minute in [9, 60, 600] {
-        let counted: Vec<_> = Way::ALL.into_iter().map(|way| (way, count(way, a_minute))).collect();
-        print::cost(a_minute, &counted, &prices, message_bytes);
+        let without = |way| (way, count(way, Remembering::Off, a_minute));
+        let counted: Vec<_> = Way::ALL.into_iter().map(without).collect();
+        print::cost(&format!("{a_minute} tasks a minute"), &counted, &prices, message_bytes);
+        let with = |way| (way, count(way, Remembering::On, a_minute));
+        let counted: Vec<_> = Way::OURS.into_iter().map(with).collect();
+        print::cost(
+            &format!("{a_minute} tasks a minute, with the table of runs"),
+            &counted,
+            &prices,
+            message_bytes,
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -31,6 +31,7 @@ pub(crate) fn worlds(columns: &[(&str, &Campaigned)]) {
     row("  of these, children", &|c| grouped(c.report.totals.children));
     row("ended in success", &|c| grouped(c.report.totals.succeeded));
     row("ended in the dead-letter queue", &|c| grouped(c.report.totals.dead));
+    row("cancelled", &|c| grouped(c.report.totals.cancelled));
     row("LOST", &|c| grouped(c.report.totals.lost));
     row("never ended, still in the queue", &|c| grouped(c.report.looping));
     print!("{:<34}", "worlds with a broken promise");
@@ -55,8 +56,8 @@ pub(crate) fn worlds(columns: &[(&str, &Campaigned)]) {
 }
 
 /// Prints the cost of a million tasks, one column for each way.
-pub(crate) fn cost(a_minute: u32, columns: &[(Way, Counted)], prices: &Prices, message_bytes: u64) {
-    println!("{a_minute} tasks a minute");
+pub(crate) fn cost(title: &str, columns: &[(Way, Counted)], prices: &Prices, message_bytes: u64) {
+    println!("{title}");
     let row = |name: &str, value: &dyn Fn(&Counted) -> String| {
         print!("  {name:<32}");
         columns.iter().for_each(|(_, column)| print!("{:>15}", value(column)));
@@ -74,6 +75,9 @@ pub(crate) fn cost(a_minute: u32, columns: &[(Way, Counted)], prices: &Prices, m
         row(name, &|c| grouped(calls(c).round() as u64));
     }
     let dollars = |c: &Counted, architecture| c.dollars(prices, architecture, message_bytes);
+    if columns.iter().any(|(_, c)| dollars(c, Architecture::Arm64).runs > 0.0) {
+        row("dollars: table of runs", &|c| format!("{:.2}", dollars(c, Architecture::Arm64).runs));
+    }
     row("dollars: SQS", &|c| format!("{:.2}", dollars(c, Architecture::Arm64).sqs));
     for (name, architecture) in [("arm64", Architecture::Arm64), ("x86_64", Architecture::X86_64)] {
         row(&format!("dollars: worker, {name}"), &|c| format!("{:.2}", dollars(c, architecture).worker));

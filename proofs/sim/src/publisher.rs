@@ -12,7 +12,7 @@ use wasq_publisher::{
 
 use crate::process::Process;
 use crate::runner::fingerprint;
-use crate::scenario::{CODE, Kind, MAX_ATTEMPTS, TIMEOUT};
+use crate::scenario::{CODE, KEEP, Kind, MAX_ATTEMPTS, Remembering, TIMEOUT};
 use crate::world::{Bucket, State, VirtualClock, World};
 
 /// The kinds of a simulated publisher's ports.
@@ -115,9 +115,11 @@ fn publisher(process: &Arc<Process>) -> Publisher<SimPublisherPorts> {
 /// Uploads a task, and repeats the publishing until the task is live, as its author would.
 pub async fn upload(world: &Arc<World>, task: &str, module: &str) {
     let task: TaskName = task.parse().expect("a name");
+    let once = world.scenario.runs == Remembering::Once;
     let settings = format!(
-        "timeout = \"{}s\"\nmax_attempts = {MAX_ATTEMPTS}\nbackoff = {{ base = \"2s\", cap = \"60s\" }}\n",
-        TIMEOUT.as_secs()
+        "timeout = \"{}s\"\nmax_attempts = {MAX_ATTEMPTS}\nkeep = \"{}s\"\nonce = {once}\nbackoff = {{ base = \"2s\", cap = \"60s\" }}\n",
+        TIMEOUT.as_secs(),
+        KEEP.as_secs()
     );
     world.state(|state| {
         state.tasks.put(&format!("{task}.toml"), settings.into_bytes());

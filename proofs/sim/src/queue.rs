@@ -173,6 +173,11 @@ impl SimQueue {
         Ok(())
     }
 
+    /// Deletes a message by its id, as only a mutated protocol does.
+    pub fn drop_message(&mut self, message_id: &str) {
+        self.messages.retain(|number, _| id(*number) != message_id);
+    }
+
     /// Changes when a message becomes visible again.
     pub fn set_visibility(
         &mut self,

@@ -12,7 +12,8 @@ use crate::ledger::Totals;
 use crate::process::Process;
 use crate::publisher::upload;
 use crate::queue::chance;
-use crate::scenario::{INVOKE_TIME, Kind, Load, Protocol, Scenario, Weather};
+use crate::runs::{cancel_some, send_again};
+use crate::scenario::{INVOKE_TIME, Kind, Load, Protocol, Remembering, Scenario, Weather};
 use crate::script::{Says, Script};
 use crate::world::{State, World, id_of};
 use crate::{reference, system};
@@ -64,6 +65,7 @@ impl Report {
             children,
             succeeded,
             dead: dead_messages,
+            cancelled,
             lost,
             runs,
             cut_off,
@@ -75,6 +77,7 @@ impl Report {
         self.totals.children += children;
         self.totals.succeeded += succeeded;
         self.totals.dead += dead_messages;
+        self.totals.cancelled += cancelled;
         self.totals.lost += lost;
         self.totals.runs += runs;
         self.totals.cut_off += cut_off;
@@ -130,6 +133,10 @@ async fn live(scenario: Scenario) -> Report {
             upload(&world, "work", "module 1").await;
             system::start(&world, &lambda);
             tokio::spawn(disturb(world.clone()));
+            if scenario.runs != Remembering::Off && scenario.load == Load::Mixed {
+                tokio::spawn(cancel_some(world.clone()));
+                send_some_again(&world);
+            }
         }
         Protocol::Reference => reference::start(&world),
     }
@@ -168,7 +175,7 @@ fn report(world: &Arc<World>, began: Timestamp) -> Report {
         let looping = state.ledger.unended().filter(|(id, _)| waiting.contains(*id)).count() as u64;
         let mut violations = Vec::new();
         if world.scenario.protocol == Protocol::Wasq {
-            violations = state.ledger.judge();
+            violations = state.ledger.judge(world.scenario.runs);
             violations.extend(
                 waiting.iter().map(|id| format!("{id} still waits after {} s", now.since(began).as_secs())),
             );
@@ -216,6 +223,20 @@ fn registry_faults(state: &State) -> Vec<String> {
         }
     }
     faults
+}
+
+/// Messages that are sent again with the same id, after they are done and forgotten.
+const AGAIN: u32 = 5;
+
+fn send_some_again(world: &Arc<World>) {
+    for number in 0..AGAIN {
+        let id = format!("again{number}");
+        let body = world.state(|state| {
+            state.events += 1;
+            Script::quick(&mut state.rng).message("work", Some(id.clone()), None)
+        });
+        tokio::spawn(send_again(world.clone(), id, body));
+    }
 }
 
 /// Sends every message, and repeats each send until the queue has acknowledged it.

@@ -82,7 +82,7 @@ pub async fn play(process: &Arc<Process>, part: Part<'_>) -> Outcome {
                 .ledger
                 .violation(format!("{id} was run although its lease was over when the worker got it"));
         }
-        state.ledger.started(id, world.now())
+        state.started(id)
     });
     let running = Running { process: process.clone(), id: Some(id.to_owned()) };
     process.step().await;

@@ -10,6 +10,8 @@ pub const MAX_ATTEMPTS: u32 = 4;
 pub const TIMEOUT: Duration = Duration::from_secs(120);
 /// The time after which an invoke of the worker is cut off.
 pub const INVOKE_TIME: Duration = Duration::from_secs(300);
+/// How long the end of a message is remembered, in a world with a table of runs.
+pub const KEEP: Duration = Duration::from_secs(600);
 /// The first bytes of simulated machine code.
 pub const CODE: &[u8] = b"code:";
 
@@ -43,6 +45,8 @@ pub struct Scenario {
     pub load: Load,
     /// The protocol that moves the messages.
     pub protocol: Protocol,
+    /// Whether runs are remembered.
+    pub runs: Remembering,
     /// The mistake in the protocol, if there is one. The simulator must detect it.
     pub mutation: Option<Mutation>,
 }
@@ -54,6 +58,17 @@ pub enum Protocol {
     Wasq,
     /// The protocol of the design that wasq replaces.
     Reference,
+}
+
+/// Whether runs are remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remembering {
+    /// There is no table of runs.
+    Off,
+    /// There is a table, and a message runs without it while it does not answer.
+    On,
+    /// There is a table, and the tasks say `once`.
+    Once,
 }
 
 /// The faults that happen in a world.
@@ -124,11 +139,21 @@ pub enum Mutation {
     Asynchronous,
     /// The consumer does not see that a worker died.
     DeathsUnseen,
+    /// The end of a run is written into the table whoever has the message.
+    CommitWithoutOwner,
+    /// A message is deleted before the table has the end of its run.
+    DeleteBeforeCommit,
+    /// Children are sent before the table has the end of their parent's run.
+    ChildrenBeforeCommit,
+    /// An item that is forgotten counts as one that is there.
+    TtlIgnored,
+    /// A message that was cancelled is run.
+    CancelIgnored,
 }
 
 impl Mutation {
     /// Every mistake.
-    pub const ALL: [Mutation; 12] = [
+    pub const ALL: [Mutation; 17] = [
         Mutation::DeleteOnHandOver,
         Mutation::NoHeartbeat,
         Mutation::DeleteBeforeDeadLetter,
@@ -141,6 +166,11 @@ impl Mutation {
         Mutation::NeverReleased,
         Mutation::Asynchronous,
         Mutation::DeathsUnseen,
+        Mutation::CommitWithoutOwner,
+        Mutation::DeleteBeforeCommit,
+        Mutation::ChildrenBeforeCommit,
+        Mutation::TtlIgnored,
+        Mutation::CancelIgnored,
     ];
 }
 
@@ -165,6 +195,11 @@ impl Scenario {
             _ => Drain::EventSource,
         };
         let calm = (seed / 5).is_multiple_of(10);
+        let runs = match seed % 3 {
+            0 => Remembering::Off,
+            1 => Remembering::On,
+            _ => Remembering::Once,
+        };
         Self {
             seed,
             tasks: TASKS_A_WORLD,
@@ -173,6 +208,7 @@ impl Scenario {
             drain,
             load: Load::Mixed,
             protocol: Protocol::Wasq,
+            runs,
             mutation: None,
         }
     }

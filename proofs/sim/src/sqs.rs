@@ -119,10 +119,7 @@ pub async fn send_children(process: &Arc<Process>, children: Vec<Child>) -> Vec<
         if chance(&mut state.rng, fails) {
             return Err("InternalError");
         }
-        if let (Some(id), Some(parent)) = (&child.message.id, &child.message.parent) {
-            state.ledger.child_sent(id, parent);
-        }
-        state.send(child.message.to_json(), Default::default(), child.delay, now);
+        state.send_child(child.message.to_json(), now);
         Ok(())
     })
     .await

@@ -11,6 +11,7 @@ use wasq_runtime::{ArtifactError, Finished, Observer, Queue, Registry, Release, 
 use crate::process::Process;
 use crate::publisher::{NoSecrets, recompile};
 use crate::runner::{ScriptArtifact, ScriptRunner};
+use crate::runs::SimRuns;
 use crate::scenario::Mutation;
 use crate::sqs::{VISIBILITY_MAX, delete, send_children, send_dead_letters, set_visibility};
 use crate::world::VirtualClock;
@@ -22,6 +23,7 @@ impl WorkerPorts for SimWorkerPorts {
     type Queue = WorkerQueue;
     type Registry = SimRegistry;
     type SecretStore = NoSecrets;
+    type Runs = SimRuns;
     type Runner = ScriptRunner;
     type Observer = Nobody;
     type Clock = VirtualClock;

@@ -7,11 +7,12 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use wasq_protocol::{Attribute, Clock, FailureKind, Message, Timestamp};
+use wasq_protocol::{Attribute, Clock, FailureKind, ItemState, Message, Timestamp};
 
 use crate::ledger::{Accepted, Ledger};
 use crate::queue::{QueueMoods, SimQueue};
-use crate::scenario::{Kind, Scenario, Weather};
+use crate::runs::{RunsTable, parent_of};
+use crate::scenario::{Kind, Remembering, Scenario, Weather};
 
 /// A world.
 pub struct World {
@@ -31,6 +32,8 @@ pub struct State {
     pub queue: SimQueue,
     pub tasks: Bucket,
     pub registry: Bucket,
+    pub runs: RunsTable,
+    remembering: Remembering,
     pub ledger: Ledger,
     /// API calls by name.
     pub calls: BTreeMap<&'static str, u64>,
@@ -74,14 +77,22 @@ impl Bucket {
 
 /// Virtual time: it advances only when every future waits.
 #[derive(Clone, Copy, Debug)]
-pub struct VirtualClock(Instant);
+pub struct VirtualClock {
+    started: Instant,
+    /// How much the clock is ahead of the world's time, in milliseconds.
+    ahead_ms: i64,
+}
+
+/// The most by which the clock of a process differs from the world's time.
+pub const SKEW_MAX: Duration = Duration::from_secs(1);
 
 /// When every world begins, in milliseconds since 1970.
 const EPOCH_MS: u64 = 1_800_000_000_000;
 
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_ms(EPOCH_MS).plus(self.0.elapsed())
+        let epoch = Timestamp::from_ms(EPOCH_MS.saturating_add_signed(self.ahead_ms));
+        epoch.plus(self.started.elapsed())
     }
 }
 
@@ -104,13 +115,15 @@ impl World {
             arrivals: arrivals.clone(),
             started,
             state: Mutex::new(State {
-                clock: VirtualClock(started),
+                clock: VirtualClock { started, ahead_ms: 0 },
                 arrivals,
                 rng: Rng::with_seed(scenario.seed),
                 storm,
                 queue: SimQueue::new(scenario.retention(), scenario.receives_max(), moods),
                 tasks: Bucket::default(),
                 registry: Bucket::default(),
+                runs: RunsTable::default(),
+                remembering: scenario.runs,
                 ledger: Ledger::default(),
                 calls: BTreeMap::new(),
                 crashes: 0,
@@ -124,7 +137,14 @@ impl World {
     }
 
     pub fn clock(&self) -> VirtualClock {
-        VirtualClock(self.started)
+        VirtualClock { started: self.started, ahead_ms: 0 }
+    }
+
+    /// The clock of one process. In a storm, it differs from the world's time.
+    pub fn clock_of_process(&self) -> VirtualClock {
+        let most = i64::try_from(SKEW_MAX.as_millis()).expect("a second");
+        let ahead_ms = self.state(|state| if state.storm { state.rng.i64(-most..=most) } else { 0 });
+        VirtualClock { started: self.started, ahead_ms }
     }
 
     pub fn now(&self) -> Timestamp {
@@ -157,6 +177,21 @@ impl State {
         self.ledger.ended(id, now, success, children);
     }
 
+    /// Records that a run begins. Returns the number of failed runs that its message has so far.
+    pub fn started(&mut self, id: &str) -> u32 {
+        let now = self.clock.now();
+        if self.remembering == Remembering::Once {
+            let state = self.runs.get(id, now).map(|item| item.state);
+            if self.ledger.is_cancelled(id) {
+                self.ledger.violation(format!("{id} runs although it was cancelled"));
+            }
+            if state != Some(ItemState::Running) {
+                self.ledger.violation(format!("{id} runs, and the table says {state:?}"));
+            }
+        }
+        self.ledger.started(id, now)
+    }
+
     /// Records a fault that hit a message.
     pub fn fault(&mut self, id: &str) {
         let now = self.clock.now();
@@ -181,6 +216,15 @@ impl State {
         let early = message.as_ref().is_some_and(|message| message.task.as_str() == "late");
         let not_before = message.and_then(|message| message.not_before);
         self.ledger.accepted(&id, Accepted { script, at: Some(now), not_before, early });
+    }
+
+    /// Sends a child, and records it.
+    pub fn send_child(&mut self, body: String, now: Timestamp) {
+        if let Some((id, parent)) = parent_of(&body) {
+            let ended = self.runs.get(&parent, now).is_some_and(|item| item.state == ItemState::Done);
+            self.ledger.child_sent(&id, &parent, self.remembering != Remembering::Once || ended);
+        }
+        self.send(body, BTreeMap::default(), Duration::ZERO, now);
     }
 
     /// Records that a message was moved to the dead-letter queue. Without a kind, the queue's own redrive

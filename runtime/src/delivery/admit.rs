@@ -41,7 +41,10 @@ pub(crate) async fn admit<'a, P: WorkerPorts>(
     facts: &'a mut Facts,
     received: Received,
 ) -> Result<Admitted<'a>, Failure> {
-    let Received { message } = received;
+    let Received { message, early } = received;
+    if early > Duration::ZERO {
+        tokio::time::sleep(early).await;
+    }
     // The slot first: the live record must be that of the moment when the run starts.
     let slot = worker.slots.take(&message.task).await;
     // Each look at the clock costs a hundredth of a short run: there are few.

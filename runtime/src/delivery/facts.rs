@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::Span;
-use wasq_protocol::{Backoff, Delivery, Digest, Settings, TaskName, Timestamp};
+use wasq_protocol::{Backoff, Delivery, Digest, RunItem, Settings, TaskName, Timestamp};
+
+use crate::runs::{Claim, Memory};
 
 /// The facts of a delivery. The stages add to them; verdict, dead letter and log line are made of them.
 pub(crate) struct Facts {
@@ -26,16 +28,38 @@ pub(crate) struct Facts {
     pub(crate) received: Timestamp,
     /// The same moment, to measure from.
     pub(crate) instant: Instant,
-    /// Which attempt it is; the first is 1. The number of receives until the live record is known, which may take some off.
+    /// Which attempt it is; the first is 1. The number of receives until the message is claimed. Without a claim, the receives that
+    /// only waited are taken off once the live record is known.
     pub(crate) attempt: u32,
     /// How often the task may be attempted; `None` until its settings are known.
     pub(crate) retries: Option<Retries>,
     /// The module that ran; `None` if there was no run.
     pub(crate) digest: Option<Digest>,
+    /// What is remembered of the message.
+    pub(crate) memory: Memory,
     /// Times, memory and requests that the delivery has used.
     pub(crate) usage: Usage,
     /// Its span: log lines inside have `task`, `id`, `attempt`, and `message_id` if that is not the id.
     pub(crate) span: Span,
+}
+
+impl Facts {
+    /// The claim of the message, if this delivery may have one.
+    pub(crate) fn claim(&self) -> Option<&Claim> {
+        match &self.memory {
+            Memory::Claimed(claim) => Some(claim),
+            Memory::Nothing | Memory::Ended(_) => None,
+        }
+    }
+
+    /// The item of the message, as the table had it last.
+    pub(crate) fn item(&self) -> Option<&RunItem> {
+        match &self.memory {
+            Memory::Claimed(claim) => Some(&claim.item),
+            Memory::Ended(item) => Some(item),
+            Memory::Nothing => None,
+        }
+    }
 }
 
 /// How often the task's settings let a message be attempted, and after which waits.

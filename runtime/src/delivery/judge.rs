@@ -1,12 +1,15 @@
 //! The fifth stage: the verdict on the message. The rules are in `verdict.rs`.
 
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 use wasq_engine::Child;
-use wasq_protocol::{Failure, Outcome, Settings};
+use wasq_protocol::{Failure, FailureKind, ItemState, Outcome, RunItem, Settings};
 
+use crate::delivery::NotRun;
 use crate::delivery::execute::Executed;
 use crate::delivery::facts::{Facts, Retries};
 use crate::ports::WorkerPorts;
+use crate::runs::{Memory, children_of};
 use crate::state::WorkerState;
 use crate::verdict::{Case, KEPT_MARGIN, Verdict, judge_failure};
 
@@ -25,15 +28,17 @@ pub(crate) struct Judged {
 pub(crate) fn judge<P: WorkerPorts>(
     worker: &WorkerState<P>,
     facts: Box<Facts>,
-    executed: Result<Executed, Failure>,
+    executed: Result<Executed, NotRun>,
 ) -> Judged {
     let (outcome, children) = match executed {
         Ok(Executed { outcome: outcome @ Outcome::Success { .. }, children }) => (outcome, children),
         Ok(Executed { outcome, .. }) => (outcome, Vec::new()),
-        Err(failure) => (Outcome::Failure(failure), Vec::new()),
+        Err(NotRun::Failed(failure)) => (Outcome::Failure(failure), Vec::new()),
+        Err(NotRun::Ended(item)) => return ended_before(facts, item),
     };
     let verdict = match (&outcome, &facts.delivery) {
         (Outcome::Success { .. }, _) => Verdict::Done,
+        (Outcome::Failure(failure), None) if failure.kind == FailureKind::Cancelled => Verdict::Cancelled,
         // A direct invoke leaves no message: its caller gets the outcome.
         (Outcome::Failure(_), None) => Verdict::Done,
         (Outcome::Failure(failure), Some(delivery)) => {
@@ -54,5 +59,28 @@ pub(crate) fn judge<P: WorkerPorts>(
             )
         }
     };
+    Judged { facts, outcome, verdict, children, decided: Instant::now() }
+}
+
+/// The verdict on a message that has ended before: what its end still needs is done.
+fn ended_before(mut facts: Box<Facts>, item: Box<RunItem>) -> Judged {
+    let failure = |kind| {
+        let reason = item.reason.clone().unwrap_or_default();
+        Outcome::Failure(Failure::new(item.kind.unwrap_or(kind), reason))
+    };
+    let (outcome, verdict) = match item.state {
+        ItemState::Cancelled => (
+            Outcome::Failure(Failure::new(FailureKind::Cancelled, "it was cancelled before it ran")),
+            Verdict::Cancelled,
+        ),
+        ItemState::Dead => (failure(FailureKind::Retry), Verdict::DeadLetter),
+        _ => {
+            let output = item.result.clone().unwrap_or_else(|| RawValue::NULL.to_owned());
+            (Outcome::Success { output }, Verdict::Done)
+        }
+    };
+    facts.attempt = item.attempts.max(1);
+    let children = children_of(&item);
+    facts.memory = Memory::Ended(item);
     Judged { facts, outcome, verdict, children, decided: Instant::now() }
 }

@@ -1,7 +1,9 @@
 //! One delivery, stage by stage. Each stage takes the value of the one before and returns the next, or a [`Failure`]:
 //!
-//! `receive` -> [`Received`] -> `admit` -> [`Admitted`](admit::Admitted) -> `prepare` -> [`Prepared`](prepare::Prepared)
-//! -> `execute` -> [`Executed`] -> `judge` -> [`Judged`] -> `settle`
+//! `receive` -> [`Received`] -> `admit` -> [`Admitted`](admit::Admitted) -> `claim` -> `prepare` ->
+//! [`Prepared`](prepare::Prepared) -> `execute` -> [`Executed`] -> `judge` -> [`Judged`] -> `settle`
+//!
+//! `claim` writes into the table of runs that this delivery runs the message. It ends the way of a message that has ended before.
 //!
 //! A direct invoke takes the same way. It enters with a message that is parsed already, and differs in `settle`.
 
@@ -17,9 +19,10 @@ mod settle;
 use std::pin::pin;
 
 use tracing::Instrument;
-use wasq_protocol::{Failure, FailureKind, Timestamp};
+use wasq_protocol::{Failure, FailureKind, RunItem, Timestamp};
 
-use crate::ports::WorkerPorts;
+use crate::ports::{Runs, WorkerPorts};
+use crate::runs::{Claimed, claim};
 use crate::state::WorkerState;
 
 pub(crate) use facts::Facts;
@@ -31,6 +34,20 @@ use admit::admit;
 use execute::{Executed, execute};
 use judge::judge;
 use prepare::prepare;
+
+/// Why a message was not run.
+pub(crate) enum NotRun {
+    /// It could not be run, or its run was ended.
+    Failed(Failure),
+    /// It has ended before: its item says how.
+    Ended(Box<RunItem>),
+}
+
+impl From<Failure> for NotRun {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
 
 /// Takes a received message to its verdict. `ends` is when the worker must be done. If the worker is told to stop, the
 /// message is judged as interrupted.
@@ -44,7 +61,7 @@ pub(crate) async fn deliver<P: WorkerPorts>(
     let executed = match received {
         // Pinned where it is: a run's future is large, and moving it into `Instrumented` would copy it.
         Ok(received) => pin!(unless_stopped(worker, &mut facts, received, ends)).instrument(span).await,
-        Err(failure) => Err(failure),
+        Err(failure) => Err(NotRun::Failed(failure)),
     };
     judge(worker, facts, executed)
 }
@@ -54,13 +71,25 @@ async fn unless_stopped<P: WorkerPorts>(
     facts: &mut Facts,
     received: Received,
     ends: Timestamp,
-) -> Result<Executed, Failure> {
+) -> Result<Executed, NotRun> {
+    let id = worker.ports.runs.is_some().then(|| facts.id.clone());
     let mut running = pin!(run(worker, facts, received, ends));
     tokio::select! {
         biased;
         // First, because most runs end without waiting: they need not listen for a stop.
         executed = &mut running => executed,
-        () = worker.stopped() => Err(stopping()),
+        () = worker.stopped() => Err(stopping().into()),
+        () = cancelled(worker, id.as_deref()) => {
+            Err(Failure::new(FailureKind::Cancelled, "it was cancelled while it ran").into())
+        }
+    }
+}
+
+/// Returns when somebody asks to cancel the message.
+async fn cancelled<P: WorkerPorts>(worker: &WorkerState<P>, id: Option<&str>) {
+    match (&worker.ports.runs, id) {
+        (Some(runs), Some(id)) => runs.cancelled(id).await,
+        _ => std::future::pending().await,
     }
 }
 
@@ -69,8 +98,13 @@ async fn run<P: WorkerPorts>(
     facts: &mut Facts,
     received: Received,
     ends: Timestamp,
-) -> Result<Executed, Failure> {
+) -> Result<Executed, NotRun> {
     let admitted = admit(worker, facts, received).await?;
+    let now = admitted.facts.received.plus(admitted.facts.instant.elapsed());
+    let claimed = claim(worker, admitted.facts, &admitted.message, &admitted.live.settings, now).await?;
+    if let Claimed::Ended(item) = claimed {
+        return Err(NotRun::Ended(item));
+    }
     let prepared = prepare(worker, admitted, ends).await?;
     Ok(execute(worker, prepared).await)
 }

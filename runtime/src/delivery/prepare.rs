@@ -41,7 +41,8 @@ pub(crate) async fn prepare<'a, P: WorkerPorts>(
     ends: Timestamp,
 ) -> Result<Prepared<'a, <P::Runner as Runner>::Module>, Failure> {
     let Admitted { facts, message, live, permits } = admitted;
-    if let Some(delivery) = &facts.delivery {
+    let counted = facts.claim().is_some_and(|claim| claim.certain);
+    if let Some(delivery) = facts.delivery.as_ref().filter(|_| !counted) {
         let waited = receives_that_waited(delivery, live.record.first_published, facts.not_before);
         let attempt = delivery.receive_count.saturating_sub(waited).max(1);
         if attempt != facts.attempt {
@@ -58,6 +59,13 @@ pub(crate) async fn prepare<'a, P: WorkerPorts>(
     let left = ends.since(begins);
     if left < live.settings.timeout && facts.usage.slot_wait > LATE {
         let why = "the worker was busy until it had less time left than the task may take";
+        return Err(Failure::new(FailureKind::Unavailable, why));
+    }
+    // Another worker may claim the message when the claim is over.
+    if let Some(claim) = facts.claim().filter(|claim| claim.certain)
+        && claim.lasts_from(begins) < live.settings.timeout
+    {
+        let why = "preparing the run took so long that another worker may soon claim the message";
         return Err(Failure::new(FailureKind::Unavailable, why));
     }
     // A stop frees slots by ending their runs: no other run may begin in them.

@@ -6,14 +6,21 @@ use tokio::time::Instant;
 use wasq_protocol::{DEATHS_MAX, Delivery, Failure, FailureKind, Message, Timestamp, traceparent_of};
 
 use crate::delivery::facts::{Facts, Usage};
+use crate::runs::Memory;
 use crate::verdict::AHEAD_MAX;
 
 /// A delivery with less than this left of its lease is not touched: another worker may have it soon.
 const LEASE_MARGIN: Duration = Duration::from_secs(1);
 
+/// A message whose `not_before` is no further ahead than this waits in the worker. Clocks differ by some time: if the message was
+/// released for as long as another clock said, it should not be released again, because that costs a receive.
+const SHORT_WAIT: Duration = Duration::from_secs(2);
+
 /// A message that is to be run.
 pub(crate) struct Received {
     pub(crate) message: Message,
+    /// How long it still has to wait.
+    pub(crate) early: Duration,
 }
 
 /// Reads the message of a delivery at the time `now`. `None`: its lease is over or nearly so.
@@ -129,6 +136,7 @@ impl Facts {
             attempt: 1,
             retries: None,
             digest: None,
+            memory: Memory::Nothing,
             usage: Usage::default(),
             span: tracing::Span::none(),
         })
@@ -144,7 +152,7 @@ impl Facts {
             let problem = format!("not_before lies more than {days} days ahead");
             return Err(Failure::new(FailureKind::Malformed, problem));
         }
-        if not_before.since(now) > Duration::ZERO {
+        if not_before.since(now) > SHORT_WAIT {
             return Err(Failure::new(
                 FailureKind::Interrupted,
                 format!("it waits until {not_before}, its not_before"),
@@ -157,6 +165,7 @@ impl Facts {
         if !message.unknown.is_empty() {
             self.span.in_scope(|| tracing::warn!("{}", ignored(&message)));
         }
-        Received { message }
+        let early = message.not_before.map(|at| at.since(self.received)).unwrap_or_default();
+        Received { message, early: if self.delivery.is_some() { early } else { Duration::ZERO } }
     }
 }

@@ -10,6 +10,7 @@ use wasq_protocol::{
 use crate::delivery::facts::{Facts, Usage};
 use crate::delivery::judge::Judged;
 use crate::ports::{Finished, Observer, WorkerPorts};
+use crate::runs::Memory;
 use crate::state::WorkerState;
 use crate::verdict::Verdict;
 
@@ -29,18 +30,27 @@ impl<'a, P: WorkerPorts> Recorder<'a, P> {
     /// Tells the observer of a delivery or a direct invoke that is settled. Returns the outcome.
     pub(crate) fn record(&self, judged: Judged) -> Outcome {
         let Judged { facts, outcome, verdict, children: _, decided } = judged;
-        let Facts { delivery, id, task, parent, traceparent, attempt, digest, usage, .. } = *facts;
+        let Facts { delivery, id, task, parent, traceparent, attempt, digest, usage, memory, .. } = *facts;
         let Usage { slot_taken, slot_wait, load, run, peak_memory, denied } = usage;
         let queued = delivery.as_ref().zip(slot_taken).map(|(delivery, taken)| taken.since(delivery.sent));
         let (level, outcome_word, message, kind) = match &outcome {
-            Outcome::Success { .. } => (RecordLevel::Info, RunOutcome::Success, "done".to_owned(), None),
+            Outcome::Success { .. } => {
+                let message = match memory {
+                    Memory::Ended(_) => "done before: not run again",
+                    Memory::Nothing | Memory::Claimed(_) => "done",
+                };
+                (RecordLevel::Info, RunOutcome::Success, message.to_owned(), None)
+            }
             Outcome::Failure(failure) => {
                 let message = match follows(&verdict) {
                     Some(follows) => format!("{}; {follows}", failure.message),
                     None => failure.message.clone(),
                 };
-                // A message that waits for its time, or for the end of its worker, is nothing to worry about.
-                let expected = failure.kind == FailureKind::Interrupted;
+                // A message that waits, or that somebody cancelled, is nothing to worry about.
+                let expected = matches!(
+                    failure.kind,
+                    FailureKind::Interrupted | FailureKind::RunningElsewhere | FailureKind::Cancelled
+                );
                 let level = if expected { RecordLevel::Info } else { RecordLevel::Warn };
                 (level, RunOutcome::Failure, message, Some(failure.kind))
             }
@@ -60,6 +70,7 @@ impl<'a, P: WorkerPorts> Recorder<'a, P> {
                 Verdict::Retry(_) => Then::Retry,
                 Verdict::Release(_) => Then::Release,
                 Verdict::DeadLetter => Then::DeadLetter,
+                Verdict::Cancelled => Then::Cancelled,
             },
             message_id: delivery.map(|delivery| delivery.message_id),
             queued_ms: queued.map(ms),
@@ -84,6 +95,7 @@ fn follows(verdict: &Verdict) -> Option<String> {
         Verdict::DeadLetter => Some("moved to the dead-letter queue".to_owned()),
         Verdict::Retry(after) => Some(format!("next attempt in {:.1} s", after.as_secs_f64())),
         Verdict::Release(after) => Some(format!("released for {:.1} s", after.as_secs_f64())),
+        Verdict::Cancelled => Some("deleted".to_owned()),
         Verdict::Done => None,
     }
 }

@@ -1,7 +1,8 @@
 //! The last stage: from verdicts to queue calls.
 //!
-//! The order of the calls is the promise: children before the parent's delete, the dead letter's copy before the
-//! original's delete. A crash between two of them can only make a message run twice.
+//! The order of the calls is the promise: the table of runs learns the end before anything follows from it, children are sent
+//! before their parent is deleted, and a dead letter before its original is. A crash between two calls can only make a message come
+//! again. With the table, a message that has ended does not run again.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -14,6 +15,7 @@ use crate::delivery::judge::Judged;
 use crate::delivery::record::Recorder;
 use crate::lease::Held;
 use crate::ports::{Queue, Release, WorkerPorts};
+use crate::runs::{Claim, Committed, Memory, RunEnd, at_end, children_are_sent, commit, note_dead};
 use crate::state::WorkerState;
 use crate::verdict::Verdict;
 
@@ -33,18 +35,19 @@ const BATCH_MAX: usize = 10;
 /// Settles a direct invoke: sends the children, and records the run. Its caller gets the outcome.
 pub(crate) async fn settle_direct<P: WorkerPorts>(
     worker: &WorkerState<P>,
-    mut judged: Judged,
+    judged: Judged,
     invoke: &Invoke,
 ) -> Outcome {
-    if !judged.children.is_empty() {
-        let children = std::mem::take(&mut judged.children);
-        for sent in worker.ports.queue.send(children).await {
-            if let Err(e) = sent {
-                let why = format!("send a child task: {e:#}");
-                judged.outcome = Outcome::Failure(Failure::new(FailureKind::Unavailable, why));
-            }
-        }
-    }
+    let mut batch = vec![Settling { index: 0, judged, held: Held::Still }];
+    let others = commit_ends(worker, &mut batch, invoke).await;
+    batch.extend(others.into_iter().map(|mut settling| {
+        let why = "another invoke with this id has taken the run over: its outcome counts";
+        settling.judged.outcome = Outcome::Failure(Failure::new(FailureKind::RunningElsewhere, why));
+        settling.judged.children.clear();
+        settling
+    }));
+    send_children(worker, &mut batch).await;
+    let Settling { judged, .. } = batch.remove(0);
     Recorder::new(worker, invoke).record(judged)
 }
 
@@ -89,6 +92,7 @@ async fn settle<P: WorkerPorts>(
     mut batch: Vec<Settling>,
     invoke: &Invoke,
 ) -> Vec<usize> {
+    commit_ends(worker, &mut batch, invoke).await;
     send_children(worker, &mut batch).await;
     send_dead_letters(worker, &mut batch).await;
 
@@ -98,7 +102,7 @@ async fn settle<P: WorkerPorts>(
         let Some(delivery) = &judged.facts.delivery else { continue };
         let receipt = delivery.receipt.clone();
         match judged.verdict {
-            Verdict::Done | Verdict::DeadLetter => {
+            Verdict::Done | Verdict::DeadLetter | Verdict::Cancelled => {
                 delete.push(receipt);
                 deleted.push(i);
             }
@@ -131,8 +135,84 @@ async fn settle<P: WorkerPorts>(
     finished
 }
 
+/// Writes the ends of the batch into the table of runs. Takes those deliveries out of the batch and returns them whose message is now
+/// another delivery's, or which may not go on without the table: nothing may follow from their runs.
+async fn commit_ends<P: WorkerPorts>(
+    worker: &WorkerState<P>,
+    batch: &mut Vec<Settling>,
+    invoke: &Invoke,
+) -> Vec<Settling> {
+    let Some(runs) = &worker.ports.runs else { return Vec::new() };
+    let now = worker.ports.clock.now();
+    let mut ends = Vec::with_capacity(batch.len());
+    let mut indices = Vec::with_capacity(batch.len());
+    for (i, Settling { judged, .. }) in batch.iter_mut().enumerate() {
+        let Judged { facts, outcome, verdict, children, .. } = judged;
+        match std::mem::take(&mut facts.memory) {
+            Memory::Claimed(claim) => {
+                let end = RunEnd { outcome, verdict, children, facts, invoke, now };
+                ends.push((at_end(&claim, &end), claim));
+                indices.push(i);
+            }
+            Memory::Nothing => {
+                if let (Verdict::DeadLetter, Outcome::Failure(failure)) = (&verdict, &outcome)
+                    && failure.kind != FailureKind::IdReused
+                {
+                    note_dead(worker, runs, facts, failure).await;
+                }
+            }
+            ended @ Memory::Ended(_) => facts.memory = ended,
+        }
+    }
+    let mut left_alone = Vec::new();
+    for (i, (claim, committed)) in indices.into_iter().zip(commit(worker, runs, ends).await) {
+        let Settling { judged, .. } = &mut batch[i];
+        let span = judged.facts.span.clone();
+        let _in_span = span.enter();
+        let stays = may_go_on(&claim, &committed, &judged.verdict);
+        match committed {
+            Committed::Yes => {}
+            Committed::Cancelled => {
+                let why = "it was cancelled while it ran";
+                judged.outcome = Outcome::Failure(Failure::new(FailureKind::Cancelled, why));
+                judged.verdict = Verdict::Cancelled;
+            }
+            Committed::Lost if stays => {}
+            Committed::Lost => tracing::warn!("left alone: another delivery has the message"),
+            Committed::Unknown(e) if stays => tracing::error!("the end of the run is not remembered: {e:#}"),
+            Committed::Unknown(e) => {
+                tracing::error!("left alone, because the table of runs does not answer: {e:#}");
+            }
+        }
+        judged.facts.memory = Memory::Claimed(claim);
+        if !stays {
+            left_alone.push(i);
+        }
+    }
+    left_alone.into_iter().rev().map(|i| batch.remove(i)).collect()
+}
+
+/// Whether a run is settled after this answer of the table.
+fn may_go_on(claim: &Claim, committed: &Committed, verdict: &Verdict) -> bool {
+    match committed {
+        Committed::Yes | Committed::Cancelled => true,
+        // The table did not answer to the claim either: the message ran without it. If it was cancelled, it comes again, and
+        // the table learns it then.
+        Committed::Lost => !claim.certain && *verdict != Verdict::Cancelled,
+        Committed::Unknown(_) => match verdict {
+            // It did not run.
+            Verdict::Release(_) if !claim.certain => true,
+            _ if claim.item.once => false,
+            // A result that is nowhere but here is worth another run.
+            Verdict::Done => !claim.item.is_large(),
+            Verdict::Cancelled => false,
+            Verdict::Retry(_) | Verdict::Release(_) | Verdict::DeadLetter => true,
+        },
+    }
+}
+
 /// Sends the children of every finished message. If one child of a parent cannot be sent, the parent is not finished: it
-/// runs again and sends the same ids.
+/// comes again, and the same ids are sent.
 async fn send_children<P: WorkerPorts>(worker: &WorkerState<P>, batch: &mut [Settling]) {
     let mut children = Vec::new();
     let mut parents = Vec::new();
@@ -147,10 +227,17 @@ async fn send_children<P: WorkerPorts>(worker: &WorkerState<P>, batch: &mut [Set
         return;
     }
     let results = worker.ports.queue.send(children).await;
+    let mut sent = parents.clone();
     for (parent, result) in parents.into_iter().zip(results) {
         if let Err(e) = result {
             put_off(&mut batch[parent].judged, format!("send a child task: {e:#}"));
+            sent.retain(|other| *other != parent);
         }
+    }
+    sent.dedup();
+    if let Some(runs) = &worker.ports.runs {
+        let items: Vec<_> = sent.iter().filter_map(|i| batch[*i].judged.facts.item()).collect();
+        children_are_sent(runs, items).await;
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod events;
 mod records;
+mod runs;
 mod secrets;
 mod settling;
 mod spans;
@@ -22,6 +23,8 @@ use wasq_runtime::{
     WorkerPorts, WorkerSettings,
 };
 use wasq_testing::{Compiled, Tasks, read_guest, worker_settings};
+
+use crate::runs::TestRuns;
 
 /// How long each lease lasts.
 const LEASE: Duration = Duration::from_secs(30);
@@ -148,6 +151,7 @@ impl Observer for Recorder {
 struct Test;
 
 impl WorkerPorts for Test {
+    type Runs = TestRuns;
     type Queue = Recorder;
     type Registry = SomeTasks;
     type SecretStore = Recorder;
@@ -181,6 +185,16 @@ fn worker_with(
     secret_ttl: Duration,
     memory: ByteCount,
 ) -> (TestWorker, Recorder, tempfile::TempDir) {
+    let (worker, queue, folder, _) = worker_with_runs(settings, secret_ttl, memory, None);
+    (worker, queue, folder)
+}
+
+fn worker_with_runs(
+    settings: Settings,
+    secret_ttl: Duration,
+    memory: ByteCount,
+    runs: Option<TestRuns>,
+) -> (TestWorker, Recorder, tempfile::TempDir, Option<TestRuns>) {
     let wasm = read_guest("verbs").expect("the guest is built");
     let compiler = Engine::compiler().expect("it starts");
     let folder = tempfile::tempdir().expect("a folder");
@@ -193,11 +207,12 @@ fn worker_with(
         queue: queue.clone(),
         registry: SomeTasks(tasks),
         secrets: queue.clone(),
+        runs: runs.clone(),
         runner: Wasm::new(&settings, Addresses::default()).expect("it starts"),
         observer: queue.clone(),
         clock: SystemClock,
     };
-    (Worker::new(parts, settings), queue, folder)
+    (Worker::new(parts, settings), queue, folder, runs)
 }
 
 /// A delivery that was just received for the first time; its receipt is its id.

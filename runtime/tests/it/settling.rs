@@ -8,7 +8,7 @@ use wasq_protocol::{Backoff, ByteCount, Clock, Settings, SystemClock};
 use crate::{delivery, hand_over, verb, worker, worker_with_memory};
 
 /// No waiting between attempts, so that the calls do not depend on chance.
-fn at_once() -> Settings {
+pub(crate) fn at_once() -> Settings {
     let backoff = Backoff { base: Duration::ZERO, cap: Duration::ZERO };
     Settings { backoff, max_attempts: 3, ..Settings::default() }
 }

@@ -88,6 +88,8 @@ pub(crate) struct Deployed {
     pub(crate) registry_bucket: Read<BucketSettings>,
     /// Functions that are notified of uploads, by ARN or name.
     pub(crate) told_of_uploads: Read<Vec<String>>,
+    /// The table of runs; `None` if the stack has none.
+    pub(crate) runs_table: Option<Read<TableSettings>>,
     /// Executions that the account may have at once, over all functions.
     pub(crate) account_concurrency: Read<u32>,
     /// Uploads that are neither live nor refused, although there was time enough: the names of their tasks.
@@ -107,6 +109,16 @@ pub(crate) struct FunctionSettings {
     /// Whether Lambda lets a chain of invokes through the same queue continue.
     pub(crate) may_recur: bool,
     pub(crate) reserved: Option<u32>,
+}
+
+/// The configuration of the table of runs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TableSettings {
+    pub(crate) name: String,
+    /// Whether DynamoDB deletes items by the attribute `expires`.
+    pub(crate) forgets: bool,
+    /// Whether an earlier state can be restored.
+    pub(crate) recoverable: bool,
 }
 
 /// The schedule that wakes the consumer.

@@ -94,6 +94,11 @@ impl Statement {
             })
     }
 
+    /// Whether all its resources begin with this text.
+    pub(crate) fn is_within(&self, prefix: &str) -> bool {
+        !self.inverted && self.resources.iter().all(|resource| resource.starts_with(prefix))
+    }
+
     /// The reason why it is too wide for a role of wasq's. Such a role names every action and every resource.
     pub(crate) fn too_wide(&self) -> Option<String> {
         if !self.allows {

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use aws_sdk_dynamodb::types::{PointInTimeRecoveryStatus, TimeToLiveStatus};
 use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::RecursiveLoop;
@@ -19,7 +20,7 @@ use wasq_protocol::{Clock, Digest, Pong, SystemClock, TaskName, WorkerEvent};
 use crate::cloud::{Deployment, explain};
 use crate::doctor::configuration::{
     BucketSettings, Deployed, ExpiryRule, FunctionSettings, Live, MappingSettings, Place, QueueSettings,
-    Read, Redrive, RoleSettings, ScheduleSettings,
+    Read, Redrive, RoleSettings, ScheduleSettings, TableSettings,
 };
 use crate::doctor::policy::{Statement, statements};
 use crate::registry::Registry;
@@ -212,6 +213,7 @@ impl<'a> Reader<'a> {
             schedule: self.schedule().await,
             mappings: self.mappings().await,
             registry_bucket: self.bucket_of("RegistryBucket").await,
+            runs_table: self.runs_table().await,
             account_concurrency: self.account_concurrency().await,
             unpublished: Read::Unknown,
             worker,
@@ -251,6 +253,33 @@ impl<'a> Reader<'a> {
             serde_json::from_slice(&payload).context("its answer to a ping cannot be read")
         });
         self.read(&format!("what {function} can run"), pong)
+    }
+
+    async fn runs_table(&mut self) -> Option<Read<TableSettings>> {
+        let name = self.id("RunsTable")?;
+        let client = aws_sdk_dynamodb::Client::new(&self.deployment.session.sdk);
+        let read = async {
+            let live = client.describe_time_to_live().table_name(&name).send().await;
+            let Some(live) = if_there(live, "ResourceNotFoundException")? else { return Ok(None) };
+            let backups = client.describe_continuous_backups().table_name(&name).send().await;
+            let backups = backups.map_err(explain)?.continuous_backups_description;
+            let recovery = backups.and_then(|backups| backups.point_in_time_recovery_description);
+            Ok(Some(TableSettings {
+                name: name.clone(),
+                forgets: live.time_to_live_description.is_some_and(|live| {
+                    live.attribute_name.as_deref() == Some("expires")
+                        && matches!(
+                            live.time_to_live_status,
+                            Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling)
+                        )
+                }),
+                recoverable: recovery.is_some_and(|recovery| {
+                    recovery.point_in_time_recovery_status == Some(PointInTimeRecoveryStatus::Enabled)
+                }),
+            }))
+        };
+        let read = read.await;
+        Some(self.read_if_there(&format!("table of runs {name}"), read))
     }
 
     async fn account_concurrency(&mut self) -> Read<u32> {

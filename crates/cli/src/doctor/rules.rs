@@ -7,7 +7,7 @@ use wasq_protocol::{LEASE_BY_DEFAULT, RETENTION_BY_DEFAULT, format_duration, par
 
 use crate::doctor::configuration::{
     BucketSettings, Deployed, ExpiryRule, FunctionSettings, Live, MappingSettings, QueueSettings, Read,
-    RoleSettings,
+    RoleSettings, TableSettings,
 };
 use crate::doctor::findings::{Effect, Finding, Findings, Fix};
 
@@ -53,6 +53,9 @@ pub(crate) fn examine(live: &Live) -> Vec<Finding> {
                 |rule: &ExpiryRule| ["live/", "modules/", "compiled/"].iter().any(|kept| rule.covers(kept));
             self::bucket("registry bucket", bucket, in_use, &mut found);
             registry(deployed, bucket, &mut found);
+        }
+        if let Some(table) = deployed.runs_table.as_ref().and_then(Read::known) {
+            runs(deployed, table, &mut found);
         }
         uploads(deployed, &mut found);
         engine(deployed, &mut found);
@@ -342,13 +345,44 @@ fn roles(deployed: &Deployed, found: &mut Findings<'_>) {
             } else if *whose != "publisher"
                 && statement.allows
                 && writes
-                && registry.is_some_and(|registry| statement.reaches(&registry.arn))
+                && registry.is_some_and(|registry| {
+                    // Workers read results only to answer with them, and never run them.
+                    statement.reaches(&registry.arn)
+                        && !statement.is_within(&format!("{}/results/", registry.arn))
+                })
             {
                 let problem =
                     format!("the {whose} may write the registry, and so run any code in every worker");
                 found.add(Effect::Exposes, &resource, problem, fix());
             }
         }
+    }
+}
+
+/// Checks that runs are remembered, and forgotten in time.
+fn runs(deployed: &Deployed, table: &TableSettings, found: &mut Findings<'_>) {
+    let TableSettings { name, forgets, recoverable } = table;
+    let resource = format!("table of runs {name}");
+    if !forgets {
+        let problem = "it never deletes what is forgotten, and grows for ever".to_owned();
+        let fix = Fix::Aws(format!(
+            "dynamodb update-time-to-live --table-name {name} --time-to-live-specification Enabled=true,AttributeName=expires"
+        ));
+        found.add(Effect::Costs, &resource, problem, fix);
+    }
+    if !recoverable {
+        let problem = "it has no point-in-time recovery: what is deleted by mistake is gone, and ids that are done run again".to_owned();
+        let fix = Fix::Aws(format!(
+            "dynamodb update-continuous-backups --table-name {name} --point-in-time-recovery-specification PointInTimeRecoveryEnabled=true"
+        ));
+        found.add(Effect::Duplicates, &resource, problem, fix);
+    }
+    if let Some(worker) = deployed.worker.known()
+        && worker.variable("WASQ_RUNS_TABLE") != Some(name)
+    {
+        let problem = format!("the worker {} does not use it, and remembers no runs", worker.name);
+        let fix = Fix::Wasq("deploy", "--runs on".to_owned());
+        found.add(Effect::Duplicates, &resource, problem, fix);
     }
 }
 

@@ -358,7 +358,7 @@ async fn receive(queues: &Queues, params: &Params<'_>) -> Result<Value, SqsError
         visibility: visibility.map(seconds),
         holder: None,
         attempt_id: params.owned("ReceiveRequestAttemptId")?,
-        many: None,
+        fair: None,
     };
     let received = queues.receive(params.queue()?, receive, wait.map(seconds)).await?;
     let messages: Vec<_> = received.into_iter().map(|message| describe(message, &system, &names)).collect();

@@ -1,9 +1,10 @@
-//! The endpoint: SQS's two protocols over HTTP, and the results of runs for `wasq enqueue --wait`.
+//! The endpoint: SQS's two protocols over HTTP, and the runs for the commands of wasq.
 
 mod actions;
 mod batch;
 mod bodies;
 mod callers;
+mod own;
 mod params;
 mod query;
 
@@ -28,7 +29,8 @@ use crate::endpoint::actions::Caller;
 use crate::endpoint::bodies::Bodies;
 use crate::endpoint::callers::Callers;
 use crate::endpoint::query::QueryRequest;
-use crate::results::{Results, Waited};
+use crate::results::Results;
+use crate::runs::LocalRuns;
 use crate::sqs::error::SqsError;
 use crate::sqs::queues::Queues;
 
@@ -45,6 +47,7 @@ const LARGE_REQUESTS_MAX: usize = 4;
 pub(crate) struct Endpoint {
     pub(crate) queues: Queues,
     pub(crate) results: Results,
+    runs: LocalRuns,
     pub(crate) address: SocketAddr,
     callers: Callers,
     bodies: Bodies,
@@ -95,11 +98,20 @@ impl Endpoint {
     pub(crate) fn new(
         queues: Queues,
         results: Results,
+        runs: LocalRuns,
         address: SocketAddr,
         allow_hosts: Vec<String>,
     ) -> Self {
         let large = Arc::new(Semaphore::new(LARGE_REQUESTS_MAX));
-        Self { queues, results, address, callers: Callers { allow_hosts }, bodies: Bodies::default(), large }
+        Self {
+            queues,
+            results,
+            runs,
+            address,
+            callers: Callers { allow_hosts },
+            bodies: Bodies::default(),
+            large,
+        }
     }
 
     async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -116,8 +128,8 @@ impl Endpoint {
             };
             return answer(status, body, "text/xml", &id);
         }
-        if caller.is_ok() && request.method() == Method::GET {
-            return self.result(request.uri().path(), request.uri().query()).await;
+        if caller.is_ok() && own::is_own(&request) {
+            return own::respond(self, &request).await;
         }
         let answered = match caller {
             Ok(()) => self.call(request).await,
@@ -195,40 +207,6 @@ impl Endpoint {
             0..=LARGE_REQUEST_BYTES => None,
             _ => Some(self.large.acquire().await.expect("the semaphore is never closed")),
         }
-    }
-
-    /// `GET /wasq/results/ID?wait=SECONDS&seen=NUMBER`: how a message ended. If it has not ended, 202 with the
-    /// last failure, if that has a higher number; otherwise, and without `seen`, 204.
-    async fn result(&self, path: &str, query: Option<&str>) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::default());
-        let Some(id) = path.strip_prefix("/wasq/results/") else {
-            *response.status_mut() = StatusCode::NOT_FOUND;
-            *response.body_mut() =
-                Full::from("wasq dev: an SQS endpoint; send POST requests with an AWS SDK\n");
-            return response;
-        };
-        let number = |key: &str| -> Option<u64> {
-            let pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
-            pairs.filter(|(name, _)| *name == key).find_map(|(_, value)| value.parse().ok())
-        };
-        let wait = Duration::from_secs(number("wait").unwrap_or(0).min(20));
-        let mut answer = |status, json: String| {
-            *response.status_mut() = status;
-            *response.body_mut() = Full::from(json);
-            response.headers_mut().insert(CONTENT_TYPE, "application/json".parse().expect("ASCII"));
-        };
-        match self.results.wait(id.to_owned(), number("seen").unwrap_or(u64::MAX), wait).await {
-            Ok(Waited::Ended(result)) => answer(StatusCode::OK, result),
-            Ok(Waited::Unfinished(unfinished)) => {
-                answer(StatusCode::ACCEPTED, serde_json::to_string(&unfinished).expect("string keys"));
-            }
-            Ok(Waited::Nothing) => *response.status_mut() = StatusCode::NO_CONTENT,
-            Err(e) => {
-                *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-                *response.body_mut() = Full::from(format!("{e}\n"));
-            }
-        }
-        response
     }
 }
 

@@ -52,7 +52,7 @@ pub(super) fn received_before(
         let message = db
             .prepare_cached(
                 "UPDATE messages SET visible_ms = ?2 WHERE seq = ?1
-                 RETURNING id, body, attributes, trace_header, sent_ms, first_received_ms, receive_count, group_id, dedup_id, source, deaths",
+                 RETURNING id, body, attributes, trace_header, sent_ms, first_received_ms, receive_count, group_id, dedup_id, source, deaths, tenant",
             )?
             .query_row(params![seq, visible_ms], |row| received(row, seq, queue, receipt, visible_ms))?;
         Ok::<_, SqsError>(message)

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use wasq_protocol::Digest;
 
 use super::error::SqsError;
+use super::fair::Fair;
 use super::message_attributes::{self, INVALID_TEXT, md5_hex, valid_text};
 use super::queue_attributes::{Number, QueueAttributes};
 use super::received::{Candidate, DEDUPLICATION_MS, Receipt, Received, received};
@@ -45,8 +46,8 @@ pub(crate) struct Receive {
     pub(crate) holder: Option<String>,
     /// On a FIFO queue: a call with the id of an earlier one gets the same messages again.
     pub(crate) attempt_id: Option<String>,
-    /// If a tenant has this many messages in flight, those with fewer come first.
-    pub(crate) many: Option<usize>,
+    /// Whether the receive is fair between tenants.
+    pub(crate) fair: Option<Fair>,
 }
 
 /// The longest that a message stays invisible, counted from its receive.
@@ -221,8 +222,8 @@ pub(crate) fn receive(
             if received.is_empty() { suspects } else { Vec::new() }
         } else if settings.fifo() {
             groups::candidates(db, queue, &received, wanted, now)?
-        } else if let Some(many) = receive.many {
-            fair::candidates(db, queue, many, wanted, now)?
+        } else if let Some(fair) = &receive.fair {
+            fair::candidates(db, queue, fair, wanted, now)?
         } else {
             oldest(db, queue, wanted, now)?
         };
@@ -333,7 +334,7 @@ fn take(
                  first_received_ms = iif(first_received_ms = 0, ?4, first_received_ms),
                  receive_count = receive_count + 1, queue_receives = queue_receives + 1
              WHERE seq = ?1
-             RETURNING id, body, attributes, trace_header, sent_ms, first_received_ms, receive_count, group_id, dedup_id, source, deaths",
+             RETURNING id, body, attributes, trace_header, sent_ms, first_received_ms, receive_count, group_id, dedup_id, source, deaths, tenant",
         )?
         .query_row(params![seq, visible_ms, receipt, now, holder], |row| received(row, seq, queue, receipt, visible_ms))?;
     Ok(received)

@@ -5,7 +5,7 @@
 
 mod attempts;
 pub(crate) mod error;
-mod fair;
+pub(crate) mod fair;
 mod groups;
 pub(crate) mod message_attributes;
 pub(crate) mod messages;

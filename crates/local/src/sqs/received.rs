@@ -24,6 +24,8 @@ pub(crate) struct Received {
     pub(crate) source: Option<String>,
     /// How many processes died while they held it.
     pub(crate) deaths: u32,
+    /// Its tenant, on the stack's own queue.
+    pub(crate) tenant: Option<i64>,
     /// When the lease ends.
     pub(crate) visible_ms: i64,
 }
@@ -59,6 +61,7 @@ pub(super) fn received(
         deduplication: row.get(8)?,
         source: row.get(9)?,
         deaths: row.get(10)?,
+        tenant: row.get(11)?,
         visible_ms,
     })
 }

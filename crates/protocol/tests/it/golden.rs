@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use wasq_protocol::{
     Attribute, Batch, BatchResponse, DeadLetter, DeadLetterAttributes, Delivery, Digest, Ended, Failure,
-    FailureKind, LiveRecord, Message, Metrics, Outcome, PublishRequest, Rejection, RunOutcome, RunRecord,
-    Then, Timestamp, WorkerEvent,
+    FailureKind, ItemState, LiveRecord, Message, Metrics, Outcome, PublishRequest, Rejection, RunItem,
+    RunOutcome, RunRecord, Then, Timestamp, WorkerEvent,
 };
 
 /// Reads a golden file as `T`, and expects that writing it gives the same JSON.
@@ -110,6 +110,26 @@ fn outcomes() {
 fn ended_message() {
     let ended: Ended = round_trip(include_str!("fixtures/ended.json"));
     assert_eq!(ended.attempt, 2);
+}
+
+#[test]
+fn run_item() {
+    let item: RunItem = round_trip(include_str!("fixtures/run_item.json"));
+    assert_eq!((item.state, item.attempts, item.children.len()), (ItemState::Done, 2, 1));
+    assert_eq!(item.result.map(|result| result.get().to_owned()).as_deref(), Some("12345678901234567890123"));
+    let running: RunItem = round_trip(include_str!("fixtures/run_item_running.json"));
+    assert_eq!((running.state, running.cancel, running.once), (ItemState::Running, true, true));
+    for state in ItemState::ALL {
+        assert_eq!(state.as_str().parse(), Ok(state));
+    }
+}
+
+/// A worker of an earlier version reads what a later one has written, without the fields that it does not know.
+#[test]
+fn run_item_with_fields_of_a_later_version() {
+    let text = include_str!("fixtures/run_item.json").replacen('{', r#"{"invented_later": [1],"#, 1);
+    let item: RunItem = serde_json::from_str(&text).expect("it is read");
+    assert_eq!(item.id, "order-7");
 }
 
 #[test]

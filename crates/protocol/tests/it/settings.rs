@@ -48,7 +48,7 @@ fn typo() {
               |
             2 | memroy = "1MiB"
               | ^^^^^^
-            unknown field `memroy`, expected one of `timeout`, `memory`, `max_attempts`, `backoff`, `allow_hosts`, `env`, `secrets`"#]],
+            unknown field `memroy`, expected one of `timeout`, `memory`, `max_attempts`, `backoff`, `allow_hosts`, `keep`, `once`, `env`, `secrets`"#]],
     );
 }
 
@@ -101,6 +101,7 @@ fn out_of_range() {
         "backoff = { base = \"1m\", cap = \"1s\" }",
         expect![[r#"backoff.cap = "1s" is out of range: backoff.cap lies between 1m and 12h"#]],
     );
+    refused("keep = \"31d\"", expect![[r#"keep = "744h" is out of range: keep lies between 1m and 720h"#]]);
     refused(
         "[env]\n\"A=B\" = \"c\"",
         expect![[
@@ -132,8 +133,14 @@ fn out_of_range() {
 
 #[test]
 fn caps_only_narrow() {
-    let caps = Caps { timeout: Duration::from_secs(10), memory: ByteCount::mib(64), max_attempts: 2 };
+    let caps = Caps {
+        timeout: Duration::from_secs(10),
+        memory: ByteCount::mib(64),
+        max_attempts: 2,
+        keep: Duration::from_secs(3600),
+    };
     let settings = Settings::default().capped(&caps);
+    assert_eq!(settings.keep, caps.keep);
     assert_eq!((settings.timeout, settings.memory, settings.max_attempts), (caps.timeout, caps.memory, 2));
     let narrow = Settings { timeout: Duration::from_secs(1), ..Settings::default() };
     assert_eq!(narrow.capped(&caps).timeout, Duration::from_secs(1));

@@ -502,14 +502,15 @@ fn visit(url: &str, children: u32) -> Result<Value, Failure> {
         let options = EnqueueOptions { delay_seconds: None, id: None };
         queue::enqueue(&context::task(), &params, &options).map_err(|e| Failure::Reject(format!("{e:?}")))?;
     }
-    get(url)?;
-    get(&format!("{url}/done"))?;
+    reach("GET", url)?;
+    // The effect: a request that must not be carried out twice.
+    reach("POST", &format!("{url}/done"))?;
     Ok(Value::Null)
 }
 
-fn get(url: &str) -> Result<(), Failure> {
+fn reach(method: &str, url: &str) -> Result<(), Failure> {
     let request = Request {
-        method: "GET".to_owned(),
+        method: method.to_owned(),
         url: url.to_owned(),
         headers: Vec::new(),
         body: None,

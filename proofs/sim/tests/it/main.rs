@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use wasq_consumer::Mode;
 use wasq_sim::{
-    Architecture, Campaign, Drain, Load, Mutation, Prices, Protocol, Scenario, Way, Weather, campaign, count,
-    run,
+    Architecture, Campaign, Drain, Load, Mutation, Prices, Protocol, Remembering, Scenario, Way, Weather,
+    campaign, count, run,
 };
 
 /// Enough for every fault to hit every step of the protocol.
@@ -22,6 +22,7 @@ fn nothing_is_lost_whatever_dies() {
     assert!(totals.accepted >= 20_000 && done.report.crashes() >= 2_000);
     // The storm had an effect. Without these numbers, nothing was tested.
     assert!(totals.duplicates > 100 && totals.cut_off > 500 && totals.children > 1000, "{totals:?}");
+    assert!(totals.cancelled > 100, "{totals:?}");
 }
 
 #[test]
@@ -94,7 +95,8 @@ fn a_worker_with_few_places_costs_no_message_an_attempt() {
 
 #[test]
 fn the_hand_over_of_before_gives_messages_up_too_early() {
-    let report = run(Scenario { mutation: Some(Mutation::Asynchronous), ..crowded(1) });
+    let report =
+        run(Scenario { mutation: Some(Mutation::Asynchronous), runs: Remembering::Off, ..crowded(1) });
     let early = report.violations.iter().filter(|what| what.contains("of 4 attempts")).count();
     assert!(early > 10, "{early} messages were given up before all their attempts were made");
 }
@@ -126,16 +128,30 @@ fn every_mistake_is_seen() {
 
 #[test]
 fn in_window_mode_a_task_starts_within_a_second() {
-    let counted = count(Way::Window, 120);
+    let counted = count(Way::Window, Remembering::Off, 120);
     let totals = counted.report.totals;
     assert_eq!((totals.succeeded, totals.runs), (7200, 7200), "{totals:?}");
     assert!(counted.report.slowest_start < Duration::from_secs(1), "{:?}", counted.report.slowest_start);
 }
 
 #[test]
+fn the_table_of_runs_costs_two_writes_a_run() {
+    for way in Way::OURS {
+        let counted = count(way, Remembering::On, 60);
+        let calls = counted.calls_per_million();
+        assert_eq!(calls["dynamodb.put"], 2e6, "{way:?}: {calls:?}");
+        assert_eq!(calls["dynamodb write units"], 2e6, "{way:?}: each item is smaller than 1 KiB");
+        let dollars = counted.dollars(&Prices::ours(), Architecture::Arm64, 1024);
+        assert_eq!(dollars.runs, 1.25, "{way:?}: {dollars:?}");
+        let without = count(way, Remembering::Off, 60).dollars(&Prices::ours(), Architecture::Arm64, 1024);
+        assert_eq!(without.runs, 0.0);
+    }
+}
+
+#[test]
 fn what_a_task_costs_is_what_it_calls() {
     for way in [Way::Window, Way::UntilEmpty, Way::EventSource] {
-        let counted = count(way, 600);
+        let counted = count(way, Remembering::Off, 600);
         assert_eq!(counted.report.totals.succeeded, 36_000);
         let calls = counted.calls_per_million();
         // Each message is sent, received and deleted once: no more calls than that, and no fewer than in batches of ten.
@@ -157,8 +173,18 @@ fn the_reference_loses_what_we_do_not() {
     let reference = |weather, load| {
         let drain = Drain::Schedule(Mode::Window);
         let protocol = Protocol::Reference;
-        run(Scenario { seed: 1, tasks: 500, crashes: 150, weather, drain, load, protocol, mutation: None })
-            .totals
+        run(Scenario {
+            seed: 1,
+            tasks: 500,
+            crashes: 150,
+            weather,
+            drain,
+            load,
+            protocol,
+            runs: Remembering::Off,
+            mutation: None,
+        })
+        .totals
     };
     let calm = reference(Weather::Calm, Load::Even { apart_us: 8_000_000 });
     assert_eq!((calm.lost, calm.succeeded), (0, 500), "the reference can take this load: {calm:?}");

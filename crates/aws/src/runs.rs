@@ -1,0 +1,231 @@
+//! The table of runs in DynamoDB. Each field of an item is an attribute of the same name: texts, numbers and booleans as they are,
+//! everything else as JSON text. Results that are too large for an item are objects in S3.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, anyhow, bail};
+use aws_config::SdkConfig;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use wasq_protocol::{Clock, Digest, ItemWrite, RunItem, SystemClock, UnsentChild, Written};
+
+use crate::explain;
+use crate::s3::get_object;
+
+/// The table, and the bucket of large results. Its clients are made when they are needed.
+#[derive(Debug)]
+pub struct RunsTable {
+    sdk: SdkConfig,
+    table: String,
+    bucket: String,
+    dynamodb: OnceLock<Client>,
+    s3: OnceLock<aws_sdk_s3::Client>,
+}
+
+/// The fields that are JSON texts.
+const JSON_FIELDS: [&str; 5] = ["result", "unsent", "children", "history", "steps"];
+/// Large results are under this prefix of the registry's bucket.
+const PREFIX: &str = "results/";
+
+/// The parts of an item that may be too large for the table.
+#[derive(Serialize, Deserialize)]
+struct Large {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    result: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    unsent: Vec<UnsentChild>,
+}
+
+impl RunsTable {
+    /// A table by its name. Large results are in the registry's bucket.
+    pub fn new(sdk: &SdkConfig, table: impl Into<String>, bucket: impl Into<String>) -> Self {
+        Self {
+            sdk: sdk.clone(),
+            table: table.into(),
+            bucket: bucket.into(),
+            dynamodb: OnceLock::new(),
+            s3: OnceLock::new(),
+        }
+    }
+
+    fn dynamodb(&self) -> &Client {
+        self.dynamodb.get_or_init(|| Client::new(&self.sdk))
+    }
+
+    fn s3(&self) -> &aws_sdk_s3::Client {
+        self.s3.get_or_init(|| aws_sdk_s3::Client::new(&self.sdk))
+    }
+
+    /// Writes items, each over the revision that it replaces, or over none. Returns one result for each, in order.
+    pub async fn put(&self, writes: Vec<ItemWrite>) -> Vec<Result<Written>> {
+        join_all(writes.into_iter().map(|write| self.put_one(write))).await
+    }
+
+    async fn put_one(&self, write: ItemWrite) -> Result<Written> {
+        let ItemWrite { mut item, replaces } = write;
+        self.put_large(&mut item).await?;
+        let put = self.dynamodb().put_item().table_name(&self.table).set_item(Some(attributes(&item)?));
+        let put = match replaces {
+            Some(revision) => put
+                .condition_expression("#revision = :revision")
+                .expression_attribute_names("#revision", "revision")
+                .expression_attribute_values(":revision", AttributeValue::S(revision)),
+            // The time to live deletes expired items some days late.
+            None => put
+                .condition_expression("attribute_not_exists(#id) OR #expires <= :now")
+                .expression_attribute_names("#id", "id")
+                .expression_attribute_names("#expires", "expires")
+                .expression_attribute_values(
+                    ":now",
+                    AttributeValue::N((SystemClock.now().ms() / 1000).to_string()),
+                ),
+        };
+        let put = put.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        match put.send().await {
+            Ok(_) => Ok(Written::Yes),
+            Err(SdkError::ServiceError(e)) if e.err().is_conditional_check_failed_exception() => {
+                let PutItemError::ConditionalCheckFailedException(refused) = e.err() else {
+                    return Err(anyhow!("an error that is two things"));
+                };
+                let Some(stored) = refused.item() else { return Ok(Written::Refused(None)) };
+                let mut stored = read(stored)?;
+                self.get_large(&mut stored).await?;
+                Ok(Written::Refused(Some(Box::new(stored))))
+            }
+            Err(e) => Err(explain(e)).with_context(|| format!("write into the table {}", self.table)),
+        }
+    }
+
+    /// Reads an item; `None` if there is none with this id, or an expired one.
+    pub async fn get(&self, id: &str) -> Result<Option<RunItem>> {
+        let get = self.dynamodb().get_item().table_name(&self.table).consistent_read(true);
+        let answer = get.key("id", AttributeValue::S(id.to_owned())).send().await.map_err(explain);
+        let Some(item) = answer.with_context(|| format!("read the table {}", self.table))?.item else {
+            return Ok(None);
+        };
+        let mut item = read(&item)?;
+        self.get_large(&mut item).await?;
+        Ok(Some(item).filter(|item| !item.is_expired(SystemClock.now())))
+    }
+
+    /// Reads all items, without large results, and hands each to `look`.
+    pub async fn scan(&self, mut look: impl FnMut(RunItem)) -> Result<()> {
+        let now = SystemClock.now();
+        let mut from = None;
+        loop {
+            let scan = self.dynamodb().scan().table_name(&self.table).set_exclusive_start_key(from);
+            let page = scan.send().await.map_err(explain);
+            let page = page.with_context(|| format!("read the table {}", self.table))?;
+            for item in page.items() {
+                let item = read(item)?;
+                if !item.is_expired(now) {
+                    look(item);
+                }
+            }
+            from = page.last_evaluated_key;
+            if from.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Moves result and children of an item into an object, if they are too large for the table.
+    async fn put_large(&self, item: &mut RunItem) -> Result<()> {
+        if !item.is_large() {
+            return Ok(());
+        }
+        let large = Large { result: item.result.take(), unsent: std::mem::take(&mut item.unsent) };
+        let key = format!("{PREFIX}{}-{}.json", Digest::of(item.id.as_bytes()), item.revision);
+        let body = serde_json::to_vec(&large).context("write a result as JSON")?;
+        let put = self.s3().put_object().bucket(&self.bucket).key(&key).body(body.into());
+        let put = put.content_type("application/json").send().await.map_err(explain);
+        put.with_context(|| format!("write s3://{}/{key}", self.bucket))?;
+        item.large = Some(key);
+        Ok(())
+    }
+
+    async fn get_large(&self, item: &mut RunItem) -> Result<()> {
+        let Some(key) = &item.large else { return Ok(()) };
+        let Some(object) = get_object(self.s3(), &self.bucket, key).await? else {
+            bail!("s3://{}/{key} is missing: it holds the result of {}", self.bucket, item.id);
+        };
+        let bytes =
+            object.body.collect().await.with_context(|| format!("read s3://{}/{key}", self.bucket))?;
+        let large: Large = serde_json::from_slice(&bytes.to_vec())
+            .with_context(|| format!("read s3://{}/{key}", self.bucket))?;
+        item.result = large.result;
+        item.unsent = large.unsent;
+        item.large = None;
+        Ok(())
+    }
+}
+
+/// An item as attributes.
+fn attributes(item: &RunItem) -> Result<HashMap<String, AttributeValue>> {
+    // By the text: a number keeps all its digits.
+    let text = serde_json::to_string(item)?;
+    let fields: BTreeMap<String, &RawValue> = serde_json::from_str(&text)?;
+    let attribute = |(name, value): (String, &RawValue)| {
+        let text = value.get();
+        let value = match text.as_bytes().first() {
+            _ if JSON_FIELDS.contains(&name.as_str()) => AttributeValue::S(text.to_owned()),
+            Some(b'"') => AttributeValue::S(serde_json::from_str(text)?),
+            Some(b't' | b'f') => AttributeValue::Bool(text == "true"),
+            _ => AttributeValue::N(text.to_owned()),
+        };
+        Ok((name, value))
+    };
+    fields.into_iter().map(attribute).collect()
+}
+
+/// An item from its attributes. Those that this version does not know are left out.
+fn read(attributes: &HashMap<String, AttributeValue>) -> Result<RunItem> {
+    let mut fields: BTreeMap<&str, Box<RawValue>> = BTreeMap::new();
+    for (name, value) in attributes {
+        let text = match value {
+            AttributeValue::S(text) if JSON_FIELDS.contains(&name.as_str()) => text.clone(),
+            AttributeValue::S(text) => serde_json::to_string(text)?,
+            AttributeValue::N(number) => number.clone(),
+            AttributeValue::Bool(flag) => flag.to_string(),
+            _ => continue,
+        };
+        fields.insert(name, RawValue::from_string(text).with_context(|| format!("the attribute {name}"))?);
+    }
+    let text = serde_json::to_string(&fields)?;
+    serde_json::from_str(&text).with_context(|| {
+        let id = fields.get("id").map_or("without an id", |id| id.get());
+        format!("the item {id} of the table of runs is not one of this version")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use wasq_protocol::{ItemState, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn an_item_is_the_same_after_a_journey_through_attributes() {
+        let mut item = RunItem::new("order-7".to_owned(), ItemState::Done, Timestamp::from_ms(1));
+        item.attempts = 2;
+        item.once = true;
+        item.expires = 1_800_000_000;
+        for result in [r#""text""#, "12345678901234567890123", "null", "true", r#"{"a":[1,2.50]}"#] {
+            item.result = Some(RawValue::from_string(result.to_owned()).expect("JSON"));
+            let attributes = attributes(&item).expect("it can be written");
+            assert_eq!(attributes["expires"], AttributeValue::N("1800000000".to_owned()));
+            assert_eq!(attributes["result"], AttributeValue::S(result.to_owned()));
+            let back = read(&attributes).expect("it can be read");
+            assert_eq!(
+                serde_json::to_string(&back).expect("JSON"),
+                serde_json::to_string(&item).expect("JSON")
+            );
+        }
+    }
+}

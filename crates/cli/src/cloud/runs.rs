@@ -1,0 +1,55 @@
+//! The table of runs of a deployment.
+
+use anyhow::{Result, bail};
+use wasq_aws::RunsTable;
+use wasq_protocol::{Cancelling, Clock, ItemState, RunItem, SystemClock, Written};
+
+use crate::cloud::Deployment;
+
+/// The table of runs of a deployment.
+pub(crate) struct DeployedRuns(RunsTable);
+
+/// How often a cancel is tried while others write the same item.
+const ROUNDS: usize = 10;
+
+impl Deployment {
+    /// Its table of runs.
+    pub(crate) fn runs(&self) -> Result<DeployedRuns> {
+        let Some(table) = self.outputs.get("RunsTableName") else {
+            bail!(
+                "the deployment {} remembers no runs: `wasq deploy --stack {} --runs on` adds the table",
+                self.name,
+                self.name
+            );
+        };
+        let bucket = self.output("RegistryBucketName")?;
+        Ok(DeployedRuns(RunsTable::new(&self.session.sdk, table, bucket)))
+    }
+}
+
+impl DeployedRuns {
+    pub(crate) async fn get(&self, id: &str) -> Result<Option<RunItem>> {
+        self.0.get(id).await
+    }
+
+    pub(crate) async fn scan(&self, look: impl FnMut(RunItem)) -> Result<()> {
+        self.0.scan(look).await
+    }
+
+    /// Cancels a message. If it has ended, the answer is its state.
+    pub(crate) async fn cancel(&self, id: &str) -> Result<Result<RunItem, ItemState>> {
+        for _ in 0..ROUNDS {
+            let stored = self.get(id).await?;
+            let revision = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+            let write = match RunItem::cancel(stored.as_ref(), id, revision, SystemClock.now()) {
+                Cancelling::Ended(state) => return Ok(Err(state)),
+                Cancelling::Write(write) => *write,
+            };
+            let item = write.item.clone();
+            if let Written::Yes = self.0.put(vec![write]).await.remove(0)? {
+                return Ok(Ok(item));
+            }
+        }
+        bail!("{id} changes again and again; try once more")
+    }
+}

@@ -1,0 +1,86 @@
+//! The header `idempotency-key`: the other side recognises by it that a later attempt sends a request again.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::{Method, Request};
+use wasq_protocol::Digest;
+
+/// The keys of one run.
+pub(crate) struct IdempotencyKeys {
+    message_id: String,
+    /// How many requests there were of each method and URL. A key depends on no other request: a later attempt may make
+    /// them in another order.
+    made: Mutex<HashMap<Digest, u32>>,
+}
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+impl IdempotencyKeys {
+    pub(crate) fn new(message_id: &str) -> Self {
+        Self { message_id: message_id.to_owned(), made: Mutex::default() }
+    }
+
+    /// Puts a key into a request that could have an effect, unless the task has set one.
+    pub(crate) fn put_into<B>(&self, request: &mut Request<B>) {
+        if ![Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(request.method()) {
+            return;
+        }
+        let Self { message_id, made } = self;
+        let request_line =
+            Digest::of(format!("{message_id}\0{}\0{}", request.method(), request.uri()).as_bytes());
+        let ordinal = {
+            let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
+            let made = made.entry(request_line).or_default();
+            *made += 1;
+            *made
+        };
+        let key = Digest::of(format!("{request_line}\0{ordinal}").as_bytes()).to_string();
+        let key = HeaderValue::from_str(&key[..32]).expect("hexadecimal digits");
+        request.headers_mut().entry(IDEMPOTENCY_KEY).or_insert(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(keys: &IdempotencyKeys, method: &str, uri: &str, own: Option<&str>) -> Option<String> {
+        let mut request = Request::builder().method(method).uri(uri);
+        if let Some(own) = own {
+            request = request.header("Idempotency-Key", own);
+        }
+        let mut request = request.body(()).expect("a request");
+        keys.put_into(&mut request);
+        let mut values = request.headers().get_all(IDEMPOTENCY_KEY).iter();
+        let value = values.next().map(|value| value.to_str().expect("ASCII").to_owned());
+        assert!(values.next().is_none(), "one key");
+        value
+    }
+
+    #[test]
+    fn a_later_attempt_has_the_same_keys_in_any_order() {
+        let (first, later) = (IdempotencyKeys::new("order-7"), IdempotencyKeys::new("order-7"));
+        let charge = key(&first, "POST", "https://pay.example/charges", None);
+        let again = key(&first, "POST", "https://pay.example/charges", None);
+        let mail = key(&first, "POST", "https://mail.example/", None);
+        assert!(charge != again && again != mail && charge != mail);
+        assert_eq!(key(&later, "POST", "https://mail.example/", None), mail);
+        assert_eq!(key(&later, "POST", "https://pay.example/charges", None), charge);
+        let other = IdempotencyKeys::new("order-8");
+        assert_ne!(key(&other, "POST", "https://pay.example/charges", None), charge);
+    }
+
+    #[test]
+    fn only_requests_that_may_have_an_effect_have_keys() {
+        let keys = IdempotencyKeys::new("a");
+        for method in ["GET", "HEAD", "OPTIONS"] {
+            assert_eq!(key(&keys, method, "https://a.example/", None), None);
+        }
+        for method in ["POST", "PUT", "PATCH", "DELETE"] {
+            assert!(key(&keys, method, "https://a.example/", None).is_some_and(|key| key.len() == 32));
+        }
+        assert_eq!(key(&keys, "POST", "https://a.example/", Some("mine")).as_deref(), Some("mine"));
+    }
+}

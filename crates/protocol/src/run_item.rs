@@ -1,0 +1,382 @@
+//! The memory of a run: one item for each message, by the message's own id.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{Digest, FailureKind, Message, TaskName, Timestamp};
+
+/// Everything that is remembered about one message: the item of the table of runs.
+///
+/// Workers claim the item before they run the message, and write its end into it. On one machine the item is a row of
+/// SQLite, on AWS an item of DynamoDB with the same names.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunItem {
+    /// The message's own id: the key.
+    pub id: String,
+    /// Changes with every write. A write names the revision that it replaces.
+    pub revision: String,
+    /// Where the message is on its way.
+    pub state: ItemState,
+    /// The task that it names; none if it names none, or if it was cancelled before a worker had it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub task: Option<TaskName>,
+    /// The queue's id of the message that was claimed last; none for a direct invoke.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message_id: Option<String>,
+    /// The digest of task and params. Another message with the same id must have the same.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub params: Option<Digest>,
+    /// Runs that ended in a success or a failure, and the one that is under way.
+    pub attempts: u32,
+    /// Runs that were cut off: their worker did not write how they ended.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub cut_off: u32,
+    /// Names the delivery that runs it, or ran it last.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub owner: Option<String>,
+    /// While the state is `running`: another worker may claim it after this.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lease_until: Option<Timestamp>,
+    /// Somebody asked to cancel it while it was running.
+    #[serde(skip_serializing_if = "is_false", default)]
+    pub cancel: bool,
+    /// The setting `once` of its task, when it was claimed last.
+    #[serde(skip_serializing_if = "is_false", default)]
+    pub once: bool,
+    /// The module that ran last.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub module: Option<Digest>,
+    /// The id of the message whose task sent this one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parent: Option<String>,
+    /// The id of the message at the top of the chain of parents; none if it is this one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub root: Option<String>,
+    /// The kind of the last failure, if the last run failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub kind: Option<FailureKind>,
+    /// The reason for the last failure, shortened.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// The task's result, as its own JSON text, if the state is `done`.
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "also_null")]
+    pub result: Option<Box<RawValue>>,
+    /// The key of the object that holds the result and the children, if they are too large for the table.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub large: Option<String>,
+    /// The children that the successful run enqueued, until all are sent.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub unsent: Vec<UnsentChild>,
+    /// The first of its children.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub children: Vec<ChildRef>,
+    /// How many children it has.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub children_count: u32,
+    /// The last attempts that ended, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub history: Vec<AttemptEnd>,
+    /// The results of the steps that have succeeded, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub steps: BTreeMap<String, Box<RawValue>>,
+    /// When the message was sent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sent: Option<Timestamp>,
+    /// When its first attempt began.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ended: Option<Timestamp>,
+    /// While the state is `retrying`: when the next attempt is due.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next: Option<Timestamp>,
+    /// When it was written last.
+    pub updated: Timestamp,
+    /// When it is forgotten, in seconds since 1970: an item that is older counts as absent.
+    pub expires: u64,
+}
+
+/// Where a message is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ItemState {
+    /// A worker had it, and could not run it. It comes again.
+    Waiting,
+    /// A worker runs it.
+    Running,
+    /// An attempt failed. It comes again.
+    Retrying,
+    /// Its task succeeded.
+    Done,
+    /// It was given up: it is in the dead-letter queue, or on its way there.
+    Dead,
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl ItemState {
+    /// Every state.
+    pub const ALL: [Self; 6] =
+        [Self::Waiting, Self::Running, Self::Retrying, Self::Done, Self::Dead, Self::Cancelled];
+
+    /// Whether nothing follows this state, unless the message is sent again.
+    pub fn is_end(self) -> bool {
+        match self {
+            Self::Waiting | Self::Running | Self::Retrying => false,
+            Self::Done | Self::Dead | Self::Cancelled => true,
+        }
+    }
+
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Retrying => "retrying",
+            Self::Done => "done",
+            Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl std::fmt::Display for ItemState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for ItemState {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words = || Self::ALL.map(Self::as_str).join(", ");
+        Self::ALL
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| format!("expected one of {}", words()))
+    }
+}
+
+/// A child that is not sent yet, with all that its send needs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UnsentChild {
+    /// Its message body: a JSON text.
+    pub body: String,
+    /// Its delay, in seconds.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub delay_seconds: u32,
+    /// Its message group.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub group: Option<String>,
+    /// X-Ray's trace header.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub trace_header: Option<String>,
+}
+
+/// A child, by its id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChildRef {
+    /// The child's own id.
+    pub id: String,
+    /// Its task.
+    pub task: TaskName,
+}
+
+/// The end of one attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttemptEnd {
+    /// Which attempt it was; the first is 1.
+    pub attempt: u32,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// How long its run took, in milliseconds.
+    pub run_ms: f64,
+    /// The most memory that its run had, in bytes.
+    pub peak_memory_bytes: u64,
+    /// The kind of failure; none if it succeeded.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub kind: Option<FailureKind>,
+    /// The reason for the failure, shortened.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// The module that ran.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub module: Option<Digest>,
+    /// Lambda's id of the invoke: its lines of the log have it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub request_id: Option<String>,
+}
+
+/// An item to write.
+#[derive(Clone, Debug)]
+pub struct ItemWrite {
+    /// The item, with a revision of its own.
+    pub item: RunItem,
+    /// The revision that it replaces; `None` if there should be no item.
+    pub replaces: Option<String>,
+}
+
+/// The end of a write.
+#[derive(Clone, Debug)]
+pub enum Written {
+    /// The item is stored.
+    Yes,
+    /// The table holds this item, or none. It is unchanged.
+    Refused(Option<Box<RunItem>>),
+}
+
+/// Attempts that an item keeps. Of earlier ones it keeps the number only.
+const HISTORY_MAX: usize = 20;
+/// Children that an item keeps the ids of.
+const CHILDREN_MAX: usize = 100;
+/// The longest reason, in bytes.
+const REASON_MAX: usize = 1024;
+/// The most bytes of a result, and of children that are not sent, that an item of DynamoDB holds.
+const LARGE: usize = 300 << 10;
+
+impl RunItem {
+    /// An item without a past.
+    pub fn new(id: String, state: ItemState, now: Timestamp) -> Self {
+        Self {
+            id,
+            revision: String::new(),
+            state,
+            task: None,
+            message_id: None,
+            params: None,
+            attempts: 0,
+            cut_off: 0,
+            owner: None,
+            lease_until: None,
+            cancel: false,
+            once: false,
+            module: None,
+            parent: None,
+            root: None,
+            kind: None,
+            reason: None,
+            result: None,
+            large: None,
+            unsent: Vec::new(),
+            children: Vec::new(),
+            children_count: 0,
+            history: Vec::new(),
+            steps: BTreeMap::new(),
+            sent: None,
+            started: None,
+            ended: None,
+            next: None,
+            updated: now,
+            expires: 0,
+        }
+    }
+
+    /// The digest of a message's task and params.
+    pub fn params_digest(message: &Message) -> Digest {
+        let mut hasher = crate::Hasher::default();
+        hasher.update(message.task.as_str().as_bytes());
+        hasher.update(b"\0");
+        hasher.update(message.params.get().as_bytes());
+        hasher.finish()
+    }
+
+    /// Whether the item is forgotten at this time.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires.saturating_mul(1000) <= now.ms()
+    }
+
+    /// Lets the item be forgotten after this time from now.
+    pub fn keep_for(&mut self, keep: Duration, now: Timestamp) {
+        self.expires = now.plus(keep).ms().div_ceil(1000);
+    }
+
+    /// Adds the end of an attempt to its history.
+    pub fn add_attempt(&mut self, mut end: AttemptEnd) {
+        end.reason = end.reason.as_deref().map(shortened);
+        if self.history.len() >= HISTORY_MAX {
+            self.history.remove(0);
+        }
+        self.history.push(end);
+    }
+
+    /// Sets its last failure.
+    pub fn set_failure(&mut self, kind: FailureKind, reason: &str) {
+        self.kind = Some(kind);
+        self.reason = Some(shortened(reason));
+    }
+
+    /// Sets its children. Their messages are kept until they are sent.
+    pub fn set_children(&mut self, children: Vec<(ChildRef, UnsentChild)>) {
+        self.children_count = u32::try_from(children.len()).unwrap_or(u32::MAX);
+        let (refs, unsent): (Vec<_>, Vec<_>) = children.into_iter().unzip();
+        self.children = refs.into_iter().take(CHILDREN_MAX).collect();
+        self.unsent = unsent;
+    }
+
+    /// Whether result and children are too large for an item of DynamoDB, together with the rest of it.
+    pub fn is_large(&self) -> bool {
+        let children: usize = self.unsent.iter().map(|child| child.body.len()).sum();
+        self.result.as_ref().map_or(0, |result| result.get().len()) + children > LARGE
+    }
+}
+
+fn shortened(reason: &str) -> String {
+    reason[..reason.floor_char_boundary(REASON_MAX)].to_owned()
+}
+
+/// Reads a result: `null` is one, too.
+fn also_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::<RawValue>::deserialize(deserializer).map(Some)
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+/// What a request to cancel a message leads to.
+#[derive(Clone, Debug)]
+pub enum Cancelling {
+    /// This is to be written. A message that runs is ended by its worker soon after.
+    Write(Box<ItemWrite>),
+    /// The message has ended in this state, and can no longer be cancelled.
+    Ended(ItemState),
+}
+
+/// How long a cancelled message is remembered that no worker had: longer than any queue keeps it.
+const CANCELLED_KEPT: Duration = Duration::from_secs(15 * 24 * 3600);
+
+impl RunItem {
+    /// Cancels a message. `stored` is its item, if there is one. `revision` is a token that no other write has.
+    pub fn cancel(stored: Option<&RunItem>, id: &str, revision: String, now: Timestamp) -> Cancelling {
+        let Some(stored) = stored.filter(|stored| !stored.is_expired(now)) else {
+            let mut item =
+                RunItem { revision, ended: Some(now), ..Self::new(id.to_owned(), ItemState::Cancelled, now) };
+            item.keep_for(CANCELLED_KEPT, now);
+            return Cancelling::Write(Box::new(ItemWrite { item, replaces: None }));
+        };
+        let mut item = RunItem { revision, updated: now, ..stored.clone() };
+        match stored.state {
+            ItemState::Done | ItemState::Dead => return Cancelling::Ended(stored.state),
+            ItemState::Cancelled => return Cancelling::Ended(ItemState::Cancelled),
+            ItemState::Running => item.cancel = true,
+            ItemState::Waiting | ItemState::Retrying => {
+                item.state = ItemState::Cancelled;
+                item.ended = Some(now);
+                item.next = None;
+                item.keep_for(CANCELLED_KEPT, now);
+            }
+        }
+        Cancelling::Write(Box::new(ItemWrite { item, replaces: Some(stored.revision.clone()) }))
+    }
+}

@@ -1,0 +1,292 @@
+//! The worker with a table of runs.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use anyhow::bail;
+use tokio::sync::Notify;
+use wasq_protocol::{
+    Cancelling, FailureKind, ItemState, ItemWrite, Message, Outcome, RunItem, RunOutcome, Then, Timestamp,
+    Written,
+};
+use wasq_runtime::Runs;
+
+use super::settling::at_once;
+use super::*;
+
+/// A table in memory. While it is broken, it answers nothing.
+#[derive(Clone, Default)]
+pub(crate) struct TestRuns {
+    table: Arc<Mutex<Table>>,
+    asked: Arc<Notify>,
+}
+
+#[derive(Default)]
+struct Table {
+    items: HashMap<String, RunItem>,
+    /// The states that cannot be written.
+    broken: Vec<ItemState>,
+}
+
+impl TestRuns {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().expect("no panic")
+    }
+
+    fn item(&self, id: &str) -> RunItem {
+        self.table().items.get(id).cloned().expect("it is remembered")
+    }
+
+    /// Puts an item there that another worker may have written.
+    fn has(&self, item: RunItem) {
+        self.table().items.insert(item.id.clone(), item);
+    }
+
+    fn break_on(&self, states: &[ItemState]) {
+        self.table().broken = states.to_vec();
+    }
+
+    fn cancel(&self, id: &str) {
+        let stored = self.table().items.get(id).cloned();
+        match RunItem::cancel(stored.as_ref(), id, "cancel".to_owned(), SystemClock.now()) {
+            Cancelling::Write(write) => self.has(write.item),
+            Cancelling::Ended(state) => panic!("it is {state}"),
+        }
+        self.asked.notify_waiters();
+    }
+
+    fn put_one(&self, ItemWrite { item, replaces }: ItemWrite) -> Result<Written> {
+        let mut table = self.table();
+        if table.broken.contains(&item.state) {
+            bail!("as told");
+        }
+        let stored = table.items.get(&item.id);
+        let fits = match (&replaces, stored) {
+            (Some(revision), stored) => stored.is_some_and(|stored| stored.revision == *revision),
+            (None, stored) => stored.is_none_or(|stored| stored.is_expired(SystemClock.now())),
+        };
+        if !fits {
+            return Ok(Written::Refused(stored.cloned().map(Box::new)));
+        }
+        table.items.insert(item.id.clone(), item);
+        Ok(Written::Yes)
+    }
+}
+
+impl Runs for TestRuns {
+    async fn put(&self, writes: Vec<ItemWrite>) -> Vec<Result<Written>> {
+        writes.into_iter().map(|write| self.put_one(write)).collect()
+    }
+
+    async fn cancelled(&self, id: &str) {
+        loop {
+            let asked = self.asked.notified();
+            if self.table().items.get(id).is_some_and(|item| item.cancel) {
+                return;
+            }
+            asked.await;
+        }
+    }
+}
+
+fn remembering(settings: Settings) -> (TestWorker, Recorder, TestRuns, tempfile::TempDir) {
+    let (worker, queue, folder, runs) =
+        worker_with_runs(settings, Duration::ZERO, ByteCount::mib(4096), Some(TestRuns::default()));
+    (worker, queue, runs.expect("given"), folder)
+}
+
+fn once() -> Settings {
+    Settings { once: true, ..Settings::default() }
+}
+
+/// A message with an id of its own. Its receipt and the queue's id are `receive`.
+fn with_id(receive: &str, id: &str, params: Value) -> Delivery {
+    delivery(receive, json!({"task": "verbs", "id": id, "params": params}))
+}
+
+fn echo() -> Value {
+    json!({"verb": "echo", "value": 12})
+}
+
+fn running(id: &str, params: Value, until: Timestamp) -> RunItem {
+    let body = json!({"task": "verbs", "id": id, "params": params}).to_string();
+    let message = Message::parse(&body).expect("a message");
+    let mut item = RunItem::new(id.to_owned(), ItemState::Running, SystemClock.now());
+    item.params = Some(RunItem::params_digest(&message));
+    item.attempts = 1;
+    item.owner = Some("somebody".to_owned());
+    item.lease_until = Some(until);
+    item.expires = u64::MAX;
+    item
+}
+
+#[tokio::test]
+async fn an_id_that_is_done_does_not_run_again() {
+    let (worker, queue, runs, _folder) = remembering(Settings::default());
+    assert!(hand_over(&worker, vec![with_id("a", "order", echo())]).await.is_empty());
+    assert!(hand_over(&worker, vec![with_id("b", "order", echo())]).await.is_empty());
+    assert_eq!(queue.calls(), ["delete a", "delete b"]);
+    let told = queue.told();
+    assert!(told[0].digest.is_some() && told[1].digest.is_none(), "one run");
+    assert_eq!(
+        (told[1].outcome, told[1].message.as_str()),
+        (RunOutcome::Success, "done before: not run again")
+    );
+    let item = runs.item("order");
+    assert_eq!((item.state, item.attempts, item.message_id.as_deref()), (ItemState::Done, 1, Some("a")));
+    assert_eq!(item.result.map(|result| result.get().to_owned()).as_deref(), Some("12"));
+    assert_eq!(item.history.len(), 1);
+}
+
+#[tokio::test]
+async fn a_direct_invoke_with_an_id_that_is_done_gets_its_result() {
+    let (worker, queue, _, _folder) = remembering(Settings::default());
+    let event = json!({"task": "verbs", "id": "order", "params": echo()}).to_string();
+    let ends = SystemClock.now().plus(Duration::from_secs(60));
+    for _ in 0..2 {
+        match worker.handle(&event, Invoke::until(ends)).await.expect("a message") {
+            wasq_runtime::Answer::Outcome(Outcome::Success { output }) => assert_eq!(output.get(), "12"),
+            other => panic!("no success: {other:?}"),
+        }
+    }
+    assert_eq!(queue.told().iter().filter(|told| told.digest.is_some()).count(), 1);
+}
+
+#[tokio::test]
+async fn an_id_with_other_params_is_a_dead_letter() {
+    let (worker, queue, runs, _folder) = remembering(Settings::default());
+    hand_over(&worker, vec![with_id("a", "order", echo())]).await;
+    let other = with_id("b", "order", json!({"verb": "echo", "value": 13}));
+    assert!(hand_over(&worker, vec![other]).await.is_empty());
+    assert_eq!(queue.calls(), ["delete a", "dead b id-reused 1", "delete b"]);
+    assert_eq!(runs.item("order").state, ItemState::Done, "the first is as it was");
+}
+
+#[tokio::test]
+async fn attempts_are_runs_and_not_receives() {
+    let (worker, queue, runs, _folder) = remembering(Settings { max_attempts: 2, ..at_once() });
+    let mut message = verb("a", json!({"verb": "retry", "reason": "later"}));
+    message.receive_count = 9;
+    assert!(hand_over(&worker, vec![message.clone()]).await.contains("a"));
+    let item = runs.item("a");
+    assert_eq!((item.state, item.attempts, item.kind), (ItemState::Retrying, 1, Some(FailureKind::Retry)));
+    assert!(hand_over(&worker, vec![message.clone()]).await.is_empty());
+    assert_eq!(queue.calls(), ["visible a 0", "dead a retry 2", "delete a"]);
+    assert_eq!((runs.item("a").state, runs.item("a").history.len()), (ItemState::Dead, 2));
+    // Its delete may have failed: it is not run again.
+    assert!(hand_over(&worker, vec![message.clone()]).await.is_empty());
+    assert_eq!(queue.told().iter().filter(|told| told.digest.is_some()).count(), 2);
+    // It was redriven, as a new message.
+    let again = with_id("a2", "a", json!({"verb": "retry", "reason": "later"}));
+    assert!(hand_over(&worker, vec![again]).await.contains("a2"));
+    assert_eq!((runs.item("a").state, runs.item("a").attempts), (ItemState::Retrying, 1));
+}
+
+#[tokio::test]
+async fn a_message_that_was_cancelled_is_not_run() {
+    let (worker, queue, runs, _folder) = remembering(Settings::default());
+    runs.cancel("order");
+    assert!(hand_over(&worker, vec![with_id("a", "order", echo())]).await.is_empty());
+    assert_eq!(queue.calls(), ["delete a"]);
+    assert_eq!((queue.told()[0].then, queue.told()[0].digest), (Then::Cancelled, None));
+}
+
+#[tokio::test]
+async fn a_message_can_be_cancelled_while_it_runs() {
+    let (worker, queue, runs, _folder) = remembering(Settings::default());
+    let running = hand_over(&worker, vec![with_id("a", "order", json!({"verb": "sleep", "ms": 20_000}))]);
+    let cancelling = async {
+        while runs.table().items.is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        runs.cancel("order");
+    };
+    let (unfinished, ()) = tokio::join!(running, cancelling);
+    assert!(unfinished.is_empty());
+    assert_eq!(queue.calls(), ["delete a"]);
+    assert_eq!(runs.item("order").state, ItemState::Cancelled);
+}
+
+#[tokio::test]
+async fn a_message_that_runs_elsewhere_waits_for_that() {
+    let (worker, queue, runs, _folder) = remembering(Settings::default());
+    runs.has(running("order", echo(), SystemClock.now().plus(Duration::from_secs(100))));
+    assert!(hand_over(&worker, vec![with_id("a", "order", echo())]).await.contains("a"));
+    assert_eq!(queue.calls(), ["visible a 100"]);
+    assert_eq!(queue.told()[0].kind, Some(FailureKind::RunningElsewhere));
+    // That worker has died.
+    runs.has(running("order", echo(), SystemClock.now().minus(Duration::from_secs(1))));
+    assert!(hand_over(&worker, vec![with_id("a", "order", echo())]).await.is_empty());
+    let item = runs.item("order");
+    assert_eq!((item.state, item.attempts, item.cut_off), (ItemState::Done, 1, 1));
+}
+
+#[tokio::test]
+async fn a_run_that_was_taken_over_settles_nothing() {
+    let (worker, queue, runs, _folder) = remembering(Settings::default());
+    let running_here = hand_over(&worker, vec![with_id("a", "order", json!({"verb": "sleep", "ms": 300}))]);
+    let taking = async {
+        while runs.table().items.is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let other =
+            RunItem { owner: Some("other".to_owned()), revision: "other".to_owned(), ..runs.item("order") };
+        runs.has(other);
+    };
+    let (unfinished, ()) = tokio::join!(running_here, taking);
+    assert!(unfinished.contains("a"));
+    assert!(queue.calls().is_empty(), "{:?}", queue.calls());
+    assert_eq!(runs.item("order").owner.as_deref(), Some("other"));
+}
+
+#[tokio::test]
+async fn without_its_table_only_a_task_that_says_once_waits() {
+    let (worker, queue, runs, _folder) = remembering(Settings::default());
+    runs.break_on(&ItemState::ALL);
+    assert!(hand_over(&worker, vec![verb("a", echo())]).await.is_empty());
+    assert_eq!(queue.calls(), ["delete a"]);
+    let (worker, queue, runs, _folder) = remembering(once());
+    runs.break_on(&ItemState::ALL);
+    assert!(hand_over(&worker, vec![verb("a", echo())]).await.contains("a"));
+    assert_eq!(queue.calls(), ["visible a 5"]);
+    assert!(queue.told()[0].digest.is_none(), "it did not run");
+}
+
+#[tokio::test]
+async fn an_end_that_cannot_be_written_is_made_again_if_the_task_says_once() {
+    let (worker, queue, runs, _folder) = remembering(once());
+    runs.break_on(&[ItemState::Done]);
+    assert!(hand_over(&worker, vec![verb("a", echo())]).await.contains("a"));
+    assert!(queue.calls().is_empty(), "its lease ends by itself: {:?}", queue.calls());
+    let (worker, queue, runs, _folder) = remembering(Settings::default());
+    runs.break_on(&[ItemState::Done]);
+    assert!(hand_over(&worker, vec![verb("a", echo())]).await.is_empty());
+    assert_eq!(queue.calls(), ["delete a"]);
+}
+
+#[tokio::test]
+async fn children_that_may_not_have_been_sent_are_sent_without_a_run() {
+    let (worker, queue, runs, _folder) = remembering(Settings::default());
+    let parent =
+        || with_id("a", "order", json!({"verb": "enqueue", "task": "verbs", "count": 2, "fail": false}));
+    queue.break_on("send");
+    assert!(hand_over(&worker, vec![parent()]).await.contains("a"));
+    assert_eq!((runs.item("order").state, runs.item("order").unsent.len()), (ItemState::Done, 2));
+    queue.0.lock().expect("no panic").broken.clear();
+    assert!(hand_over(&worker, vec![parent()]).await.is_empty());
+    let ids =
+        |children: &[Child]| children.iter().filter_map(|child| child.message.id.clone()).collect::<Vec<_>>();
+    let children = queue.children();
+    assert_eq!(ids(&children[..2]), ids(&children[2..]), "the same children");
+    assert_eq!(queue.told().iter().filter(|told| told.digest.is_some()).count(), 1, "one run");
+    let item = runs.item("order");
+    assert_eq!((item.unsent.len(), item.children.len(), item.children_count), (0, 2, 2));
+}
+
+#[tokio::test]
+async fn a_message_that_is_given_up_without_a_run_is_remembered() {
+    let (worker, _, runs, _folder) = remembering(Settings::default());
+    hand_over(&worker, vec![delivery("a", json!("no message"))]).await;
+    let item = runs.item("a");
+    assert_eq!((item.state, item.kind, item.attempts), (ItemState::Dead, Some(FailureKind::Malformed), 0));
+}
