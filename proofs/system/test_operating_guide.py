@@ -113,7 +113,7 @@ def test_the_deployers_policy_covers_what_cloudformation_calls():
 
     # Permissions for features that the template does not use.
     elsewhere = re.compile(
-        "(ec2|elasticfilesystem|firehose|kms|s3files|s3tables):|s3:(REST|ListTagsForResource)|iam:.*PermissionsBoundary"
+        "(ec2|elasticfilesystem|firehose|kinesis|kms|s3files|s3tables):|s3:(REST|ListTagsForResource)|iam:(.*PermissionsBoundary|CreateServiceLinkedRole)"
         "|lambda:(GetLayerVersion|.*CodeSigningConfig|PassCapacityProvider)|logs:(CreateLogDelivery|.*ResourcePolic)"
     )
     template = (ROOT / "deploy" / "template.yaml").read_text()

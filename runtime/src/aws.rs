@@ -327,11 +327,11 @@ impl Runs for DynamoRuns {
         self.table.put(writes).await
     }
 
-    async fn cancelled(&self, id: &str) {
+    async fn cancelled(&self, id: &str, owner: &str) {
         loop {
             tokio::time::sleep(self.look_every).await;
             match self.table.get(id).await {
-                Ok(Some(item)) if item.cancel => return,
+                Ok(Some(item)) if item.is_to_be_cancelled(owner) => return,
                 Ok(_) => {}
                 Err(e) => tracing::warn!("cannot see whether the run was cancelled: {e:#}"),
             }

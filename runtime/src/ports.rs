@@ -113,8 +113,8 @@ pub trait Runs: Send + Sync + 'static {
     /// it replaces; one that replaces none, only if there is no item with its id, or an expired one.
     fn put(&self, writes: Vec<ItemWrite>) -> impl Future<Output = Vec<Result<Written>>> + Send;
 
-    /// Waits until somebody asks to cancel the message with this id while it runs.
-    fn cancelled(&self, id: &str) -> impl Future<Output = ()> + Send;
+    /// Waits until somebody asks to cancel the message with this id, while this owner runs it.
+    fn cancelled(&self, id: &str, owner: &str) -> impl Future<Output = ()> + Send;
 }
 
 /// No table: for ports without a memory of runs.
@@ -123,7 +123,7 @@ impl Runs for Infallible {
         match *self {}
     }
 
-    async fn cancelled(&self, _: &str) {
+    async fn cancelled(&self, _: &str, _: &str) {
         match *self {}
     }
 }

@@ -15,7 +15,7 @@ use crate::ports::{Runs, WorkerPorts};
 use crate::state::WorkerState;
 use crate::verdict::Verdict;
 
-/// What is remembered of a delivery's message.
+/// The memory of a delivery's message.
 #[derive(Debug, Default)]
 pub(crate) enum Memory {
     /// Nothing: there is no table, or the delivery did not get as far as a claim.
@@ -50,13 +50,13 @@ impl Claim {
 const PREPARE_MARGIN: Duration = Duration::from_secs(30);
 const COMMIT_MARGIN: Duration = Duration::from_secs(20);
 /// A call of the table that takes longer counts as failed.
-const ANSWER_TIME: Duration = Duration::from_secs(5);
-/// The pauses before a call that failed is made again.
-const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
+const ANSWER_TIME: Duration = Duration::from_secs(2);
+/// The pause before a call that failed is made again, once. The worker has little time when a run has ended.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How often an item that others write at the same time is tried.
 const ROUNDS: usize = 10;
 
-/// What follows from a stored item.
+/// The decision on a stored item.
 #[derive(Debug)]
 enum Claiming {
     /// The message may run: this item replaces the stored one.
@@ -71,7 +71,7 @@ enum Claiming {
     Reused,
 }
 
-/// The end of a claim.
+/// The answer to a claim.
 pub(crate) enum Claimed {
     /// The message may run.
     Yes,
@@ -88,7 +88,14 @@ pub(crate) async fn claim<P: WorkerPorts>(
     settings: &Settings,
     now: Timestamp,
 ) -> Result<Claimed, Failure> {
-    let Some(runs) = &worker.ports.runs else { return Ok(Claimed::Yes) };
+    let Some(runs) = &worker.ports.runs else {
+        if settings.once {
+            let why =
+                "the task says once, and this worker has no table of runs: `wasq deploy --runs on` adds one";
+            return Err(Failure::new(FailureKind::Unavailable, why));
+        }
+        return Ok(Claimed::Yes);
+    };
     // A message whose delete failed comes again when its lease ends: until then its end must be known.
     let keep = settings.keep.max(worker.settings.lease * 2);
     let fresh = fresh(worker, facts, message, settings, now);
@@ -107,6 +114,11 @@ pub(crate) async fn claim<P: WorkerPorts>(
                 continue;
             }
             Ok(Written::Refused(Some(stored))) => stored,
+            Ok(Written::Unreadable(why)) => {
+                facts.memory = Memory::Nothing;
+                let why = format!("its item in the table of runs cannot be read: {why}");
+                return Err(Failure::new(FailureKind::Unavailable, why));
+            }
             Err(e) if settings.once => {
                 let why = format!("the table of runs does not answer, and the task says once: {e:#}");
                 return Err(Failure::new(FailureKind::Unavailable, why));
@@ -131,7 +143,7 @@ pub(crate) async fn claim<P: WorkerPorts>(
                 let write = ItemWrite { item: (*cancelled).clone(), replaces: Some(stored.revision) };
                 return match put(runs, vec![write]).await.remove(0) {
                     Ok(Written::Yes) => Ok(Claimed::Ended(cancelled)),
-                    _ => Err(elsewhere(now, now)),
+                    _ => Err(crowded()),
                 };
             }
             Claiming::Ended => return Ok(Claimed::Ended(stored)),
@@ -140,7 +152,7 @@ pub(crate) async fn claim<P: WorkerPorts>(
         };
         replaces = Some(stored.revision);
     }
-    Err(elsewhere(now, now))
+    Err(crowded())
 }
 
 /// The claim has been made.
@@ -162,6 +174,10 @@ fn elsewhere(until: Timestamp, now: Timestamp) -> Failure {
             format!("another delivery of this id is running; its worker has time until {until}"),
         )
     }
+}
+
+fn crowded() -> Failure {
+    Failure::new(FailureKind::Unavailable, "others write the item of this message at the same time")
 }
 
 fn reused(stored: &RunItem) -> Failure {
@@ -208,13 +224,12 @@ fn decide(stored: &RunItem, fresh: &RunItem, died: bool, now: Timestamp) -> Clai
     if stored.params.is_some() && stored.params != fresh.params {
         return Claiming::Reused;
     }
-    // What the item keeps of the past.
+    // Some of the past stays.
     let again = || RunItem {
         attempts: stored.attempts + 1,
         cut_off: stored.cut_off,
         cancel: stored.cancel,
         history: stored.history.clone(),
-        steps: stored.steps.clone(),
         started: stored.started,
         ..fresh.clone()
     };
@@ -254,6 +269,7 @@ fn end(item: &mut RunItem, state: ItemState, now: Timestamp) {
     item.updated = now;
     item.lease_until = None;
     item.next = None;
+    item.cancel = false;
 }
 
 /// Names a delivery: the receive that it belongs to, and chance, because Lambda may repeat an invoke.
@@ -337,12 +353,14 @@ pub(crate) fn at_end(claim: &Claim, run: &RunEnd<'_>) -> RunItem {
         }
     }
     if item.state.is_end() {
-        item.keep_for(claim.keep, *now);
+        // Another message with this id may wait for the lease of this claim.
+        let waited = claim.item.lease_until.map(|until| until.since(*now)).unwrap_or_default();
+        item.keep_for(claim.keep + waited, *now);
     }
     item
 }
 
-/// The end of a write.
+/// The answer to a commit.
 pub(crate) enum Committed {
     /// The item says what this delivery wrote.
     Yes,
@@ -354,7 +372,7 @@ pub(crate) enum Committed {
     Unknown(anyhow::Error),
 }
 
-/// Writes the ends of runs, each over its claim. Returns the claims, with the items that the table has now.
+/// Writes the ends of runs, each over its claim. Returns the claims, with the items that were to be written.
 pub(crate) async fn commit<P: WorkerPorts>(
     worker: &WorkerState<P>,
     runs: &P::Runs,
@@ -382,7 +400,6 @@ pub(crate) async fn commit<P: WorkerPorts>(
                 Ok(Written::Refused(Some(stored)))
                     if stored.owner == claim.item.owner && stored.state == ItemState::Running =>
                 {
-                    item.cancel = stored.cancel;
                     if stored.cancel && !item.state.is_end() {
                         let now = worker.ports.clock.now();
                         end(item, ItemState::Cancelled, now);
@@ -391,7 +408,7 @@ pub(crate) async fn commit<P: WorkerPorts>(
                     claim.item = *stored;
                     None
                 }
-                Ok(Written::Refused(_)) => Some(Committed::Lost),
+                Ok(Written::Refused(_) | Written::Unreadable(_)) => Some(Committed::Lost),
                 Err(e) => Some(Committed::Unknown(e)),
             };
         }
@@ -421,57 +438,68 @@ pub(crate) async fn children_are_sent<R: Runs>(runs: &R, items: Vec<&RunItem>) {
     }
 }
 
-/// Writes the end of a message that is given up without a claim, such as one that is no message. It is not written over what others
-/// have written.
+/// Writes the ends of messages that are given up without a claim, such as those that are no messages. Items of other messages with
+/// the same ids stay.
 pub(crate) async fn note_dead<P: WorkerPorts>(
     worker: &WorkerState<P>,
     runs: &P::Runs,
-    facts: &Facts,
-    failure: &Failure,
+    dead: Vec<(&Facts, &Failure)>,
 ) {
+    if dead.is_empty() {
+        return;
+    }
     let now = worker.ports.clock.now();
     let keep = Settings::default().keep.min(worker.settings.caps.keep);
-    let mut item = RunItem::new(facts.id.clone(), ItemState::Dead, now);
-    item.revision = revision();
-    item.task = facts.task.clone();
-    item.parent = facts.parent.clone();
-    item.message_id = facts.delivery.as_ref().map(|delivery| delivery.message_id.clone());
-    item.sent = facts.delivery.as_ref().map(|delivery| delivery.sent);
-    item.set_failure(failure.kind, &failure.message);
-    end(&mut item, ItemState::Dead, now);
-    item.keep_for(keep, now);
-    let written = match put(runs, vec![ItemWrite { item: item.clone(), replaces: None }]).await.remove(0) {
+    let write = |(facts, failure): (&Facts, &Failure)| {
+        let mut item = RunItem::new(facts.id.clone(), ItemState::Dead, now);
+        item.revision = revision();
+        item.task = facts.task.clone();
+        item.parent = facts.parent.clone();
+        item.message_id = facts.delivery.as_ref().map(|delivery| delivery.message_id.clone());
+        item.sent = facts.delivery.as_ref().map(|delivery| delivery.sent);
+        item.set_failure(failure.kind, &failure.message);
+        end(&mut item, ItemState::Dead, now);
+        item.keep_for(keep, now);
+        ItemWrite { item, replaces: None }
+    };
+    let writes: Vec<_> = dead.into_iter().map(write).collect();
+    let answers = put(runs, writes.clone()).await;
+    let again = writes.into_iter().zip(answers).filter_map(|(ItemWrite { item, .. }, answer)| match answer {
         Ok(Written::Refused(Some(stored)))
-            if matches!(stored.state, ItemState::Waiting | ItemState::Retrying | ItemState::Dead)
-                || stored.state == ItemState::Running && failure.kind == FailureKind::KilledWorker =>
+            if stored.message_id == item.message_id && !is_over(stored.state) =>
         {
             let item = RunItem {
                 params: stored.params,
                 attempts: stored.attempts,
                 cut_off: stored.cut_off,
                 history: stored.history.clone(),
-                steps: stored.steps.clone(),
                 started: stored.started,
                 ..item
             };
-            put(runs, vec![ItemWrite { item, replaces: Some(stored.revision) }]).await.remove(0)
+            Some(ItemWrite { item, replaces: Some(stored.revision) })
         }
-        written => written,
-    };
-    if let Err(e) = written {
-        tracing::warn!("the end of the message is not remembered: {e:#}");
+        Ok(_) => None,
+        Err(e) => {
+            tracing::warn!(id = item.id, "the end of the message is not remembered: {e:#}");
+            None
+        }
+    });
+    let again: Vec<_> = again.collect();
+    if !again.is_empty() {
+        put(runs, again).await;
     }
+}
+
+fn is_over(state: ItemState) -> bool {
+    matches!(state, ItemState::Done | ItemState::Cancelled)
 }
 
 /// Writes items. What fails is tried again, with the same revision: a write whose answer was lost is then refused by itself.
 async fn put<R: Runs>(runs: &R, writes: Vec<ItemWrite>) -> Vec<Result<Written>> {
     let mut results = put_once(runs, writes.clone()).await;
-    for pause in PAUSES {
-        let failed: Vec<usize> = (0..writes.len()).filter(|i| results[*i].is_err()).collect();
-        if failed.is_empty() {
-            break;
-        }
-        tokio::time::sleep(pause).await;
+    let failed: Vec<usize> = (0..writes.len()).filter(|i| results[*i].is_err()).collect();
+    if !failed.is_empty() {
+        tokio::time::sleep(PAUSE).await;
         let again = put_once(runs, failed.iter().map(|i| writes[*i].clone()).collect()).await;
         failed.into_iter().zip(again).for_each(|(i, result)| results[i] = result);
     }

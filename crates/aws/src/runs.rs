@@ -29,7 +29,7 @@ pub struct RunsTable {
 }
 
 /// The fields that are JSON texts.
-const JSON_FIELDS: [&str; 5] = ["result", "unsent", "children", "history", "steps"];
+const JSON_FIELDS: [&str; 4] = ["result", "unsent", "children", "history"];
 /// Large results are under this prefix of the registry's bucket.
 const PREFIX: &str = "results/";
 
@@ -94,9 +94,15 @@ impl RunsTable {
                     return Err(anyhow!("an error that is two things"));
                 };
                 let Some(stored) = refused.item() else { return Ok(Written::Refused(None)) };
-                let mut stored = read(stored)?;
-                self.get_large(&mut stored).await?;
-                Ok(Written::Refused(Some(Box::new(stored))))
+                let stored = async {
+                    let mut stored = read(stored)?;
+                    self.get_large(&mut stored).await?;
+                    anyhow::Ok(stored)
+                };
+                Ok(match stored.await {
+                    Ok(stored) => Written::Refused(Some(Box::new(stored))),
+                    Err(e) => Written::Unreadable(format!("{e:#}")),
+                })
             }
             Err(e) => Err(explain(e)).with_context(|| format!("write into the table {}", self.table)),
         }
@@ -114,7 +120,7 @@ impl RunsTable {
         Ok(Some(item).filter(|item| !item.is_expired(SystemClock.now())))
     }
 
-    /// Reads all items, without large results, and hands each to `look`.
+    /// Reads all items, and hands each to `look`, without its result.
     pub async fn scan(&self, mut look: impl FnMut(RunItem)) -> Result<()> {
         let now = SystemClock.now();
         let mut from = None;
@@ -123,7 +129,8 @@ impl RunsTable {
             let page = scan.send().await.map_err(explain);
             let page = page.with_context(|| format!("read the table {}", self.table))?;
             for item in page.items() {
-                let item = read(item)?;
+                let mut item = read(item)?;
+                (item.result, item.unsent) = (None, Vec::new());
                 if !item.is_expired(now) {
                     look(item);
                 }

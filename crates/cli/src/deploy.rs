@@ -87,7 +87,7 @@ pub(crate) struct StackOptions {
     #[arg(long, value_name = "RANGES", alias = "allow-address")]
     allow_addresses: Option<String>,
     /// Subnets that workers run in, separated by commas, so that tasks reach private addresses; "" for none. They need a way to
-    /// SQS, S3 and Lambda, by a NAT gateway or by endpoints [default: none]
+    /// SQS, S3, Lambda and DynamoDB, by a NAT gateway or by endpoints [default: none]
     #[arg(long, value_name = "IDS")]
     subnets: Option<String>,
     /// The security groups of the workers in these subnets, separated by commas [default: none]

@@ -47,7 +47,7 @@ pub(crate) struct Enqueue {
     /// Send the message this many times, each with an id of its own
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) count: u32,
-    /// Wait for the end of one message, and print the result; exit code 1 if the message went to the dead-letter queue
+    /// Wait for the end of one message, and print the result; exit code 1 if the message was given up or cancelled
     #[arg(long)]
     pub(crate) wait: bool,
     /// How long to wait at most

@@ -7,11 +7,13 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Method, Request};
 use wasq_protocol::Digest;
 
+use crate::outgoing::RequestBody;
+
 /// The keys of one run.
 pub(crate) struct IdempotencyKeys {
     message_id: String,
-    /// How many requests there were of each method and URL. A key depends on no other request: a later attempt may make
-    /// them in another order.
+    /// How many requests there were that were the same. A key depends on no other request: a later attempt may make them in another
+    /// order, or leave one out.
     made: Mutex<HashMap<Digest, u32>>,
 }
 
@@ -22,21 +24,24 @@ impl IdempotencyKeys {
         Self { message_id: message_id.to_owned(), made: Mutex::default() }
     }
 
-    /// Puts a key into a request that could have an effect, unless the task has set one.
-    pub(crate) fn put_into<B>(&self, request: &mut Request<B>) {
+    /// Puts a key into a request that could have an effect, unless the task has set one. The body of a stream is not known: such a
+    /// request gets none, because another request could get the same.
+    pub(crate) fn put_into(&self, request: &mut Request<RequestBody>) {
+        let RequestBody::Whole(body) = request.body() else { return };
+        let body = Digest::of(body);
         if ![Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(request.method()) {
             return;
         }
         let Self { message_id, made } = self;
-        let request_line =
-            Digest::of(format!("{message_id}\0{}\0{}", request.method(), request.uri()).as_bytes());
+        let request_digest =
+            Digest::of(format!("{message_id}\0{}\0{}\0{body}", request.method(), request.uri()).as_bytes());
         let ordinal = {
             let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
-            let made = made.entry(request_line).or_default();
+            let made = made.entry(request_digest).or_default();
             *made += 1;
             *made
         };
-        let key = Digest::of(format!("{request_line}\0{ordinal}").as_bytes()).to_string();
+        let key = Digest::of(format!("{request_digest}\0{ordinal}").as_bytes()).to_string();
         let key = HeaderValue::from_str(&key[..32]).expect("hexadecimal digits");
         request.headers_mut().entry(IDEMPOTENCY_KEY).or_insert(key);
     }
@@ -44,14 +49,27 @@ impl IdempotencyKeys {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn key(keys: &IdempotencyKeys, method: &str, uri: &str, own: Option<&str>) -> Option<String> {
+        key_of(keys, method, uri, "", own)
+    }
+
+    fn key_of(
+        keys: &IdempotencyKeys,
+        method: &str,
+        uri: &str,
+        body: &str,
+        own: Option<&str>,
+    ) -> Option<String> {
         let mut request = Request::builder().method(method).uri(uri);
         if let Some(own) = own {
             request = request.header("Idempotency-Key", own);
         }
-        let mut request = request.body(()).expect("a request");
+        let body = RequestBody::Whole(Bytes::from(body.to_owned()));
+        let mut request = request.body(body).expect("a request");
         keys.put_into(&mut request);
         let mut values = request.headers().get_all(IDEMPOTENCY_KEY).iter();
         let value = values.next().map(|value| value.to_str().expect("ASCII").to_owned());
@@ -68,6 +86,10 @@ mod tests {
         assert!(charge != again && again != mail && charge != mail);
         assert_eq!(key(&later, "POST", "https://mail.example/", None), mail);
         assert_eq!(key(&later, "POST", "https://pay.example/charges", None), charge);
+        // It sends another charge first.
+        let later = IdempotencyKeys::new("order-7");
+        let another = key_of(&later, "POST", "https://pay.example/charges", "5 EUR", None);
+        assert!(another != charge && another != again);
         let other = IdempotencyKeys::new("order-8");
         assert_ne!(key(&other, "POST", "https://pay.example/charges", None), charge);
     }

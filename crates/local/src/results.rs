@@ -8,8 +8,8 @@ use rusqlite::{OptionalExtension, params};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use wasq_protocol::{
-    Clock, Digest, End, Ended, FailureKind, ItemState, Outcome, RecordLevel, RunItem, RunRecord, SystemClock,
-    Then, Unfinished,
+    Clock, Digest, End, Ended, ItemState, Outcome, RecordLevel, RunItem, RunRecord, SystemClock, Then,
+    Unfinished,
 };
 use wasq_runtime::{Finished, Observer};
 
@@ -27,14 +27,14 @@ pub(crate) struct Results {
     latest: Arc<Mutex<Latest>>,
 }
 
-/// What the table of runs does not know, by the queue's ids of the messages.
+/// The ends and failures that the table of runs does not know, by the queue's ids of the messages.
 #[derive(Default)]
 struct Latest {
     /// How many failures there have been.
     count: u64,
     /// The last failures of messages that will be tried again.
     unfinished: HashMap<String, Unfinished>,
-    /// The ends of messages whose id is another message's.
+    /// The ends of messages that were given up without a run.
     strangers: HashMap<String, Ended>,
 }
 
@@ -96,7 +96,8 @@ impl Results {
         // An earlier message with this id may have failed, or have had other params: that says nothing of this one.
         let this = |item: &RunItem| match &item.message_id {
             Some(last) if last != message_id => {
-                item.state == ItemState::Done && (params.is_none() || item.params == *params)
+                let stays = matches!(item.state, ItemState::Done | ItemState::Cancelled);
+                stays && (params.is_none() || item.params.is_none() || item.params == *params)
             }
             _ => true,
         };
@@ -164,7 +165,8 @@ impl Observer for Results {
         let message_id = record.message_id.clone().unwrap_or_default();
         let mut latest = self.latest();
         latest.unfinished.remove(&message_id);
-        if record.kind == Some(FailureKind::IdReused) {
+        // Its item may be another message's.
+        if record.then == Then::DeadLetter && record.digest.is_none() {
             if latest.strangers.len() >= LATEST_MAX {
                 latest.strangers.clear();
             }

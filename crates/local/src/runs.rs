@@ -1,6 +1,6 @@
 //! The table of runs on this machine: rows of the queue's own database.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ use crate::db::{Db, DbError};
 #[derive(Clone)]
 pub(crate) struct LocalRuns {
     db: Db,
-    /// The ids of running messages that somebody asked to cancel.
-    cancels: Arc<Mutex<HashSet<String>>>,
+    /// The running messages that somebody asked to cancel, by their ids: their owners.
+    cancels: Arc<Mutex<HashMap<String, String>>>,
     asked: Arc<Notify>,
 }
 
@@ -61,7 +61,7 @@ impl LocalRuns {
             .await
     }
 
-    /// The items that match, newest first, each with its number.
+    /// The items that match, newest first, each with its number. Their results are left out: they may be large.
     pub(crate) async fn list(&self, filter: RunFilter) -> Result<Vec<(i64, RunItem)>, DbError> {
         self.db
             .call(move |db| {
@@ -82,7 +82,7 @@ impl LocalRuns {
                         parent,
                         max as i64
                     ],
-                    |row| Ok((row.get(0)?, item(row, 1)?)),
+                    |row| Ok((row.get(0)?, without_result(item(row, 1)?))),
                 )?;
                 Ok(rows.collect::<Result<_, _>>()?)
             })
@@ -100,15 +100,14 @@ impl LocalRuns {
                 Cancelling::Write(write) => *write,
             };
             let item = write.item.clone();
-            if item.cancel {
-                self.cancels().insert(own_id.clone());
-            }
             let written = self.db.call(move |db| put(db, &write, now_ms())).await?;
             if matches!(written, Written::Yes) {
-                self.asked.notify_waiters();
+                if let (true, Some(owner)) = (item.cancel, &item.owner) {
+                    self.cancels().insert(own_id, owner.clone());
+                    self.asked.notify_waiters();
+                }
                 return Ok(Ok(item));
             }
-            self.cancels().remove(&own_id);
         }
         Err(DbError::crowded())
     }
@@ -148,7 +147,7 @@ impl LocalRuns {
         }
     }
 
-    fn cancels(&self) -> MutexGuard<'_, HashSet<String>> {
+    fn cancels(&self) -> MutexGuard<'_, HashMap<String, String>> {
         self.cancels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -180,11 +179,11 @@ impl Runs for LocalRuns {
         }
     }
 
-    async fn cancelled(&self, id: &str) {
+    async fn cancelled(&self, id: &str, owner: &str) {
         loop {
             let mut asked = std::pin::pin!(self.asked.notified());
             asked.as_mut().enable();
-            if self.cancels().contains(id) {
+            if self.cancels().get(id).is_some_and(|asked| asked == owner) {
                 return;
             }
             asked.await;
@@ -259,6 +258,10 @@ fn stored(db: &Connection, id: &str) -> Result<Option<RunItem>, DbError> {
 fn by_message_id(db: &Connection, message_id: &str) -> Result<Option<RunItem>, DbError> {
     let mut statement = db.prepare_cached("SELECT item FROM runs WHERE message_id = ?")?;
     Ok(statement.query_row(params![message_id], |row| item(row, 0)).optional()?)
+}
+
+fn without_result(item: RunItem) -> RunItem {
+    RunItem { result: None, unsent: Vec::new(), ..item }
 }
 
 fn item(row: &Row<'_>, column: usize) -> rusqlite::Result<RunItem> {

@@ -1,6 +1,5 @@
 //! The memory of a run: one item for each message, by the message's own id.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -18,7 +17,7 @@ pub struct RunItem {
     pub id: String,
     /// Changes with every write. A write names the revision that it replaces.
     pub revision: String,
-    /// Where the message is on its way.
+    /// How far the message has come.
     pub state: ItemState,
     /// The task that it names; none if it names none, or if it was cancelled before a worker had it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -79,9 +78,6 @@ pub struct RunItem {
     /// The last attempts that ended, oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub history: Vec<AttemptEnd>,
-    /// The results of the steps that have succeeded, by name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
-    pub steps: BTreeMap<String, Box<RawValue>>,
     /// When the message was sent.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sent: Option<Timestamp>,
@@ -91,7 +87,7 @@ pub struct RunItem {
     /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ended: Option<Timestamp>,
-    /// While the state is `retrying`: when the next attempt is due.
+    /// While the state is `waiting` or `retrying`: when it comes again.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub next: Option<Timestamp>,
     /// When it was written last.
@@ -100,7 +96,7 @@ pub struct RunItem {
     pub expires: u64,
 }
 
-/// Where a message is on its way.
+/// How far a message has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ItemState {
@@ -221,13 +217,15 @@ pub struct ItemWrite {
     pub replaces: Option<String>,
 }
 
-/// The end of a write.
+/// The table's answer to a write.
 #[derive(Clone, Debug)]
 pub enum Written {
     /// The item is stored.
     Yes,
     /// The table holds this item, or none. It is unchanged.
     Refused(Option<Box<RunItem>>),
+    /// The table holds another item, and it cannot be read. The text says why.
+    Unreadable(String),
 }
 
 /// Attempts that an item keeps. Of earlier ones it keeps the number only.
@@ -236,7 +234,7 @@ const HISTORY_MAX: usize = 20;
 const CHILDREN_MAX: usize = 100;
 /// The longest reason, in bytes.
 const REASON_MAX: usize = 1024;
-/// The most bytes of a result, and of children that are not sent, that an item of DynamoDB holds.
+/// Larger items keep their result, and the children that are not sent, in S3.
 const LARGE: usize = 300 << 10;
 
 impl RunItem {
@@ -266,7 +264,6 @@ impl RunItem {
             children: Vec::new(),
             children_count: 0,
             history: Vec::new(),
-            steps: BTreeMap::new(),
             sent: None,
             started: None,
             ended: None,
@@ -283,6 +280,11 @@ impl RunItem {
         hasher.update(b"\0");
         hasher.update(message.params.get().as_bytes());
         hasher.finish()
+    }
+
+    /// Whether somebody asked to cancel the message while this owner runs it.
+    pub fn is_to_be_cancelled(&self, owner: &str) -> bool {
+        self.cancel && self.state == ItemState::Running && self.owner.as_deref() == Some(owner)
     }
 
     /// Whether the item is forgotten at this time.
@@ -318,10 +320,12 @@ impl RunItem {
         self.unsent = unsent;
     }
 
-    /// Whether result and children are too large for an item of DynamoDB, together with the rest of it.
+    /// Whether the item is too large for DynamoDB, which takes 400 KB.
     pub fn is_large(&self) -> bool {
         let children: usize = self.unsent.iter().map(|child| child.body.len()).sum();
-        self.result.as_ref().map_or(0, |result| result.get().len()) + children > LARGE
+        let most_of_it = self.result.as_ref().map_or(0, |result| result.get().len()) + children;
+        // As JSON it has about as many bytes as in the table. Few items need to be written for that.
+        most_of_it > LARGE / 4 && serde_json::to_string(self).is_ok_and(|json| json.len() > LARGE)
     }
 }
 
@@ -344,7 +348,7 @@ fn is_false(flag: &bool) -> bool {
     !*flag
 }
 
-/// What a request to cancel a message leads to.
+/// The answer to a request to cancel a message.
 #[derive(Clone, Debug)]
 pub enum Cancelling {
     /// This is to be written. A message that runs is ended by its worker soon after.
@@ -378,5 +382,23 @@ impl RunItem {
             }
         }
         Cancelling::Write(Box::new(ItemWrite { item, replaces: Some(stored.revision.clone()) }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_is_as_large_as_its_json() {
+        let with_child = |body: String| {
+            let mut item = RunItem::new("a".to_owned(), ItemState::Done, Timestamp::from_ms(0));
+            item.unsent = vec![UnsentChild { body, delay_seconds: 0, group: None, trace_header: None }];
+            item
+        };
+        assert!(!with_child("x".repeat(290 << 10)).is_large());
+        // Each quotation mark becomes two bytes.
+        assert!(with_child("\"".repeat(290 << 10)).is_large());
+        assert!(with_child("x".repeat(310 << 10)).is_large());
     }
 }

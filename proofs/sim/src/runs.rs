@@ -89,24 +89,35 @@ impl SimRuns {
 
 impl Runs for SimRuns {
     async fn put(&self, writes: Vec<ItemWrite>) -> Vec<Result<Written>> {
+        let asked = Asked(&self.process);
         let mut written = Vec::with_capacity(writes.len());
         for write in writes {
             written.push(self.put_one(write).await);
         }
+        std::mem::forget(asked);
         written
     }
 
-    async fn cancelled(&self, id: &str) {
+    async fn cancelled(&self, id: &str, owner: &str) {
         let world = &self.process.world;
         loop {
             tokio::time::sleep(world.scenario.lease() / 2).await;
             let (wanted, clock) = (id.to_owned(), world.clock());
             let item =
                 self.process.call("dynamodb.get", move |state| state.runs.get(&wanted, clock.now()).cloned());
-            if item.await.is_ok_and(|item| item.is_some_and(|item| item.cancel)) {
+            if item.await.is_ok_and(|item| item.is_some_and(|item| item.is_to_be_cancelled(owner))) {
                 return;
             }
         }
+    }
+}
+
+/// A call that is not answered yet. If the worker waits no longer, that is a fault.
+struct Asked<'a>(&'a Process);
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.0.fault();
     }
 }
 

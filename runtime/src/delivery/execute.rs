@@ -1,12 +1,12 @@
-//! The fourth stage: the run.
+//! The fifth stage: the run.
 
 use std::time::Duration;
 
 use wasq_engine::{Child, Report, Run, RunContext};
-use wasq_protocol::{Clock, FailureKind, Outcome, Timestamp};
+use wasq_protocol::{Clock, Failure, FailureKind, Outcome, Timestamp};
 
 use crate::delivery::prepare::Prepared;
-use crate::ports::{Runner, WorkerPorts};
+use crate::ports::{Runner, Runs, WorkerPorts};
 use crate::state::WorkerState;
 
 /// A run that has ended.
@@ -49,8 +49,23 @@ pub(crate) async fn execute<P: WorkerPorts>(
         secrets: &secrets,
         deadline: instant + timeout,
     };
-    let Report { mut outcome, mut children, duration, peak_memory, denied, log: _, log_dropped } =
-        worker.ports.runner.run(&module, run).await;
+    let running = worker.ports.runner.run(&module, run);
+    let report = match (&worker.ports.runs, facts.claim().filter(|claim| claim.certain)) {
+        (Some(runs), Some(claim)) => {
+            let (id, owner) = (&claim.item.id, claim.item.owner.as_deref().unwrap_or_default());
+            tokio::select! {
+                biased;
+                report = running => Some(report),
+                () = runs.cancelled(id, owner) => None,
+            }
+        }
+        _ => Some(running.await),
+    };
+    let Some(report) = report else {
+        let failure = Failure::new(FailureKind::Cancelled, "it was cancelled while it ran");
+        return Executed { outcome: Outcome::Failure(failure), children: Vec::new() };
+    };
+    let Report { mut outcome, mut children, duration, peak_memory, denied, log: _, log_dropped } = report;
     facts.digest = Some(live.record.version.digest);
     facts.usage.run = duration;
     facts.usage.peak_memory = peak_memory;

@@ -35,7 +35,7 @@ pub(crate) struct Facts {
     pub(crate) retries: Option<Retries>,
     /// The module that ran; `None` if there was no run.
     pub(crate) digest: Option<Digest>,
-    /// What is remembered of the message.
+    /// The memory of the message.
     pub(crate) memory: Memory,
     /// Times, memory and requests that the delivery has used.
     pub(crate) usage: Usage,
@@ -52,7 +52,7 @@ impl Facts {
         }
     }
 
-    /// The item of the message, as the table had it last.
+    /// The item of the message, as this delivery wrote or found it last.
     pub(crate) fn item(&self) -> Option<&RunItem> {
         match &self.memory {
             Memory::Claimed(claim) => Some(&claim.item),

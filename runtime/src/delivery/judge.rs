@@ -1,4 +1,4 @@
-//! The fifth stage: the verdict on the message. The rules are in `verdict.rs`.
+//! The sixth stage: the verdict on the message. The rules are in `verdict.rs`.
 
 use serde_json::value::RawValue;
 use tokio::time::Instant;

@@ -21,7 +21,7 @@ use std::pin::pin;
 use tracing::Instrument;
 use wasq_protocol::{Failure, FailureKind, RunItem, Timestamp};
 
-use crate::ports::{Runs, WorkerPorts};
+use crate::ports::WorkerPorts;
 use crate::runs::{Claimed, claim};
 use crate::state::WorkerState;
 
@@ -72,24 +72,12 @@ async fn unless_stopped<P: WorkerPorts>(
     received: Received,
     ends: Timestamp,
 ) -> Result<Executed, NotRun> {
-    let id = worker.ports.runs.is_some().then(|| facts.id.clone());
     let mut running = pin!(run(worker, facts, received, ends));
     tokio::select! {
         biased;
         // First, because most runs end without waiting: they need not listen for a stop.
         executed = &mut running => executed,
         () = worker.stopped() => Err(stopping().into()),
-        () = cancelled(worker, id.as_deref()) => {
-            Err(Failure::new(FailureKind::Cancelled, "it was cancelled while it ran").into())
-        }
-    }
-}
-
-/// Returns when somebody asks to cancel the message.
-async fn cancelled<P: WorkerPorts>(worker: &WorkerState<P>, id: Option<&str>) {
-    match (&worker.ports.runs, id) {
-        (Some(runs), Some(id)) => runs.cancelled(id).await,
-        _ => std::future::pending().await,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The third stage: the module, its secrets, and the time that the run may take.
+//! The fourth stage: the module, its secrets, and the time that the run may take.
 
 use std::sync::Arc;
 use std::time::Duration;

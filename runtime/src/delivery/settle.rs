@@ -40,9 +40,8 @@ pub(crate) async fn settle_direct<P: WorkerPorts>(
 ) -> Outcome {
     let mut batch = vec![Settling { index: 0, judged, held: Held::Still }];
     let others = commit_ends(worker, &mut batch, invoke).await;
-    batch.extend(others.into_iter().map(|mut settling| {
-        let why = "another invoke with this id has taken the run over: its outcome counts";
-        settling.judged.outcome = Outcome::Failure(Failure::new(FailureKind::RunningElsewhere, why));
+    batch.extend(others.into_iter().map(|(mut settling, failure)| {
+        settling.judged.outcome = Outcome::Failure(failure);
         settling.judged.children.clear();
         settling
     }));
@@ -106,7 +105,7 @@ async fn settle<P: WorkerPorts>(
                 delete.push(receipt);
                 deleted.push(i);
             }
-            // A success whose children could not be sent. Its lease is over: another worker may have the message.
+            // Its lease is over: another worker may have the message, or it comes again by itself.
             Verdict::Retry(_) | Verdict::Release(_) if *held == Held::Lost => {}
             Verdict::Retry(after) | Verdict::Release(after) => {
                 release.push(Release { receipt, after, ran: judged.facts.digest.is_some() });
@@ -136,16 +135,17 @@ async fn settle<P: WorkerPorts>(
 }
 
 /// Writes the ends of the batch into the table of runs. Takes those deliveries out of the batch and returns them whose message is now
-/// another delivery's, or which may not go on without the table: nothing may follow from their runs.
+/// another delivery's, or which may not go on without the table, with the reason: nothing may follow from their runs.
 async fn commit_ends<P: WorkerPorts>(
     worker: &WorkerState<P>,
     batch: &mut Vec<Settling>,
     invoke: &Invoke,
-) -> Vec<Settling> {
+) -> Vec<(Settling, Failure)> {
     let Some(runs) = &worker.ports.runs else { return Vec::new() };
     let now = worker.ports.clock.now();
     let mut ends = Vec::with_capacity(batch.len());
     let mut indices = Vec::with_capacity(batch.len());
+    let mut without_claim = Vec::new();
     for (i, Settling { judged, .. }) in batch.iter_mut().enumerate() {
         let Judged { facts, outcome, verdict, children, .. } = judged;
         match std::mem::take(&mut facts.memory) {
@@ -154,22 +154,30 @@ async fn commit_ends<P: WorkerPorts>(
                 ends.push((at_end(&claim, &end), claim));
                 indices.push(i);
             }
-            Memory::Nothing => {
-                if let (Verdict::DeadLetter, Outcome::Failure(failure)) = (&verdict, &outcome)
-                    && failure.kind != FailureKind::IdReused
-                {
-                    note_dead(worker, runs, facts, failure).await;
-                }
-            }
+            Memory::Nothing => without_claim.push(i),
             ended @ Memory::Ended(_) => facts.memory = ended,
         }
     }
+    let committed = commit(worker, runs, ends).await;
+    let dead = without_claim.into_iter().filter_map(|i| {
+        let Judged { facts, outcome, verdict, .. } = &batch[i].judged;
+        match outcome {
+            Outcome::Failure(failure)
+                if *verdict == Verdict::DeadLetter && failure.kind != FailureKind::IdReused =>
+            {
+                Some((&**facts, failure))
+            }
+            _ => None,
+        }
+    });
+    note_dead(worker, runs, dead.collect()).await;
     let mut left_alone = Vec::new();
-    for (i, (claim, committed)) in indices.into_iter().zip(commit(worker, runs, ends).await) {
-        let Settling { judged, .. } = &mut batch[i];
+    for (i, (claim, committed)) in indices.into_iter().zip(committed) {
+        let Settling { judged, held, .. } = &mut batch[i];
         let span = judged.facts.span.clone();
         let _in_span = span.enter();
-        let stays = may_go_on(&claim, &committed, &judged.verdict);
+        let goes_on = may_go_on(&claim, &committed, judged, *held);
+        judged.facts.memory = Memory::Claimed(claim);
         match committed {
             Committed::Yes => {}
             Committed::Cancelled => {
@@ -177,25 +185,32 @@ async fn commit_ends<P: WorkerPorts>(
                 judged.outcome = Outcome::Failure(Failure::new(FailureKind::Cancelled, why));
                 judged.verdict = Verdict::Cancelled;
             }
-            Committed::Lost if stays => {}
-            Committed::Lost => tracing::warn!("left alone: another delivery has the message"),
-            Committed::Unknown(e) if stays => tracing::error!("the end of the run is not remembered: {e:#}"),
+            Committed::Lost if goes_on => {}
+            Committed::Lost => {
+                let why = "another delivery of this id has taken the run over";
+                tracing::warn!("left alone: {why}");
+                left_alone.push((i, Failure::new(FailureKind::RunningElsewhere, why)));
+            }
+            Committed::Unknown(e) if goes_on => {
+                tracing::error!("the end of the run is not remembered: {e:#}")
+            }
             Committed::Unknown(e) => {
-                tracing::error!("left alone, because the table of runs does not answer: {e:#}");
+                let why = format!("the end of the run cannot be written into the table of runs: {e:#}");
+                tracing::error!("left alone: {why}");
+                left_alone.push((i, Failure::new(FailureKind::Unavailable, why)));
             }
         }
-        judged.facts.memory = Memory::Claimed(claim);
-        if !stays {
-            left_alone.push(i);
-        }
     }
-    left_alone.into_iter().rev().map(|i| batch.remove(i)).collect()
+    left_alone.into_iter().rev().map(|(i, failure)| (batch.remove(i), failure)).collect()
 }
 
 /// Whether a run is settled after this answer of the table.
-fn may_go_on(claim: &Claim, committed: &Committed, verdict: &Verdict) -> bool {
+fn may_go_on(claim: &Claim, committed: &Committed, judged: &Judged, held: Held) -> bool {
+    let Judged { verdict, facts, .. } = judged;
     match committed {
         Committed::Yes | Committed::Cancelled => true,
+        // Another worker may have the message.
+        _ if held == Held::Lost => *verdict == Verdict::Done && !claim.certain,
         // The table did not answer to the claim either: the message ran without it. If it was cancelled, it comes again, and
         // the table learns it then.
         Committed::Lost => !claim.certain && *verdict != Verdict::Cancelled,
@@ -203,8 +218,8 @@ fn may_go_on(claim: &Claim, committed: &Committed, verdict: &Verdict) -> bool {
             // It did not run.
             Verdict::Release(_) if !claim.certain => true,
             _ if claim.item.once => false,
-            // A result that is nowhere but here is worth another run.
-            Verdict::Done => !claim.item.is_large(),
+            // A result that is nowhere but here is worth another run, if a message is left that can run again.
+            Verdict::Done => facts.delivery.is_none() || !claim.item.is_large(),
             Verdict::Cancelled => false,
             Verdict::Retry(_) | Verdict::Release(_) | Verdict::DeadLetter => true,
         },

@@ -78,10 +78,10 @@ impl Runs for TestRuns {
         writes.into_iter().map(|write| self.put_one(write)).collect()
     }
 
-    async fn cancelled(&self, id: &str) {
+    async fn cancelled(&self, id: &str, owner: &str) {
         loop {
             let asked = self.asked.notified();
-            if self.table().items.get(id).is_some_and(|item| item.cancel) {
+            if self.table().items.get(id).is_some_and(|item| item.is_to_be_cancelled(owner)) {
                 return;
             }
             asked.await;
@@ -289,4 +289,37 @@ async fn a_message_that_is_given_up_without_a_run_is_remembered() {
     hand_over(&worker, vec![delivery("a", json!("no message"))]).await;
     let item = runs.item("a");
     assert_eq!((item.state, item.kind, item.attempts), (ItemState::Dead, Some(FailureKind::Malformed), 0));
+}
+
+#[tokio::test]
+async fn a_task_that_says_once_waits_if_there_is_no_table() {
+    let (worker, queue, _folder) = worker(once());
+    assert!(hand_over(&worker, vec![verb("a", echo())]).await.contains("a"));
+    assert_eq!(queue.calls(), ["visible a 5"]);
+    assert!(queue.told()[0].message.contains("wasq deploy --runs on"), "{}", queue.told()[0].message);
+}
+
+#[tokio::test]
+async fn a_dead_letter_without_a_run_leaves_the_item_of_another_message() {
+    let (worker, queue, runs, _folder) = remembering(at_once());
+    let retried = || with_id("a", "order", json!({"verb": "retry", "reason": "later"}));
+    hand_over(&worker, vec![retried()]).await;
+    let mut stranger = delivery("b", json!({"task": "missing", "id": "order"}));
+    stranger.first_received = SystemClock.now().minus(Duration::from_secs(61));
+    assert!(hand_over(&worker, vec![stranger]).await.is_empty());
+    assert_eq!((runs.item("order").state, runs.item("order").attempts), (ItemState::Retrying, 1));
+    hand_over(&worker, vec![retried()]).await;
+    assert_eq!(runs.item("order").attempts, 2);
+    assert_eq!(queue.calls(), ["visible a 0", "dead b unknown-task 1", "delete b", "visible a 0"]);
+}
+
+#[tokio::test]
+async fn a_cancel_of_an_earlier_run_does_not_end_a_later_one() {
+    let (worker, queue, runs, _folder) = remembering(at_once());
+    let params = json!({"verb": "sleep", "ms": 100});
+    let mut dead = running("order", params.clone(), SystemClock.now());
+    (dead.state, dead.cancel, dead.message_id) = (ItemState::Dead, true, Some("before".to_owned()));
+    runs.has(dead);
+    assert!(hand_over(&worker, vec![with_id("a", "order", params)]).await.is_empty());
+    assert_eq!((queue.calls(), runs.item("order").state), (vec!["delete a".to_owned()], ItemState::Done));
 }

@@ -65,8 +65,8 @@ pub(crate) enum What {
     },
 }
 
-/// Messages that one command cancels at once by what they have in common.
-const CANCELLED_AT_ONCE: usize = 1000;
+/// Runs in one page of those that are to be cancelled.
+const PAGE: usize = 1000;
 
 pub(crate) async fn runs(args: Runs, json: bool) -> Result<Ended> {
     let source = Source::of(args.target).await?;
@@ -128,12 +128,14 @@ async fn cancel(source: &Source, mut ids: Vec<String>, select: &Select, json: bo
         "name messages by their ids, or by --task, --state, --kind and --parent, and not by both"
     );
     if ids.is_empty() {
-        let page = source.list(select, None, CANCELLED_AT_ONCE).await?;
-        ids = page.items.into_iter().filter(|item| !item.state.is_end()).map(|item| item.id).collect();
-        if page.next.is_some() {
-            tell!(
-                "wasq: these are the newest {CANCELLED_AT_ONCE} that match; run the command again for the others"
-            );
+        let mut next = None;
+        loop {
+            let page = source.list(select, next, PAGE).await?;
+            ids.extend(page.items.into_iter().filter(|item| !item.state.is_end()).map(|item| item.id));
+            next = page.next;
+            if next.is_none() {
+                break;
+            }
         }
     }
     let (mut cancelled, mut ended) = (Vec::new(), Vec::new());

@@ -93,12 +93,6 @@ pub(crate) fn whole(item: &RunItem, family: &Family) -> String {
     for end in &item.history {
         let _ = writeln!(text, "  {}", attempt(end));
     }
-    if !item.steps.is_empty() {
-        let _ = writeln!(text, "steps");
-        for (name, result) in &item.steps {
-            let _ = writeln!(text, "  {name}: {}", result.get());
-        }
-    }
     if item.children_count > 0 {
         let unsent = if item.unsent.is_empty() { "" } else { ", not all of them sent" };
         let _ = writeln!(text, "{:<10} {}{unsent}", "children", item.children_count);

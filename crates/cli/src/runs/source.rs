@@ -1,4 +1,4 @@
-//! Where runs are remembered: in the database of `wasq dev`, or in the table of a deployment.
+//! The memory of runs: the database of `wasq dev`, or the table of a deployment.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

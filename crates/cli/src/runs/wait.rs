@@ -12,7 +12,7 @@ use crate::target::TargetArgs;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Wait {
-    /// The message's id: its own, or the one that the queue gave it
+    /// The message's own id, or the one that the queue gave it if it has none
     #[arg(value_name = "ID")]
     pub(crate) id: String,
     /// How long to wait at most
@@ -63,7 +63,8 @@ pub(crate) async fn until_ended(
         }
         let this = |item: &RunItem| {
             let is_last = sent.is_none_or(|sent| item.message_id.as_deref() == Some(sent.message_id));
-            is_last || item.state == ItemState::Done
+            // One that is done or cancelled is not run again.
+            is_last || matches!(item.state, ItemState::Done | ItemState::Cancelled)
         };
         let item = item.filter(this);
         if let Some(ended) = item.as_ref().and_then(MessageEnded::of) {
@@ -83,7 +84,7 @@ pub(crate) async fn until_ended(
     }
 }
 
-/// What there is to tell of a message that has not ended.
+/// The news of a message that has not ended.
 fn news(item: &RunItem) -> Option<String> {
     let why = || {
         let kind = item.kind?;
