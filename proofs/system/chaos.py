@@ -35,7 +35,7 @@ from lambda_stand_in import StandIn
 
 LEASE_SECONDS = 6
 SETTINGS = """max_attempts = 20
-once = true
+once = {once}
 timeout = "5s"
 backoff = {{ base = "100ms", cap = "1s" }}
 allow_hosts = ["http://127.0.0.1:{port}"]
@@ -210,10 +210,10 @@ def dev_process(folder, port, binaries=BINARIES):
     return Process("wasq dev", command, folder / "dev.log", {"PATH": os.environ["PATH"], "HOME": str(folder)})
 
 
-def publish(folder, port, stand_in):
+def publish(folder, port, stand_in, once="true"):
     tasks = folder / "tasks"
     tasks.mkdir(parents=True)
-    (tasks / "verbs.toml").write_text(SETTINGS.format(port=stand_in.port))
+    (tasks / "verbs.toml").write_text(SETTINGS.format(port=stand_in.port, once=once))
     shutil.copy(GUESTS / "verbs.wasm", tasks / "verbs.wasm")
 
 
@@ -305,7 +305,8 @@ def registry(folder, dev, stand_in):
 def own_queue(folder, options):
     """The Lambda binaries on the SQS endpoint of `wasq dev`."""
     stand_in, port = StandIn(FUNCTIONS, folder / "data" / "registry"), free_port()
-    publish(folder, port, stand_in)
+    # There is no table of runs.
+    publish(folder, port, stand_in, once="false")
     dev = dev_process(folder, port)
     try:
         answers(f"http://127.0.0.1:{port}/", dev)
