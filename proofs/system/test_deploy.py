@@ -236,6 +236,9 @@ class Visits(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
+    # The end of a visit is a POST.
+    do_POST = do_GET
+
     def log_message(self, *_):
         pass
 
