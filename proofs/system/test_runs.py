@@ -220,12 +220,12 @@ def test_without_the_table_a_task_that_says_once_waits(cloud, functions):
     [first, *_] = wait_for(lambda: ran("once", "give-back"), "message that waits", 120)
     assert "the task says once" in first["message"] and not ran("once", "done")
     assert "table of runs" in cloud.shell("wasq doctor --stack forgetful", code=1)
-    # The table comes back, and so does the message.
+    # Without any table it goes on waiting. When there is one again, it runs.
     cloud.shell(f"wasq deploy --stack forgetful --functions {functions} --arch {ARCHITECTURE} --runs off")
-    wait_for(lambda: ran("once", "done"), "run of the message", 180)
     cloud.shell("wasq runs ls --stack forgetful", code=2)
     assert "--runs on" in cloud.said
     cloud.shell(f"wasq deploy --stack forgetful --functions {functions} --arch {ARCHITECTURE} --runs on")
+    wait_for(lambda: ran("once", "done"), "run of the message", 240)
     enqueue = """wasq enqueue once --params '{"verb": "echo", "value": 1}' --id once --wait --stack forgetful --json"""
     assert json.loads(cloud.shell(enqueue))["end"] == "done"
     cloud.shell("wasq destroy --stack forgetful --data --yes")
