@@ -12,7 +12,7 @@ use crate::process::Process;
 use crate::scenario::{Kind, Mutation};
 use crate::world::{State, World};
 
-/// What DynamoDB bills for the writes: each KiB of an item, also of one that is refused.
+/// The name under which write units are counted. DynamoDB bills one for each KiB of an item, also of a refused one.
 pub const WRITE_UNITS: &str = "dynamodb write units";
 
 /// The items of a world, by their ids.

@@ -19,6 +19,7 @@ use super::*;
 pub(crate) struct TestRuns {
     table: Arc<Mutex<Table>>,
     asked: Arc<Notify>,
+    written: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -69,6 +70,7 @@ impl TestRuns {
             return Ok(Written::Refused(stored.cloned().map(Box::new)));
         }
         table.items.insert(item.id.clone(), item);
+        self.written.notify_one();
         Ok(Written::Yes)
     }
 }
@@ -196,9 +198,7 @@ async fn a_message_can_be_cancelled_while_it_runs() {
     let (worker, queue, runs, _folder) = remembering(Settings::default());
     let running = hand_over(&worker, vec![with_id("a", "order", json!({"verb": "sleep", "ms": 20_000}))]);
     let cancelling = async {
-        while runs.table().items.is_empty() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        runs.written.notified().await;
         runs.cancel("order");
     };
     let (unfinished, ()) = tokio::join!(running, cancelling);
@@ -226,9 +226,7 @@ async fn a_run_that_was_taken_over_settles_nothing() {
     let (worker, queue, runs, _folder) = remembering(Settings::default());
     let running_here = hand_over(&worker, vec![with_id("a", "order", json!({"verb": "sleep", "ms": 300}))]);
     let taking = async {
-        while runs.table().items.is_empty() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        runs.written.notified().await;
         let other =
             RunItem { owner: Some("other".to_owned()), revision: "other".to_owned(), ..runs.item("order") };
         runs.has(other);
