@@ -85,8 +85,8 @@ pub(crate) enum Command {
     Enqueue(Enqueue),
     /// List, show or cancel runs, or print a result
     ///
-    /// `wasq dev` remembers every run, and so does a deployment, unless it was made with `--runs off` or by an earlier version. A run is remembered for as long as its
-    /// task's setting `keep` says.
+    /// `wasq dev` remembers every run, and so does a deployment, unless it was made with `--runs off` or by an earlier
+    /// version. A run is remembered for as long as its task's setting `keep` says.
     Runs(Runs),
     /// Wait for the end of a message, and print its result
     ///

@@ -38,16 +38,16 @@ pub(crate) enum What {
         #[arg(long, value_name = "PLACE")]
         before: Option<String>,
     },
-    /// Show everything about one run: its attempts, steps, children and result
+    /// Show everything about one run: its attempts, children and result
     Show {
-        /// The message's id: its own, or the one that the queue gave it
+        /// The message's own id, or the one that the queue gave it if it has none
         #[arg(value_name = "ID")]
         id: String,
     },
     /// Cancel messages that have not ended
     ///
-    /// A message that waits does not run any more. A message that runs is ended, on AWS when its worker extends its
-    /// lease the next time. Exit code 1: some have ended before.
+    /// A message that waits does not run any more, also one that no worker has had yet. A message that runs is ended, on AWS
+    /// half a lease later at most. Exit code 1: some have ended before.
     Cancel {
         /// The messages' ids
         #[arg(value_name = "ID", required_unless_present_any = ["task", "state", "kind", "parent"])]
