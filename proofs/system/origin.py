@@ -58,9 +58,14 @@ class Origin:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
         self.bombs = {}
-        threading.Thread(target=self.accept, daemon=True).start()
+        self.acceptor = threading.Thread(target=self.accept, daemon=True)
+        self.acceptor.start()
 
     def close(self):
+        """Ends the thread that accepts before it closes the socket. The system gives the number of a closed socket to the
+        next one, and a thread that still waits with that number can take a connection of another server."""
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.acceptor.join()
         self.listener.close()
 
     def accept(self):
