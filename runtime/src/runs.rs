@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use wasq_engine::Child;
+use wasq_engine::{Child, NotStored};
 use wasq_protocol::{
     AttemptEnd, ChildRef, Clock, Digest, Failure, FailureKind, Invoke, ItemState, ItemWrite, Message,
-    Outcome, RunItem, Settings, Timestamp, UnsentChild, Written,
+    Outcome, RunItem, Settings, Step, Timestamp, UnsentChild, Written,
 };
 
 use crate::delivery::Facts;
@@ -230,6 +230,7 @@ fn decide(stored: &RunItem, fresh: &RunItem, died: bool, now: Timestamp) -> Clai
         cut_off: stored.cut_off,
         cancel: stored.cancel,
         history: stored.history.clone(),
+        steps: stored.steps.clone(),
         started: stored.started,
         ..fresh.clone()
     };
@@ -290,6 +291,35 @@ fn same_receive(one: &RunItem, other: &RunItem) -> bool {
 /// A token that no other write has.
 fn revision() -> String {
     format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..))
+}
+
+/// Whether the stored item is that of this claim, which somebody has changed meanwhile.
+fn is_ours(stored: &RunItem, claim: &Claim) -> bool {
+    stored.owner == claim.item.owner && stored.state == ItemState::Running
+}
+
+/// Adds a step to the item of a claim, before the run goes on.
+pub(crate) async fn save_step<R: Runs>(runs: &R, claim: &mut Claim, step: Step) -> Result<(), NotStored> {
+    for _ in 0..ROUNDS {
+        let mut item = RunItem { revision: revision(), updated: step.saved, ..claim.item.clone() };
+        item.add_step(step.clone());
+        let write = ItemWrite { item: item.clone(), replaces: Some(claim.item.revision.clone()) };
+        match put(runs, vec![write]).await.remove(0) {
+            Ok(Written::Yes) => claim.item = item,
+            Ok(Written::Refused(Some(stored))) if stored.revision == item.revision => claim.item = item,
+            // Somebody has asked to cancel it.
+            Ok(Written::Refused(Some(stored))) if is_ours(&stored, claim) => {
+                claim.item = *stored;
+                continue;
+            }
+            Ok(Written::Refused(_) | Written::Unreadable(_)) => return Err(NotStored::Lost),
+            Err(e) => {
+                return Err(NotStored::Unavailable(format!("the table of runs does not answer: {e:#}")));
+            }
+        }
+        return Ok(());
+    }
+    Err(NotStored::Unavailable("others write the item of this message at the same time".to_owned()))
 }
 
 /// How a run is settled, for its item.
@@ -396,15 +426,14 @@ pub(crate) async fn commit<P: WorkerPorts>(
             committed[i] = match result {
                 Ok(Written::Yes) => Some(written),
                 Ok(Written::Refused(Some(stored))) if stored.revision == item.revision => Some(written),
-                // Somebody has asked to cancel it: the claim is still ours.
-                Ok(Written::Refused(Some(stored)))
-                    if stored.owner == claim.item.owner && stored.state == ItemState::Running =>
-                {
+                // Somebody has asked to cancel it, or the run saved a step as it ended: the claim is still ours.
+                Ok(Written::Refused(Some(stored))) if is_ours(&stored, claim) => {
                     if stored.cancel && !item.state.is_end() {
                         let now = worker.ports.clock.now();
                         end(item, ItemState::Cancelled, now);
                         item.keep_for(claim.keep, now);
                     }
+                    item.steps.clone_from(&stored.steps);
                     claim.item = *stored;
                     None
                 }
@@ -473,6 +502,7 @@ pub(crate) async fn note_dead<P: WorkerPorts>(
                 attempts: stored.attempts,
                 cut_off: stored.cut_off,
                 history: stored.history.clone(),
+                steps: stored.steps.clone(),
                 started: stored.started,
                 ..item
             };

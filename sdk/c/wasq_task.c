@@ -1,4 +1,4 @@
-/* wasq's contract (wasq:task@0.1.0) in C: the component model's canonical ABI, written out for this one world. */
+/* wasq's contract (wasq:task@0.1.1) in C: the component model's canonical ABI, written out for this one world. */
 
 #include "wasq_internal.h"
 #include "wasq_task.h"
@@ -11,7 +11,7 @@
 #include <strings.h>
 
 #define IMPORT(interface, function) \
-    __attribute__((import_module("wasq:task/" interface "@0.1.0"), import_name(function))) extern
+    __attribute__((import_module("wasq:task/" interface "@0.1.1"), import_name(function))) extern
 #define EXPORT(name) __attribute__((export_name(name)))
 
 /* A string or list as the host writes it. */
@@ -361,6 +361,56 @@ wasq_enqueued wasq_enqueue_with(const char *task, const char *params, uint32_t d
         break;
     }
     return (wasq_enqueued){.error = error};
+}
+
+/* ---- Steps ---- */
+
+/* result<option<string>, step-error>, and result<_, step-error> */
+typedef struct {
+    uint8_t failed;
+    union {
+        optional_span value;
+        struct {
+            uint8_t kind;
+            union {
+                span text;
+                uint32_t limit;
+            };
+        } error;
+    };
+} stepped;
+
+IMPORT("steps", "load") void host_load(const char *name, size_t name_len, stepped *result);
+IMPORT("steps", "save")
+void host_save(const char *name, size_t name_len, const char *value, size_t value_len, stepped *result);
+IMPORT("steps", "abandon") void host_abandon(const char *name, size_t name_len);
+
+static wasq_outcome step_failure(const char *name, const stepped *result) {
+    switch (result->error.kind) {
+    case 0:
+        return wasq_reject("%s", text_of(result->error.text));
+    case 1:
+        return wasq_reject("step \"%s\": this message has saved %u steps, and may save no more", name,
+                           (unsigned)result->error.limit);
+    default:
+        return wasq_retry("%s", text_of(result->error.text));
+    }
+}
+
+wasq_outcome wasq_step(const char *name, wasq_outcome (*execute)(void *argument), void *argument) {
+    stepped result;
+    name = as_utf8(name);
+    host_load(name, strlen(name), &result);
+    if (result.failed) return step_failure(name, &result);
+    if (result.value.some) return wasq_success("%s", text_of(result.value.value));
+    wasq_outcome outcome = execute(argument);
+    if (outcome.kind == WASQ_SUCCESS) {
+        host_save(name, strlen(name), outcome.text, strlen(outcome.text), &result);
+        if (!result.failed) return outcome;
+        outcome = step_failure(name, &result);
+    }
+    host_abandon(name, strlen(name));
+    return outcome;
 }
 
 /* ---- Information about this run ---- */

@@ -20,11 +20,13 @@
 #include <cstdlib>
 #include <expected>
 #include <initializer_list>
+#include <memory>
 #include <optional>
 #include <ranges>
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -282,6 +284,59 @@ inline void log(wasq_level level, const std::string &line) {
 
 using result = std::expected<text, failure>;
 
+namespace detail {
+
+inline wasq_outcome outcome(const result &result) {
+    if (result) return wasq_success("%s", result->str().c_str());
+    const auto &failure = result.error();
+    switch (failure.kind) {
+    case failure::kind::retry_after:
+        return wasq_retry_after(failure.seconds, "%s", failure.reason.c_str());
+    case failure::kind::reject:
+        return wasq_reject("%s", failure.reason.c_str());
+    default:
+        return wasq_retry("%s", failure.reason.c_str());
+    }
+}
+
+} // namespace detail
+
+} // namespace wasq
+
+namespace wasq {
+
+// ---- Steps: parts of a run that a later attempt does not execute again ----
+
+// Executes a step, unless an earlier attempt of this message has saved it. Returns the value of the step.
+//
+//     auto receipt = wasq::step("charge", [&]() -> wasq::result { ... return wasq::object({{"receipt", id}}); });
+//     if (!receipt) return std::unexpected(receipt.error());
+//
+// The value is stored before this returns. A step that fails is not saved, and may be executed again. Steps run one after the other, and
+// a name is used once in a run. The run can end between the effect of a step and the moment in which its value is stored. So let a step
+// do one thing that is safe to repeat: the header idempotency-key of its requests is the same in every attempt.
+//
+// If the step breaks a limit, the error is reject.
+template <std::invocable Execute>
+    requires std::convertible_to<std::invoke_result_t<Execute>, result>
+std::expected<json, failure> step(const std::string &name, Execute &&execute) {
+    wasq_outcome outcome = wasq_step(
+        name.c_str(),
+        [](void *argument) { return detail::outcome((*static_cast<std::remove_reference_t<Execute> *>(argument))()); },
+        std::addressof(execute));
+    switch (outcome.kind) {
+    case WASQ_SUCCESS:
+        // The host has checked it.
+        return *json::parse(outcome.text);
+    case WASQ_RETRY_AFTER:
+        return retry_after(outcome.seconds, outcome.text);
+    case WASQ_REJECT:
+        return reject(outcome.text);
+    default:
+        return retry(outcome.text);
+    }
+}
+
 } // namespace wasq
 
 // The task itself, which you write.
@@ -290,15 +345,5 @@ wasq::result run(const wasq::json &params);
 extern "C" inline __attribute__((used)) wasq_outcome wasq_run(const char *params) {
     auto value = wasq::json::parse(params);
     if (!value) return wasq_reject("params: not JSON");
-    auto result = run(*value);
-    if (result) return wasq_success("%s", result->str().c_str());
-    const auto &failure = result.error();
-    switch (failure.kind) {
-    case wasq::failure::kind::retry_after:
-        return wasq_retry_after(failure.seconds, "%s", failure.reason.c_str());
-    case wasq::failure::kind::reject:
-        return wasq_reject("%s", failure.reason.c_str());
-    default:
-        return wasq_retry("%s", failure.reason.c_str());
-    }
+    return wasq::detail::outcome(run(*value));
 }

@@ -18,3 +18,6 @@ func hostDeadline() uint64                      { panic(nobody) }
 func hostLog(_ int, message string)             { println(message) }
 func hostEnqueue(Child, []byte) (string, error) { panic(nobody) }
 func hostSend(Request) (*Response, error)       { panic(nobody) }
+func hostLoad(string) ([]byte, error)           { panic(nobody) }
+func hostSave(string, []byte) error             { panic(nobody) }
+func hostAbandon(string)                        { panic(nobody) }

@@ -100,31 +100,31 @@ func wholeSeconds(duration time.Duration) uint32 {
 	return uint32(min(max(math.Ceil(duration.Seconds()), 0), math.MaxUint32))
 }
 
-//go:wasmimport wasq:task/context@0.1.0 id
+//go:wasmimport wasq:task/context@0.1.1 id
 func importedID(result unsafe.Pointer)
 
-//go:wasmimport wasq:task/context@0.1.0 task
+//go:wasmimport wasq:task/context@0.1.1 task
 func importedTask(result unsafe.Pointer)
 
-//go:wasmimport wasq:task/context@0.1.0 root
+//go:wasmimport wasq:task/context@0.1.1 root
 func importedRoot(result unsafe.Pointer)
 
-//go:wasmimport wasq:task/context@0.1.0 parent
+//go:wasmimport wasq:task/context@0.1.1 parent
 func importedParent(result unsafe.Pointer)
 
-//go:wasmimport wasq:task/context@0.1.0 traceparent
+//go:wasmimport wasq:task/context@0.1.1 traceparent
 func importedTraceparent(result unsafe.Pointer)
 
-//go:wasmimport wasq:task/context@0.1.0 attempt
+//go:wasmimport wasq:task/context@0.1.1 attempt
 func hostAttempt() uint32
 
-//go:wasmimport wasq:task/context@0.1.0 max-attempts
+//go:wasmimport wasq:task/context@0.1.1 max-attempts
 func hostMaxAttempts() uint32
 
-//go:wasmimport wasq:task/context@0.1.0 depth
+//go:wasmimport wasq:task/context@0.1.1 depth
 func hostDepth() uint32
 
-//go:wasmimport wasq:task/context@0.1.0 deadline
+//go:wasmimport wasq:task/context@0.1.1 deadline
 func hostDeadline() uint64
 
 func hostID() string                    { return text(importedID) }
@@ -148,14 +148,14 @@ func optional(imported func(unsafe.Pointer)) (string, bool) {
 	return string(result.bytes(4)), true
 }
 
-//go:wasmimport wasq:task/log@0.1.0 log
+//go:wasmimport wasq:task/log@0.1.1 log
 func importedLog(level uint32, message string)
 
 func hostLog(level int, message string) {
 	importedLog(uint32(level), valid(message))
 }
 
-//go:wasmimport wasq:task/queue@0.1.0 enqueue
+//go:wasmimport wasq:task/queue@0.1.1 enqueue
 func importedEnqueue(task, params string, hasDelay bool, delay uint32, hasID bool, id string, result unsafe.Pointer)
 
 func hostEnqueue(child Child, params []byte) (string, error) {
@@ -176,7 +176,51 @@ func hostEnqueue(child Child, params []byte) (string, error) {
 	}
 }
 
-//go:wasmimport wasq:task/http@0.1.0 send
+//go:wasmimport wasq:task/steps@0.1.1 load
+func importedLoad(name string, result unsafe.Pointer)
+
+//go:wasmimport wasq:task/steps@0.1.1 save
+func importedSave(name, value string, result unsafe.Pointer)
+
+//go:wasmimport wasq:task/steps@0.1.1 abandon
+func importedAbandon(name string)
+
+// hostLoad returns the value of a step that was saved, or nil.
+func hostLoad(name string) ([]byte, error) {
+	result := new(answer)
+	importedLoad(valid(name), result.pointer())
+	if result[0] == 1 {
+		return nil, stepError(name, result)
+	}
+	if result[4] == 0 {
+		return nil, nil
+	}
+	return result.bytes(8), nil
+}
+
+func hostSave(name string, value []byte) error {
+	result := new(answer)
+	importedSave(valid(name), string(value), result.pointer())
+	if result[0] == 1 {
+		return stepError(name, result)
+	}
+	return nil
+}
+
+func hostAbandon(name string) { importedAbandon(valid(name)) }
+
+func stepError(name string, result *answer) error {
+	switch result[4] {
+	case 0:
+		return Reject("%s", result.bytes(8))
+	case 1:
+		return Reject("step %q: this message has saved %d steps, and may save no more", name, result.number(8))
+	default:
+		return errors.New(string(result.bytes(8)))
+	}
+}
+
+//go:wasmimport wasq:task/http@0.1.1 send
 func importedSend(method, url string, headers unsafe.Pointer, headerCount uint32, hasBody bool, body string, hasTimeout bool, timeoutMS uint32, result unsafe.Pointer)
 
 func hostSend(request Request) (*Response, error) {

@@ -87,6 +87,21 @@ export class EnqueueError extends Error {}
  */
 export function enqueue(task: string, params?: unknown, options?: { delaySeconds?: number; id?: string }): string;
 
+/**
+ * Executes a step, unless an earlier attempt of this message has saved it: then it returns the saved value.
+ *
+ *     const receipt = step("charge", () => http.post(url, { json: charge }).success().json());
+ *
+ * With an async function, `await step("charge", async () => ...)`. The value is what JSON makes of it, in every attempt, and it is
+ * stored before the step ends. After an error the step is not saved, and may be executed again. Steps run one after the other, and a
+ * name is used once in a run. The run can end between the effect of a step and the moment in which its value is stored. So let a step
+ * do one thing that is safe to repeat: the header `idempotency-key` of its requests is the same in every attempt.
+ *
+ * A step that breaks a limit is a `Reject`.
+ */
+export function step<T>(name: string, execute: () => Promise<T>): Promise<T>;
+export function step<T>(name: string, execute: () => T): T;
+
 /** Information about the run in progress. */
 export const context: {
   /** The message's id, the same in every attempt: the key for work that must not be done twice. */

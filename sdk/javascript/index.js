@@ -1,10 +1,11 @@
 // Write tasks for wasq in JavaScript: a function with params in and a result out. index.d.ts explains it.
 
 import { getEnvironment } from "wasi:cli/environment@0.2.0";
-import * as hostContext from "wasq:task/context@0.1.0";
-import { send } from "wasq:task/http@0.1.0";
-import { log as hostLog } from "wasq:task/log@0.1.0";
-import { enqueue as hostEnqueue } from "wasq:task/queue@0.1.0";
+import * as hostContext from "wasq:task/context@0.1.1";
+import { send } from "wasq:task/http@0.1.1";
+import { log as hostLog } from "wasq:task/log@0.1.1";
+import { enqueue as hostEnqueue } from "wasq:task/queue@0.1.1";
+import { abandon, load, save } from "wasq:task/steps@0.1.1";
 
 import { toJson } from "./json.js";
 
@@ -174,6 +175,44 @@ function enqueueReason({ tag, val }) {
       return `this run has sent ${val}, and may send no more`;
     default:
       return `it would have more than ${val} parents above it`;
+  }
+}
+
+export function step(name, execute) {
+  name = String(name).toWellFormed();
+  const saved = ask(name, () => load(name));
+  if (saved !== undefined) {
+    const value = JSON.parse(saved);
+    return Object.prototype.toString.call(execute) === "[object AsyncFunction]" ? Promise.resolve(value) : value;
+  }
+  const failed = (error) => {
+    abandon(name);
+    throw error;
+  };
+  const store = (value) => {
+    // JSON has neither undefined nor functions.
+    const text = toJson(value) ?? "null";
+    ask(name, () => save(name, text));
+    return JSON.parse(text);
+  };
+  try {
+    const value = execute();
+    return typeof value?.then === "function" ? Promise.resolve(value).then(store).catch(failed) : store(value);
+  } catch (error) {
+    return failed(error);
+  }
+}
+
+function ask(name, call) {
+  try {
+    return call();
+  } catch (error) {
+    // An error without a tag does not come from the host.
+    if (error?.payload?.tag === undefined) throw error;
+    const { tag, val } = error.payload;
+    if (tag === "unavailable") throw new Retry(val);
+    if (tag === "too-many") throw new Reject(`step ${JSON.stringify(name)}: this message has saved ${val} steps, and may save no more`);
+    throw new Reject(val);
   }
 }
 

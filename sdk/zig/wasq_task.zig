@@ -311,6 +311,55 @@ pub fn enqueue(name: []const u8, params: anytype, options: EnqueueOptions) error
     };
 }
 
+// ---- Steps ----
+
+/// Executes a step, `function` with these arguments, unless an earlier attempt of this message has saved it: then it returns the
+/// saved value.
+///
+///     const receipt = try wasq.step("charge", charge, .{order});
+///
+/// The value is stored before this returns. A step that fails is not saved, and may be executed again. Steps run one after the other,
+/// and a name is used once in a run. The run can end between the effect of a step and the moment in which its value is stored. So let
+/// a step do one thing that is safe to repeat: the header `idempotency-key` of its requests is the same in every attempt.
+///
+/// The error is `reject` if the step breaks a limit or its saved value does not fit the type, and otherwise the function's own.
+pub fn step(name: []const u8, comptime function: anytype, arguments: anytype) anyerror!StepValue(@TypeOf(function)) {
+    const Value = StepValue(@TypeOf(function));
+    const shown = host.Span.of(printable(name));
+    var result: host.Stepped = undefined;
+    host.load(shown.data, shown.len, &result);
+    if (result.failed != 0) return stepFailure(name, result);
+    if (result.payload.value.some != 0) {
+        return json.parse(Value, result.payload.value.value.slice()) catch |e|
+            reject("step \"{s}\": the saved value does not fit: {s}", .{ name, @errorName(e) });
+    }
+    errdefer host.abandon(shown.data, shown.len);
+    // A function that cannot fail becomes one that can.
+    const returned_value: anyerror!Value = @call(.auto, function, arguments);
+    const value = try returned_value;
+    const text = host.Span.of(json.write(value));
+    host.save(shown.data, shown.len, text.data, text.len, &result);
+    if (result.failed != 0) return stepFailure(name, result);
+    return value;
+}
+
+fn StepValue(comptime Function: type) type {
+    const Return = @typeInfo(Function).@"fn".return_type.?;
+    return switch (@typeInfo(Return)) {
+        .error_union => |either| either.payload,
+        else => Return,
+    };
+}
+
+fn stepFailure(name: []const u8, result: host.Stepped) Failure {
+    const problem = result.payload.problem;
+    return switch (problem.kind) {
+        0 => reject("{s}", .{problem.payload.text.slice()}),
+        1 => reject("step \"{s}\": this message has saved {d} steps, and may save no more", .{ name, problem.payload.limit }),
+        else => retry("{s}", .{problem.payload.text.slice()}),
+    };
+}
+
 // ---- Information about this run ----
 
 pub const context = struct {
@@ -471,7 +520,16 @@ const host = struct {
         },
     };
 
-    const of_context = "wasq:task/context@0.1.0";
+    /// result<option<string>, step-error>, and result<_, step-error>
+    const Stepped = extern struct {
+        failed: u8,
+        payload: extern union {
+            value: OptionalSpan,
+            problem: extern struct { kind: u8, payload: extern union { text: Span, limit: u32 } },
+        },
+    };
+
+    const of_context = "wasq:task/context@0.1.1";
     const id = @extern(*const fn (*Span) callconv(.c) void, .{ .name = "id", .library_name = of_context });
     const task = @extern(*const fn (*Span) callconv(.c) void, .{ .name = "task", .library_name = of_context });
     const attempt = @extern(*const fn () callconv(.c) u32, .{ .name = "attempt", .library_name = of_context });
@@ -483,14 +541,21 @@ const host = struct {
     const traceparent = @extern(*const fn (*OptionalSpan) callconv(.c) void, .{ .name = "traceparent", .library_name = of_context });
     const log = @extern(
         *const fn (i32, [*]const u8, usize) callconv(.c) void,
-        .{ .name = "log", .library_name = "wasq:task/log@0.1.0" },
+        .{ .name = "log", .library_name = "wasq:task/log@0.1.1" },
     );
     const enqueue = @extern(
         *const fn ([*]const u8, usize, [*]const u8, usize, i32, u32, i32, [*]const u8, usize, *Enqueued) callconv(.c) void,
-        .{ .name = "enqueue", .library_name = "wasq:task/queue@0.1.0" },
+        .{ .name = "enqueue", .library_name = "wasq:task/queue@0.1.1" },
     );
     const send = @extern(
         *const fn ([*]const u8, usize, [*]const u8, usize, [*]const host.Header, usize, i32, [*]const u8, usize, i32, u32, *Sent) callconv(.c) void,
-        .{ .name = "send", .library_name = "wasq:task/http@0.1.0" },
+        .{ .name = "send", .library_name = "wasq:task/http@0.1.1" },
     );
+    const of_steps = "wasq:task/steps@0.1.1";
+    const load = @extern(*const fn ([*]const u8, usize, *Stepped) callconv(.c) void, .{ .name = "load", .library_name = of_steps });
+    const save = @extern(
+        *const fn ([*]const u8, usize, [*]const u8, usize, *Stepped) callconv(.c) void,
+        .{ .name = "save", .library_name = of_steps },
+    );
+    const abandon = @extern(*const fn ([*]const u8, usize) callconv(.c) void, .{ .name = "abandon", .library_name = of_steps });
 };

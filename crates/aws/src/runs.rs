@@ -29,7 +29,7 @@ pub struct RunsTable {
 }
 
 /// The fields that are JSON texts.
-const JSON_FIELDS: [&str; 4] = ["result", "unsent", "children", "history"];
+const JSON_FIELDS: [&str; 5] = ["result", "unsent", "steps", "children", "history"];
 /// Large results are under this prefix of the registry's bucket.
 const PREFIX: &str = "results/";
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 use tokio::time::Instant;
-use wasq_engine::{Child, LogLine, Report, RunContext};
+use wasq_engine::{Child, LogLine, Report, RunContext, StepValues, Steps};
 use wasq_protocol::{Caps, Clock, Message, Outcome, Settings, SystemClock, TaskName};
 
 use crate::component::Component;
@@ -50,6 +50,7 @@ pub(crate) async fn run(args: Run, json: bool) -> Result<Ended> {
                 params: params.get(),
                 settings: &settings,
                 secrets: &secrets,
+                steps: Steps::default(),
                 deadline: Instant::now() + settings.timeout,
             },
         )
@@ -87,6 +88,8 @@ struct Shown<'a> {
     log: Vec<Line<'a>>,
     log_dropped: u64,
     children: Vec<Enqueued<'a>>,
+    #[serde(skip_serializing_if = "StepValues::is_empty")]
+    steps: &'a StepValues,
     duration_ms: f64,
     peak_memory_bytes: u64,
     denied_requests: u32,
@@ -106,7 +109,7 @@ struct Line<'a> {
 }
 
 fn print(report: &Report, json: bool) {
-    let Report { outcome, children, log, log_dropped, duration, peak_memory, denied } = report;
+    let Report { outcome, children, steps, log, log_dropped, duration, peak_memory, denied } = report;
     if json {
         let log = log.iter().map(|line| Line { level: level(line), text: &line.text }).collect();
         // Typed all the way: a result that is valid JSON need not fit into a `Value`.
@@ -121,6 +124,7 @@ fn print(report: &Report, json: bool) {
                     delay_seconds: delay.as_secs(),
                 })
                 .collect(),
+            steps,
             duration_ms: ms(*duration),
             peak_memory_bytes: *peak_memory,
             denied_requests: *denied,
@@ -141,6 +145,9 @@ fn print(report: &Report, json: bool) {
     tell!("outcome  {end}");
     tell!("time     {:.1} ms", ms(*duration));
     tell!("memory   {} at most", output::size(*peak_memory));
+    for (name, value) in steps {
+        tell!("step     {name}: {}", value.get());
+    }
     for child in children {
         let delay = match child.delay.as_secs() {
             0 => String::new(),

@@ -1,6 +1,6 @@
 //! Generated from `tasks-wit`: the types of the world and the traits that the host implements.
 //!
-//! Each interface's trait is implemented in `host/`, in the file of the same name: `context.rs`, `queue.rs`, `http.rs`, `log.rs`.
+//! Each interface's trait is implemented in `host/`, in the file of the same name: `context.rs`, `queue.rs`, `http.rs`, `log.rs`, `steps.rs`.
 
 #![allow(missing_docs, reason = "the WIT file has the documentation")]
 
@@ -9,6 +9,7 @@ wasmtime::component::bindgen!({
     world: "task",
     imports: {
         "wasq:task/http.send": async,
+        "wasq:task/steps.save": async | trappable,
     },
     exports: { default: async },
 });

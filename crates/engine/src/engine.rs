@@ -138,7 +138,7 @@ impl Engine {
 
     /// Runs a task once, in a sandbox of its own. The answer is always a report, whatever the task does.
     pub async fn run(&self, module: &Module, run: Run<'_>) -> Report {
-        let Run { context, params, settings, secrets, deadline } = run;
+        let Run { context, params, settings, secrets, steps, deadline } = run;
         let started = Instant::now();
         let secrets = RunSecrets::new(&settings.secrets, secrets);
         let context = Arc::new(context);
@@ -158,6 +158,7 @@ impl Engine {
             memory_bytes_max: settings.memory.0,
             outgoing,
             secrets,
+            steps,
             env: &settings.env,
         });
         let mut store = Store::new(&self.wasmtime, state);
@@ -183,6 +184,12 @@ impl Engine {
                 format!("not done after {}", format_duration(duration)),
             )),
         };
+        let (steps, not_stored) = state.steps.take();
+        let outcome = match (outcome, not_stored) {
+            // Whatever the task made of it, the message is not at fault.
+            (Outcome::Failure(_), Some(why)) => Outcome::Failure(Failure::new(FailureKind::Unavailable, why)),
+            (outcome, _) => outcome,
+        };
         // Redact before cutting: half a secret would not be recognised.
         let outcome = cut(state.secrets.redact_outcome(outcome, REASON_BYTES_MAX));
         let mut children = match outcome {
@@ -194,6 +201,7 @@ impl Engine {
         Report {
             outcome,
             children,
+            steps,
             log,
             log_dropped,
             duration,

@@ -1,7 +1,7 @@
 //! The header `idempotency-key`: the other side recognises by it that a later attempt sends a request again.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Method, Request};
@@ -12,9 +12,17 @@ use crate::outgoing::RequestBody;
 /// The keys of one run.
 pub(crate) struct IdempotencyKeys {
     message_id: String,
+    made: Mutex<Made>,
+}
+
+/// The requests of a run so far.
+#[derive(Default)]
+struct Made {
+    /// The step that is open.
+    step: Option<String>,
     /// How many requests there were that were the same. A key depends on no other request: a later attempt may make them in another
     /// order, or leave one out.
-    made: Mutex<HashMap<Digest, u32>>,
+    counts: HashMap<Digest, u32>,
 }
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -24,26 +32,38 @@ impl IdempotencyKeys {
         Self { message_id: message_id.to_owned(), made: Mutex::default() }
     }
 
-    /// Puts a key into a request that could have an effect, unless the task has set one. The body of a stream is not known: such a
-    /// request gets none, because another request could get the same.
+    /// Begins a step, or ends it.
+    pub(crate) fn set_step(&self, step: Option<&str>) {
+        self.made().step = step.map(str::to_owned);
+    }
+
+    /// Puts a key into a request that could have an effect, unless the task has set one.
+    ///
+    /// Within a step, the key does not contain the body: a step is one effect, also if a later attempt words it in another way.
+    /// Outside of a step it does, because another request could get the same key. The body of a stream is not known, so such a
+    /// request gets a key in a step only.
     pub(crate) fn put_into(&self, request: &mut Request<RequestBody>) {
-        let RequestBody::Whole(body) = request.body() else { return };
-        let body = Digest::of(body);
         if ![Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(request.method()) {
             return;
         }
-        let Self { message_id, made } = self;
-        let request_digest =
-            Digest::of(format!("{message_id}\0{}\0{}\0{body}", request.method(), request.uri()).as_bytes());
-        let ordinal = {
-            let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
-            let made = made.entry(request_digest).or_default();
-            *made += 1;
-            *made
+        let (method, uri, id) = (request.method(), request.uri(), &self.message_id);
+        let mut made = self.made();
+        let request_digest = match (&made.step, request.body()) {
+            (Some(step), _) => Digest::of(format!("{id}\0{method}\0{uri}\0step\0{step}").as_bytes()),
+            (None, RequestBody::Whole(body)) => {
+                Digest::of(format!("{id}\0{method}\0{uri}\0{}", Digest::of(body)).as_bytes())
+            }
+            (None, RequestBody::Stream(_)) => return,
         };
+        let ordinal = made.counts.entry(request_digest).or_default();
+        *ordinal += 1;
         let key = Digest::of(format!("{request_digest}\0{ordinal}").as_bytes()).to_string();
         let key = HeaderValue::from_str(&key[..32]).expect("hexadecimal digits");
         request.headers_mut().entry(IDEMPOTENCY_KEY).or_insert(key);
+    }
+
+    fn made(&self) -> MutexGuard<'_, Made> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -92,6 +112,25 @@ mod tests {
         assert!(another != charge && another != again);
         let other = IdempotencyKeys::new("order-8");
         assert_ne!(key(&other, "POST", "https://pay.example/charges", None), charge);
+    }
+
+    #[test]
+    fn a_step_has_the_same_key_whatever_it_sends() {
+        let url = "https://pay.example/charges";
+        let in_step = |step: &str, body: &str| {
+            let keys = IdempotencyKeys::new("order-7");
+            // Another request, before the step.
+            key_of(&keys, "POST", url, body, None);
+            keys.set_step(Some(step));
+            let key_in_step = key_of(&keys, "POST", url, body, None);
+            keys.set_step(None);
+            assert_ne!(key_of(&keys, "POST", url, body, None), key_in_step);
+            key_in_step
+        };
+        let charge = in_step("charge", "at 12:00");
+        assert!(charge.is_some());
+        assert_eq!(in_step("charge", "at 12:05"), charge);
+        assert_ne!(in_step("refund", "at 12:00"), charge);
     }
 
     #[test]

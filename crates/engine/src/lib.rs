@@ -22,6 +22,7 @@ mod resolver;
 mod run;
 mod secrets;
 mod state;
+mod steps;
 
 pub use addresses::{Addresses, Refused};
 pub use bindings::LogLevel;
@@ -33,3 +34,4 @@ pub use request_url::normalized_url;
 pub use resolver::{Resolver, Resolving};
 pub use run::{Child, LogLine, Report, Run, RunContext};
 pub use secrets::SecretValues;
+pub use steps::{NotStored, SaveStep, StepValues, Steps};

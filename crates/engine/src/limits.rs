@@ -23,6 +23,12 @@ pub struct Limits {
     pub descendants_max: u32,
     /// How deep a chain of parents may become.
     pub depth_max: u32,
+    /// Steps that one message may save.
+    pub steps_max: u32,
+    /// The value of one step, in bytes.
+    pub step_bytes_max: usize,
+    /// All steps of one message together, in bytes. They are part of the message's item in the table of runs.
+    pub steps_bytes_max: usize,
     /// The size of an HTTP request's body through `wasq:task/http`, in bytes.
     pub http_request_bytes_max: usize,
     /// The size of an HTTP response's body through `wasq:task/http`, in bytes.
@@ -58,6 +64,9 @@ impl Default for Limits {
             children_bytes_max: 4 << 20,
             descendants_max: 100_000,
             depth_max: 16,
+            steps_max: 100,
+            step_bytes_max: 64 << 10,
+            steps_bytes_max: 128 << 10,
             http_request_bytes_max: 8 << 20,
             http_response_bytes_max: 8 << 20,
             http_requests_max: 1000,

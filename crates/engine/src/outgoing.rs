@@ -251,6 +251,13 @@ impl Outgoing {
         }
     }
 
+    /// Sets the step that the next requests belong to.
+    pub(crate) fn set_step(&self, step: Option<&str>) {
+        if let Some(keys) = &self.keys {
+            keys.set_step(step);
+        }
+    }
+
     /// Requests that the policy has denied so far.
     pub(crate) fn denied(&self) -> u32 {
         self.usage.denied.load(Ordering::Relaxed)

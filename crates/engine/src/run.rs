@@ -7,6 +7,7 @@ use wasq_protocol::{Message, Outcome, Settings, TaskName, Timestamp};
 
 use crate::bindings::LogLevel;
 use crate::secrets::SecretValues;
+use crate::steps::{StepValues, Steps};
 
 /// The inputs of one run.
 pub struct Run<'a> {
@@ -18,6 +19,8 @@ pub struct Run<'a> {
     pub settings: &'a Settings,
     /// The values of the secrets that the settings name.
     pub secrets: &'a SecretValues,
+    /// The steps of its message.
+    pub steps: Steps,
     /// The time at which the run is ended: the earlier of the task's timeout and the worker's own end.
     pub deadline: Instant,
 }
@@ -29,6 +32,8 @@ pub struct Report {
     pub outcome: Outcome,
     /// The child tasks to send; empty unless it succeeded.
     pub children: Vec<Child>,
+    /// The steps that it saved.
+    pub steps: StepValues,
     /// The captured log.
     pub log: Vec<LogLine>,
     /// Log lines beyond the limit.

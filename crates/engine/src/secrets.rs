@@ -175,6 +175,11 @@ impl RunSecrets {
         }
     }
 
+    /// Whether a value is in this JSON text.
+    pub(crate) fn are_in(&self, json: &RawValue) -> bool {
+        self.0.is_some() && self.redact_json(json.to_owned()).get() != json.get()
+    }
+
     /// Returns the number of bytes at the end that may be the beginning of a value. It looks only behind the
     /// last whole value, as [`Self::redact`] finds the values.
     pub(crate) fn begun_at_end(&self, bytes: &[u8]) -> usize {

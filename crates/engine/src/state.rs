@@ -14,6 +14,7 @@ use crate::limits::{Limits, MemoryMeter};
 use crate::outgoing::Outgoing;
 use crate::run::{Child, RunContext};
 use crate::secrets::RunSecrets;
+use crate::steps::{RunSteps, Steps};
 
 /// The data of a run's store.
 pub(crate) struct RunState {
@@ -25,6 +26,7 @@ pub(crate) struct RunState {
     pub(crate) children_bytes: usize,
     pub(crate) outgoing: Outgoing,
     pub(crate) secrets: RunSecrets,
+    pub(crate) steps: RunSteps,
     /// The task's own variables.
     env: BTreeMap<String, String>,
     /// Made when the task first uses it: many tasks never do, and it takes longer to make than all the other
@@ -49,12 +51,13 @@ pub(crate) struct NewRun<'a> {
     pub(crate) memory_bytes_max: u64,
     pub(crate) outgoing: Outgoing,
     pub(crate) secrets: RunSecrets,
+    pub(crate) steps: Steps,
     pub(crate) env: &'a BTreeMap<String, String>,
 }
 
 impl RunState {
     pub(crate) fn new(run: NewRun<'_>) -> Self {
-        let NewRun { context, log, limits, memory_bytes_max, outgoing, secrets, env } = run;
+        let NewRun { context, log, limits, memory_bytes_max, outgoing, secrets, steps, env } = run;
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         let mut wasi_http = WasiHttpCtx::new();
@@ -68,6 +71,7 @@ impl RunState {
             children_bytes: 0,
             outgoing,
             secrets,
+            steps: RunSteps::new(steps),
             env: env.clone(),
             wasi: None,
             wasi_http,

@@ -34,7 +34,9 @@ pub use name::{NameError, TaskName};
 pub use outcome::{End, Ended, Failure, FailureKind, Outcome, Unfinished};
 pub use printable::{Printable, PrintableJson};
 pub use publish::PublishRequest;
-pub use run_item::{AttemptEnd, Cancelling, ChildRef, ItemState, ItemWrite, RunItem, UnsentChild, Written};
+pub use run_item::{
+    AttemptEnd, Cancelling, ChildRef, ItemState, ItemWrite, RunItem, Step, UnsentChild, Written,
+};
 pub use run_record::{Metrics, RecordLevel, RunOutcome, RunRecord, Then};
 pub use secret::{Secret, SecretError, SecretSource, SecretStore, SecretValue};
 pub use settings::{AllowedHost, Backoff, Caps, Settings, SettingsError};

@@ -69,6 +69,9 @@ pub struct RunItem {
     /// The children that the successful run enqueued, until all are sent.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub unsent: Vec<UnsentChild>,
+    /// The steps that its runs saved, oldest first. A later run does not execute them again.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub steps: Vec<Step>,
     /// The first of its children.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub children: Vec<ChildRef>,
@@ -183,6 +186,19 @@ pub struct ChildRef {
     pub task: TaskName,
 }
 
+/// A step that a run has saved.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Step {
+    /// Its name.
+    pub name: String,
+    /// Its value, as the task's own JSON text.
+    pub value: Box<RawValue>,
+    /// The attempt that saved it.
+    pub attempt: u32,
+    /// When it was saved.
+    pub saved: Timestamp,
+}
+
 /// The end of one attempt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AttemptEnd {
@@ -261,6 +277,7 @@ impl RunItem {
             result: None,
             large: None,
             unsent: Vec::new(),
+            steps: Vec::new(),
             children: Vec::new(),
             children_count: 0,
             history: Vec::new(),
@@ -304,6 +321,12 @@ impl RunItem {
             self.history.remove(0);
         }
         self.history.push(end);
+    }
+
+    /// Adds a step. One that has its name is replaced.
+    pub fn add_step(&mut self, step: Step) {
+        self.steps.retain(|other| other.name != step.name);
+        self.steps.push(step);
     }
 
     /// Sets its last failure.

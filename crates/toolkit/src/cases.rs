@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use wasq_engine::{
-    Engine, Module, Report, Responder, Responding, Run, RunContext, SecretValues, normalized_url,
+    Engine, Module, Report, Responder, Responding, Run, RunContext, SecretValues, Steps, normalized_url,
 };
 use wasq_protocol::{
     ByteCount, Caps, Clock, FailureKind, Outcome, SecretValue, Settings, SystemClock, TaskName,
@@ -50,6 +50,9 @@ pub struct Case {
     attempt: u32,
     #[serde(default = "test_id")]
     id: String,
+    /// The steps that an earlier attempt saved, with their values.
+    #[serde(default)]
+    steps: BTreeMap<String, Value>,
     #[serde(default)]
     answers: Vec<Answer>,
     expect: Expectation,
@@ -106,6 +109,8 @@ struct Expectation {
     /// The children that are sent, in their order. If left out, the test expects none.
     #[serde(default)]
     children: Vec<ExpectedChild>,
+    /// The steps that the run saves, with their values. If left out, the test accepts any.
+    steps: Option<BTreeMap<String, Value>>,
     /// The requests that are made, as `METHOD URL`, in their order. If left out, the test accepts any.
     requests: Option<Vec<String>>,
     /// Texts that the log must contain.
@@ -171,7 +176,7 @@ impl Cases {
 impl Case {
     /// Checks the rules that the file's format cannot express.
     fn check(&self) -> Result<()> {
-        let Self { params, params_json, answers, expect, .. } = self;
+        let Self { params, params_json, steps, answers, expect, .. } = self;
         ensure!(
             params.is_none() || params_json.is_none(),
             "it has params and params_json; one of them will do"
@@ -192,6 +197,8 @@ impl Case {
             .chain(&expect.success)
             .chain(&expect.success_includes)
             .chain(children)
+            .chain(steps.values())
+            .chain(expect.steps.iter().flat_map(BTreeMap::values))
             .chain(bodies);
         ensure!(
             !values.into_iter().any(has_date),
@@ -274,7 +281,10 @@ impl Case {
         };
         let deadline = Instant::now() + settings.timeout;
         let (params, secrets) = (self.params()?, secrets(&settings));
-        let run = Run { context, params: &params, settings: &settings, secrets: &secrets, deadline };
+        let raw = |value: &Value| RawValue::from_string(value.to_string());
+        let steps = self.steps.iter().map(|(name, value)| Ok((name.clone(), raw(value)?)));
+        let steps = Steps::Reported(steps.collect::<Result<_>>()?);
+        let run = Run { context, params: &params, settings: &settings, secrets: &secrets, steps, deadline };
         let report = engine.run(module, run).await;
         let mut problems = Vec::new();
         self.judge_outcome(&report.outcome, &mut problems)?;
@@ -327,13 +337,13 @@ impl Case {
     }
 
     fn judge_rest(&self, report: &Report, script: &Script, problems: &mut Vec<String>) {
-        let Expectation { children, requests, log, .. } = &self.expect;
-        let params =
+        let Expectation { children, steps, requests, log, .. } = &self.expect;
+        let json_or_text =
             |text: &str| serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
         let found: Vec<_> = report
             .children
             .iter()
-            .map(|child| json!({ "task": child.message.task, "params": params(child.message.params.get()) }))
+            .map(|child| json!({ "task": child.message.task, "params": json_or_text(child.message.params.get()) }))
             .collect();
         let expected: Vec<_> =
             children.iter().map(|child| json!({ "task": child.task, "params": child.params })).collect();
@@ -345,6 +355,13 @@ impl Case {
             if let Some(expected) = expected.delay_seconds.filter(|expected| *expected != found) {
                 problems.push(format!("expected a child with a delay of {expected} s, found {found} s"));
             }
+        }
+        let found: BTreeMap<_, _> =
+            report.steps.iter().map(|(name, value)| (name.clone(), json_or_text(value.get()))).collect();
+        if let Some(expected) = steps
+            && found != *expected
+        {
+            problems.push(format!("expected the steps {}, found {}", json!(expected), json!(found)));
         }
         let asked = script.asked.lock().expect("nobody panics with it");
         let expected: Option<Vec<_>> =

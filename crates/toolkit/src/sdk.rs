@@ -30,6 +30,7 @@ const RUST: &[File] = files![
     "sdk/rust/src/lib.rs",
     "sdk/rust/src/logging.rs",
     "sdk/rust/src/queue.rs",
+    "sdk/rust/src/steps.rs",
     "sdk/rust/src/task.rs",
     "sdk/rust/src/testing.rs",
 ];
@@ -45,6 +46,7 @@ const PYTHON: &[File] = files![
     "sdk/python/wasq_task/queue.py",
     "sdk/python/wasq_task/results.py",
     "sdk/python/wasq_task/sockets.py",
+    "sdk/python/wasq_task/steps.py",
     "sdk/python/wasq_task/tasks.py",
     "sdk/python/wasq_task/tls.py",
 ];
@@ -76,6 +78,7 @@ const GO: &[File] = files![
     "sdk/go/http.go",
     "sdk/go/log.go",
     "sdk/go/queue.go",
+    "sdk/go/steps.go",
     "sdk/go/task.go",
 ];
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::time::Instant;
-use wasq_engine::{Addresses, Engine, Limits, Module, Pool, Run, RunContext, SecretValues};
+use wasq_engine::{Addresses, Engine, Limits, Module, Pool, Run, RunContext, SecretValues, Steps};
 use wasq_protocol::{
     Batch, ByteCount, Caps, Clock, Invoke, LiveRecord, Outcome, SecretError, SecretSource, SecretStore,
     SecretValue, Settings, SystemClock, TaskName,
@@ -76,7 +76,8 @@ impl EngineAlone {
             trace_header: None,
         };
         let deadline = Instant::now() + LEASE;
-        let run = Run { context, params, settings: &self.settings, secrets: &self.secrets, deadline };
+        let (settings, secrets, steps) = (&self.settings, &self.secrets, Steps::default());
+        let run = Run { context, params, settings, secrets, steps, deadline };
         succeeded(&self.engine.run(&self.module, run).await.outcome)
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
-use wasq_engine::{Engine, Limits, Pool, Run, RunContext};
+use wasq_engine::{Engine, Limits, Pool, Run, RunContext, Steps};
 use wasq_protocol::{ByteCount, Settings, Timestamp};
 
 struct Host {
@@ -58,7 +58,8 @@ pub fn component(data: &[u8]) {
     };
     runtime.block_on(async {
         let (secrets, deadline) = (Default::default(), Instant::now() + TIMEOUT);
-        let run = Run { context, params: "{}", settings: &settings, secrets: &secrets, deadline };
+        let steps = Steps::default();
+        let run = Run { context, params: "{}", settings: &settings, secrets: &secrets, steps, deadline };
         let report = engine.run(&module, run).await;
         assert!(report.peak_memory <= settings.memory.0);
     });

@@ -52,6 +52,8 @@ pub struct Entry {
     pub cancelled: bool,
     /// It was written as cancelled, and is not forgotten.
     is_cancelled: bool,
+    /// The steps that the table of runs has, since it forgot the message last.
+    steps: BTreeSet<String>,
     /// It was sent again after it was done and forgotten.
     again: bool,
     /// It may have been sent before its task was published.
@@ -162,6 +164,7 @@ impl Ledger {
         if forgotten {
             entry.commits = 0;
             entry.is_cancelled = false;
+            entry.steps.clear();
         }
         entry.is_cancelled |= cancelled;
         entry.commits += u32::from(done);
@@ -169,6 +172,18 @@ impl Ledger {
         if entry.commits > 1 {
             let commits = entry.commits;
             self.violation(format!("{id} has {commits} ends in the table of runs"));
+        }
+    }
+
+    /// Records the steps that an item of the table of runs has.
+    pub fn saved<'a>(&mut self, id: &str, steps: impl Iterator<Item = &'a str>) {
+        self.entry(id).steps.extend(steps.map(str::to_owned));
+    }
+
+    /// Records that a run executes a step.
+    pub fn executed(&mut self, id: &str, step: &str) {
+        if self.entry(id).steps.contains(step) {
+            self.violation(format!("{id} executed its step {step} again after it was saved"));
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use wasq_engine::Steps;
 use wasq_protocol::{Message, Outcome};
 
 use crate::process::Process;
@@ -95,7 +96,7 @@ async fn work(process: &Arc<Process>, body: &str) -> anyhow::Result<()> {
         (Some(message), Some(script)) => {
             let id = message.id.clone().unwrap_or_default();
             let deadline = Instant::now() + Duration::from_secs(300);
-            let part = Part { id: &id, script, ids: BTreeSet::new(), deadline };
+            let part = Part { id: &id, script, ids: BTreeSet::new(), steps: Steps::default(), deadline };
             matches!(play(process, part).await, Outcome::Success { .. })
         }
         // Not JSON, or no such task: an exception like any other.

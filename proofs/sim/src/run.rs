@@ -258,17 +258,17 @@ async fn send_all(world: &Arc<World>) {
                 }
                 (Load::Long, _) => {
                     let says = if number % 10 == 9 { Says::Never } else { Says::Ok };
-                    let script = Script { ms: 60_000, says, children: 0 };
+                    let script = Script { ms: 60_000, says, children: 0, steps: 0 };
                     (Duration::from_millis(5), script.message("work", id(), None))
                 }
                 (Load::Killers, _) => {
                     let says = if number % 20 == 7 { Says::Kills } else { Says::Ok };
-                    let script = Script { ms: rng.u64(1..2000), says, children: 0 };
+                    let script = Script { ms: rng.u64(1..2000), says, children: 0, steps: 0 };
                     (Duration::from_millis(50), script.message("work", id(), None))
                 }
-                (Load::Mixed, Protocol::Wasq) => (pause(rng), any_message(rng, number, world.now())),
+                (Load::Mixed, Protocol::Wasq) => (pause(rng), any_message(rng, number, world)),
                 (Load::Mixed, Protocol::Reference) => {
-                    let mut script = Script::any(rng);
+                    let mut script = Script::any(rng, Remembering::Off);
                     script.children = 0;
                     // Only scripts that succeed sooner or later. The fate of other scripts in the reference
                     // is another matter.
@@ -302,8 +302,9 @@ fn pause(rng: &mut fastrand::Rng) -> Duration {
 }
 
 /// A message of any sort.
-fn any_message(rng: &mut fastrand::Rng, number: u32, now: Timestamp) -> String {
-    let script = Script::any(rng);
+fn any_message(rng: &mut fastrand::Rng, number: u32, world: &World) -> String {
+    let now = world.now();
+    let script = Script::any(rng, world.scenario.runs);
     let id = chance(rng, 0.9).then(|| format!("m{number}"));
     match rng.u32(..100) {
         0 => "no message".to_owned(),

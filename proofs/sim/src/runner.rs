@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
-use wasq_engine::{Child, Report, Run};
+use wasq_engine::{Child, NotStored, Report, Run, SaveStep, StepValues, Steps};
 use wasq_protocol::{Failure, FailureKind, Fingerprint, Message, Outcome, TaskName};
 use wasq_runtime::{ArtifactError, Runner};
 
@@ -53,12 +55,21 @@ impl Runner for ScriptRunner {
             send_children(&self.process, children.clone()).await;
         }
         let ids = children.iter().filter_map(|child| child.message.id.clone()).collect();
+        let Run { context, steps, deadline, .. } = run;
         let outcome =
-            play(&self.process, Part { id: &run.context.id, script: &script, ids, deadline: run.deadline })
-                .await;
+            play(&self.process, Part { id: &context.id, script: &script, ids, steps, deadline }).await;
         // A failed run reports its children too: the worker must not send them.
         let duration = started.elapsed();
-        Report { outcome, children, log: Vec::new(), log_dropped: 0, duration, peak_memory: 0, denied: 0 }
+        Report {
+            outcome,
+            children,
+            steps: StepValues::new(),
+            log: Vec::new(),
+            log_dropped: 0,
+            duration,
+            peak_memory: 0,
+            denied: 0,
+        }
     }
 }
 
@@ -69,12 +80,14 @@ pub struct Part<'a> {
     pub script: &'a Script,
     /// The ids of the children that it enqueues.
     pub ids: BTreeSet<String>,
+    /// The steps of its message.
+    pub steps: Steps,
     pub deadline: Instant,
 }
 
 /// Plays a script once, and tells the ledger.
 pub async fn play(process: &Arc<Process>, part: Part<'_>) -> Outcome {
-    let Part { id, script, ids, deadline } = part;
+    let Part { id, script, ids, steps, deadline } = part;
     let world = &process.world;
     let failed = world.state(|state| {
         if process.stale().contains(id) {
@@ -86,6 +99,9 @@ pub async fn play(process: &Arc<Process>, part: Part<'_>) -> Outcome {
     });
     let running = Running { process: process.clone(), id: Some(id.to_owned()) };
     process.step().await;
+    if let Err(failure) = take_steps(process, id, script.steps, steps).await {
+        return Outcome::Failure(failure);
+    }
     let takes = match script.says {
         Says::Hangs => TIMEOUT * 2,
         _ => Duration::from_millis(script.ms),
@@ -104,11 +120,41 @@ pub async fn play(process: &Arc<Process>, part: Part<'_>) -> Outcome {
     outcome
 }
 
+/// Takes the steps of a script, without those that an earlier run saved.
+async fn take_steps(process: &Process, id: &str, count: u32, steps: Steps) -> Result<(), Failure> {
+    let unavailable = |why: String| Err(Failure::new(FailureKind::Unavailable, why));
+    for name in (0..count).map(|number| number.to_string()) {
+        let (known, store) = match &steps {
+            Steps::Unavailable(why) => return unavailable(why.clone().into_owned()),
+            Steps::Reported(_) => return Ok(()),
+            Steps::Stored(known, store) => (known, store),
+        };
+        if known.contains_key(&name) {
+            continue;
+        }
+        process.step().await;
+        process.world.state(|state| state.ledger.executed(id, &name));
+        process.step().await;
+        let (stored, answer) = oneshot::channel();
+        let save = SaveStep { name, value: RawValue::NULL.to_owned(), stored };
+        let sent = store.send(save).await;
+        match sent.ok().and(answer.await.ok()) {
+            Some(Ok(())) => {}
+            Some(Err(NotStored::Lost)) => {
+                return Err(Failure::new(FailureKind::Trap, "another delivery has the message"));
+            }
+            Some(Err(NotStored::Unavailable(why))) => return unavailable(why),
+            None => return unavailable("the worker stops".to_owned()),
+        }
+    }
+    Ok(())
+}
+
 /// Returns the same child for the same ordinal, as the engine does.
 fn child(run: &Run<'_>, ordinal: u32) -> Child {
     let context = &run.context;
     let task: TaskName = "work".parse().expect("a name");
-    let script = Script { ms: 5 + u64::from(ordinal), says: Says::Ok, children: 0 };
+    let script = Script { ms: 5 + u64::from(ordinal), says: Says::Ok, children: 0, steps: 0 };
     let mut message = Message::new(task, script.params());
     message.id = Some(format!("{}.{ordinal}", context.id));
     message.parent = Some(context.id.clone());

@@ -32,7 +32,10 @@ impl RunsTable {
 
     /// Writes an item as DynamoDB does: over the revision that it replaces, or over none.
     fn put(&mut self, write: ItemWrite, now: Timestamp, mutation: Option<Mutation>) -> Written {
-        let ItemWrite { item, replaces } = write;
+        let ItemWrite { mut item, replaces } = write;
+        if mutation == Some(Mutation::StepsForgotten) && item.state == ItemState::Retrying {
+            item.steps.clear();
+        }
         let stored = self.0.get(&item.id);
         let is_end = item.state != ItemState::Running;
         let fits = match (stored, &replaces) {
@@ -153,6 +156,7 @@ fn apply(state: &mut State, write: ItemWrite, now: Timestamp, mutation: Option<M
             ended_now(ItemState::Done),
             ended_now(ItemState::Cancelled),
         );
+        state.ledger.saved(&item.id, item.steps.iter().map(|step| step.name.as_str()));
     }
     written
 }

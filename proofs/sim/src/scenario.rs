@@ -149,11 +149,13 @@ pub enum Mutation {
     TtlIgnored,
     /// A message that was cancelled is run.
     CancelIgnored,
+    /// The steps of an attempt that failed are not kept.
+    StepsForgotten,
 }
 
 impl Mutation {
     /// Every mistake.
-    pub const ALL: [Mutation; 17] = [
+    pub const ALL: [Mutation; 18] = [
         Mutation::DeleteOnHandOver,
         Mutation::NoHeartbeat,
         Mutation::DeleteBeforeDeadLetter,
@@ -171,6 +173,7 @@ impl Mutation {
         Mutation::ChildrenBeforeCommit,
         Mutation::TtlIgnored,
         Mutation::CancelIgnored,
+        Mutation::StepsForgotten,
     ];
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use wasq_protocol::{Failure, FailureKind, Message, Outcome, Timestamp};
 
-use crate::scenario::MAX_ATTEMPTS;
+use crate::scenario::{MAX_ATTEMPTS, Remembering};
 
 /// The script of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,9 @@ pub struct Script {
     /// The number of children that it enqueues, with any outcome.
     #[serde(default)]
     pub children: u32,
+    /// The number of steps that it takes at its beginning.
+    #[serde(default)]
+    pub steps: u32,
 }
 
 /// The outcomes that a script can ask for.
@@ -44,7 +47,7 @@ pub enum Says {
 impl Script {
     /// A random script. Most scripts succeed, some fail in each possible way, and some take longer than a
     /// lease.
-    pub fn any(rng: &mut Rng) -> Self {
+    pub fn any(rng: &mut Rng, remembering: Remembering) -> Self {
         let ms = match rng.u32(..100) {
             0..75 => rng.u64(1..500),
             75..92 => rng.u64(500..10_000),
@@ -60,12 +63,14 @@ impl Script {
             _ => Says::Hangs,
         };
         let children = if rng.u32(..12) == 0 { rng.u32(1..15) } else { 0 };
-        Self { ms, says, children }
+        // Without a table of runs a step waits for one.
+        let steps = if remembering != Remembering::Off && rng.u32(..4) == 0 { rng.u32(1..4) } else { 0 };
+        Self { ms, says, children, steps }
     }
 
     /// A short run that succeeds.
     pub fn quick(rng: &mut Rng) -> Self {
-        Self { ms: rng.u64(1..200), says: Says::Ok, children: 0 }
+        Self { ms: rng.u64(1..200), says: Says::Ok, children: 0, steps: 0 }
     }
 
     /// The expected result without faults.

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use wasq_engine::{Child, Report, Run, RunContext};
-use wasq_protocol::{Clock, Failure, FailureKind, Outcome, Timestamp};
+use tokio::sync::mpsc;
+use wasq_engine::{Child, Report, Run, RunContext, SaveStep, Steps};
+use wasq_protocol::{Clock, Failure, FailureKind, Outcome, Step, Timestamp};
 
+use crate::delivery::Facts;
 use crate::delivery::prepare::Prepared;
 use crate::ports::{Runner, Runs, WorkerPorts};
+use crate::runs::{Claim, save_step};
 use crate::state::WorkerState;
 
 /// A run that has ended.
@@ -17,6 +20,11 @@ pub(crate) struct Executed {
 
 /// The line of the log for the begin of a run.
 const BEGINS: &str = "run begins";
+
+/// Why a task cannot have steps.
+const NO_ANSWER: &str = "steps need the table of runs, and it does not answer";
+const NO_TABLE: &str =
+    "steps need the table of runs, and this worker has none: `wasq deploy --runs on` adds one";
 
 /// Runs the module. Its slot and its memory are free again when this returns.
 pub(crate) async fn execute<P: WorkerPorts>(
@@ -30,6 +38,7 @@ pub(crate) async fn execute<P: WorkerPorts>(
         Some(parent) => tracing::info!(parent, "{BEGINS}"),
         None => tracing::info!("{BEGINS}"),
     }
+    let (steps, saves) = steps_of(worker, facts);
     let run = Run {
         context: RunContext {
             root: message.root.unwrap_or_else(|| facts.id.clone()),
@@ -47,16 +56,18 @@ pub(crate) async fn execute<P: WorkerPorts>(
         params: message.params.get(),
         settings,
         secrets: &secrets,
+        steps,
         deadline: instant + timeout,
     };
     let running = worker.ports.runner.run(&module, run);
-    let report = match (&worker.ports.runs, facts.claim().filter(|claim| claim.certain)) {
-        (Some(runs), Some(claim)) => {
-            let (id, owner) = (&claim.item.id, claim.item.owner.as_deref().unwrap_or_default());
+    let report = match (&worker.ports.runs, facts.claim_mut(), saves) {
+        (Some(runs), Some(claim), Some(saves)) => {
+            let (id, owner) = (claim.item.id.clone(), claim.item.owner.clone().unwrap_or_default());
             tokio::select! {
                 biased;
                 report = running => Some(report),
-                () = runs.cancelled(id, owner) => None,
+                () = store_steps(worker, runs, claim, saves) => None,
+                () = runs.cancelled(&id, &owner) => None,
             }
         }
         _ => Some(running.await),
@@ -65,7 +76,8 @@ pub(crate) async fn execute<P: WorkerPorts>(
         let failure = Failure::new(FailureKind::Cancelled, "it was cancelled while it ran");
         return Executed { outcome: Outcome::Failure(failure), children: Vec::new() };
     };
-    let Report { mut outcome, mut children, duration, peak_memory, denied, log: _, log_dropped } = report;
+    let Report { mut outcome, mut children, steps: _, duration, peak_memory, denied, log: _, log_dropped } =
+        report;
     facts.digest = Some(live.record.version.digest);
     facts.usage.run = duration;
     facts.usage.peak_memory = peak_memory;
@@ -89,6 +101,38 @@ pub(crate) async fn execute<P: WorkerPorts>(
             format!("the worker had less time left than the task may take: {}", failure.message);
     }
     Executed { outcome, children }
+}
+
+/// The steps of a message for its run, and the receiver of those that the run saves.
+fn steps_of<P: WorkerPorts>(
+    worker: &WorkerState<P>,
+    facts: &Facts,
+) -> (Steps, Option<mpsc::Receiver<SaveStep>>) {
+    match (&worker.ports.runs, facts.claim()) {
+        (Some(_), Some(claim)) if claim.certain => {
+            let (store, saves) = mpsc::channel(1);
+            let known = claim.item.steps.iter().map(|step| (step.name.clone(), step.value.clone()));
+            (Steps::Stored(known.collect(), store), Some(saves))
+        }
+        (Some(_), _) => (Steps::Unavailable(NO_ANSWER.into()), None),
+        (None, _) => (Steps::Unavailable(NO_TABLE.into()), None),
+    }
+}
+
+/// Stores the steps of a run, for as long as it lasts.
+async fn store_steps<P: WorkerPorts>(
+    worker: &WorkerState<P>,
+    runs: &P::Runs,
+    claim: &mut Claim,
+    mut saves: mpsc::Receiver<SaveStep>,
+) {
+    while let Some(SaveStep { name, value, stored }) = saves.recv().await {
+        let step = Step { name, value, attempt: claim.item.attempts, saved: worker.ports.clock.now() };
+        // The run may have ended meanwhile, with its time.
+        let _ = stored.send(save_step(runs, claim, step).await);
+    }
+    // The run saves no more steps, and goes on.
+    std::future::pending().await
 }
 
 /// The longest delay of SQS.

@@ -52,6 +52,14 @@ impl Facts {
         }
     }
 
+    /// As [`Self::claim`], to change it.
+    pub(crate) fn claim_mut(&mut self) -> Option<&mut Claim> {
+        match &mut self.memory {
+            Memory::Claimed(claim) => Some(claim),
+            Memory::Nothing | Memory::Ended(_) => None,
+        }
+    }
+
     /// The item of the message, as this delivery wrote or found it last.
     pub(crate) fn item(&self) -> Option<&RunItem> {
         match &self.memory {

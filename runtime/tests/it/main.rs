@@ -6,6 +6,7 @@ mod runs;
 mod secrets;
 mod settling;
 mod spans;
+mod steps;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};

@@ -27,6 +27,22 @@ struct Table {
     items: HashMap<String, RunItem>,
     /// The states that cannot be written.
     broken: Vec<ItemState>,
+    /// What happens to an item at its next step.
+    at_step: AtStep,
+}
+
+/// What happens when a run saves a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum AtStep {
+    /// It is written.
+    #[default]
+    Nothing,
+    /// The table does not answer.
+    Broken,
+    /// Another worker has claimed the item.
+    TakenOver,
+    /// Somebody has asked to cancel the message.
+    Cancelled,
 }
 
 impl TestRuns {
@@ -34,7 +50,11 @@ impl TestRuns {
         self.table.lock().expect("no panic")
     }
 
-    fn item(&self, id: &str) -> RunItem {
+    pub(crate) fn at_step(&self, what: AtStep) {
+        self.table().at_step = what;
+    }
+
+    pub(crate) fn item(&self, id: &str) -> RunItem {
         self.table().items.get(id).cloned().expect("it is remembered")
     }
 
@@ -60,6 +80,25 @@ impl TestRuns {
         let mut table = self.table();
         if table.broken.contains(&item.state) {
             bail!("as told");
+        }
+        if item.state == ItemState::Running && !item.steps.is_empty() {
+            let at_step = table.at_step;
+            if at_step == AtStep::Broken {
+                bail!("as told");
+            }
+            table.at_step = AtStep::Nothing;
+            let stored = table.items.get_mut(&item.id).expect("it was claimed");
+            match at_step {
+                AtStep::TakenOver => {
+                    stored.owner = Some("somebody".to_owned());
+                    stored.revision = "taken over".to_owned();
+                }
+                AtStep::Cancelled => {
+                    stored.cancel = true;
+                    stored.revision = "cancelled".to_owned();
+                }
+                AtStep::Nothing | AtStep::Broken => {}
+            }
         }
         let stored = table.items.get(&item.id);
         let fits = match (&replaces, stored) {
@@ -91,7 +130,7 @@ impl Runs for TestRuns {
     }
 }
 
-fn remembering(settings: Settings) -> (TestWorker, Recorder, TestRuns, tempfile::TempDir) {
+pub(crate) fn remembering(settings: Settings) -> (TestWorker, Recorder, TestRuns, tempfile::TempDir) {
     let (worker, queue, folder, runs) =
         worker_with_runs(settings, Duration::ZERO, ByteCount::mib(4096), Some(TestRuns::default()));
     (worker, queue, runs.expect("given"), folder)
@@ -102,7 +141,7 @@ fn once() -> Settings {
 }
 
 /// A message with an id of its own. Its receipt and the queue's id are `receive`.
-fn with_id(receive: &str, id: &str, params: Value) -> Delivery {
+pub(crate) fn with_id(receive: &str, id: &str, params: Value) -> Delivery {
     delivery(receive, json!({"task": "verbs", "id": id, "params": params}))
 }
 

@@ -19,13 +19,14 @@
   before the next attempt. `Reject` moves the message to the dead-letter queue. Leaving the interpreter
   (`sys.exit`) ends the run as a trap.
 - `http` reaches the hosts that the task's `allow_hosts` names. `enqueue` sends child tasks when the task has
-  succeeded. `context` has the message's id, the attempt and the deadline. Lines of `logging` and
+  succeeded. `step` is a part of the task that a later attempt does not execute again. `context` has the message's id, the attempt and the deadline. Lines of `logging` and
   printed lines go to the run's log.
 """
 
 from . import context, http
 from .failures import Reject, Retry, RetryAfter
 from .queue import EnqueueError, enqueue
+from .steps import step
 from .tasks import task
 
-__all__ = ["EnqueueError", "Reject", "Retry", "RetryAfter", "context", "enqueue", "http", "task"]
+__all__ = ["EnqueueError", "Reject", "Retry", "RetryAfter", "context", "enqueue", "http", "step", "task"]

@@ -1,13 +1,13 @@
 //! The host behind the other modules: wasq itself in a component, a [`World`](crate::testing::World) in
 //! tests.
 //!
-//! This file and `context`, `http` and `queue` import each other: they call the host, and the host speaks in their
+//! This file and `context`, `http`, `queue` and `steps` import each other: they call the host, and the host speaks in their
 //! types. A file of types for its sake would take each type away from its functions.
 
 #[cfg(not(target_family = "wasm"))]
-pub(crate) use crate::testing::{context, enqueue, log, send};
+pub(crate) use crate::testing::{abandon_step, context, enqueue, load_step, log, save_step, send};
 #[cfg(target_family = "wasm")]
-pub(crate) use component::{context, enqueue, log, send};
+pub(crate) use component::{abandon_step, context, enqueue, load_step, log, save_step, send};
 
 #[cfg(target_family = "wasm")]
 pub use component::bindings;
@@ -20,6 +20,7 @@ mod component {
     use crate::context::Context;
     use crate::http::{self, Request, Response};
     use crate::queue::{Child, EnqueueError};
+    use crate::steps::StepError;
 
     /// Generated from the contract, `tasks-wit`.
     #[allow(missing_docs)]
@@ -92,6 +93,26 @@ mod component {
         })?;
         let headers = response.headers.into_iter().map(|header| (header.name, header.value));
         Ok(Response { url: shown, status: response.status, headers: headers.collect(), body: response.body })
+    }
+
+    pub(crate) fn load_step(name: &str) -> Result<Option<String>, StepError> {
+        host::steps::load(name).map_err(step_error)
+    }
+
+    pub(crate) fn save_step(name: &str, value: &str) -> Result<(), StepError> {
+        host::steps::save(name, value).map_err(step_error)
+    }
+
+    pub(crate) fn abandon_step(name: &str) {
+        host::steps::abandon(name);
+    }
+
+    fn step_error(error: host::steps::StepError) -> StepError {
+        match error {
+            host::steps::StepError::Invalid(why) => StepError::Invalid(why),
+            host::steps::StepError::TooMany(most) => StepError::TooMany(most),
+            host::steps::StepError::Unavailable(why) => StepError::Unavailable(why),
+        }
     }
 
     pub(crate) fn log(level: log::Level, message: &str) {

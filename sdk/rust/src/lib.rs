@@ -6,11 +6,13 @@ mod host;
 pub mod http;
 mod logging;
 pub mod queue;
+mod steps;
 mod task;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 
 pub use failure::Failure;
+pub use steps::step;
 pub use wasq_task_macros::task;
 
 /// For the attribute's own code.

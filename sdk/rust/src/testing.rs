@@ -1,7 +1,7 @@
 //! Tests of a task on any machine: a [`World`] does the work of the host.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use log::Level;
 use serde::Serialize;
@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::context::Context;
 use crate::http::{self, ErrorKind, Request, Response};
 use crate::queue::{Child, EnqueueError};
+use crate::steps::StepError;
 use crate::{Failure, task};
 
 /// The host of a task in a test: prepared answers, and a record of requests, children and log lines.
@@ -22,8 +23,14 @@ pub struct World {
     pub requests: Vec<String>,
     /// The children that it enqueued.
     pub children: Vec<Child>,
+    /// The steps that it saved, and those that an earlier attempt saved, with their values.
+    pub steps: BTreeMap<String, Value>,
     /// The lines that it logged.
     pub log: Vec<(Level, String)>,
+    /// The step that it executes.
+    step: Option<String>,
+    /// The steps that have ended in this run.
+    ended: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -59,7 +66,10 @@ impl World {
             answers: VecDeque::new(),
             requests: Vec::new(),
             children: Vec::new(),
+            steps: BTreeMap::new(),
             log: Vec::new(),
+            step: None,
+            ended: BTreeSet::new(),
         }
     }
 
@@ -73,6 +83,12 @@ impl World {
     pub fn id(mut self, id: &str) -> Self {
         self.context.id = id.to_owned();
         self.context.root = id.to_owned();
+        self
+    }
+
+    /// Adds a step that an earlier attempt saved.
+    pub fn step(mut self, name: &str, value: Value) -> Self {
+        self.steps.insert(name.to_owned(), value);
         self
     }
 
@@ -151,6 +167,47 @@ pub(crate) fn send(request: Request) -> Result<Response, http::Error> {
     };
     assert_eq!(url, expected, "the next prepared answer is for another URL");
     result.map_err(|kind| http::Error { url, kind })
+}
+
+pub(crate) fn load_step(name: &str) -> Result<Option<String>, StepError> {
+    WORLD.with_borrow_mut(|world| {
+        if let Some(open) = &world.step {
+            let why = format!("step {name:?}: step {open:?} has not ended; one step runs at a time");
+            return Err(StepError::Invalid(why));
+        }
+        if world.ended.contains(name) {
+            let why = format!("step {name:?}: this run had a step with this name before");
+            return Err(StepError::Invalid(why));
+        }
+        match world.steps.get(name).map(Value::to_string) {
+            Some(saved) => {
+                world.ended.insert(name.to_owned());
+                Ok(Some(saved))
+            }
+            None => {
+                world.step = Some(name.to_owned());
+                Ok(None)
+            }
+        }
+    })
+}
+
+pub(crate) fn save_step(name: &str, value: &str) -> Result<(), StepError> {
+    let value = serde_json::from_str(value).expect("it was written as JSON");
+    WORLD.with_borrow_mut(|world| {
+        world.step = None;
+        world.ended.insert(name.to_owned());
+        world.steps.insert(name.to_owned(), value);
+    });
+    Ok(())
+}
+
+pub(crate) fn abandon_step(name: &str) {
+    WORLD.with_borrow_mut(|world| {
+        if world.step.as_deref() == Some(name) {
+            world.step = None;
+        }
+    });
 }
 
 pub(crate) fn log(level: Level, message: &str) {

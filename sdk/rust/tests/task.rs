@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wasq_task::http::{self, ErrorKind};
 use wasq_task::testing::World;
-use wasq_task::{Failure, context, queue, task};
+use wasq_task::{Failure, context, queue, step, task};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -115,4 +115,55 @@ fn an_error_is_told_with_its_causes() {
     }
     let error = Outer("x".parse::<u32>().expect_err("no number"));
     assert_eq!(Failure::from(error), Failure::retry("read the count: invalid digit found in string"));
+}
+
+#[derive(Deserialize, Serialize)]
+struct Receipt {
+    receipt: String,
+}
+
+#[task]
+fn order(_: serde_json::Value) -> Result<Receipt, Failure> {
+    let receipt: Receipt =
+        step("charge", || Ok(http::post("https://pay.example/charges").send()?.success()?.json()?))?;
+    step("mail", || Ok(drop(http::post("https://mail.example/").send()?.success()?)))?;
+    Ok(receipt)
+}
+
+#[test]
+fn a_step_that_was_saved_is_not_executed_again() {
+    let charge = |world: World| world.answer("https://pay.example/charges", 200, r#"{"receipt": "r-1"}"#);
+    let mail = |world: World, status| world.answer("https://mail.example/", status, "");
+    // The mail fails: the step is not saved.
+    let (failed, world) = mail(charge(World::new()), 500).run(order, json!({}));
+    assert!(matches!(failed, Err(Failure::Retry(_))), "{failed:?}");
+    assert_eq!(world.steps, [("charge".to_owned(), json!({"receipt": "r-1"}))].into());
+    // The next attempt sends the mail only.
+    let world = World::new().attempt(2).step("charge", json!({"receipt": "r-1"}));
+    let (result, world) = mail(world, 204).run(order, json!({}));
+    assert_eq!(result, Ok(json!({"receipt": "r-1"})));
+    assert_eq!(world.requests, ["POST https://mail.example/"]);
+    // A value of another version of the task.
+    let (result, _) = World::new().step("charge", json!(7)).run(order, json!({}));
+    assert!(matches!(&result, Err(Failure::Reject(why)) if why.contains("step \"charge\": the saved value")), "{result:?}");
+}
+
+#[task]
+fn nested(_: serde_json::Value) -> Result<u8, Failure> {
+    step("outer", || step("inner", || Ok(1)))
+}
+
+#[task]
+fn twice(_: serde_json::Value) -> Result<u8, Failure> {
+    step("one", || Ok(1))?;
+    step("one", || Ok(2))
+}
+
+#[test]
+fn a_step_in_a_step_and_a_name_twice_are_rejected() {
+    let rejected = |(result, _): (Result<_, _>, World), expected: &str| {
+        assert!(matches!(&result, Err(Failure::Reject(why)) if why.contains(expected)), "{result:?}");
+    };
+    rejected(World::new().run(nested, json!({})), "one step runs at a time");
+    rejected(World::new().run(twice, json!({})), "had a step with this name before");
 }

@@ -4,5 +4,6 @@ mod context;
 mod http;
 mod log;
 mod queue;
+mod steps;
 
 pub(crate) use queue::divide_budget;

@@ -16,7 +16,7 @@ use wasq_protocol::Settings;
 use crate::{output, run, run_with, verbs_with};
 
 /// A server on loopback. `/echo` returns the method and two headers of the request, `/authorization` that
-/// header, `/connection` the connection's number. `/large` sends 9 MiB, `/moved` redirects, `/headers` sends
+/// header, `/key` the header `idempotency-key`, `/connection` the connection's number. `/large` sends 9 MiB, `/moved` redirects, `/headers` sends
 /// 200 headers, `/header` sends one header of 200 KiB, and `/never` does not answer.
 pub(crate) async fn server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -41,6 +41,7 @@ async fn respond(
     let (body, status) = match request.uri().path() {
         "/echo" => (format!("{} {} {}", request.method(), header("user-agent"), header("x-verb")), 200),
         "/authorization" => (header("authorization").to_owned(), 200),
+        "/key" => (header("idempotency-key").to_owned(), 200),
         "/connection" => (connection.to_string(), 200),
         "/large" => ("x".repeat(9 << 20), 200),
         "/moved" => (String::new(), 302),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use wasq_engine::{Engine, Limits, Module, Pool, Report, Run};
+use wasq_engine::{Engine, Limits, Module, Pool, Report, Run, Steps};
 use wasq_protocol::{ByteCount, FailureKind, Settings};
 
 use crate::http::server;
@@ -80,7 +80,14 @@ async fn spying((engine, module): &(Engine, Module), verb: &str) -> Report {
     let settings = Settings { timeout: Duration::from_millis(500), ..Settings::default() };
     let (secrets, deadline) = (Default::default(), Instant::now() + settings.timeout);
     let params = json!(verb).to_string();
-    let run = Run { context: context(), params: &params, settings: &settings, secrets: &secrets, deadline };
+    let run = Run {
+        context: context(),
+        params: &params,
+        settings: &settings,
+        secrets: &secrets,
+        steps: Steps::default(),
+        deadline,
+    };
     engine.run(module, run).await
 }
 

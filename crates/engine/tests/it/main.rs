@@ -7,6 +7,7 @@ mod isolation;
 mod limits;
 mod runs;
 mod secrets;
+mod steps;
 mod wit;
 
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::Instant;
-use wasq_engine::{Addresses, Engine, Limits, Module, Pool, Report, Run, RunContext, SecretValues};
+use wasq_engine::{Addresses, Engine, Limits, Module, Pool, Report, Run, RunContext, SecretValues, Steps};
 use wasq_protocol::{ByteCount, Failure, Outcome, Settings, Timestamp};
 
 /// A guest as the tests' build step leaves it.
@@ -74,7 +75,14 @@ fn verbs_with(limits: Limits) -> (Engine, Module) {
 /// A run that has secrets.
 async fn run_secretly(params: Value, settings: &Settings, secrets: &SecretValues) -> Report {
     let ((engine, module), deadline) = (verbs(), Instant::now() + settings.timeout);
-    let run = Run { context: context(), params: &params.to_string(), settings, secrets, deadline };
+    let run = Run {
+        context: context(),
+        params: &params.to_string(),
+        settings,
+        secrets,
+        steps: Steps::default(),
+        deadline,
+    };
     engine.run(module, run).await
 }
 
@@ -88,6 +96,7 @@ async fn run_with((engine, module): &(Engine, Module), params: Value, settings: 
                 params: &params.to_string(),
                 settings,
                 secrets: &Default::default(),
+                steps: Steps::default(),
                 deadline,
             },
         )
@@ -100,7 +109,14 @@ async fn run_as(context: RunContext, params: Value, settings: &Settings) -> Repo
     engine
         .run(
             module,
-            Run { context, params: &params.to_string(), settings, secrets: &Default::default(), deadline },
+            Run {
+                context,
+                params: &params.to_string(),
+                settings,
+                secrets: &Default::default(),
+                steps: Steps::default(),
+                deadline,
+            },
         )
         .await
 }

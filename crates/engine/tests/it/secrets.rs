@@ -82,7 +82,16 @@ async fn the_task_sees_a_placeholder_that_nobody_can_guess() {
 
 /// Everything that a run leaves behind.
 fn left_behind(report: &Report) -> String {
-    let Report { outcome, log, children: _, log_dropped: _, duration: _, peak_memory: _, denied: _ } = report;
+    let Report {
+        outcome,
+        log,
+        children: _,
+        steps: _,
+        log_dropped: _,
+        duration: _,
+        peak_memory: _,
+        denied: _,
+    } = report;
     let outcome = match outcome {
         Outcome::Success { output } => output.get().to_owned(),
         Outcome::Failure(failure) => failure.to_string(),

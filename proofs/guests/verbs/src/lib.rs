@@ -16,6 +16,7 @@ use wasq::task::http::{self, Header, Request};
 use wasq::task::log::{self, Level};
 use wasq::task::outcome::RetryAfter;
 use wasq::task::queue::{self, EnqueueOptions};
+use wasq::task::steps::{self, StepError};
 
 #[derive(Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
@@ -157,8 +158,36 @@ enum Verb {
     Flaky {
         succeeds_in: u32,
     },
+    /// Makes these calls, one after the other, and returns the answers.
+    Steps {
+        calls: Vec<StepCall>,
+    },
     /// Tries to read a file and to open a socket.
     Escape,
+}
+
+/// A call of `wasq:task/steps`, or what a task does around them.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum StepCall {
+    Load(String),
+    /// A name, and a text that need not be JSON.
+    Save(String, String),
+    Abandon(String),
+    /// Saves a value of so many bytes.
+    SaveBytes(String, usize),
+    /// Saves the value of an environment variable.
+    SaveEnv(String, String),
+    /// Sends a POST to a URL, with the number of the attempt. Returns the body of the answer.
+    Post(String),
+    /// A whole step by its name: sends a POST to a URL, and saves the body of the answer.
+    Step(String, String),
+    /// Begins and saves so many steps. Returns the number of them, and the first error.
+    Many(u32),
+    /// Fails with `retry` in attempts before this.
+    RetryBefore(u32),
+    /// Spins for ever.
+    Spin,
 }
 
 #[derive(Deserialize)]
@@ -393,6 +422,7 @@ impl Guest for Verbs {
                 }
                 json!(attempt)
             }
+            Verb::Steps { calls } => calls.into_iter().map(step_call).collect::<Result<_, _>>()?,
             Verb::Escape => json!({
                 "file": std::fs::read_to_string("/etc/passwd").map_err(|e| e.to_string()).err(),
                 "socket": std::net::TcpStream::connect("127.0.0.1:9").map_err(|e| e.kind().to_string()).err(),
@@ -400,6 +430,63 @@ impl Guest for Verbs {
         };
         Ok(value.to_string())
     }
+}
+
+fn step_call(call: StepCall) -> Result<Value, Failure> {
+    let shown = |error: StepError| json!({ "error": format!("{error:?}") });
+    let saved = |saved: Result<(), StepError>| saved.map_or_else(shown, |()| json!("saved"));
+    Ok(match call {
+        StepCall::Load(name) => steps::load(&name).map_or_else(shown, |value| json!(value)),
+        StepCall::Save(name, value) => saved(steps::save(&name, &value)),
+        StepCall::SaveBytes(name, bytes) => {
+            saved(steps::save(&name, &json!("x".repeat(bytes - 2)).to_string()))
+        }
+        StepCall::Abandon(name) => {
+            steps::abandon(&name);
+            json!("abandoned")
+        }
+        StepCall::SaveEnv(name, variable) => {
+            saved(steps::save(&name, &json!(std::env::var(variable).unwrap_or_default()).to_string()))
+        }
+        StepCall::Post(url) => json!(post(&url)?),
+        StepCall::Step(name, url) => {
+            let retry = |error| Failure::Retry(format!("{error:?}"));
+            match steps::load(&name).map_err(retry)? {
+                Some(value) => serde_json::from_str(&value).expect("JSON"),
+                None => {
+                    let value = json!(post(&url)?);
+                    steps::save(&name, &value.to_string()).map_err(retry)?;
+                    value
+                }
+            }
+        }
+        StepCall::Many(count) => {
+            let all = (0..count).map(|number| {
+                let name = format!("step {number}");
+                steps::load(&name).and_then(|_| steps::save(&name, "1"))
+            });
+            let all: Vec<_> = all.collect();
+            let first = all.iter().find_map(|done| done.as_ref().err()).map(|error| format!("{error:?}"));
+            json!({ "saved": all.iter().filter(|done| done.is_ok()).count(), "error": first })
+        }
+        StepCall::RetryBefore(attempt) if context::attempt() < attempt => {
+            return Err(Failure::Retry(format!("before attempt {attempt}")));
+        }
+        StepCall::RetryBefore(_) => json!(context::attempt()),
+        StepCall::Spin => loop {
+            std::hint::black_box(());
+        },
+    })
+}
+
+fn post(url: &str) -> Result<String, Failure> {
+    let request = Request {
+        method: "POST".to_owned(),
+        body: Some(format!("attempt {}", context::attempt()).into_bytes()),
+        ..request(url, Vec::new())
+    };
+    let response = http::send(&request).map_err(|error| Failure::Retry(format!("{error:?}")))?;
+    Ok(String::from_utf8_lossy(&response.body).into_owned())
 }
 
 #[allow(unconditional_recursion, reason = "the verb is for that")]
