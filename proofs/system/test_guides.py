@@ -35,6 +35,18 @@ def test_a_guide_word_for_word(author, language):
     assert live["settings"]["allow_hosts"] == ["https://api.github.com"]
 
 
+def test_the_guide_of_what_must_not_happen_twice(author):
+    guide = (ROOT / "docs" / "once.md").read_text()
+    parts = re.compile(r"^`(?P<file>order/\S+)`\n\n```\w+\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+    [new, test] = re.findall(r"^```sh\n(wasq .*)\n```$", guide, re.MULTILINE)
+    author.shell(new)
+    saved = {part["file"]: part["text"] for part in parts.finditer(guide)}
+    for file, text in saved.items():
+        (author.folder / file).write_text(text)
+    assert list(saved) == ["order/task.py", "order/order.toml", "order/tests.toml"]
+    assert "3 tests of order, 0 failed" in author.shell(test)
+
+
 def follow(author, text):
     """Types a block of commands; returns the first two words of each."""
     for command in text.splitlines():

@@ -23,6 +23,23 @@ def test_the_example_does_the_same_in_every_language(author, language):
     assert kinds == {"success", "retry", "reject", "trap", "out-of-time", "out-of-memory"}
 
 
+STEPS = ROOT / "proofs" / "languages" / "steps"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_steps_are_the_same_in_every_language(author, language):
+    project = author.new("steps", language)
+    sources = {"rust": "src/lib.rs", "python": "task.py", "javascript": "task.js", "typescript": "task.ts", "go": "task.go"}
+    source = project / sources.get(language, f"task.{language}")
+    shutil.copy(STEPS / source.name, source)
+    for name in ("steps.toml", "tests.toml"):
+        shutil.copy(STEPS / name, project / name)
+    if language == "rust":
+        author.shell("cd steps && cargo add --quiet serde_json")
+    shown = json.loads(author.shell("wasq test steps --json"))
+    assert shown["count"] >= 8 and shown["failed"] == 0
+
+
 # Crashes in the task that `wasq new` makes: the text to replace, its replacement, the kind of the failure,
 # and the texts that the reason must contain.
 CRASHES = {

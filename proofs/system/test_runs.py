@@ -161,6 +161,20 @@ def test_children_are_a_tree(place):
     assert "done       verbs" in place.text("runs", "show", "parent")[0]
 
 
+def test_a_step_is_not_executed_again(place):
+    receipt = '{"receipt":12345678901234567890123}'
+    calls = [{"load": "charge"}, {"save": ["charge", receipt]}, {"retry-before": 2}, {"load": "mail"}, {"save": ["mail", "true"]}]
+    params = json.dumps({"verb": "steps", "calls": calls})
+    ended = place.wasq("enqueue", "verbs", "--params", params, "--id", "payment", "--wait")
+    assert ended["end"] == "done" and ended["attempt"] == 2
+    # The second attempt got the value, and could not save the step again.
+    assert ended["result"]["output"][0] == receipt and "has not begun" in ended["result"]["output"][1]["error"]
+    steps = place.wasq("runs", "show", "payment")["run"]["steps"]
+    assert [(step["name"], step["attempt"]) for step in steps] == [("charge", 1), ("mail", 2)]
+    shown = place.text("runs", "show", "payment")[0]
+    assert "steps      2\n  charge  attempt 1  20" in shown and receipt in shown
+
+
 def test_a_list_has_pages(place):
     for number in range(5):
         place.wasq("enqueue", "once", "--params", f'{{"verb": "echo", "value": {number}}}', "--id", f"page{number}", "--wait")

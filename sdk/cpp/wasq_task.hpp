@@ -325,12 +325,12 @@ std::expected<json, failure> step(const std::string &name, Execute &&execute) {
         [](void *argument) { return detail::outcome((*static_cast<std::remove_reference_t<Execute> *>(argument))()); },
         std::addressof(execute));
     switch (outcome.kind) {
-    case WASQ_SUCCESS:
-        // The host has checked it.
-        return *json::parse(outcome.text);
-    case WASQ_RETRY_AFTER:
+    case wasq_outcome::WASQ_SUCCESS:
+        if (auto value = json::parse(outcome.text)) return *value;
+        return reject("step \"" + name + "\": its value has more than 512 levels");
+    case wasq_outcome::WASQ_RETRY_AFTER:
         return retry_after(outcome.seconds, outcome.text);
-    case WASQ_REJECT:
+    case wasq_outcome::WASQ_REJECT:
         return reject(outcome.text);
     default:
         return retry(outcome.text);

@@ -213,7 +213,7 @@ fn read(attributes: &HashMap<String, AttributeValue>) -> Result<RunItem> {
 
 #[cfg(test)]
 mod tests {
-    use wasq_protocol::{ItemState, Timestamp};
+    use wasq_protocol::{ItemState, Step, Timestamp};
 
     use super::*;
 
@@ -223,6 +223,12 @@ mod tests {
         item.attempts = 2;
         item.once = true;
         item.expires = 1_800_000_000;
+        item.add_step(Step {
+            name: "charge".to_owned(),
+            value: RawValue::from_string("12345678901234567890123".to_owned()).expect("JSON"),
+            attempt: 1,
+            saved: Timestamp::from_ms(1),
+        });
         for result in [r#""text""#, "12345678901234567890123", "null", "true", r#"{"a":[1,2.50]}"#] {
             item.result = Some(RawValue::from_string(result.to_owned()).expect("JSON"));
             let attributes = attributes(&item).expect("it can be written");

@@ -45,9 +45,9 @@ where
 fn failure(name: &str, error: StepError) -> Failure {
     match error {
         StepError::Invalid(why) => Failure::Reject(why),
-        StepError::TooMany(most) => {
-            Failure::Reject(format!("step {name:?}: this message has saved {most} steps, and may save no more"))
-        }
+        StepError::TooMany(most) => Failure::Reject(format!(
+            "step {name:?}: this message has saved {most} steps, and may save no more"
+        )),
         StepError::Unavailable(why) => Failure::Retry(why),
     }
 }

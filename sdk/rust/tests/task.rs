@@ -145,7 +145,10 @@ fn a_step_that_was_saved_is_not_executed_again() {
     assert_eq!(world.requests, ["POST https://mail.example/"]);
     // A value of another version of the task.
     let (result, _) = World::new().step("charge", json!(7)).run(order, json!({}));
-    assert!(matches!(&result, Err(Failure::Reject(why)) if why.contains("step \"charge\": the saved value")), "{result:?}");
+    assert!(
+        matches!(&result, Err(Failure::Reject(why)) if why.contains("step \"charge\": the saved value")),
+        "{result:?}"
+    );
 }
 
 #[task]

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use wasq_protocol::{AttemptEnd, ChildRef, ItemState, RunItem};
+use wasq_protocol::{AttemptEnd, ChildRef, ItemState, RunItem, Step};
 
 use crate::output;
 use crate::runs::Source;
@@ -22,6 +22,8 @@ pub(crate) struct Family(Vec<Child>);
 /// The levels of children that are shown, and the children in all.
 const LEVELS: usize = 4;
 const CHILDREN: usize = 100;
+/// The characters of a step's value that are shown.
+const VALUE_SHOWN: usize = 100;
 
 /// Reads what is remembered of a run's children, and of theirs.
 pub(crate) async fn children(source: &Source, item: &RunItem) -> Result<Family> {
@@ -93,6 +95,12 @@ pub(crate) fn whole(item: &RunItem, family: &Family) -> String {
     for end in &item.history {
         let _ = writeln!(text, "  {}", attempt(end));
     }
+    if !item.steps.is_empty() {
+        let _ = writeln!(text, "{:<10} {}", "steps", item.steps.len());
+    }
+    for Step { name, value, attempt, saved } in &item.steps {
+        let _ = writeln!(text, "  {name}  attempt {attempt}  {saved}  {}", shortened(value.get()));
+    }
     if item.children_count > 0 {
         let unsent = if item.unsent.is_empty() { "" } else { ", not all of them sent" };
         let _ = writeln!(text, "{:<10} {}{unsent}", "children", item.children_count);
@@ -102,6 +110,14 @@ pub(crate) fn whole(item: &RunItem, family: &Family) -> String {
         let _ = writeln!(text, "result");
     }
     text
+}
+
+/// A value on one line.
+fn shortened(json: &str) -> String {
+    let line: String =
+        json.chars().take(VALUE_SHOWN).map(|c| if c.is_whitespace() { ' ' } else { c }).collect();
+    let more = json.chars().nth(VALUE_SHOWN).is_some();
+    line + if more { " ..." } else { "" }
 }
 
 fn state(item: &RunItem) -> String {

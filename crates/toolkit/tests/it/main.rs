@@ -76,7 +76,7 @@ fn what_fits_has_no_problems() {
 fn another_version_of_the_world_is_named() {
     check(
         &component(&log("0.2.0", LEVELS), RUN),
-        &["another version of the world: it imports wasq:task/log@0.2.0, this wasq has wasq:task@0.1.0"],
+        &["another version of the world: it imports wasq:task/log@0.2.0, this wasq has wasq:task@0.1.1"],
     );
 }
 

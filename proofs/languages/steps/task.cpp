@@ -1,0 +1,31 @@
+// An order: charges once, and sends one mail, however often it runs.
+
+#include "wasq_task.hpp"
+
+#include <string>
+
+static wasq::result post(const std::string &url, const wasq::text &body) {
+    auto response = wasq::send({.url = url, .method = "POST", .body = body.str()});
+    if (!response) return std::unexpected(response.error());
+    if (response->status >= 300) return wasq::retry(response->url + ": status " + std::to_string(response->status));
+    return wasq::text::raw(response->body);
+}
+
+wasq::result run(const wasq::json &params) {
+    auto charge = [&]() -> wasq::result {
+        const auto amount = params["amount"].integer().value_or(0);
+        if (params["charge"]) return wasq::object({{"receipt", std::string(static_cast<std::size_t>(amount), 'x')}});
+        return post("https://pay.example/charges", wasq::object({{"amount", amount}}));
+    };
+    auto charged = wasq::step("charge", charge);
+    if (!charged && params["tries"].integer().value_or(1) > 1) charged = wasq::step("charge", charge);
+    if (!charged) return std::unexpected(charged.error());
+    const wasq::text receipt = wasq::object({{"receipt", (*charged)["receipt"].string().value_or("")}});
+    auto mailed = wasq::step(params["mail"].string().value_or("mail"), [&]() -> wasq::result {
+        auto sent = post("https://mail.example/", receipt);
+        if (!sent) return sent;
+        return true;
+    });
+    if (!mailed) return std::unexpected(mailed.error());
+    return receipt;
+}
