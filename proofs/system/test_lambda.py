@@ -367,6 +367,22 @@ class Between(http.server.BaseHTTPRequestHandler):
         response = there.getresponse()
         self.answer(response.status, response.read(), {"ETag": response.headers.get("ETag", "")})
 
+    def do_POST(self):
+        """A call of DynamoDB."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.seen += 1
+        if self.server.fault == "down":
+            self.close_connection = True
+            return
+        if self.server.fault == "throttled":
+            kind = "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException"
+            return self.answer(400, json.dumps({"__type": kind, "message": "The level of throughput was exceeded."}).encode())
+        time.sleep(3 if self.server.fault == "slow" else 0)
+        there = http.client.HTTPConnection(self.server.target, timeout=30)
+        there.request("POST", self.path, body, dict(self.headers))
+        response = there.getresponse()
+        self.answer(response.status, response.read())
+
     def answer(self, status, body, headers={}):
         self.send_response(status)
         for name, value in headers.items():
@@ -379,18 +395,69 @@ class Between(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def between(cloud):
-    """A server between the worker and the registry; its faults are `throttled`, `down`, `slow`."""
+@contextlib.contextmanager
+def standing_between(cloud, service, **more):
+    """A server between the worker and a service of AWS; its faults are `throttled`, `down`, `slow`."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Between)
     server.target, server.fault, server.seen = cloud.url.removeprefix("http://"), None, 0
     threading.Thread(target=server.serve_forever, daemon=True).start()
     variables = cloud.functions.get_function_configuration(FunctionName="worker")["Environment"]["Variables"]
-    through = variables | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{server.server_port}"}
+    through = variables | more | {f"AWS_ENDPOINT_URL_{service}": f"http://127.0.0.1:{server.server_port}"}
     cloud.functions.update_function_configuration(FunctionName="worker", Environment={"Variables": through})
     yield server
     cloud.functions.update_function_configuration(FunctionName="worker", Environment={"Variables": variables})
     server.shutdown()
+
+
+@pytest.fixture
+def between(cloud):
+    """Between the worker and the registry."""
+    with standing_between(cloud, "S3") as server:
+        yield server
+
+
+@pytest.fixture
+def table_behind(cloud):
+    """Between the worker and a table of runs."""
+    dynamodb = aws_client("dynamodb", cloud.url)
+    dynamodb.create_table(
+        TableName="runs-behind",
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+    )
+    with standing_between(cloud, "DYNAMODB", WASQ_RUNS_TABLE="runs-behind") as server:
+        yield server
+    dynamodb.delete_table(TableName="runs-behind")
+
+
+@pytest.mark.parametrize("fault", ["throttled", "down", "slow"])
+def test_a_table_of_runs_that_does_not_answer_costs_no_message(cloud, table_behind, fault):
+    """A task that says `once`, and one with steps, wait for it; another one runs without it."""
+    for name, settings in [("plain", ""), ("steps", ""), ("once", "once = true")]:
+        # One attempt: if it was spent, the message would be a dead letter.
+        cloud.publish("verbs", f"{fault}-{name}", settings=f"max_attempts = 1\n{settings}")
+    table_behind.fault = fault
+    echo = {"verb": "echo", "value": 1}
+    steps = {"verb": "steps", "calls": [{"load": "a"}, {"save": ["a", "1"]}, {"retry-before": 1}]}
+    refuses = {"verb": "steps", "calls": [{"step": ["a", "http://127.0.0.1:1/"]}]}
+    sent = {name: cloud.send({"task": f"{fault}-{name}", "params": params}) for name, params in [("plain", echo), ("once", echo), ("steps", refuses)]}
+    records = lambda name: [line for line in cloud.log("worker") if line.get("id") == sent[name] and "outcome" in line]  # noqa: E731
+    wait_for(lambda: sent["plain"] in cloud.done(), "run without a table", 60)
+    for name, why in [("once", "the task says once"), ("steps", "steps need the table of runs")]:
+        first = wait_for(lambda name=name: records(name), "a delivery that waits", 60)[0]
+        assert (first["kind"], first["then"]) == ("unavailable", "give-back") and why in first["message"], first
+    assert table_behind.seen > 0
+    table_behind.fault = None
+    late = cloud.send({"task": f"{fault}-steps", "params": steps})
+    wait_for(lambda: {sent["once"], late} <= set(cloud.done()), "end of the messages", 90)
+    # The step could begin now, and its request was denied: that is the task's own failure.
+    wait_for(lambda: records("steps")[-1]["then"] == "dead-letter", "own failure of the task", 90)
+    assert records("steps")[-1]["kind"] == "retry" and "Denied" in records("steps")[-1]["message"]
+    items = {item["id"]["S"]: item for item in aws_client("dynamodb", cloud.url).scan(TableName="runs-behind")["Items"]}
+    assert items[sent["once"]]["state"]["S"] == items[late]["state"]["S"] == "done"
+    assert json.loads(items[late]["steps"]["S"])[0]["value"] == 1
+    receive_all(cloud.sqs, cloud.dead_letters, 1, 60)
 
 
 @pytest.mark.parametrize("fault", ["throttled", "down", "slow"])
