@@ -40,6 +40,42 @@ def test_steps_are_the_same_in_every_language(author, language):
     assert shown["count"] >= 8 and shown["failed"] == 0
 
 
+# Steps that no later attempt could take up: the step, and the reason.
+MISUSED = {
+    "python": [
+        ('step("a", lambda: object())', 'step "a": its value is no JSON'),
+        ('step("a", lambda: float("nan"))', 'step "a": its value is no JSON'),
+        ('step("a", lambda: later())', 'step "a": pass an async function'),
+        ('step("a", lambda: step("b", lambda: 1))', 'step "a" has not ended'),
+    ],
+    "javascript": [
+        ('step("a", () => 1n)', 'step "a": its value is no JSON'),
+        ('step("a", () => later())', 'step "a": pass an async function'),
+        ('await step("a", async () => 1n)', 'step "a": its value is no JSON'),
+        ('step("a", () => step("b", () => 1))', 'step "a" has not ended'),
+    ],
+}
+
+
+@pytest.mark.parametrize("language", MISUSED)
+def test_a_step_that_cannot_be_taken_up_rejects_its_message(author, language):
+    project = author.new("misuse", language)
+    steps = [step for step, _ in MISUSED[language]]
+    if language == "python":
+        rows = "".join(f"    if row == {i}:\n        {step}\n" for i, step in enumerate(steps))
+        source = f"from wasq_task import step, task\n\n\nasync def later():\n    return 1\n\n\n@task\ndef misuse(row: int):\n{rows}    return 0\n"
+        (project / "task.py").write_text(source)
+    else:
+        rows = "".join(f"  if (row === {i}) {step};\n" for i, step in enumerate(steps))
+        source = f'import {{ step }} from "wasq-task";\n\nconst later = async () => 1;\n\nexport default async function misuse({{ row }}) {{\n{rows}  return 0;\n}}\n'
+        (project / "task.js").write_text(source)
+    case = "[[case]]\nname = {name}\nparams = {{ row = {i} }}\nexpect.failure = {{ kind = \"reject\", message = {why} }}\nexpect.steps = {{}}\n"
+    cases = [case.format(name=json.dumps(step), i=i, why=json.dumps(why)) for i, (step, why) in enumerate(MISUSED[language])]
+    (project / "tests.toml").write_text("\n".join(cases))
+    shown = json.loads(author.shell("wasq test misuse --json"))
+    assert (shown["count"], shown["failed"]) == (4, 0)
+
+
 # Crashes in the task that `wasq new` makes: the text to replace, its replacement, the kind of the failure,
 # and the texts that the reason must contain.
 CRASHES = {

@@ -161,6 +161,14 @@ def test_children_are_a_tree(place):
     assert "done       verbs" in place.text("runs", "show", "parent")[0]
 
 
+def test_a_deep_result_is_shown_as_it_is(dev):
+    here = Here(dev)
+    deep = "[" * 400 + "12345678901234567890123" + "]" * 400
+    here.wasq("enqueue", "verbs", "--params", json.dumps({"verb": "raw", "text": deep}), "--id", "deep", "--wait")
+    assert deep in here.text("runs", "show", "deep", "--json")[0]
+    assert '"id":"deep"' in here.text("runs", "ls", "--json")[0]
+
+
 def test_a_step_is_not_executed_again(place):
     receipt = '{"receipt":12345678901234567890123}'
     calls = [{"load": "charge"}, {"save": ["charge", receipt]}, {"retry-before": 2}, {"load": "mail"}, {"save": ["mail", "true"]}]

@@ -36,6 +36,8 @@ pub(crate) struct Claim {
     pub(crate) keep: Duration,
     /// Whether the table has answered. If not, the item may be another delivery's.
     pub(crate) certain: bool,
+    /// Another delivery has claimed the message since.
+    pub(crate) lost: bool,
 }
 
 impl Claim {
@@ -104,7 +106,8 @@ pub(crate) async fn claim<P: WorkerPorts>(
     for _ in 0..ROUNDS {
         item.revision = revision();
         // Before the call: if this delivery is ended during it, the claim may have been made.
-        facts.memory = Memory::Claimed(Box::new(Claim { item: item.clone(), keep, certain: false }));
+        facts.memory =
+            Memory::Claimed(Box::new(Claim { item: item.clone(), keep, certain: false, lost: false }));
         let write = ItemWrite { item, replaces: replaces.take() };
         let stored = match put(runs, vec![write]).await.remove(0) {
             Ok(Written::Yes) => return Ok(taken(facts)),
@@ -312,7 +315,10 @@ pub(crate) async fn save_step<R: Runs>(runs: &R, claim: &mut Claim, step: Step) 
                 claim.item = *stored;
                 continue;
             }
-            Ok(Written::Refused(_) | Written::Unreadable(_)) => return Err(NotStored::Lost),
+            Ok(Written::Refused(_) | Written::Unreadable(_)) => {
+                claim.lost = true;
+                return Err(NotStored::Lost);
+            }
             Err(e) => {
                 return Err(NotStored::Unavailable(format!("the table of runs does not answer: {e:#}")));
             }
@@ -385,7 +391,10 @@ pub(crate) fn at_end(claim: &Claim, run: &RunEnd<'_>) -> RunItem {
     if item.state.is_end() {
         // Another message with this id may wait for the lease of this claim.
         let waited = claim.item.lease_until.map(|until| until.since(*now)).unwrap_or_default();
-        item.keep_for(claim.keep + waited, *now);
+        // A dead letter that is redriven goes on after its steps.
+        let redriven = item.state == ItemState::Dead && !item.steps.is_empty();
+        let keep = if redriven { claim.keep.max(RunItem::LONGEST_IN_QUEUES) } else { claim.keep };
+        item.keep_for(keep + waited, *now);
     }
     item
 }
@@ -408,7 +417,13 @@ pub(crate) async fn commit<P: WorkerPorts>(
     runs: &P::Runs,
     mut ends: Vec<(RunItem, Box<Claim>)>,
 ) -> Vec<(Box<Claim>, Committed)> {
-    let mut committed: Vec<Option<Committed>> = ends.iter().map(|_| None).collect();
+    let now = worker.ports.clock.now();
+    let mut committed: Vec<Option<Committed>> =
+        ends.iter().map(|(_, claim)| claim.lost.then_some(Committed::Lost)).collect();
+    for (item, claim) in &mut ends {
+        // A step was saved beside the mark.
+        end_if_cancelled(item, claim, now);
+    }
     for _ in 0..ROUNDS {
         let open: Vec<usize> = (0..ends.len()).filter(|i| committed[*i].is_none()).collect();
         if open.is_empty() {
@@ -428,13 +443,9 @@ pub(crate) async fn commit<P: WorkerPorts>(
                 Ok(Written::Refused(Some(stored))) if stored.revision == item.revision => Some(written),
                 // Somebody has asked to cancel it, or the run saved a step as it ended: the claim is still ours.
                 Ok(Written::Refused(Some(stored))) if is_ours(&stored, claim) => {
-                    if stored.cancel && !item.state.is_end() {
-                        let now = worker.ports.clock.now();
-                        end(item, ItemState::Cancelled, now);
-                        item.keep_for(claim.keep, now);
-                    }
                     item.steps.clone_from(&stored.steps);
                     claim.item = *stored;
+                    end_if_cancelled(item, claim, worker.ports.clock.now());
                     None
                 }
                 Ok(Written::Refused(_) | Written::Unreadable(_)) => Some(Committed::Lost),
@@ -449,6 +460,14 @@ pub(crate) async fn commit<P: WorkerPorts>(
         (claim, committed.unwrap_or_else(crowded))
     });
     written.collect()
+}
+
+/// Ends a message that would come again, if somebody has asked to cancel it.
+fn end_if_cancelled(item: &mut RunItem, claim: &Claim, now: Timestamp) {
+    if claim.item.cancel && !item.state.is_end() {
+        end(item, ItemState::Cancelled, now);
+        item.keep_for(claim.keep, now);
+    }
 }
 
 /// Notes that all children of ended messages are sent. If that fails, they are sent again when the message comes again.

@@ -114,7 +114,7 @@ wasq_enqueued wasq_enqueue_with(const char *task, const char *params, uint32_t d
 /* Executes a step, unless an earlier attempt of this message has saved it. Returns wasq_success with the value of the step as its
  * text, or a failure that the task can return as it is.
  *
- * `execute` gets the argument. It returns wasq_success with the value, a JSON text, or a failure. The value is stored before this
+ * `execute` gets the argument. It returns wasq_success with the value, a JSON text ("null" if there is none), or a failure. The value is stored before this
  * returns. A step that fails is not saved, and may be executed again. Steps run one after the other, and a name is used once in a run.
  * The run can end between the effect of a step and the moment in which its value is stored. So let a step do one thing that is safe to
  * repeat: the header idempotency-key of its requests is the same in every attempt.

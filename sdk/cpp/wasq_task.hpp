@@ -20,7 +20,6 @@
 #include <cstdlib>
 #include <expected>
 #include <initializer_list>
-#include <memory>
 #include <optional>
 #include <ranges>
 #include <span>
@@ -316,14 +315,13 @@ namespace wasq {
 // a name is used once in a run. The run can end between the effect of a step and the moment in which its value is stored. So let a step
 // do one thing that is safe to repeat: the header idempotency-key of its requests is the same in every attempt.
 //
-// If the step breaks a limit, the error is reject.
+// If the step breaks a limit, the error is reject. A step without a value returns nullptr.
 template <std::invocable Execute>
     requires std::convertible_to<std::invoke_result_t<Execute>, result>
 std::expected<json, failure> step(const std::string &name, Execute &&execute) {
-    wasq_outcome outcome = wasq_step(
-        name.c_str(),
-        [](void *argument) { return detail::outcome((*static_cast<std::remove_reference_t<Execute> *>(argument))()); },
-        std::addressof(execute));
+    auto call = [&] { return detail::outcome(execute()); };
+    wasq_outcome outcome =
+        wasq_step(name.c_str(), [](void *argument) { return (*static_cast<decltype(call) *>(argument))(); }, &call);
     switch (outcome.kind) {
     case wasq_outcome::WASQ_SUCCESS:
         if (auto value = json::parse(outcome.text)) return *value;

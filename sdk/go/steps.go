@@ -6,7 +6,7 @@ import "encoding/json"
 //
 //	receipt, err := task.Step("charge", func() (Receipt, error) { return charge(order) })
 //
-// The value is stored before Step returns. A step that fails is not saved, and may be executed again. Steps run one after the other,
+// The value is what JSON makes of it, in every attempt, and it is stored before Step returns. A step that fails is not saved, and may be executed again. Steps run one after the other,
 // and a name is used once in a run. The run can end between the effect of a step and the moment in which its value is stored. So let a
 // step do one thing that is safe to repeat: the header idempotency-key of its requests is the same in every attempt.
 //
@@ -29,15 +29,20 @@ func Step[T any](name string, execute func() (T, error)) (value T, err error) {
 			hostAbandon(name)
 		}
 	}()
-	if value, err = execute(); err != nil {
-		return value, err
-	}
-	text, err := json.Marshal(value)
+	made, err := execute()
 	if err != nil {
-		return value, Reject("step %q: its value is no JSON: %s", name, err)
+		return made, err
+	}
+	text, err := json.Marshal(made)
+	if err != nil {
+		return made, Reject("step %q: its value is no JSON: %s", name, err)
+	}
+	// What a later attempt would read.
+	if err := json.Unmarshal(text, &value); err != nil {
+		return made, Reject("step %q: its value cannot be read again: %s", name, err)
 	}
 	if err := hostSave(name, text); err != nil {
-		return value, err
+		return made, err
 	}
 	ended = true
 	return value, nil

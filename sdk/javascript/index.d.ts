@@ -92,7 +92,7 @@ export function enqueue(task: string, params?: unknown, options?: { delaySeconds
  *
  *     const receipt = step("charge", () => http.post(url, { json: charge }).success().json());
  *
- * With an async function, `await step("charge", async () => ...)`. The value is what JSON makes of it, in every attempt, and it is
+ * With an async function, `await step("charge", async () => ...)`. A function that is not async and returns a promise is refused. The value is what JSON makes of it, in every attempt, and it is
  * stored before the step ends. After an error the step is not saved, and may be executed again. Steps run one after the other, and a
  * name is used once in a run. The run can end between the effect of a step and the moment in which its value is stored. So let a step
  * do one thing that is safe to repeat: the header `idempotency-key` of its requests is the same in every attempt.

@@ -180,27 +180,48 @@ function enqueueReason({ tag, val }) {
 
 export function step(name, execute) {
   name = String(name).toWellFormed();
+  // An attempt that finds the value must return the same kind of thing as one that executes the step.
+  const isAsync = Object.prototype.toString.call(execute) === "[object AsyncFunction]";
+  return isAsync ? asyncStep(name, execute) : syncStep(name, execute);
+}
+
+function syncStep(name, execute) {
   const saved = ask(name, () => load(name));
-  if (saved !== undefined) {
-    const value = JSON.parse(saved);
-    return Object.prototype.toString.call(execute) === "[object AsyncFunction]" ? Promise.resolve(value) : value;
-  }
-  const failed = (error) => {
-    abandon(name);
-    throw error;
-  };
-  const store = (value) => {
-    // JSON has neither undefined nor functions.
-    const text = toJson(value) ?? "null";
-    ask(name, () => save(name, text));
-    return JSON.parse(text);
-  };
+  if (saved !== undefined) return JSON.parse(saved);
   try {
     const value = execute();
-    return typeof value?.then === "function" ? Promise.resolve(value).then(store).catch(failed) : store(value);
+    if (typeof value?.then === "function") {
+      Promise.resolve(value).catch(() => {});
+      throw new Reject(`step ${JSON.stringify(name)}: pass an async function, not a function that returns a promise`);
+    }
+    return store(name, value);
   } catch (error) {
-    return failed(error);
+    abandon(name);
+    throw error;
   }
+}
+
+async function asyncStep(name, execute) {
+  const saved = ask(name, () => load(name));
+  if (saved !== undefined) return JSON.parse(saved);
+  try {
+    return store(name, await execute());
+  } catch (error) {
+    abandon(name);
+    throw error;
+  }
+}
+
+function store(name, value) {
+  let text;
+  try {
+    // JSON has neither undefined nor functions.
+    text = toJson(value) ?? "null";
+  } catch (error) {
+    throw new Reject(`step ${JSON.stringify(name)}: its value is no JSON: ${error.message}`);
+  }
+  ask(name, () => save(name, text));
+  return JSON.parse(text);
 }
 
 function ask(name, call) {

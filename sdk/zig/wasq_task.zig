@@ -318,7 +318,7 @@ pub fn enqueue(name: []const u8, params: anytype, options: EnqueueOptions) error
 ///
 ///     const receipt = try wasq.step("charge", charge, .{order});
 ///
-/// The value is stored before this returns. A step that fails is not saved, and may be executed again. Steps run one after the other,
+/// The value is what JSON makes of it, in every attempt, and it is stored before this returns. A step that fails is not saved, and may be executed again. Steps run one after the other,
 /// and a name is used once in a run. The run can end between the effect of a step and the moment in which its value is stored. So let
 /// a step do one thing that is safe to repeat: the header `idempotency-key` of its requests is the same in every attempt.
 ///
@@ -330,17 +330,25 @@ pub fn step(name: []const u8, comptime function: anytype, arguments: anytype) an
     host.load(shown.data, shown.len, &result);
     if (result.failed != 0) return stepFailure(name, result);
     if (result.payload.value.some != 0) {
-        return json.parse(Value, result.payload.value.value.slice()) catch |e|
+        return stepRead(Value, result.payload.value.value.slice()) catch |e|
             reject("step \"{s}\": the saved value does not fit: {s}", .{ name, @errorName(e) });
     }
     errdefer host.abandon(shown.data, shown.len);
     // A function that cannot fail becomes one that can.
     const returned_value: anyerror!Value = @call(.auto, function, arguments);
     const value = try returned_value;
-    const text = host.Span.of(json.write(value));
+    const written = if (Value == void) "null" else json.write(value);
+    // What a later attempt would read.
+    const read = stepRead(Value, written) catch |e|
+        return reject("step \"{s}\": its value cannot be read again: {s}", .{ name, @errorName(e) });
+    const text = host.Span.of(written);
     host.save(shown.data, shown.len, text.data, text.len, &result);
     if (result.failed != 0) return stepFailure(name, result);
-    return value;
+    return read;
+}
+
+fn stepRead(comptime Value: type, text: []const u8) !Value {
+    return if (Value == void) {} else json.parse(Value, text);
 }
 
 fn StepValue(comptime Function: type) type {

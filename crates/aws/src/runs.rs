@@ -120,7 +120,7 @@ impl RunsTable {
         Ok(Some(item).filter(|item| !item.is_expired(SystemClock.now())))
     }
 
-    /// Reads all items, and hands each to `look`, without its result.
+    /// Reads all items, and hands each to `look`, without its result and steps.
     pub async fn scan(&self, mut look: impl FnMut(RunItem)) -> Result<()> {
         let now = SystemClock.now();
         let mut from = None;
@@ -130,7 +130,7 @@ impl RunsTable {
             let page = page.with_context(|| format!("read the table {}", self.table))?;
             for item in page.items() {
                 let mut item = read(item)?;
-                (item.result, item.unsent) = (None, Vec::new());
+                (item.result, item.unsent, item.steps) = (None, Vec::new(), Vec::new());
                 if !item.is_expired(now) {
                     look(item);
                 }

@@ -75,7 +75,8 @@ pub(crate) struct StackOptions {
     /// The upper limit for the memory that a task may have, such as 512MiB [default: 512MiB]
     #[arg(long, value_name = "SIZE")]
     largest_task: Option<String>,
-    /// on: a table remembers every run, its state, attempts and result, for two writes of DynamoDB each; off: nothing does
+    /// on: a table remembers every run, its state, attempts, steps and result, for two writes of DynamoDB each; off: nothing
+    /// does, and tasks with once or with steps wait
     /// [default: on for a new deployment]
     #[arg(long, value_parser = ["on", "off"])]
     runs: Option<String>,

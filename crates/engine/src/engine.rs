@@ -184,10 +184,13 @@ impl Engine {
                 format!("not done after {}", format_duration(duration)),
             )),
         };
-        let (steps, not_stored) = state.steps.take();
-        let outcome = match (outcome, not_stored) {
-            // Whatever the task made of it, the message is not at fault.
+        let steps = state.steps.take();
+        let outcome = match (outcome, steps.failed) {
+            // The message is not at fault, whatever the task made of it. A result without a step that was refused is none.
             (Outcome::Failure(_), Some(why)) => Outcome::Failure(Failure::new(FailureKind::Unavailable, why)),
+            (Outcome::Success { .. }, Some(why)) if steps.refused => {
+                Outcome::Failure(Failure::new(FailureKind::Unavailable, why))
+            }
             (outcome, _) => outcome,
         };
         // Redact before cutting: half a secret would not be recognised.
@@ -201,7 +204,7 @@ impl Engine {
         Report {
             outcome,
             children,
-            steps,
+            steps: steps.saved,
             log,
             log_dropped,
             duration,

@@ -19,9 +19,15 @@ pub(crate) struct IdempotencyKeys {
 #[derive(Default)]
 struct Made {
     /// The step that is open.
-    step: Option<String>,
+    step: Option<Step>,
     /// How many requests there were that were the same. A key depends on no other request: a later attempt may make them in another
     /// order, or leave one out.
+    counts: HashMap<Digest, u32>,
+}
+
+/// The requests of a step so far. A step that begins again makes the same ones.
+struct Step {
+    name: String,
     counts: HashMap<Digest, u32>,
 }
 
@@ -32,9 +38,12 @@ impl IdempotencyKeys {
         Self { message_id: message_id.to_owned(), made: Mutex::default() }
     }
 
-    /// Begins a step, or ends it.
+    /// Sets the step that is open: it begins, goes on, or ends.
     pub(crate) fn set_step(&self, step: Option<&str>) {
-        self.made().step = step.map(str::to_owned);
+        let open = &mut self.made().step;
+        if open.as_ref().map(|open| open.name.as_str()) != step {
+            *open = step.map(|name| Step { name: name.to_owned(), counts: HashMap::new() });
+        }
     }
 
     /// Puts a key into a request that could have an effect, unless the task has set one.
@@ -48,14 +57,14 @@ impl IdempotencyKeys {
         }
         let (method, uri, id) = (request.method(), request.uri(), &self.message_id);
         let mut made = self.made();
-        let request_digest = match (&made.step, request.body()) {
-            (Some(step), _) => Digest::of(format!("{id}\0{method}\0{uri}\0step\0{step}").as_bytes()),
-            (None, RequestBody::Whole(body)) => {
-                Digest::of(format!("{id}\0{method}\0{uri}\0{}", Digest::of(body)).as_bytes())
-            }
+        let Made { step, counts } = &mut *made;
+        let (part, counts) = match (step, request.body()) {
+            (Some(Step { name, counts }), _) => (format!("step\0{name}"), counts),
+            (None, RequestBody::Whole(body)) => (Digest::of(body).to_string(), counts),
             (None, RequestBody::Stream(_)) => return,
         };
-        let ordinal = made.counts.entry(request_digest).or_default();
+        let request_digest = Digest::of(format!("{id}\0{method}\0{uri}\0{part}").as_bytes());
+        let ordinal = counts.entry(request_digest).or_default();
         *ordinal += 1;
         let key = Digest::of(format!("{request_digest}\0{ordinal}").as_bytes()).to_string();
         let key = HeaderValue::from_str(&key[..32]).expect("hexadecimal digits");
@@ -131,6 +140,16 @@ mod tests {
         assert!(charge.is_some());
         assert_eq!(in_step("charge", "at 12:05"), charge);
         assert_ne!(in_step("refund", "at 12:00"), charge);
+        // It failed, and is executed again in the same run.
+        let keys = IdempotencyKeys::new("order-7");
+        for body in ["at 12:00", "at 12:01"] {
+            keys.set_step(Some("charge"));
+            assert_eq!(key_of(&keys, "POST", url, body, None), charge);
+            // Each call of the interface tells which step is open.
+            keys.set_step(Some("charge"));
+            assert_ne!(key_of(&keys, "POST", url, body, None), charge, "its second request");
+            keys.set_step(None);
+        }
     }
 
     #[test]

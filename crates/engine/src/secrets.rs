@@ -175,9 +175,19 @@ impl RunSecrets {
         }
     }
 
-    /// Whether a value is in this JSON text.
-    pub(crate) fn are_in(&self, json: &RawValue) -> bool {
-        self.0.is_some() && self.redact_json(json.to_owned()).get() != json.get()
+    /// Whether a value or a placeholder is in this text, which may be JSON.
+    pub(crate) fn are_in(&self, text: &str) -> bool {
+        let is_held = |secret: &HeldSecret| {
+            secret.placeholder.as_ref().is_some_and(|placeholder| text.contains(placeholder.as_str()))
+        };
+        if self.0.is_none() {
+            return false;
+        }
+        let escaped = || {
+            let json = RawValue::from_string(text.to_owned());
+            json.is_ok_and(|json| self.redact_json(json).get() != text)
+        };
+        self.held().iter().any(is_held) || self.redact(text) != text || escaped()
     }
 
     /// Returns the number of bytes at the end that may be the beginning of a value. It looks only behind the

@@ -61,6 +61,8 @@ pub(crate) enum SaveError {
 
 /// The longest name, in bytes.
 const NAME_BYTES_MAX: usize = 100;
+/// The levels of a value. Whatever reads it must be able to.
+const LEVELS_MAX: usize = 100;
 /// The bytes that each step counts in addition to its name and its value.
 const ADDED_BYTES: usize = 100;
 
@@ -73,24 +75,49 @@ pub(crate) struct RunSteps {
     /// Those that have ended in this run.
     ended: BTreeSet<String>,
     saved: StepValues,
-    /// Why the steps of this run could not be stored.
+    /// Why the steps of this run cannot be stored.
     failed: Option<String>,
+    /// The task was refused a step for that reason: what it does without it does not count.
+    refused: bool,
+}
+
+/// The steps of a run at its end.
+pub(crate) struct Ended {
+    /// Those that it saved.
+    pub(crate) saved: StepValues,
+    /// Why steps could not be stored.
+    pub(crate) failed: Option<String>,
+    /// The task was refused a step for that reason.
+    pub(crate) refused: bool,
 }
 
 impl RunSteps {
     pub(crate) fn new(steps: Steps) -> Self {
-        Self { steps, open: None, ended: BTreeSet::new(), saved: StepValues::new(), failed: None }
+        Self {
+            steps,
+            open: None,
+            ended: BTreeSet::new(),
+            saved: StepValues::new(),
+            failed: None,
+            refused: false,
+        }
     }
 
     /// Begins a step, or returns the value that it has.
-    pub(crate) fn load(&mut self, name: &str, limits: &Limits) -> Result<Option<String>, StepError> {
+    pub(crate) fn load(
+        &mut self,
+        name: &str,
+        limits: &Limits,
+        has_secrets: impl FnOnce(&str) -> bool,
+    ) -> Result<Option<String>, StepError> {
         if let Some(why) = &self.failed {
+            self.refused = true;
             return Err(StepError::Unavailable(why.clone()));
         }
         let known = match &self.steps {
             Steps::Unavailable(why) => {
                 let why = why.clone().into_owned();
-                self.failed = Some(why.clone());
+                (self.failed, self.refused) = (Some(why.clone()), true);
                 return Err(StepError::Unavailable(why));
             }
             Steps::Reported(known) | Steps::Stored(known, _) => known,
@@ -104,6 +131,9 @@ impl RunSteps {
         }
         if name.chars().any(char::is_control) {
             return invalid(format!("the name of a step has no control characters: {name:?}"));
+        }
+        if has_secrets(name) {
+            return invalid("the name of a step contains a secret, and would be stored".to_owned());
         }
         if let Some(open) = &self.open {
             return invalid(format!("step {name:?}: step {open:?} has not ended; one step runs at a time"));
@@ -128,10 +158,11 @@ impl RunSteps {
         name: &str,
         value: String,
         limits: &Limits,
-        has_secrets: impl FnOnce(&RawValue) -> bool,
+        has_secrets: impl FnOnce(&str) -> bool,
     ) -> Result<(), SaveError> {
+        let shown: String = name.chars().take(NAME_BYTES_MAX).collect();
         let invalid =
-            |why: String| Err(SaveError::Failed(StepError::Invalid(format!("step {name:?}: {why}"))));
+            |why: String| Err(SaveError::Failed(StepError::Invalid(format!("step {shown:?}: {why}"))));
         if self.open.as_deref() != Some(name) {
             return invalid("it has not begun".to_owned());
         }
@@ -143,17 +174,21 @@ impl RunSteps {
             Ok(value) => value,
             Err(e) => return invalid(format!("its value is not JSON: {e}")),
         };
-        if has_secrets(&value) {
-            return invalid("its value contains a secret, and would be stored".to_owned());
+        if levels(value.get()) > LEVELS_MAX {
+            return invalid(format!("its value has more than {LEVELS_MAX} levels"));
+        }
+        if has_secrets(value.get()) {
+            return invalid(
+                "its value contains a secret, or the placeholder of one, which only this run knows"
+                    .to_owned(),
+            );
         }
         let (Steps::Reported(known) | Steps::Stored(known, _)) = &self.steps else {
             return invalid("it has not begun".to_owned());
         };
-        let bytes = |(name, value): (&String, &Box<RawValue>)| name.len() + value.get().len() + ADDED_BYTES;
-        let together = known.iter().chain(&self.saved).map(bytes).sum::<usize>()
-            + name.len()
-            + value.get().len()
-            + ADDED_BYTES;
+        let bytes = |name: &str, value: &RawValue| name.len() + value.get().len() + ADDED_BYTES;
+        let others = known.iter().chain(&self.saved).map(|(name, value)| bytes(name, value));
+        let together = others.sum::<usize>() + bytes(name, &value);
         let most = limits.steps_bytes_max;
         if together > most {
             return invalid(format!("all steps of a message together have at most {most} bytes"));
@@ -161,19 +196,25 @@ impl RunSteps {
         if let Steps::Stored(_, store) = &self.steps {
             let (stored, answer) = oneshot::channel();
             let save = SaveStep { name: name.to_owned(), value: value.clone(), stored };
-            let gone = || NotStored::Unavailable("the worker stops".to_owned());
+            let failed = |why: &str| format!("step {name:?} could not be stored: {why}");
+            // Until there is an answer. The run may end meanwhile, with its time.
+            self.failed = Some(failed("the table of runs has not answered in time"));
             let stored = match store.send(save).await {
-                Ok(()) => answer.await.unwrap_or_else(|_| Err(gone())),
-                Err(_) => Err(gone()),
+                Ok(()) => answer.await.ok(),
+                Err(_) => None,
             };
-            match stored {
-                Ok(()) => {}
-                Err(NotStored::Lost) => return Err(SaveError::Lost),
-                Err(NotStored::Unavailable(why)) => {
-                    let why = format!("step {name:?} could not be stored: {why}");
-                    self.failed = Some(why.clone());
-                    return Err(SaveError::Failed(StepError::Unavailable(why)));
+            let why = match stored {
+                Some(Ok(())) => None,
+                Some(Err(NotStored::Lost)) => {
+                    self.failed = None;
+                    return Err(SaveError::Lost);
                 }
+                Some(Err(NotStored::Unavailable(why))) => Some(failed(&why)),
+                None => Some(failed("the worker stops")),
+            };
+            self.failed.clone_from(&why);
+            if let Some(why) = why {
+                return Err(SaveError::Failed(StepError::Unavailable(why)));
             }
         }
         self.open = None;
@@ -194,8 +235,41 @@ impl RunSteps {
         self.open.as_deref()
     }
 
-    /// At the end of the run: the steps that it saved, and why steps could not be stored.
-    pub(crate) fn take(&mut self) -> (StepValues, Option<String>) {
-        (std::mem::take(&mut self.saved), self.failed.take())
+    /// Takes what is known of the steps at the end of the run.
+    pub(crate) fn take(&mut self) -> Ended {
+        let Self { saved, failed, refused, .. } = self;
+        Ended { saved: std::mem::take(saved), failed: failed.take(), refused: *refused }
+    }
+}
+
+/// The levels of a valid JSON text.
+fn levels(json: &str) -> usize {
+    let (mut depth, mut most, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'[' | b'{' => {
+                depth += 1;
+                most = most.max(depth);
+            }
+            b']' | b'}' => depth -= 1,
+            _ => {}
+        }
+    }
+    most
+}
+
+#[cfg(test)]
+mod tests {
+    use super::levels;
+
+    #[test]
+    fn brackets_in_texts_are_no_levels() {
+        for (json, expected) in [("1", 0), ("[]", 1), (r#"{"a": [1, {}]}"#, 3), (r#"["[[\"[", "\\"]"#, 1)] {
+            assert_eq!(levels(json), expected, "{json}");
+        }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Calls that arrive while a commit is under way share the next one, so that many small writes cost few
 //! syncs. A call is answered after its commit: an acknowledged write survives a crash of the machine, not
-//! only of the process.
+//! only of the process. What may be undone by a power cut, such as a receive, need not wait for a sync.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -16,9 +17,13 @@ use tokio::sync::oneshot;
 #[derive(Clone)]
 pub(crate) struct Db(mpsc::Sender<Job>);
 
-/// Runs inside the transaction. Its `Answer` is called after the commit, with the commit's error if the
-/// commit failed.
-type Job = Box<dyn FnOnce(&Connection) -> Answer + Send>;
+/// A call on its way to the database.
+struct Job {
+    /// Whether its commit is synced to the disk.
+    synced: bool,
+    /// Runs inside the transaction. Its `Answer` is called after the commit, with the commit's error if the commit failed.
+    work: Box<dyn FnOnce(&Connection) -> Answer + Send>,
+}
 type Answer = Box<dyn FnOnce(Option<&str>) + Send>;
 
 /// The database did not do its work; the text says why.
@@ -166,7 +171,7 @@ impl Db {
         Ok(Self(sender))
     }
 
-    /// Runs `call` in a transaction, and returns its answer when it is committed. An `Err` rolls it back.
+    /// Runs `call` in a transaction, and returns its answer when it is committed and synced. An `Err` rolls it back.
     pub(crate) async fn call<T, E>(
         &self,
         call: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
@@ -175,20 +180,46 @@ impl Db {
         T: Send + 'static,
         E: From<DbError> + Send + 'static,
     {
+        self.commit(call, true).await
+    }
+
+    /// As [`Self::call`], without the sync: a power cut can undo it, and a crash of the process cannot. A later call that is synced
+    /// also syncs this one.
+    pub(crate) async fn call_unsynced<T, E>(
+        &self,
+        call: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+    {
+        self.commit(call, false).await
+    }
+
+    async fn commit<T, E>(
+        &self,
+        call: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        synced: bool,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+    {
         let (sender, answer) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
+        let work = Box::new(move |connection: &Connection| {
             let result = in_savepoint(connection, call);
-            Box::new(move |failed| {
+            let answer: Answer = Box::new(move |failed: Option<&str>| {
                 let result = match failed {
                     None => result,
                     Some(e) => Err(DbError(format!("commit: {e}")).into()),
                 };
                 // The caller may be gone; the work is done in any case.
                 let _ = sender.send(result);
-            })
+            });
+            answer
         });
         let gone = || DbError("it does not answer".to_owned());
-        self.0.send(job).map_err(|_| gone())?;
+        self.0.send(Job { synced, work }).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 }
@@ -197,8 +228,7 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
-    // Each commit is synced: an acknowledged message survives a power cut.
-    connection.pragma_update(None, "synchronous", "full")?;
+    set_synced(&connection, true)?;
     connection.execute_batch(SCHEMA)?;
     migrate(&connection)?;
     connection.set_prepared_statement_cache_capacity(64);
@@ -213,36 +243,67 @@ fn migrate(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// In the write-ahead log, `full` syncs each commit: an acknowledged message survives a power cut.
+fn set_synced(connection: &Connection, synced: bool) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "synchronous", if synced { "full" } else { "normal" })
+}
+
+/// Does the jobs, as they come, in transactions of several.
 fn serve(connection: &Connection, jobs: &mpsc::Receiver<Job>) {
-    while let Ok(first) = jobs.recv() {
-        let mut answers = Vec::new();
-        let begun = connection.execute_batch("BEGIN IMMEDIATE");
-        if begun.is_ok() {
-            let more = std::iter::from_fn(|| jobs.try_recv().ok());
-            let mut lost = false;
-            for job in std::iter::once(first).chain(more.take(SHARED_MAX)) {
-                answers.push(job(connection));
-                // On a full disk SQLite may roll everything back by itself: nothing of this transaction is kept then.
-                lost = connection.is_autocommit();
-                if lost {
-                    break;
-                }
+    let mut synced_now = true;
+    let mut left = VecDeque::new();
+    while let Some(first) = left.pop_front().or_else(|| jobs.recv().ok()) {
+        left.push_front(first);
+        left.extend(std::iter::from_fn(|| jobs.try_recv().ok()).take(SHARED_MAX.saturating_sub(left.len())));
+        // The mode cannot change within a transaction.
+        let synced = left.iter().any(|job| job.synced);
+        let begun = match synced == synced_now {
+            true => Ok(()),
+            false => set_synced(connection, synced),
+        };
+        let begun = begun.and_then(|()| {
+            synced_now = synced;
+            connection.execute_batch("BEGIN IMMEDIATE")
+        });
+        match begun {
+            Ok(()) => transaction(connection, jobs, &mut left, synced),
+            Err(e) => {
+                // Dropping the jobs answers them: their callers see that they were not done.
+                tracing::error!("begin a transaction: {e}");
+                left.clear();
             }
-            let failed = if lost {
-                Some("the transaction was rolled back".to_owned())
-            } else {
-                connection.execute_batch("COMMIT").err().map(|e| e.to_string())
-            };
-            if failed.is_some() && !connection.is_autocommit() {
-                let _ = connection.execute_batch("ROLLBACK");
-            }
-            for answer in answers {
-                answer(failed.as_deref());
-            }
-        } else {
-            // Dropping the job answers it: its caller sees that it was not done.
-            tracing::error!("begin a transaction: {begun:?}");
         }
+    }
+}
+
+/// Does the jobs that are left, and those that come meanwhile. In a transaction that is not synced, one that wants to be is left for
+/// the next.
+fn transaction(connection: &Connection, jobs: &mpsc::Receiver<Job>, left: &mut VecDeque<Job>, synced: bool) {
+    let mut answers = Vec::new();
+    let mut lost = false;
+    while answers.len() < SHARED_MAX {
+        let Some(job) = left.pop_front().or_else(|| jobs.try_recv().ok()) else { break };
+        if job.synced && !synced {
+            left.push_front(job);
+            break;
+        }
+        answers.push((job.work)(connection));
+        // On a full disk SQLite may roll everything back by itself: nothing of this transaction is kept then.
+        lost = connection.is_autocommit();
+        if lost {
+            break;
+        }
+    }
+    let failed = if lost {
+        Some("the transaction was rolled back".to_owned())
+    } else {
+        connection.execute_batch("COMMIT").err().map(|e| e.to_string())
+    };
+    if failed.is_some() && !connection.is_autocommit() {
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    for answer in answers {
+        answer(failed.as_deref());
     }
 }
 
@@ -251,12 +312,15 @@ fn in_savepoint<T, E: From<DbError>>(
     connection: &Connection,
     call: impl FnOnce(&Connection) -> Result<T, E>,
 ) -> Result<T, E> {
-    let execute = |sql: &str| connection.execute_batch(sql).map_err(DbError::from);
+    let execute = |sql: &str| {
+        let done = connection.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
+        done.map(drop).map_err(DbError::from)
+    };
     execute("SAVEPOINT call")?;
     let result = call(connection);
-    match result {
-        Ok(_) => execute("RELEASE call")?,
-        Err(_) => execute("ROLLBACK TO call; RELEASE call")?,
+    if result.is_err() {
+        execute("ROLLBACK TO call")?;
     }
+    execute("RELEASE call")?;
     result
 }

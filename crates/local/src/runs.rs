@@ -37,7 +37,7 @@ pub(crate) struct RunFilter {
     pub(crate) max: usize,
 }
 
-/// Ends that are kept at most, those of tasks with `once` apart.
+/// Ends that are kept at most, those of tasks with `once` or with steps apart.
 const KEPT_MAX: i64 = 1_000_000;
 /// Rows that one step of the pruning looks at, and the pauses after a step.
 const PRUNED_AT_ONCE: i64 = 2000;
@@ -61,7 +61,7 @@ impl LocalRuns {
             .await
     }
 
-    /// The items that match, newest first, each with its number. Their results are left out: they may be large.
+    /// The items that match, newest first, each with its number. Their results and steps are left out: they may be large.
     pub(crate) async fn list(&self, filter: RunFilter) -> Result<Vec<(i64, RunItem)>, DbError> {
         self.db
             .call(move |db| {
@@ -160,11 +160,15 @@ impl Runs for LocalRuns {
             .filter(|write| write.item.state.is_end())
             .map(|write| write.item.id.clone())
             .collect();
-        let written = self.db.call(move |db| {
+        // After a power cut, a message without its claim is claimed again. Everything else must stay.
+        let is_claim =
+            |write: &ItemWrite| write.item.state == ItemState::Running && write.item.steps.is_empty();
+        let claims = writes.iter().all(is_claim);
+        let put = move |db: &Connection| {
             let now = now_ms();
             Ok::<_, DbError>(writes.iter().map(|write| put(db, write, now)).collect::<Vec<_>>())
-        });
-        let written = written.await;
+        };
+        let written = if claims { self.db.call_unsynced(put).await } else { self.db.call(put).await };
         if !ended.is_empty() {
             let mut cancels = self.cancels();
             if !cancels.is_empty() {
@@ -261,7 +265,7 @@ fn by_message_id(db: &Connection, message_id: &str) -> Result<Option<RunItem>, D
 }
 
 fn without_result(item: RunItem) -> RunItem {
-    RunItem { result: None, unsent: Vec::new(), ..item }
+    RunItem { result: None, unsent: Vec::new(), steps: Vec::new(), ..item }
 }
 
 fn item(row: &Row<'_>, column: usize) -> rusqlite::Result<RunItem> {
@@ -281,7 +285,8 @@ fn prune(db: &Connection, from: i64, now: i64) -> Result<Option<i64>, DbError> {
     let newest: i64 = db.query_row("SELECT max(number) FROM runs", [], |row| row.get(0))?;
     db.prepare_cached(
         "DELETE FROM runs WHERE number > ?1 AND number <= ?2 AND (expires_ms <= ?3
-             OR number <= ?4 AND state IN ('done', 'dead', 'cancelled') AND json_extract(item, '$.once') IS NULL)",
+             OR number <= ?4 AND state IN ('done', 'dead', 'cancelled') AND json_extract(item, '$.once') IS NULL
+             AND json_extract(item, '$.steps') IS NULL)",
     )?
     .execute(params![from, last, now, newest - KEPT_MAX])?;
     Ok((seen == PRUNED_AT_ONCE).then_some(last))

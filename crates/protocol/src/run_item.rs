@@ -1,8 +1,10 @@
 //! The memory of a run: one item for each message, by the message's own id.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::{Digest, FailureKind, Message, TaskName, Timestamp};
@@ -97,6 +99,9 @@ pub struct RunItem {
     pub updated: Timestamp,
     /// When it is forgotten, in seconds since 1970: an item that is older counts as absent.
     pub expires: u64,
+    /// The fields that a later version of wasq has written. They stay when this version writes the item.
+    #[serde(flatten)]
+    pub others: BTreeMap<String, Value>,
 }
 
 /// How far a message has come.
@@ -287,6 +292,7 @@ impl RunItem {
             next: None,
             updated: now,
             expires: 0,
+            others: BTreeMap::new(),
         }
     }
 
@@ -346,7 +352,10 @@ impl RunItem {
     /// Whether the item is too large for DynamoDB, which takes 400 KB.
     pub fn is_large(&self) -> bool {
         let children: usize = self.unsent.iter().map(|child| child.body.len()).sum();
-        let most_of_it = self.result.as_ref().map_or(0, |result| result.get().len()) + children;
+        let steps: usize = self.steps.iter().map(|step| step.value.get().len()).sum();
+        let reasons: usize = self.history.iter().filter_map(|end| end.reason.as_ref()).map(String::len).sum();
+        let result = self.result.as_ref().map_or(0, |result| result.get().len());
+        let most_of_it = result + children + steps + reasons;
         // As JSON it has about as many bytes as in the table. Few items need to be written for that.
         most_of_it > LARGE / 4 && serde_json::to_string(self).is_ok_and(|json| json.len() > LARGE)
     }
@@ -380,16 +389,16 @@ pub enum Cancelling {
     Ended(ItemState),
 }
 
-/// How long a cancelled message is remembered that no worker had: longer than any queue keeps it.
-const CANCELLED_KEPT: Duration = Duration::from_secs(15 * 24 * 3600);
-
 impl RunItem {
+    /// Longer than any queue of SQS keeps a message. A cancelled message that no worker had is remembered for so long.
+    pub const LONGEST_IN_QUEUES: Duration = Duration::from_secs(15 * 24 * 3600);
+
     /// Cancels a message. `stored` is its item, if there is one. `revision` is a token that no other write has.
     pub fn cancel(stored: Option<&RunItem>, id: &str, revision: String, now: Timestamp) -> Cancelling {
         let Some(stored) = stored.filter(|stored| !stored.is_expired(now)) else {
             let mut item =
                 RunItem { revision, ended: Some(now), ..Self::new(id.to_owned(), ItemState::Cancelled, now) };
-            item.keep_for(CANCELLED_KEPT, now);
+            item.keep_for(Self::LONGEST_IN_QUEUES, now);
             return Cancelling::Write(Box::new(ItemWrite { item, replaces: None }));
         };
         let mut item = RunItem { revision, updated: now, ..stored.clone() };
@@ -401,7 +410,7 @@ impl RunItem {
                 item.state = ItemState::Cancelled;
                 item.ended = Some(now);
                 item.next = None;
-                item.keep_for(CANCELLED_KEPT, now);
+                item.keep_for(Self::LONGEST_IN_QUEUES, now);
             }
         }
         Cancelling::Write(Box::new(ItemWrite { item, replaces: Some(stored.revision.clone()) }))

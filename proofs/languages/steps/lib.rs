@@ -25,6 +25,12 @@ struct Receipt {
 
 #[task]
 fn order(params: Params) -> Result<Receipt, Failure> {
+    if params.charge == "many" {
+        for number in 0..params.amount {
+            step(&number.to_string(), || Ok(()))?;
+        }
+        return Ok(Receipt { receipt: params.charge });
+    }
     let charge = || step("charge", || charged(&params));
     let receipt = match charge() {
         Err(_) if params.tries > 1 => charge()?,
@@ -38,6 +44,9 @@ fn order(params: Params) -> Result<Receipt, Failure> {
 }
 
 fn charged(params: &Params) -> Result<Receipt, Failure> {
+    if params.charge == "nested" {
+        return step("inner", || Ok(Receipt { receipt: String::new() }));
+    }
     if params.charge == "large" {
         return Ok(Receipt { receipt: "x".repeat(params.amount) });
     }

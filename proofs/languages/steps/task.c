@@ -13,11 +13,18 @@ static wasq_outcome post(const char *url, const char *body, const char *value) {
     return wasq_success("%s", value != NULL ? value : response.body);
 }
 
+static wasq_outcome nothing(void *argument) {
+    (void)argument;
+    return wasq_success("null");
+}
+
 static wasq_outcome charge(void *argument) {
     const wasq_json *params = argument;
     int64_t amount = 0;
     wasq_json_integer(wasq_json_get(params, "amount"), &amount);
-    if (wasq_json_get(params, "charge") != NULL) {
+    const char *kind = wasq_json_string(wasq_json_get(params, "charge"));
+    if (kind != NULL && strcmp(kind, "nested") == 0) return wasq_step("inner", nothing, NULL);
+    if (kind != NULL) {
         char *text = calloc(1, (size_t)amount + 1);
         memset(text, 'x', (size_t)amount);
         return wasq_success("{\"receipt\": \"%s\"}", text);
@@ -31,6 +38,16 @@ static wasq_outcome mail(void *argument) {
 
 wasq_outcome wasq_run(const char *text) {
     const wasq_json *params = wasq_json_parse(text);
+    const char *kind = wasq_json_string(wasq_json_get(params, "charge"));
+    if (kind != NULL && strcmp(kind, "many") == 0) {
+        int64_t count = 0;
+        wasq_json_integer(wasq_json_get(params, "amount"), &count);
+        for (int64_t number = 0; number < count; number++) {
+            wasq_outcome done = wasq_step(wasq_format("%lld", (long long)number), nothing, NULL);
+            if (done.kind != WASQ_SUCCESS) return done;
+        }
+        return wasq_success("{\"receipt\": \"many\"}");
+    }
     wasq_outcome charged = wasq_step("charge", charge, (void *)params);
     int64_t tries = 1;
     wasq_json_integer(wasq_json_get(params, "tries"), &tries);

@@ -11,9 +11,25 @@ static wasq::result post(const std::string &url, const wasq::text &body) {
     return wasq::text::raw(response->body);
 }
 
+static wasq::result nothing() {
+    return nullptr;
+}
+
 wasq::result run(const wasq::json &params) {
+    if (params["charge"].string() == "many") {
+        for (std::int64_t number = 0; number < params["amount"].integer().value_or(0); number++) {
+            auto done = wasq::step(std::to_string(number), nothing);
+            if (!done) return std::unexpected(done.error());
+        }
+        return wasq::object({{"receipt", "many"}});
+    }
     auto charge = [&]() -> wasq::result {
         const auto amount = params["amount"].integer().value_or(0);
+        if (params["charge"].string() == "nested") {
+            auto inner = wasq::step("inner", nothing);
+            if (!inner) return std::unexpected(inner.error());
+            return nullptr;
+        }
         if (params["charge"]) return wasq::object({{"receipt", std::string(static_cast<std::size_t>(amount), 'x')}});
         return post("https://pay.example/charges", wasq::object({{"amount", amount}}));
     };

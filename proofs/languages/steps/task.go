@@ -3,6 +3,7 @@ package main
 
 import (
 	"encoding/json"
+	"strconv"
 	"strings"
 
 	"wasq/task"
@@ -24,11 +25,22 @@ func main() {}
 
 func order(params Params) (Receipt, error) {
 	charged := func() (receipt Receipt, err error) {
+		if params.Charge == "nested" {
+			return task.Step("inner", func() (Receipt, error) { return Receipt{}, nil })
+		}
 		if params.Charge == "large" {
 			return Receipt{strings.Repeat("x", params.Amount)}, nil
 		}
 		err = post("https://pay.example/charges", map[string]int{"amount": params.Amount}, &receipt)
 		return receipt, err
+	}
+	if params.Charge == "many" {
+		for number := range params.Amount {
+			if _, err := task.Step(strconv.Itoa(number), func() (any, error) { return nil, nil }); err != nil {
+				return Receipt{}, err
+			}
+		}
+		return Receipt{params.Charge}, nil
 	}
 	receipt, err := task.Step("charge", charged)
 	if err != nil && params.Tries > 1 {

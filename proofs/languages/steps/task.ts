@@ -15,10 +15,15 @@ interface Receipt {
 
 export default async function order({ amount, charge = "", mail = "mail", tries = 1 }: Params): Promise<Receipt> {
   const charged = async (): Promise<Receipt> => {
+    if (charge === "nested") return step("inner", async () => ({ receipt: "" }));
     if (charge === "large") return { receipt: "x".repeat(amount) };
     await null;
     return http.post("https://pay.example/charges", { json: { amount } }).success().json();
   };
+  if (charge === "many") {
+    for (let number = 0; number < amount; number++) await step(String(number), async () => {});
+    return { receipt: charge };
+  }
   const receipt: Receipt = await step("charge", charged).catch((error: unknown) => {
     if (tries < 2) throw error;
     return step("charge", charged);

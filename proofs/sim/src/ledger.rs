@@ -19,6 +19,10 @@ pub struct Ledger {
     pub slowest_start: Duration,
     /// The latest `not_before` of any message.
     pub latest: Option<Timestamp>,
+    /// Steps that runs have executed.
+    steps: u64,
+    /// Steps that a run did not execute, because an earlier one had saved them.
+    steps_spared: u64,
 }
 
 /// The history of one message.
@@ -112,6 +116,10 @@ pub struct Totals {
     pub duplicates: u64,
     /// Messages that the queue's own redrive policy moved to the dead-letter queue.
     pub redriven: u64,
+    /// Steps that runs executed.
+    pub steps: u64,
+    /// Steps that a run did not execute, because an earlier one had saved them.
+    pub steps_spared: u64,
 }
 
 /// A message that the queue accepted.
@@ -182,9 +190,15 @@ impl Ledger {
 
     /// Records that a run executes a step.
     pub fn executed(&mut self, id: &str, step: &str) {
+        self.steps += 1;
         if self.entry(id).steps.contains(step) {
             self.violation(format!("{id} executed its step {step} again after it was saved"));
         }
+    }
+
+    /// Records that a run does not execute a step, because an earlier one has saved it.
+    pub fn spared(&mut self) {
+        self.steps_spared += 1;
     }
 
     /// Whether the table of runs has said that the message is cancelled.
@@ -289,7 +303,7 @@ impl Ledger {
 
     /// Returns the totals over all messages.
     pub fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
+        let mut totals = Totals { steps: self.steps, steps_spared: self.steps_spared, ..Totals::default() };
         for (id, entry) in self.entries.iter().filter(|(_, entry)| entry.copies > 0) {
             totals.accepted += 1;
             totals.children += u64::from(id.contains('.'));

@@ -47,6 +47,8 @@ pub(crate) fn worlds(columns: &[(&str, &Campaigned)]) {
     row("  cut off by a crash", &|c| grouped(c.report.totals.cut_off));
     row("  duplicates", &|c| grouped(c.report.totals.duplicates));
     row("  failed beyond the limit", &|c| grouped(c.report.totals.beyond_limit));
+    row("steps executed", &|c| grouped(c.report.totals.steps));
+    row("  known from an earlier run", &|c| grouped(c.report.totals.steps_spared));
     for (name, kind) in
         [("consumer", Kind::Consumer), ("worker", Kind::Worker), ("publisher", Kind::Publisher)]
     {

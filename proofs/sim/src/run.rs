@@ -72,6 +72,8 @@ impl Report {
             beyond_limit,
             duplicates,
             redriven,
+            steps,
+            steps_spared,
         } = totals;
         self.totals.accepted += accepted;
         self.totals.children += children;
@@ -84,6 +86,8 @@ impl Report {
         self.totals.beyond_limit += beyond_limit;
         self.totals.duplicates += duplicates;
         self.totals.redriven += redriven;
+        self.totals.steps += steps;
+        self.totals.steps_spared += steps_spared;
         self.looping += looping;
         self.violations.extend(violations);
         self.lasted += lasted;

@@ -130,6 +130,7 @@ async fn take_steps(process: &Process, id: &str, count: u32, steps: Steps) -> Re
             Steps::Stored(known, store) => (known, store),
         };
         if known.contains_key(&name) {
+            process.world.state(|state| state.ledger.spared());
             continue;
         }
         process.step().await;

@@ -145,6 +145,18 @@ fn apply(state: &mut State, write: ItemWrite, now: Timestamp, mutation: Option<M
     let written = state.runs.put(write, now, mutation);
     if matches!(written, Written::Yes) {
         let forgotten = before.as_ref().is_some_and(|before| before.is_expired(now));
+        // A run that is under way may succeed. Otherwise the message comes to its end.
+        let marked = before.as_ref().is_some_and(|before| before.cancel && !forgotten);
+        let comes_again = match item.state {
+            ItemState::Waiting | ItemState::Retrying => true,
+            ItemState::Running => before.as_ref().is_some_and(|before| before.owner != item.owner),
+            ItemState::Done | ItemState::Dead | ItemState::Cancelled => false,
+        };
+        if marked && comes_again {
+            state
+                .ledger
+                .violation(format!("{} is {} after somebody has asked to cancel it", item.id, item.state));
+        }
         let ended_now = |end: ItemState| {
             // The note that children are sent is no second end.
             item.state == end

@@ -128,8 +128,8 @@ async fn store_steps<P: WorkerPorts>(
 ) {
     while let Some(SaveStep { name, value, stored }) = saves.recv().await {
         let step = Step { name, value, attempt: claim.item.attempts, saved: worker.ports.clock.now() };
-        // The run may have ended meanwhile, with its time.
-        let _ = stored.send(save_step(runs, claim, step).await);
+        // In a box, because few runs have steps, and each run carries this future. The run may have ended meanwhile, with its time.
+        let _ = stored.send(Box::pin(save_step(runs, claim, step)).await);
     }
     // The run saves no more steps, and goes on.
     std::future::pending().await

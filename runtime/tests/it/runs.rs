@@ -29,6 +29,8 @@ struct Table {
     broken: Vec<ItemState>,
     /// What happens to an item at its next step.
     at_step: AtStep,
+    /// Nobody sees the marks of cancels.
+    unseen: bool,
 }
 
 /// What happens when a run saves a step.
@@ -43,6 +45,12 @@ pub(crate) enum AtStep {
     TakenOver,
     /// Somebody has asked to cancel the message.
     Cancelled,
+    /// The same, and the worker has not looked since.
+    CancelledUnseen,
+    /// It is written, and the first answer is lost.
+    Unanswered,
+    /// It is written, and the answer takes a second.
+    Slow,
 }
 
 impl TestRuns {
@@ -81,6 +89,7 @@ impl TestRuns {
         if table.broken.contains(&item.state) {
             bail!("as told");
         }
+        let (mut unanswered, mut table_unseen) = (false, false);
         if item.state == ItemState::Running && !item.steps.is_empty() {
             let at_step = table.at_step;
             if at_step == AtStep::Broken {
@@ -93,13 +102,16 @@ impl TestRuns {
                     stored.owner = Some("somebody".to_owned());
                     stored.revision = "taken over".to_owned();
                 }
-                AtStep::Cancelled => {
+                AtStep::Cancelled | AtStep::CancelledUnseen => {
+                    table_unseen = at_step == AtStep::CancelledUnseen;
                     stored.cancel = true;
                     stored.revision = "cancelled".to_owned();
                 }
+                AtStep::Unanswered | AtStep::Slow => unanswered = true,
                 AtStep::Nothing | AtStep::Broken => {}
             }
         }
+        table.unseen |= table_unseen;
         let stored = table.items.get(&item.id);
         let fits = match (&replaces, stored) {
             (Some(revision), stored) => stored.is_some_and(|stored| stored.revision == *revision),
@@ -110,19 +122,33 @@ impl TestRuns {
         }
         table.items.insert(item.id.clone(), item);
         self.written.notify_one();
+        if unanswered {
+            bail!("as told");
+        }
         Ok(Written::Yes)
     }
 }
 
 impl Runs for TestRuns {
     async fn put(&self, writes: Vec<ItemWrite>) -> Vec<Result<Written>> {
-        writes.into_iter().map(|write| self.put_one(write)).collect()
+        let is_step =
+            |write: &ItemWrite| write.item.state == ItemState::Running && !write.item.steps.is_empty();
+        let slow = self.table().at_step == AtStep::Slow && writes.iter().any(is_step);
+        let written = writes.into_iter().map(|write| self.put_one(write)).collect();
+        if slow {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        written
     }
 
     async fn cancelled(&self, id: &str, owner: &str) {
         loop {
             let asked = self.asked.notified();
-            if self.table().items.get(id).is_some_and(|item| item.is_to_be_cancelled(owner)) {
+            let table_says = {
+                let table = self.table();
+                !table.unseen && table.items.get(id).is_some_and(|item| item.is_to_be_cancelled(owner))
+            };
+            if table_says {
                 return;
             }
             asked.await;

@@ -1,6 +1,6 @@
 //! Steps, in the table of runs.
 
-use wasq_protocol::{FailureKind, ItemState, RunItem};
+use wasq_protocol::{FailureKind, ItemState, RunItem, Timestamp};
 
 use super::runs::{AtStep, remembering, with_id};
 use super::settling::at_once;
@@ -39,10 +39,14 @@ async fn a_dead_message_keeps_its_steps_for_a_redrive() {
     let (worker, _, runs, _folder) = remembering(Settings { max_attempts: 1, ..at_once() });
     assert!(hand_over(&worker, vec![with_id("a", "order", two_steps())]).await.is_empty());
     assert_eq!(runs.item("order").state, ItemState::Dead);
-    // Redriven as another message of the queue. It fails again before attempt 2, with its step known.
+    let dead = runs.item("order");
+    let kept = Timestamp::from_ms(dead.expires * 1000).since(SystemClock.now());
+    assert!(kept > Duration::from_secs(14 * 24 * 3600), "as long as a queue keeps the dead letter: {kept:?}");
+    // Redriven as another message of the queue. It fails again before attempt 2, with its step known: it is not stored again.
     assert!(hand_over(&worker, vec![with_id("b", "order", two_steps())]).await.is_empty());
     let item = runs.item("order");
     assert_eq!((item.state, saved(&item)), (ItemState::Dead, vec![("one", "1", 1)]));
+    assert_eq!(item.steps[0].saved, dead.steps[0].saved);
 }
 
 #[tokio::test]
@@ -98,6 +102,41 @@ async fn a_step_is_stored_beside_the_mark_of_a_cancel() {
     assert_eq!(queue.calls(), ["delete a"]);
     let item = runs.item("order");
     assert_eq!((item.state, saved(&item)), (ItemState::Cancelled, vec![("one", "1", 1)]));
+}
+
+#[tokio::test]
+async fn a_cancel_that_a_step_was_stored_beside_takes_effect_when_the_run_fails() {
+    let (worker, queue, runs, _folder) = remembering(at_once());
+    runs.at_step(AtStep::CancelledUnseen);
+    let steps =
+        json!({"verb": "steps", "calls": [{"load": "one"}, {"save": ["one", "1"]}, {"retry-before": 2}]});
+    assert!(hand_over(&worker, vec![with_id("a", "order", steps)]).await.is_empty());
+    assert_eq!(queue.calls(), ["delete a"], "it does not come again");
+    assert_eq!(runs.item("order").state, ItemState::Cancelled);
+}
+
+#[tokio::test]
+async fn a_step_whose_answer_was_lost_is_stored_once() {
+    let (worker, _, runs, _folder) = remembering(at_once());
+    runs.at_step(AtStep::Unanswered);
+    let steps = json!({"verb": "steps", "calls": [{"load": "one"}, {"save": ["one", "1"]}, {"load": "two"}, {"save": ["two", "2"]}]});
+    assert!(hand_over(&worker, vec![with_id("a", "order", steps)]).await.is_empty());
+    let item = runs.item("order");
+    assert_eq!((item.state, saved(&item)), (ItemState::Done, vec![("one", "1", 1), ("two", "2", 1)]));
+}
+
+/// The run ends while its step is stored and the answer is still on its way.
+#[tokio::test]
+async fn a_step_that_was_stored_as_the_time_ended_stays() {
+    let settings = Settings { timeout: Duration::from_millis(400), ..at_once() };
+    let (worker, _, runs, _folder) = remembering(settings);
+    runs.at_step(AtStep::Slow);
+    let steps = json!({"verb": "steps", "calls": [{"load": "one"}, {"save": ["one", "1"]}]});
+    assert!(hand_over(&worker, vec![with_id("a", "order", steps.clone())]).await.contains("a"));
+    let item = runs.item("order");
+    assert_eq!((item.state, item.attempts, saved(&item)), (ItemState::Waiting, 0, vec![("one", "1", 1)]));
+    assert!(hand_over(&worker, vec![with_id("a", "order", steps)]).await.is_empty());
+    assert_eq!(saved(&runs.item("order")), [("one", "1", 1)]);
 }
 
 #[tokio::test]

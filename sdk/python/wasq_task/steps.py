@@ -43,7 +43,7 @@ def step(name: str, execute: Callable[[], Any]) -> Any:
         if inspect.isawaitable(value):
             if inspect.iscoroutine(value):
                 value.close()
-            raise TypeError(f"step {name!r}: pass an async function, not a function that returns an awaitable")
+            raise Reject(f"step {_shown(name)}: pass an async function, not a function that returns an awaitable")
         return _save(name, value)
     except BaseException:
         _host.abandon(name)
@@ -62,7 +62,10 @@ async def _awaited(name, execute):
 
 
 def _save(name, value):
-    text = to_json(value)
+    try:
+        text = to_json(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Reject(f"step {_shown(name)}: its value is no JSON: {error}") from error
     _call(name, _host.save, name, text)
     return json.loads(text)
 
@@ -75,5 +78,9 @@ def _call(name, function, *arguments):
         if isinstance(why, _host.StepError_Unavailable):
             raise Retry(why.value) from None
         if isinstance(why, _host.StepError_TooMany):
-            raise Reject(f"step {name!r}: this message has saved {why.value} steps, and may save no more") from None
+            raise Reject(f"step {_shown(name)}: this message has saved {why.value} steps, and may save no more") from None
         raise Reject(why.value) from None
+
+
+def _shown(name):
+    return json.dumps(name, ensure_ascii=False)

@@ -16,7 +16,7 @@ pub(crate) enum StepError {
 
 /// Executes a step, unless an earlier attempt of this message has saved it: then it returns the saved value.
 ///
-/// The value is stored before this returns. A step that fails is not saved, and may be executed again. Steps run one after the
+/// The value is what JSON makes of it, in every attempt, and it is stored before this returns. A step that fails is not saved, and may be executed again. Steps run one after the
 /// other, and a name is used once in a run. The run can end between the effect of a step and the moment in which its value is
 /// stored. So let a step do one thing that is safe to repeat: the header `idempotency-key` of its requests is the same in every
 /// attempt.
@@ -26,13 +26,14 @@ pub fn step<T>(name: &str, execute: impl FnOnce() -> Result<T, Failure>) -> Resu
 where
     T: Serialize + DeserializeOwned,
 {
+    let rejected = |what: &str, e| Failure::reject(format!("step {name:?}: {what}: {e}"));
     if let Some(saved) = host::load_step(name).map_err(|error| failure(name, error))? {
-        let misfit = |e| Failure::reject(format!("step {name:?}: the saved value does not fit: {e}"));
-        return serde_json::from_str(&saved).map_err(misfit);
+        return serde_json::from_str(&saved).map_err(|e| rejected("the saved value does not fit", e));
     }
     let saved = execute().and_then(|value| {
-        let text = serde_json::to_string(&value);
-        let text = text.map_err(|e| Failure::reject(format!("step {name:?}: its value is no JSON: {e}")))?;
+        let text = serde_json::to_string(&value).map_err(|e| rejected("its value is no JSON", e))?;
+        // What a later attempt would read.
+        let value = serde_json::from_str(&text).map_err(|e| rejected("its value cannot be read again", e))?;
         host::save_step(name, &text).map_err(|error| failure(name, error))?;
         Ok(value)
     });

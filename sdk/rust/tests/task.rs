@@ -126,7 +126,10 @@ struct Receipt {
 fn order(_: serde_json::Value) -> Result<Receipt, Failure> {
     let receipt: Receipt =
         step("charge", || Ok(http::post("https://pay.example/charges").send()?.success()?.json()?))?;
-    step("mail", || Ok(drop(http::post("https://mail.example/").send()?.success()?)))?;
+    step("mail", || {
+        http::post("https://mail.example/").send()?.success()?;
+        Ok(())
+    })?;
     Ok(receipt)
 }
 

@@ -6,7 +6,8 @@ mod wait;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Subcommand;
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Value, json};
 use wasq_protocol::{Ended as MessageEnded, ItemState, Outcome, RunItem, Timestamp};
 
 use crate::output::{self, Ended, tell};
@@ -38,7 +39,7 @@ pub(crate) enum What {
         #[arg(long, value_name = "PLACE")]
         before: Option<String>,
     },
-    /// Show everything about one run: its attempts, children and result
+    /// Show everything about one run: its attempts, steps, children and result
     Show {
         /// The message's own id, or the one that the queue gave it if it has none
         #[arg(value_name = "ID")]
@@ -65,6 +66,20 @@ pub(crate) enum What {
     },
 }
 
+/// A part of a list. Typed all the way: a result that is valid JSON need not fit into a `Value`.
+#[derive(Serialize)]
+struct Listed<'a> {
+    runs: &'a [RunItem],
+    next: Option<&'a str>,
+}
+
+/// One run, typed for the same reason.
+#[derive(Serialize)]
+struct Shown<'a> {
+    run: &'a RunItem,
+    children: Value,
+}
+
 /// Runs in one page of those that are to be cancelled.
 const PAGE: usize = 1000;
 
@@ -74,7 +89,7 @@ pub(crate) async fn runs(args: Runs, json: bool) -> Result<Ended> {
         What::Ls { select, max, before } => {
             let page = source.list(&select, before, max.into()).await?;
             if json {
-                output::value(&json!({ "runs": page.items, "next": page.next }));
+                output::value(&Listed { runs: &page.items, next: page.next.as_deref() });
                 return Ok(Ended::Well);
             }
             if page.items.is_empty() {
@@ -93,7 +108,7 @@ pub(crate) async fn runs(args: Runs, json: bool) -> Result<Ended> {
             let item = find(&source, &id).await?;
             let family = show::children(&source, &item).await?;
             if json {
-                output::value(&json!({ "run": item, "children": family.value() }));
+                output::value(&Shown { run: &item, children: family.value() });
             } else {
                 output::text(&show::whole(&item, &family));
                 if let Some(result) = &item.result {

@@ -8,7 +8,8 @@ use crate::steps::SaveError;
 
 impl Host for RunState {
     fn load(&mut self, name: String) -> Result<Option<String>, StepError> {
-        let loaded = self.steps.load(&name, &self.limits);
+        let Self { steps, limits, secrets, .. } = self;
+        let loaded = steps.load(&name, limits, |name| secrets.are_in(name));
         self.outgoing.set_step(self.steps.open());
         loaded
     }

@@ -108,9 +108,39 @@ async fn a_message_has_a_hundred_steps_at_most() {
 async fn a_secret_is_not_stored() {
     let settings = Settings::from_toml("[secrets]\nTOKEN = { from = \"ssm:/wasq/token\", expose = true }\n");
     let calls = json!([{"load": "a"}, {"save-env": ["a", "TOKEN"]}]);
-    let report = run_with_steps(calls, &settings.expect("settings"), Steps::default()).await;
+    let report = run_with_steps(calls.clone(), &settings.expect("settings"), Steps::default()).await;
     refused(&output(&report)[1], "Invalid", "contains a secret");
     assert!(report.steps.is_empty());
+    // The placeholder of a hidden secret means nothing to a later attempt.
+    let hidden = Settings::from_toml("[secrets]\nTOKEN = \"ssm:/wasq/token\"\n").expect("settings");
+    let report = run_with_steps(calls, &hidden, Steps::default()).await;
+    refused(&output(&report)[1], "Invalid", "or the placeholder of one");
+    let named = json!([{"load-env": "TOKEN"}]);
+    refused(
+        &output(&run_with_steps(named, &hidden, Steps::default()).await)[0],
+        "Invalid",
+        "the name of a step contains a secret",
+    );
+}
+
+#[tokio::test]
+async fn the_levels_of_a_value_are_bounded() {
+    let nested = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+    let calls = json!([{"load": "a"}, {"save": ["a", nested(101)]}, {"save": ["a", nested(100)]}]);
+    let got = answers(calls, &[]).await;
+    refused(&got[1], "Invalid", "more than 100 levels");
+    assert_eq!(got[2], "saved");
+}
+
+/// The time of the run ends while a step is being stored.
+#[tokio::test]
+async fn a_step_that_is_not_stored_in_time_costs_no_attempt() {
+    let settings = Settings { timeout: std::time::Duration::from_millis(300), ..Settings::default() };
+    let (store, _saves) = mpsc::channel(1);
+    let calls = json!([{"load": "a"}, {"save": ["a", "1"]}]);
+    let report = run_with_steps(calls, &settings, Steps::Stored(StepValues::new(), store)).await;
+    assert_eq!(failure(&report).kind, FailureKind::Unavailable);
+    assert!(failure(&report).message.contains("has not answered in time"), "{}", failure(&report));
 }
 
 #[tokio::test]
@@ -119,9 +149,12 @@ async fn without_a_memory_the_message_waits_whatever_the_task_makes_of_it() {
     let report = run_with_steps(json!([{"step": ["a", "http://x/"]}]), &Settings::default(), steps()).await;
     let found = failure(&report);
     assert_eq!((found.kind, found.message.as_str()), (FailureKind::Unavailable, "there is no table"));
-    // A task that goes on without it has its own end.
+    // A result without the step is none.
     let report = run_with_steps(json!([{"load": "a"}]), &Settings::default(), steps()).await;
-    refused(&output(&report)[0], "Unavailable", "there is no table");
+    assert_eq!(failure(&report).kind, FailureKind::Unavailable);
+    // A task that asks for no step has its own end.
+    let report = run_with_steps(json!([{"retry-before": 9}]), &Settings::default(), steps()).await;
+    assert_eq!(failure(&report).kind, FailureKind::Retry);
 }
 
 /// Runs calls while a table answers to each step.
@@ -158,10 +191,14 @@ async fn a_run_goes_on_when_its_step_is_stored() {
 #[tokio::test]
 async fn after_a_step_that_could_not_be_stored_there_is_no_other() {
     let down = |_: &str| Err(NotStored::Unavailable("the table is down".to_owned()));
-    let calls = json!([{"load": "a"}, {"save": ["a", "1"]}, {"abandon": "a"}, {"load": "a"}, {"load": "b"}]);
-    let (report, _) = with_table(calls, down).await;
-    for at in [1, 3, 4] {
-        refused(&output(&report)[at], "Unavailable", r#"step \"a\" could not be stored: the table is down"#);
+    // It has had its effect, and the task ends well: that is the end.
+    let (report, _) = with_table(json!([{"load": "a"}, {"save": ["a", "1"]}]), down).await;
+    refused(&output(&report)[1], "Unavailable", r#"step \"a\" could not be stored: the table is down"#);
+    // It asks for another step, which it does not get.
+    for name in ["a", "b"] {
+        let calls = json!([{"load": "a"}, {"save": ["a", "1"]}, {"abandon": "a"}, {"load": name}]);
+        let (report, stored) = with_table(calls, down).await;
+        assert_eq!((failure(&report).kind, stored.len()), (FailureKind::Unavailable, 1));
     }
     let calls = json!([{"load": "a"}, {"save": ["a", "1"]}, {"retry-before": 9}]);
     let (report, _) = with_table(calls, down).await;
@@ -184,7 +221,11 @@ async fn the_key_of_a_request_in_a_step_is_the_same_in_every_attempt() {
         ..Settings::default()
     };
     let url = format!("http://{address}/key");
-    let calls = json!([{"post": url}, {"step": ["charge", url]}, {"post": url}, {"step": ["refund", url]}]);
+    let calls = json!([
+        {"post": url}, {"step": ["charge", url]}, {"post": url}, {"step": ["refund", url]},
+        // A step that fails and is executed again.
+        {"load": "mail"}, {"post": url}, {"abandon": "mail"}, {"load": "mail"}, {"post": url}, {"post": url},
+    ]);
     let mut keys = Vec::new();
     for attempt in [1, 2] {
         let ((engine, module), deadline) = (verbs(), Instant::now() + settings.timeout);
@@ -198,9 +239,11 @@ async fn the_key_of_a_request_in_a_step_is_the_same_in_every_attempt() {
     let [first, second] = &keys[..] else { panic!("two attempts") };
     assert_eq!((&first[1], &first[3]), (&second[1], &second[3]), "in a step");
     assert_ne!(first[0], second[0], "outside of a step, the body counts");
+    assert_eq!(first[5], first[8], "the same step again");
+    assert_ne!(first[5], first[9], "its second request");
     let different: std::collections::BTreeSet<_> =
-        first.as_array().expect("a list").iter().map(Value::to_string).collect();
-    assert_eq!(different.len(), 4, "{first}");
+        (0..4).chain([5]).map(|at| first[at].to_string()).collect();
+    assert_eq!(different.len(), 5, "{first}");
 }
 
 /// The guest was built for 0.1.0, and imports each interface of that version.

@@ -283,9 +283,10 @@ impl Queues {
             let mut woken = std::pin::pin!(notify.notified());
             woken.as_mut().enable();
             let (name, mut receive, rooms) = (queue.clone(), receive.clone(), self.rooms.clone());
+            // After a power cut the messages are visible as before.
             let ((received, moved_to), next, queue_wait) = self
                 .db
-                .call(move |db| {
+                .call_unsynced(move |db| {
                     let now = now();
                     let settings = load(db, &name)?;
                     messages::check_attempt_id(&settings, receive.attempt_id.as_deref())?;
@@ -346,7 +347,7 @@ impl Queues {
         let (name, count) = (queue.clone(), entries.len());
         let set = self
             .db
-            .call(move |db| {
+            .call_unsynced(move |db| {
                 let settings = load(db, &name)?;
                 let set = |entry: &Visibility| messages::set_visibility(db, &name, &settings, entry, now());
                 Ok::<_, SqsError>(entries.iter().map(set).collect())

@@ -124,12 +124,15 @@ fn run_item() {
     }
 }
 
-/// A worker of an earlier version reads what a later one has written, without the fields that it does not know.
+/// A worker of an earlier version reads what a later one has written, and keeps the fields that it does not know.
 #[test]
 fn run_item_with_fields_of_a_later_version() {
     let text = include_str!("fixtures/run_item.json").replacen('{', r#"{"invented_later": [1],"#, 1);
     let item: RunItem = serde_json::from_str(&text).expect("it is read");
     assert_eq!(item.id, "order-7");
+    // It writes the item, and the later version finds its field.
+    let written = serde_json::to_value(RunItem { attempts: 3, ..item }).expect("JSON");
+    assert_eq!((&written["invented_later"], &written["attempts"]), (&json!([1]), &json!(3)));
 }
 
 #[test]

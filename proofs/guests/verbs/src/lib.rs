@@ -176,6 +176,8 @@ enum StepCall {
     Abandon(String),
     /// Saves a value of so many bytes.
     SaveBytes(String, usize),
+    /// Begins a step whose name is the value of an environment variable.
+    LoadEnv(String),
     /// Saves the value of an environment variable.
     SaveEnv(String, String),
     /// Sends a POST to a URL, with the number of the attempt. Returns the body of the answer.
@@ -444,6 +446,10 @@ fn step_call(call: StepCall) -> Result<Value, Failure> {
         StepCall::Abandon(name) => {
             steps::abandon(&name);
             json!("abandoned")
+        }
+        StepCall::LoadEnv(variable) => {
+            let name = std::env::var(variable).unwrap_or_default();
+            steps::load(&name).map_or_else(shown, |value| json!(value))
         }
         StepCall::SaveEnv(name, variable) => {
             saved(steps::save(&name, &json!(std::env::var(variable).unwrap_or_default()).to_string()))
