@@ -114,7 +114,7 @@ class Dev:
         line = self.process.stdout.readline()
         assert line, self.log.read_text()
         ready = json.loads(line)
-        self.url = ready["endpoint"]
+        self.url, self.page = ready["endpoint"], ready["page"]
         self.queue_url = ready["queue_url"]
         self.dead_letter_url = ready["dead_letter_queue_url"]
         self.sqs = aws_client("sqs", self.url)

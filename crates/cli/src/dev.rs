@@ -28,7 +28,7 @@ pub(crate) struct Dev {
     /// The folder for the data: the queue and the registry
     #[arg(long, default_value = ".wasq", value_name = "DIR", env = "WASQ_DATA")]
     pub(crate) data: PathBuf,
-    /// The address of the SQS-compatible endpoint; port 0 takes any free port
+    /// The address of the SQS-compatible endpoint, and of the page for browsers on this machine; port 0 takes any free port
     #[arg(long, default_value = "127.0.0.1:9324", value_name = "ADDR", value_parser = address)]
     pub(crate) listen: SocketAddr,
     /// A name under which clients call the endpoint, besides addresses and localhost; can be given several times
@@ -141,15 +141,17 @@ pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
     if json {
         output::value(&json!({
             "endpoint": format!("http://{address}"),
+            "page": stack.page_url(),
             "queue_url": queue,
             "dead_letter_queue_url": dead_letters,
             "tasks": tasks,
             "data": data,
         }));
     } else {
-        let (tasks, data) = (tasks.display(), data.display());
+        let (tasks, data, page) = (tasks.display(), data.display(), stack.page_url());
         output::text(&format!(
             "wasq dev is ready; ctrl-c ends it\n  \
+             page          {page}\n  \
              queue         {queue}\n  \
              dead letters  {dead_letters}\n  \
              tasks         {tasks} (put NAME.wasm here, and NAME.toml beside it)\n  \

@@ -160,14 +160,14 @@ fn dead_letter(delivery: &Delivery, letter: &DeadLetter) -> Send {
     }
 }
 
-fn sqs_attribute(attribute: &Attribute) -> Value {
+pub(crate) fn sqs_attribute(attribute: &Attribute) -> Value {
     match &attribute.binary_value {
         Some(value) => json!({ "DataType": attribute.data_type, "BinaryValue": value }),
         None => json!({ "DataType": attribute.data_type, "StringValue": attribute.string_value }),
     }
 }
 
-fn our_attribute(value: &Value) -> Attribute {
+pub(crate) fn our_attribute(value: &Value) -> Attribute {
     let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
     Attribute {
         data_type: text("DataType").unwrap_or_default(),

@@ -1,8 +1,9 @@
 //! The data folder of a stack: who may use it, and where things are in it.
 
 use std::fs::File;
+use std::io::Write;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -81,6 +82,13 @@ fn running_path() -> Option<PathBuf> {
 /// Whether a stack runs on this data folder.
 pub fn is_running(data: &Path) -> bool {
     File::open(data.join("lock")).is_ok_and(|file| file.try_lock_shared().is_err())
+}
+
+/// Writes a file that only its owner can read.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(bytes)).with_context(|| format!("write {}", path.display()))
 }
 
 /// The data folder is for its owner alone, because the machine code in it is executed.

@@ -111,7 +111,7 @@ const SCHEMA: &str = "
 ";
 
 /// Changes of the schema since the first version, in order. `user_version` counts those that a file has.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
     -- On a FIFO queue, 1 for the first message of each group: a receive looks for groups at these only.
     ALTER TABLE messages ADD COLUMN head INTEGER NOT NULL DEFAULT 0;
@@ -155,6 +155,13 @@ const MIGRATIONS: [&str; 3] = [
         item TEXT NOT NULL             -- the whole item: JSON object
     ) STRICT;
     CREATE INDEX runs_message_id ON runs (message_id) WHERE message_id IS NOT NULL;
+",
+    "
+    -- For lists, which are in the order of the numbers. A run that is done without a failure is in one of these only.
+    CREATE INDEX runs_task ON runs (task);
+    CREATE INDEX runs_state ON runs (state) WHERE state != 'done';
+    CREATE INDEX runs_kind ON runs (kind) WHERE kind IS NOT NULL;
+    CREATE INDEX runs_parent ON runs (parent) WHERE parent IS NOT NULL;
 ",
 ];
 

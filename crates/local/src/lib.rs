@@ -7,11 +7,13 @@ mod endpoint;
 mod folder;
 mod listing;
 mod log;
+mod page;
 mod results;
 mod runs;
 mod secrets;
 mod sqs;
 mod stack;
+mod stats;
 mod watch;
 
 pub use data_folder::{LastStack, RunningStacks, is_running, registry_path};

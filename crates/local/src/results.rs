@@ -16,6 +16,7 @@ use wasq_runtime::{Finished, Observer};
 use crate::db::{Db, DbError};
 use crate::log::Log;
 use crate::runs::LocalRuns;
+use crate::stats::Stats;
 
 /// The ends of messages. Cheap to clone.
 #[derive(Clone)]
@@ -24,6 +25,7 @@ pub(crate) struct Results {
     runs: LocalRuns,
     log: Log,
     news: Arc<Notify>,
+    stats: Stats,
     latest: Arc<Mutex<Latest>>,
 }
 
@@ -64,7 +66,17 @@ const LATEST_MAX: usize = 10_000;
 
 impl Results {
     pub(crate) fn new(db: Db, runs: LocalRuns, log: Log) -> Self {
-        Self { db, runs, log, news: Arc::default(), latest: Arc::default() }
+        Self { db, runs, log, news: Arc::default(), stats: Stats::new(), latest: Arc::default() }
+    }
+
+    /// How the runs went.
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Is notified of each delivery that was settled.
+    pub(crate) fn news(&self) -> &Arc<Notify> {
+        &self.news
     }
 
     /// Returns the end or the news of a message. Waits for up to `wait` for its end, or for news of it with a number higher
@@ -155,6 +167,7 @@ impl Observer for Results {
     fn finished(&self, finished: &Finished<'_>) {
         let Finished { record, outcome } = finished;
         self.log.line(record.to_json());
+        self.stats.count(record);
         tell(record);
         let end = match record.then {
             Then::Done => End::Done,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, params_from_iter};
 use tokio::sync::Notify;
 use uuid::Uuid;
 use wasq_protocol::{
@@ -63,30 +63,7 @@ impl LocalRuns {
 
     /// The items that match, newest first, each with its number. Their results and steps are left out: they may be large.
     pub(crate) async fn list(&self, filter: RunFilter) -> Result<Vec<(i64, RunItem)>, DbError> {
-        self.db
-            .call(move |db| {
-                let RunFilter { task, state, kind, parent, before, max } = filter;
-                let mut statement = db.prepare_cached(
-                    "SELECT number, item FROM runs
-                     WHERE number < ?1 AND expires_ms > ?2 AND (?3 IS NULL OR task = ?3) AND (?4 IS NULL OR state = ?4)
-                     AND (?5 IS NULL OR kind = ?5) AND (?6 IS NULL OR parent = ?6)
-                     ORDER BY number DESC LIMIT ?7",
-                )?;
-                let rows = statement.query_map(
-                    params![
-                        before.unwrap_or(i64::MAX),
-                        now_ms(),
-                        task.as_ref().map(TaskName::as_str),
-                        state.map(ItemState::as_str),
-                        kind.map(FailureKind::as_str),
-                        parent,
-                        max as i64
-                    ],
-                    |row| Ok((row.get(0)?, without_result(item(row, 1)?))),
-                )?;
-                Ok(rows.collect::<Result<_, _>>()?)
-            })
-            .await
+        self.db.call(move |db| Ok(list(db, &filter)?)).await
     }
 
     /// Cancels a message, by its own id or the queue's. The answer says what was written, or why it cannot be cancelled.
@@ -193,6 +170,33 @@ impl Runs for LocalRuns {
             asked.await;
         }
     }
+}
+
+/// As [`LocalRuns::list`], on any connection.
+pub(crate) fn list(db: &Connection, filter: &RunFilter) -> rusqlite::Result<Vec<(i64, RunItem)>> {
+    let RunFilter { task, state, kind, parent, before, max } = filter;
+    let mut sql = "SELECT number, item FROM runs WHERE number < ?1 AND expires_ms > ?2".to_owned();
+    let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(before.unwrap_or(i64::MAX)), Box::new(now_ms())];
+    let mut must_be = |column: &str, value: Option<String>| {
+        if let Some(value) = value {
+            values.push(Box::new(value));
+            sql += &format!(" AND {column} = ?{}", values.len());
+        }
+    };
+    must_be("task", task.as_ref().map(ToString::to_string));
+    must_be("state", state.map(|state| state.to_string()));
+    must_be("kind", kind.map(|kind| kind.to_string()));
+    must_be("parent", parent.clone());
+    if state.is_some_and(|state| state != ItemState::Done) {
+        // In the words of the index, which SQLite uses only then.
+        sql += " AND state != 'done'";
+    }
+    values.push(Box::new(i64::try_from(*max).unwrap_or(i64::MAX)));
+    sql += &format!(" ORDER BY number DESC LIMIT ?{}", values.len());
+    let mut statement = db.prepare_cached(&sql)?;
+    let rows = statement
+        .query_map(params_from_iter(values), |row| Ok((row.get(0)?, without_result(item(row, 1)?))))?;
+    rows.collect()
 }
 
 fn now_ms() -> i64 {

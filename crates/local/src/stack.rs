@@ -1,7 +1,7 @@
 //! The single-machine stack: consumer, worker and publisher in one process, on the local queue and folders.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 use wasq_consumer::{ConsumerParts, DrainSettings, Drained, Mode, drain};
 use wasq_engine::Addresses;
+use wasq_page::{Site, Token};
 use wasq_protocol::{AddressRange, ByteCount, Caps, Clock, SystemClock, TaskName, format_duration};
 use wasq_publisher::{CompileLimits, Publisher, PublisherParts, Wasm as Compiler};
 use wasq_runtime::{Checks, Wasm, Worker, WorkerParts, WorkerSettings};
@@ -24,6 +25,7 @@ use crate::db::Db;
 use crate::endpoint::{self, Endpoint};
 use crate::folder::{Folder, FolderRegistry};
 use crate::log::Log;
+use crate::page::{self, LocalPage};
 use crate::results::Results;
 use crate::runs::LocalRuns;
 use crate::secrets::LocalSecrets;
@@ -69,6 +71,7 @@ pub struct StackConfig {
 /// A running stack. When it is dropped, it receives no more; [`Stack::stop`] also settles what was received.
 pub struct Stack {
     address: SocketAddr,
+    token: Token,
     invoker: LocalInvoker,
     stop: DropGuard,
     consumer: JoinHandle<()>,
@@ -196,7 +199,10 @@ impl Stack {
         let worker = Worker::new(parts, settings);
         let invoker = LocalInvoker::new(worker);
 
-        let endpoint = Endpoint::new(queues, results, runs.clone(), address, allow_hosts);
+        let page = LocalPage::new(data.clone(), queues.clone(), runs.clone(), &results);
+        let token = page::token(&data)?;
+        let site = Site::new(page, token.clone(), address.port());
+        let endpoint = Endpoint::new(queues, results, runs.clone(), address, allow_hosts, site);
         let served = tokio::spawn(async move { match endpoint::serve(listener, endpoint).await {} });
         let first = folder.tasks(&publisher)?;
         let (sender, published) = oneshot::channel();
@@ -214,6 +220,7 @@ impl Stack {
         last.write(&data)?;
         Ok(Self {
             address,
+            token,
             invoker,
             stop: stop.drop_guard(),
             consumer,
@@ -225,6 +232,15 @@ impl Stack {
     /// Where the endpoint listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address that opens the page in a browser.
+    pub fn page_url(&self) -> String {
+        let mut address = self.address;
+        if address.ip().is_unspecified() {
+            address.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
+        format!("http://{address}/?token={}", self.token.as_str())
     }
 
     /// The address of the task queue.

@@ -1,4 +1,4 @@
-//! The endpoint: SQS's two protocols over HTTP, and the runs for the commands of wasq.
+//! The endpoint: SQS's two protocols over HTTP, the runs for the commands of wasq, and the page.
 
 mod actions;
 mod batch;
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
@@ -24,11 +24,13 @@ use serde_json::{Map, Value};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
+use wasq_page::{Body, Site};
 
 use crate::endpoint::actions::Caller;
 use crate::endpoint::bodies::Bodies;
 use crate::endpoint::callers::Callers;
 use crate::endpoint::query::QueryRequest;
+use crate::page::LocalPage;
 use crate::results::Results;
 use crate::runs::LocalRuns;
 use crate::sqs::error::SqsError;
@@ -51,6 +53,7 @@ pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
     callers: Callers,
     bodies: Bodies,
+    site: Site<LocalPage>,
     large: Arc<Semaphore>,
 }
 
@@ -66,8 +69,8 @@ pub(crate) async fn serve(listener: TcpListener, endpoint: Endpoint) -> Infallib
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let connection = connections.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(e) => {
                 // Most likely there are no free file descriptors: other connections must end first.
                 tracing::warn!("accept a connection: {e}");
@@ -76,12 +79,12 @@ pub(crate) async fn serve(listener: TcpListener, endpoint: Endpoint) -> Infallib
             }
         };
         let _ = stream.set_nodelay(true);
-        let endpoint = endpoint.clone();
+        let (endpoint, is_here) = (endpoint.clone(), peer.ip().to_canonical().is_loopback());
         tokio::spawn(async move {
             let _connection = connection;
             let service = hyper::service::service_fn(|request| {
                 let endpoint = endpoint.clone();
-                async move { Ok::<_, Infallible>(endpoint.respond(request).await) }
+                async move { Ok::<_, Infallible>(endpoint.respond(request, is_here).await) }
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -101,6 +104,7 @@ impl Endpoint {
         runs: LocalRuns,
         address: SocketAddr,
         allow_hosts: Vec<String>,
+        site: Site<LocalPage>,
     ) -> Self {
         let large = Arc::new(Semaphore::new(LARGE_REQUESTS_MAX));
         Self {
@@ -110,13 +114,39 @@ impl Endpoint {
             address,
             callers: Callers { allow_hosts },
             bodies: Bodies::default(),
+            site,
             large,
         }
     }
 
-    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    /// Answers a request. `is_here`: it comes from this machine.
+    async fn respond(&self, request: Request<Incoming>, is_here: bool) -> Response<Body> {
+        let mut caller = self.callers.check(request.headers());
+        let is_for_page = Site::<LocalPage>::is_for(request.method(), request.uri().path());
+        if caller.is_ok() && is_for_page && !own::is_own(&request) {
+            if is_here {
+                return self.show(request).await;
+            }
+            caller = Err("the page is for browsers on the machine of `wasq dev` only".to_owned());
+        }
+        self.answer(request, caller).await.map(BodyExt::boxed_unsync)
+    }
+
+    /// A request for the page.
+    async fn show(&self, request: Request<Incoming>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        match self.bodies.read(body).await {
+            Ok((body, _held)) => self.site.respond(&parts, &body).await,
+            Err(e) => {
+                let mut response = Response::new(Full::from(format!("{}\n", e.message)).boxed_unsync());
+                *response.status_mut() = StatusCode::BAD_REQUEST;
+                response
+            }
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>, caller: Result<(), String>) -> Response<Full<Bytes>> {
         let id = Uuid::new_v4().to_string();
-        let caller = self.callers.check(request.headers());
         if is_query(&request) {
             let answered = match caller {
                 Ok(()) => self.call_query(request).await,

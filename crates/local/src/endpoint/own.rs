@@ -30,9 +30,9 @@ const WAIT_MAX_SECONDS: u64 = 20;
 const ITEMS: usize = 20;
 const ITEMS_MAX: usize = 1000;
 
-/// Whether a request is one of these: every GET, because SQS's protocols only post.
+/// Whether a request is one of these.
 pub(super) fn is_own(request: &Request<Incoming>) -> bool {
-    request.method() == Method::GET || request.uri().path().starts_with("/wasq/")
+    request.uri().path().starts_with("/wasq/")
 }
 
 pub(super) async fn respond(endpoint: &Endpoint, request: &Request<Incoming>) -> Response<Full<Bytes>> {
@@ -42,10 +42,7 @@ pub(super) async fn respond(endpoint: &Endpoint, request: &Request<Incoming>) ->
         (&Method::GET, "/wasq/runs") => list(endpoint, &query).await,
         (&Method::GET, "/wasq/run") => show(endpoint, &query).await,
         (&Method::POST, "/wasq/cancel") => cancel(endpoint, &query).await,
-        _ => Err(Problem(
-            StatusCode::NOT_FOUND,
-            "wasq dev: an SQS endpoint; send POST requests with an AWS SDK\n".to_owned(),
-        )),
+        _ => Err(Problem(StatusCode::NOT_FOUND, "there is no such request\n".to_owned())),
     };
     answered.unwrap_or_else(|Problem(status, text)| {
         let mut response = Response::new(Full::from(text));

@@ -7,6 +7,7 @@ mod attempts;
 pub(crate) mod error;
 pub(crate) mod fair;
 mod groups;
+pub(crate) mod letters;
 pub(crate) mod message_attributes;
 pub(crate) mod messages;
 pub(crate) mod moves;

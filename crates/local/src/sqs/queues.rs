@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use wasq_protocol::{Clock, SystemClock};
 
 use super::error::SqsError;
+use super::letters;
 use super::messages::{self, Receive, Send, Sent, Visibility};
 use super::moves::{self, Start};
 use super::permissions::{self, Permission};
@@ -355,6 +356,19 @@ impl Queues {
             .await?;
         self.wake(&queue, count);
         Ok(set)
+    }
+
+    /// Sends dead letters to a queue, by their message ids, and deletes them. Returns how many were there.
+    pub(crate) async fn redrive(&self, from: String, to: String, ids: Vec<String>) -> Result<u64, SqsError> {
+        let queue = to.clone();
+        let redriven = self.db.call(move |db| letters::redrive(db, &from, &to, &ids, now())).await?;
+        self.wake(&queue, usize::try_from(redriven).unwrap_or(usize::MAX));
+        Ok(redriven)
+    }
+
+    /// Deletes dead letters by their message ids. Returns how many were there.
+    pub(crate) async fn delete_letters(&self, queue: String, ids: Vec<String>) -> Result<u64, SqsError> {
+        self.db.call(move |db| letters::delete(db, &queue, &ids)).await
     }
 
     /// Makes the messages of a task visible that were received, and that nobody holds. A message with

@@ -1,0 +1,248 @@
+//! The data of the page, on this machine. What is only looked at is read over a connection of its own, so that it never holds up the
+//! queue.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use rusqlite::{Connection, OpenFlags, params};
+use serde::Deserialize;
+use tokio::sync::Notify;
+use wasq_page::{
+    Cancelled, Counts, Data, Letter, LogLine, Overview, Page, Search, Sending, Span, Task, TaskLoad, Token,
+};
+use wasq_protocol::{Clock, DeadLetterAttributes, RunItem, SystemClock};
+
+use crate::data_folder::write_private;
+use crate::listing::list_tasks;
+use crate::log::log_files;
+use crate::results::Results;
+use crate::runs::{LocalRuns, RunFilter, list};
+use crate::sqs::letters;
+use crate::sqs::messages::Send;
+use crate::sqs::queues::Queues;
+use crate::stack::{DEAD_LETTERS, QUEUE};
+use crate::stats::{Known, Stats};
+
+/// The data of the page of a stack.
+pub(crate) struct LocalPage {
+    data: PathBuf,
+    queues: Queues,
+    runs: LocalRuns,
+    stats: Stats,
+    news: Arc<Notify>,
+    reader: Arc<Mutex<Option<Connection>>>,
+}
+
+/// The shortest time between two events of a page.
+const EVENT_PAUSE: Duration = Duration::from_secs(1);
+/// Without news, a page is shown anew after this: counts change with the time.
+const EVENT_EVERY: Duration = Duration::from_secs(10);
+/// The bytes at the end of the log that are searched for the lines of a run, and the lines that are shown.
+const LOG_BYTES: u64 = 4 << 20;
+const LINES_MAX: usize = 500;
+
+impl LocalPage {
+    pub(crate) fn new(data: PathBuf, queues: Queues, runs: LocalRuns, results: &Results) -> Self {
+        let (stats, news) = (results.stats().clone(), results.news().clone());
+        Self { data, queues, runs, stats, news, reader: Arc::default() }
+    }
+
+    /// Reads from the database, beside the queue.
+    async fn read<T: std::marker::Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + std::marker::Send + 'static,
+    ) -> Result<T> {
+        let (reader, path) = (self.reader.clone(), self.data.join("queue.sqlite"));
+        let read = move || {
+            let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            let connection = match reader.take() {
+                Some(connection) => connection,
+                None => open(&path).with_context(|| format!("open {}", path.display()))?,
+            };
+            let answer = read(&connection).context("read the queue's database");
+            *reader = Some(connection);
+            answer
+        };
+        tokio::task::spawn_blocking(read).await?
+    }
+}
+
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    Ok(connection)
+}
+
+impl Data for LocalPage {
+    async fn overview(&self, span: Span) -> Result<Overview> {
+        let now = SystemClock.now();
+        let Known { since, slices, failures, mut tasks } = self.stats.of(span, now);
+        let mut loads: Vec<TaskLoad> = Vec::new();
+        for task in self.tasks().await? {
+            let (tally, by_slice) = tasks.remove(&task.name).unwrap_or_default();
+            let live = task.record.as_ref().is_some_and(|record| record.removed.is_none());
+            loads.push(TaskLoad {
+                live,
+                refused: task.rejected.is_some(),
+                succeeded: tally.succeeded,
+                failed: tally.failed,
+                run: tally.run(),
+                by_slice: if by_slice.is_empty() { vec![0; Span::SLICES] } else { by_slice },
+                task: task.name,
+            });
+        }
+        let counts = self.read(move |db| counts(db, i64::try_from(now.ms()).unwrap_or(i64::MAX))).await?;
+        Ok(Overview { counts, since, slices, failures, tasks: loads })
+    }
+
+    async fn runs(&self, search: &Search) -> Result<Page> {
+        let Search { task, state, kind, parent, before } = search.clone();
+        let before = before.map(|before| before.parse()).transpose().context("before: expected a number")?;
+        let filter = RunFilter { task, state, kind, parent, before, max: Search::PAGE + 1 };
+        let mut runs = self.read(move |db| list(db, &filter)).await?;
+        let next = (runs.len() > Search::PAGE).then(|| runs[Search::PAGE - 1].0.to_string());
+        runs.truncate(Search::PAGE);
+        Ok(Page { runs: runs.into_iter().map(|(_, run)| run).collect(), next })
+    }
+
+    async fn run(&self, id: &str) -> Result<Option<RunItem>> {
+        Ok(self.runs.get(id.to_owned()).await?)
+    }
+
+    async fn log(&self, run: &RunItem) -> Result<Vec<LogLine>> {
+        let (data, id) = (self.data.clone(), run.id.clone());
+        tokio::task::spawn_blocking(move || log_of(&data, &id)).await?
+    }
+
+    async fn tasks(&self) -> Result<Vec<Task>> {
+        let data = self.data.clone();
+        let listed = tokio::task::spawn_blocking(move || list_tasks(&data)).await??;
+        let task = |listed: crate::listing::Listed| {
+            let name = listed.task()?.clone();
+            Some(Task { name, record: listed.record().cloned(), rejected: listed.rejected })
+        };
+        Ok(listed.into_iter().filter_map(task).collect())
+    }
+
+    async fn dead_letters(&self) -> Result<Vec<Letter>> {
+        let stored = self.read(|db| letters::newest(db, DEAD_LETTERS, Letter::SHOWN_MAX)).await?;
+        let letter = |stored: letters::StoredLetter| Letter {
+            notes: DeadLetterAttributes::read(&stored.attributes),
+            message_id: stored.message_id,
+            body: stored.body,
+        };
+        Ok(stored.into_iter().map(letter).collect())
+    }
+
+    async fn send(&self, sending: Sending) -> Result<String> {
+        let send = Send {
+            body: sending.message.to_json(),
+            delay: Some(sending.delay_seconds.into()),
+            ..Send::default()
+        };
+        let sent = self.queues.send(QUEUE.to_owned(), vec![send]).await.map_err(|e| anyhow!("{e}"))?;
+        let sent = sent.into_iter().next().context("the queue answers for each message")?;
+        Ok(sent.map_err(|e| anyhow!("{e}"))?.message_id)
+    }
+
+    async fn cancel(&self, id: &str) -> Result<Cancelled> {
+        Ok(match self.runs.cancel(id.to_owned()).await? {
+            Ok(_) => Cancelled::Yes,
+            Err(state) => Cancelled::Ended(state),
+        })
+    }
+
+    async fn redrive(&self, letters: Vec<String>) -> Result<u64> {
+        self.queues
+            .redrive(DEAD_LETTERS.to_owned(), QUEUE.to_owned(), letters)
+            .await
+            .map_err(|e| anyhow!("{e}"))
+    }
+
+    async fn delete(&self, letters: Vec<String>) -> Result<u64> {
+        self.queues.delete_letters(DEAD_LETTERS.to_owned(), letters).await.map_err(|e| anyhow!("{e}"))
+    }
+
+    async fn changed(&self) {
+        tokio::time::sleep(EVENT_PAUSE).await;
+        let _ = tokio::time::timeout(EVENT_EVERY, self.news.notified()).await;
+    }
+}
+
+fn counts(db: &Connection, now: i64) -> rusqlite::Result<Counts> {
+    let one = |sql: &str, queue: &str| -> rusqlite::Result<u64> {
+        let count: i64 = db.prepare_cached(sql)?.query_row(params![queue, now], |row| row.get(0))?;
+        Ok(u64::try_from(count).unwrap_or(0))
+    };
+    let waiting = "SELECT count(*) FROM messages WHERE queue = ?1 AND visible_ms <= ?2";
+    Ok(Counts {
+        waiting: one(waiting, QUEUE)?,
+        in_flight: one(
+            "SELECT count(*) FROM messages WHERE queue = ?1 AND visible_ms > ?2 AND receipt != 0",
+            QUEUE,
+        )?,
+        delayed: one(
+            "SELECT count(*) FROM messages WHERE queue = ?1 AND visible_ms > ?2 AND receipt = 0",
+            QUEUE,
+        )?,
+        dead: one("SELECT count(*) FROM messages WHERE queue = ?1 AND ?2 > 0", DEAD_LETTERS)?,
+    })
+}
+
+/// The lines of a message at the end of the log.
+fn log_of(data: &Path, id: &str) -> Result<Vec<LogLine>> {
+    #[derive(Deserialize)]
+    struct Line {
+        timestamp: String,
+        level: String,
+        #[serde(default)]
+        message: String,
+        id: Option<String>,
+        attempt: Option<u64>,
+    }
+    let Some(newest) = log_files(data)?.pop() else { return Ok(Vec::new()) };
+    let mut file = File::open(&newest).with_context(|| format!("open {}", newest.display()))?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LOG_BYTES)))?;
+    let mut text = Vec::new();
+    file.take(LOG_BYTES).read_to_end(&mut text)?;
+    // A cheap look before each line is read.
+    let wanted = serde_json::to_string(id)?;
+    let mut lines: Vec<LogLine> = String::from_utf8_lossy(&text)
+        .lines()
+        .filter(|line| line.contains(&wanted))
+        .filter_map(|line| serde_json::from_str::<Line>(line).ok())
+        .filter(|line| line.id.as_deref() == Some(id))
+        .map(|Line { timestamp, level, message, attempt, .. }| LogLine {
+            at: timestamp,
+            level,
+            attempt,
+            text: message,
+        })
+        .collect();
+    if lines.len() > LINES_MAX {
+        lines.drain(..lines.len() - LINES_MAX);
+    }
+    Ok(lines)
+}
+
+/// The token of a stack's page: the same after a restart, so that a bookmark still opens it.
+pub(crate) fn token(data: &Path) -> Result<Token> {
+    let path = data.join("page-token");
+    if let Ok(text) = std::fs::read_to_string(&path)
+        && text.len() == 32
+        && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    {
+        return Ok(Token::new(text));
+    }
+    let text = uuid::Uuid::new_v4().simple().to_string();
+    write_private(&path, text.as_bytes())?;
+    Ok(Token::new(text))
+}

@@ -1,0 +1,264 @@
+//! The port: what the page shows, and what it can do.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use wasq_protocol::{
+    DeadLetterAttributes, FailureKind, ItemState, LiveRecord, Message, Rejection, RunItem, TaskName,
+    Timestamp,
+};
+
+/// The queue, the runs and the tasks behind the page.
+pub trait Data: Send + Sync + 'static {
+    /// The state of the whole over a span of time.
+    fn overview(&self, span: Span) -> impl Future<Output = Result<Overview>> + Send;
+
+    /// The newest runs that match.
+    fn runs(&self, search: &Search) -> impl Future<Output = Result<Page>> + Send;
+
+    /// A run by the message's own id, or by the id that the queue gave it.
+    fn run(&self, id: &str) -> impl Future<Output = Result<Option<RunItem>>> + Send;
+
+    /// The last lines of the log of a run's message, oldest first.
+    fn log(&self, run: &RunItem) -> impl Future<Output = Result<Vec<LogLine>>> + Send;
+
+    /// All tasks, by name.
+    fn tasks(&self) -> impl Future<Output = Result<Vec<Task>>> + Send;
+
+    /// The newest dead letters, at most [`Letter::SHOWN_MAX`].
+    fn dead_letters(&self) -> impl Future<Output = Result<Vec<Letter>>> + Send;
+
+    /// Sends a message. Returns the queue's id of it.
+    fn send(&self, sending: Sending) -> impl Future<Output = Result<String>> + Send;
+
+    /// Cancels a message.
+    fn cancel(&self, id: &str) -> impl Future<Output = Result<Cancelled>> + Send;
+
+    /// Sends dead letters back to the queue, by the queue's ids of them. Returns how many were there.
+    fn redrive(&self, letters: Vec<String>) -> impl Future<Output = Result<u64>> + Send;
+
+    /// Deletes dead letters, by the queue's ids of them. Returns how many were there.
+    fn delete(&self, letters: Vec<String>) -> impl Future<Output = Result<u64>> + Send;
+
+    /// Waits until something may have changed.
+    fn changed(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// The span of time of an overview.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Span {
+    /// The last hour, in slices of a minute.
+    #[default]
+    Hour,
+    /// The last day, in slices of 24 minutes.
+    Day,
+}
+
+impl Span {
+    /// The slices of each span.
+    pub const SLICES: usize = 60;
+
+    /// The length of one slice.
+    pub fn slice(self) -> Duration {
+        match self {
+            Self::Hour => Duration::from_secs(60),
+            Self::Day => Duration::from_secs(24 * 60),
+        }
+    }
+}
+
+/// The state of the whole.
+#[derive(Clone, Debug)]
+pub struct Overview {
+    /// The messages in the queue.
+    pub counts: Counts,
+    /// Nothing older than this is known of the runs.
+    pub since: Timestamp,
+    /// [`Span::SLICES`] slices, oldest first. The last one is not over.
+    pub slices: Vec<Slice>,
+    /// The runs that failed, by kind, most first.
+    pub failures: Vec<(FailureKind, u64)>,
+    /// The tasks that ran or are live, by name.
+    pub tasks: Vec<TaskLoad>,
+}
+
+/// The messages in the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages that wait for a worker.
+    pub waiting: u64,
+    /// Messages that a worker has, and those that wait for another attempt.
+    pub in_flight: u64,
+    /// Messages that wait for their time.
+    pub delayed: u64,
+    /// Dead letters.
+    pub dead: u64,
+}
+
+/// The runs that ended in a slice of time.
+#[derive(Clone, Debug, Default)]
+pub struct Slice {
+    /// Runs that succeeded.
+    pub succeeded: u64,
+    /// Runs that failed.
+    pub failed: u64,
+    /// From the send of a message to the begin of its run; `None` if no run ended.
+    pub wait: Option<Quantiles>,
+    /// How long the runs took.
+    pub run: Option<Quantiles>,
+}
+
+/// Durations in milliseconds that half, 95 % and 99 % of the runs did not exceed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Quantiles {
+    /// The median.
+    pub p50: f64,
+    /// 95 %.
+    pub p95: f64,
+    /// 99 %.
+    pub p99: f64,
+}
+
+/// The runs of one task over the span.
+#[derive(Clone, Debug)]
+pub struct TaskLoad {
+    /// Its name.
+    pub task: TaskName,
+    /// Whether it is live.
+    pub live: bool,
+    /// Whether its last upload was refused.
+    pub refused: bool,
+    /// Runs that succeeded.
+    pub succeeded: u64,
+    /// Runs that failed.
+    pub failed: u64,
+    /// How long its runs took.
+    pub run: Option<Quantiles>,
+    /// Runs by slice, oldest first.
+    pub by_slice: Vec<u64>,
+}
+
+/// The runs that a list contains. All that is given must hold.
+#[derive(Clone, Debug, Default)]
+pub struct Search {
+    /// The task.
+    pub task: Option<TaskName>,
+    /// The state.
+    pub state: Option<ItemState>,
+    /// The kind of the last failure.
+    pub kind: Option<FailureKind>,
+    /// The id of the parent.
+    pub parent: Option<String>,
+    /// Go on after the page that named this.
+    pub before: Option<String>,
+}
+
+impl Search {
+    /// The runs of one page.
+    pub const PAGE: usize = 50;
+}
+
+/// A part of a list of runs, newest first.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The runs, without their results.
+    pub runs: Vec<RunItem>,
+    /// Names the next part; `None` after the last one.
+    pub next: Option<String>,
+}
+
+/// A line of the log.
+#[derive(Clone, Debug)]
+pub struct LogLine {
+    /// When it was written, as RFC 3339.
+    pub at: String,
+    /// Its level, in upper case.
+    pub level: String,
+    /// Which attempt wrote it.
+    pub attempt: Option<u64>,
+    /// The text.
+    pub text: String,
+}
+
+/// A task: live, removed, or with a refused upload.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Its name.
+    pub name: TaskName,
+    /// Its record, if there was ever a version.
+    pub record: Option<LiveRecord>,
+    /// Its last upload, if that was refused.
+    pub rejected: Option<Rejection>,
+}
+
+/// A dead letter.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    /// The queue's id of it.
+    pub message_id: String,
+    /// The message, as its sender sent it.
+    pub body: String,
+    /// What wasq has noted of it.
+    pub notes: DeadLetterAttributes,
+}
+
+impl Letter {
+    /// The letters that are shown.
+    pub const SHOWN_MAX: usize = 1000;
+
+    /// The task that it names.
+    pub fn task(&self) -> Option<TaskName> {
+        self.notes.task.clone().or_else(|| Message::task_in(&self.body))
+    }
+
+    /// The id that its task knows.
+    pub fn id(&self) -> String {
+        let own = || Message::parse(&self.body).ok().and_then(|message| message.id);
+        self.notes.id.clone().or_else(own).unwrap_or_else(|| self.message_id.clone())
+    }
+
+    /// Why it is a dead letter, in a word.
+    pub fn kind(&self) -> &'static str {
+        match (self.notes.kind, self.notes.attempts) {
+            (Some(kind), _) => kind.as_str(),
+            (None, Some(_)) => "unknown",
+            (None, None) => "redrive-policy",
+        }
+    }
+
+    /// Why it is a dead letter.
+    pub fn reason(&self) -> &str {
+        self.notes.reason.as_deref().unwrap_or("received too often, or put here by hand")
+    }
+}
+
+/// Dead letters of the same task, with the same kind and the same first line of the reason.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// The task that they name.
+    pub task: Option<TaskName>,
+    /// The kind.
+    pub kind: &'static str,
+    /// The first line of the reason.
+    pub reason: String,
+    /// The letters, newest first.
+    pub letters: Vec<Letter>,
+}
+
+/// A message that is to be sent.
+#[derive(Clone, Debug)]
+pub struct Sending {
+    /// The message.
+    pub message: Message,
+    /// How long it waits before it can run, in seconds: at most 900.
+    pub delay_seconds: u32,
+}
+
+/// The answer to a cancel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It is cancelled, or it will be soon.
+    Yes,
+    /// It has ended in this state.
+    Ended(ItemState),
+}

@@ -1,0 +1,20 @@
+//! The page: what people look at and act on. It is rendered here from a [`Data`], which has an adapter for each place that wasq runs in.
+//!
+//! Everything that a task or a sender has said is text: the templates escape it, [`text`] makes hidden characters visible, and the
+//! content security policy allows no script but the page's own.
+
+mod data;
+mod form;
+mod guard;
+mod json;
+mod pictures;
+mod site;
+mod text;
+mod views;
+
+pub use data::{
+    Cancelled, Counts, Data, Group, Letter, LogLine, Overview, Page, Quantiles, Search, Sending, Slice, Span,
+    Task, TaskLoad,
+};
+pub use guard::Token;
+pub use site::{Body, Site};

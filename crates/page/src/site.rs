@@ -1,0 +1,332 @@
+//! From requests to pages.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use anyhow::Result;
+use bytes::Bytes;
+use futures_util::stream;
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, SET_COOKIE,
+};
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use wasq_protocol::{Clock, FailureKind, ItemState, Message, SystemClock, TaskName, check_id};
+
+use crate::data::{Cancelled, Data, Group, Search, Sending, Span};
+use crate::form::{Form, address, decoded, encoded};
+use crate::guard::Token;
+use crate::views::send::Filled;
+use crate::views::{self, View, notice, whole};
+
+/// The body of an answer. That of the events never ends.
+pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// The page over its data. Cheap to clone.
+pub struct Site<D> {
+    data: Arc<D>,
+    token: Token,
+    /// The port that it is served on: it makes the name of the cookie.
+    port: u16,
+}
+
+impl<D> Clone for Site<D> {
+    fn clone(&self) -> Self {
+        Self { data: self.data.clone(), token: self.token.clone(), port: self.port }
+    }
+}
+
+impl<D> std::fmt::Debug for Site<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Site").field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+/// Nothing but the page's own style and script, and no frame around it.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; \
+                      form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+const STYLE: &str = include_str!("../assets/style.css");
+const SCRIPT: &str = include_str!("../assets/page.js");
+/// The longest delay of a message, in seconds.
+const DELAY_MAX: u32 = 900;
+
+/// Why there is no page: its status, a title and a text.
+struct Problem(StatusCode, &'static str, String);
+
+impl From<anyhow::Error> for Problem {
+    fn from(e: anyhow::Error) -> Self {
+        Self(StatusCode::INTERNAL_SERVER_ERROR, "That did not work", format!("{e:#}"))
+    }
+}
+
+fn missing(what: String) -> Problem {
+    Problem(StatusCode::NOT_FOUND, "Not found", what)
+}
+
+fn wrong(what: String) -> Problem {
+    Problem(StatusCode::BAD_REQUEST, "Not a valid request", what)
+}
+
+impl<D: Data> Site<D> {
+    /// The page, on this port.
+    pub fn new(data: D, token: Token, port: u16) -> Self {
+        Self { data: Arc::new(data), token, port }
+    }
+
+    /// Whether a request is for the page: every GET, and the acts.
+    pub fn is_for(method: &Method, path: &str) -> bool {
+        [Method::GET, Method::HEAD].contains(method) || path.starts_with("/act/")
+    }
+
+    /// Answers a request for the page. The caller has checked who sent it: its host, and that no other site did.
+    pub async fn respond(&self, request: &Parts, body: &[u8]) -> Response<Body> {
+        let mut response = match self.answer(request, body).await {
+            Ok(response) => response,
+            Err(Problem(status, title, text)) => page(status, notice(title, &text)),
+        };
+        let headers = response.headers_mut();
+        let fixed = [
+            (CONTENT_SECURITY_POLICY, POLICY),
+            (HeaderName::from_static("x-content-type-options"), "nosniff"),
+            // Not "no-referrer": browsers would send "Origin: null" with the page's own forms.
+            (HeaderName::from_static("referrer-policy"), "same-origin"),
+            (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+            (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        ];
+        for (name, value) in fixed {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        response
+    }
+
+    async fn answer(&self, request: &Parts, body: &[u8]) -> Result<Response<Body>, Problem> {
+        let path = request.uri.path();
+        match path {
+            "/assets/style.css" => return Ok(asset("text/css; charset=utf-8", STYLE)),
+            "/assets/page.js" => return Ok(asset("text/javascript; charset=utf-8", SCRIPT)),
+            _ => {}
+        }
+        let query = Form::read(request.uri.query().unwrap_or_default().as_bytes());
+        let port = self.port.to_string();
+        if request.method == Method::GET && query.text("token").is_some_and(|token| self.token.is(token)) {
+            // The token leaves the address at once, so that nobody reads or copies it there.
+            let mut response = redirect(path);
+            let cookie = self.token.set_cookie(&port).parse().expect("ASCII");
+            response.headers_mut().insert(SET_COOKIE, cookie);
+            return Ok(response);
+        }
+        if !self.token.is_in(&request.headers, &port) {
+            return Ok(page(StatusCode::UNAUTHORIZED, views::locked()));
+        }
+        if request.method == Method::POST {
+            return self.act(path, &Form::read(body)).await;
+        }
+        let main = match path {
+            "/" => {
+                let span = if query.text("span") == Some("day") { Span::Day } else { Span::Hour };
+                let overview = self.data.overview(span).await?;
+                whole(View::Overview, "Overview", true, &views::overview::overview(&overview, span))
+            }
+            "/runs" => return self.runs(&query).await,
+            "/tasks" => whole(View::Tasks, "Tasks", true, &views::tasks::tasks(&self.data.tasks().await?)),
+            "/dead" => {
+                let groups = Group::all(self.data.dead_letters().await?);
+                let number = |name| query.text(name).and_then(|number| number.parse().ok());
+                let redriven = number("redriven").map(|number| ("sent back to the queue", number));
+                let done = redriven.or_else(|| number("deleted").map(|number| ("deleted", number)));
+                whole(View::Dead, "Dead letters", true, &views::dead::dead(&groups, done))
+            }
+            "/send" => {
+                let filled =
+                    Filled { task: query.text("task").unwrap_or_default().to_owned(), ..Filled::default() };
+                self.send_form(&filled).await?
+            }
+            "/events" => return Ok(self.events()),
+            _ => return self.other(path, &query).await,
+        };
+        Ok(page(StatusCode::OK, main))
+    }
+
+    /// The pages with a name in their address.
+    async fn other(&self, path: &str, query: &Form) -> Result<Response<Body>, Problem> {
+        if let Some(id) = path.strip_prefix("/runs/").and_then(decoded) {
+            let Some(run) = self.data.run(&id).await? else {
+                if query.text("sent").is_some() {
+                    let main = views::send::sent(&id);
+                    return Ok(page(StatusCode::OK, whole(View::Send, "Sent", true, &main)));
+                }
+                return Err(missing(format!(
+                    "No run of {id:?} is remembered: no worker had the message yet, or its end was forgotten."
+                )));
+            };
+            let log = self.data.log(&run).await?;
+            let asked = match query.text("asked") {
+                Some("cancelled") => Some(Cancelled::Yes),
+                Some(state) => state.parse().ok().map(Cancelled::Ended),
+                None => None,
+            };
+            let main = views::run::run(&run, &log, SystemClock.now(), asked);
+            return Ok(page(
+                StatusCode::OK,
+                whole(View::Runs, &format!("Run {}", run.id), !run.state.is_end(), &main),
+            ));
+        }
+        if let Some(name) = path.strip_prefix("/tasks/") {
+            let task = self.data.tasks().await?.into_iter().find(|task| task.name.as_str() == name);
+            let task = task.ok_or_else(|| missing(format!("There is no task {name:?}.")))?;
+            return Ok(page(StatusCode::OK, whole(View::Tasks, name, true, &views::tasks::task(&task))));
+        }
+        Err(missing(format!("There is no page {path:?}.")))
+    }
+
+    async fn runs(&self, query: &Form) -> Result<Response<Body>, Problem> {
+        let mut search = Search {
+            task: parsed::<TaskName>(query, "task")?,
+            state: parsed::<ItemState>(query, "state")?,
+            kind: match query.text("kind") {
+                Some(text) => {
+                    let kind = FailureKind::ALL.into_iter().find(|kind| kind.as_str() == text);
+                    Some(kind.ok_or_else(|| wrong(format!("{text:?} is no kind of failure.")))?)
+                }
+                None => None,
+            },
+            parent: query.text("parent").map(str::to_owned),
+            before: query.text("before").map(str::to_owned),
+        };
+        if let Some(id) = query.text("id") {
+            // A run of this id, or else its children.
+            match self.data.run(id).await? {
+                Some(run) if run.children_count == 0 => {
+                    return Ok(redirect(&format!("/runs/{}", encoded(&run.id))));
+                }
+                Some(run) => search.parent = Some(run.id),
+                None => search.parent = Some(id.to_owned()),
+            }
+        }
+        let runs = self.data.runs(&search).await?;
+        let tasks: Vec<TaskName> = self.data.tasks().await?.into_iter().map(|task| task.name).collect();
+        let live = search.before.is_none();
+        Ok(page(StatusCode::OK, whole(View::Runs, "Runs", live, &views::runs::runs(&runs, &search, &tasks))))
+    }
+
+    async fn send_form(&self, filled: &Filled) -> Result<String, Problem> {
+        let tasks = self.data.tasks().await?;
+        let live = tasks
+            .into_iter()
+            .filter(|task| task.record.as_ref().is_some_and(|record| record.removed.is_none()));
+        let names: Vec<TaskName> = live.map(|task| task.name).collect();
+        Ok(whole(View::Send, "Send a message", false, &views::send::send(filled, &names)))
+    }
+
+    async fn act(&self, path: &str, form: &Form) -> Result<Response<Body>, Problem> {
+        if let Some(id) = path.strip_prefix("/act/cancel/").and_then(decoded) {
+            let asked = match self.data.cancel(&id).await? {
+                Cancelled::Yes => "cancelled",
+                Cancelled::Ended(state) => state.as_str(),
+            };
+            return Ok(redirect(&address(&format!("/runs/{}", encoded(&id)), &[("asked", Some(asked))])));
+        }
+        match path {
+            "/act/letters" => {
+                let letters: Vec<String> = form.all("letter").map(str::to_owned).collect();
+                let (what, number) = match form.text("what") {
+                    Some("redrive") => ("redriven", self.data.redrive(letters).await?),
+                    Some("delete") => ("deleted", self.data.delete(letters).await?),
+                    _ => return Err(wrong("What is to be done with the letters?".to_owned())),
+                };
+                Ok(redirect(&address("/dead", &[(what, Some(&number.to_string()))])))
+            }
+            "/act/send" => self.send(form).await,
+            _ => Err(missing(format!("There is no {path:?}."))),
+        }
+    }
+
+    async fn send(&self, form: &Form) -> Result<Response<Body>, Problem> {
+        let field = |name| form.text(name).unwrap_or_default().to_owned();
+        let filled = Filled {
+            task: field("task"),
+            params: form.exactly("params").to_owned(),
+            id: field("id"),
+            delay: field("delay"),
+            wrong: None,
+        };
+        let sending = match sending(&filled) {
+            Ok(sending) => sending,
+            Err(why) => {
+                let filled = Filled { wrong: Some(why), ..filled };
+                return Ok(page(StatusCode::BAD_REQUEST, self.send_form(&filled).await?));
+            }
+        };
+        let own = sending.message.id.clone();
+        let id = self.data.send(sending).await?;
+        Ok(redirect(&format!("/runs/{}?sent=1", encoded(&own.unwrap_or(id)))))
+    }
+
+    /// Tells a browser again and again that something may have changed.
+    fn events(&self) -> Response<Body> {
+        let events = stream::unfold((self.data.clone(), true), |(data, first)| async move {
+            if !first {
+                data.changed().await;
+            }
+            let event = Bytes::from_static(b"event: changed\ndata:\n\n");
+            Some((Ok::<_, Infallible>(Frame::data(event)), (data, false)))
+        });
+        let mut response = Response::new(StreamBody::new(events).boxed_unsync());
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        response
+    }
+}
+
+/// A message from the fields of the form.
+fn sending(filled: &Filled) -> Result<Sending, String> {
+    let Filled { task, params, id, delay, wrong: _ } = filled;
+    let task: TaskName = task.parse().map_err(|e| format!("Task: {e}: {task:?}"))?;
+    let params = if params.trim().is_empty() { "{}" } else { params.trim() };
+    let params = serde_json::from_str(params).map_err(|e| format!("Params: not JSON: {e}"))?;
+    let mut message = Message::new(task, params);
+    if !id.is_empty() {
+        check_id(id).map_err(|e| format!("Id: {e}"))?;
+        message.id = Some(id.clone());
+    }
+    let delay_seconds = match delay.as_str() {
+        "" => 0,
+        text => text.parse().ok().filter(|delay| *delay <= DELAY_MAX).ok_or_else(|| {
+            format!("Delay: expected a number of seconds from 0 to {DELAY_MAX}, found {text:?}")
+        })?,
+    };
+    // What the queue or a worker would refuse is refused here.
+    Message::parse(&message.to_json()).map_err(|e| format!("{}: {}", e.path, e.problem))?;
+    Ok(Sending { message, delay_seconds })
+}
+
+fn parsed<T: std::str::FromStr>(query: &Form, name: &str) -> Result<Option<T>, Problem> {
+    let parse = |text: &str| text.parse().map_err(|_| wrong(format!("{name}: {text:?} is not valid.")));
+    query.text(name).map(parse).transpose()
+}
+
+fn page(status: StatusCode, html: String) -> Response<Body> {
+    let mut response = Response::new(Full::from(html).boxed_unsync());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    response
+}
+
+fn asset(kind: &'static str, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(Full::from(text).boxed_unsync());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+fn redirect(to: &str) -> Response<Body> {
+    let mut response = Response::new(Full::default().boxed_unsync());
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    // Addresses of pages are made here, and encoded.
+    response.headers_mut().insert(LOCATION, to.parse().unwrap_or(HeaderValue::from_static("/")));
+    response
+}

@@ -1,0 +1,79 @@
+//! The state of the whole.
+
+use maud::{Markup, html};
+
+use crate::data::{Overview, Quantiles, Span, TaskLoad};
+use crate::form::address;
+use crate::pictures::{durations, runs, spark};
+use crate::text::{count, ms};
+use crate::views::{task_link, time};
+
+pub(crate) fn overview(overview: &Overview, span: Span) -> Markup {
+    let Overview { counts, since, slices, failures, tasks } = overview;
+    let tile = |name: &str, value: u64, href: Option<&str>, class: &str| {
+        html! {
+            div class=(format!("tile {class}")) {
+                span.value { (count(value)) }
+                @if let Some(href) = href { a href=(href) { (name) } } @else { span { (name) } }
+            }
+        }
+    };
+    html! {
+        h1 { "Overview" }
+        div.tiles {
+            (tile("waiting", counts.waiting, None, ""))
+            (tile("in flight or retrying", counts.in_flight, None, ""))
+            (tile("delayed", counts.delayed, None, ""))
+            (tile("dead letters", counts.dead, Some("/dead"), if counts.dead > 0 { "bad" } else { "" }))
+        }
+        div.row {
+            nav.spans aria-label="Span of time" {
+                @for (each, href, name) in [(Span::Hour, "/", "Last hour"), (Span::Day, "/?span=day", "Last day")] {
+                    a href=(href) aria-current=[(each == span).then_some("true")] { (name) }
+                }
+            }
+            span.note { "known since " (time(*since)) }
+        }
+        div.pictures {
+            (runs(slices, span))
+            (durations("Run", slices, span, |slice| slice.run))
+            (durations("Wait before the run", slices, span, |slice| slice.wait))
+        }
+        @if !failures.is_empty() {
+            h2 { "Failures by kind" }
+            ul.kinds {
+                @for (kind, number) in failures {
+                    li { a href=(address("/runs", &[("kind", Some(kind.as_str()))])) { (kind) } " " b { (count(*number)) } }
+                }
+            }
+        }
+        h2 { "Tasks" }
+        @if tasks.is_empty() {
+            p { "No task is live and none has run. " code { "wasq push FILE.wasm" } " makes one live." }
+        } @else {
+            div.scroll tabindex="0" role="region" aria-label="Tasks" { table {
+                thead { tr { th { "task" } th.number { "succeeded" } th.number { "failed" } th.number { "run, 50 %" } th.number { "99 %" } th { "runs over time" } } }
+                tbody { @for task in tasks { (row(task)) } }
+            } }
+        }
+    }
+}
+
+fn row(task: &TaskLoad) -> Markup {
+    let TaskLoad { task, live, refused, succeeded, failed, run, by_slice } = task;
+    let quantile = |of: fn(&Quantiles) -> f64| run.as_ref().map_or("–".to_owned(), |run| ms(of(run)));
+    html! {
+        tr {
+            td {
+                (task_link(Some(task)))
+                @if !live { " " span.note { "not live" } }
+                @if *refused { " " a.bad href=(format!("/tasks/{task}")) { "refused upload" } }
+            }
+            td.number { (count(*succeeded)) }
+            td.number.bad[*failed > 0] { (count(*failed)) }
+            td.number { (quantile(|run| run.p50)) }
+            td.number { (quantile(|run| run.p99)) }
+            td { (spark(by_slice)) }
+        }
+    }
+}

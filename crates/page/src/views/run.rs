@@ -1,0 +1,116 @@
+//! One run.
+
+use maud::{Markup, html};
+use wasq_protocol::{AttemptEnd, RunItem, Timestamp};
+
+use crate::data::{Cancelled, LogLine};
+use crate::form::encoded;
+use crate::json::tree;
+use crate::pictures::timeline;
+use crate::text::{bounded, duration, line, ms, size, visible};
+use crate::views::{fact, run_link, state, task_link, time};
+
+/// The bytes of a reason, of a log line and of a step's value that are shown.
+const REASON_BYTES: usize = 8 << 10;
+const LINE_BYTES: usize = 4 << 10;
+/// The steps and the children that are listed.
+const CHILDREN_SHOWN: usize = 100;
+
+pub(crate) fn run(run: &RunItem, log: &[LogLine], now: Timestamp, asked: Option<Cancelled>) -> Markup {
+    let other_id = run.message_id.as_ref().filter(|message_id| **message_id != run.id);
+    let took = run.started.zip(run.ended).map(|(started, ended)| duration(ended.since(started)));
+    html! {
+        h1 { (state(run.state)) " " span.id { (line(&run.id, 200)) } }
+        @match asked {
+            Some(Cancelled::Yes) => { p.said role="status" { "It is cancelled. A run that is under way is ended soon." } }
+            Some(Cancelled::Ended(state)) => { p.said.bad role="status" { "It could not be cancelled: it is " (state) "." } }
+            None => {}
+        }
+        @if let Some(picture) = timeline(run, now) { (picture) }
+        dl.facts {
+            (fact("task", Some(task_link(run.task.as_ref()))))
+            (fact("message", other_id.map(|id| html! { span.id { (visible(id)) } })))
+            (fact("parent", run.parent.as_deref().map(run_link)))
+            (fact("top of the chain", run.root.as_deref().filter(|root| Some(*root) != run.parent.as_deref()).map(run_link)))
+            (fact("sent", run.sent.map(time)))
+            (fact("started", run.started.map(time)))
+            (fact("ended", run.ended.map(time)))
+            (fact("took", took.map(|took| html! { (took) })))
+            (fact("next try", run.next.map(time)))
+            (fact("its worker has time until", run.lease_until.map(time)))
+            (fact("attempts", Some(html! { (run.attempts) @if run.cut_off > 0 { ", and " (run.cut_off) " cut off" } })))
+            (fact("module", run.module.map(|module| html! { code { (module.short()) } })))
+        }
+        @if !run.state.is_end() {
+            form method="post" action=(format!("/act/cancel/{}", encoded(&run.id))) {
+                @if run.cancel { p { "Somebody has asked to cancel it." } }
+                button.bad { "Cancel" }
+            }
+        }
+        @if let (Some(kind), Some(reason)) = (run.kind, &run.reason) {
+            h2 { "Last failure: " (kind) }
+            pre.reason tabindex="0" { (bounded(reason, REASON_BYTES)) }
+        }
+        @if run.result.is_some() || run.large.is_some() {
+            h2 { "Result" }
+            @if let Some(result) = &run.result { (tree(result.get())) } @else { p { "It is too large for this page: " code { "wasq runs result" } " prints it." } }
+        }
+        @if !run.history.is_empty() {
+            h2 { "Attempts" }
+            div.scroll tabindex="0" role="region" aria-label="Attempts" { table {
+                thead { tr { th.number { "attempt" } th { "outcome" } th { "ended" } th.number { "run" } th.number { "memory" } th { "module" } th { "reason" } } }
+                tbody { @for end in &run.history { (attempt(end)) } }
+            } }
+        }
+        @if !run.steps.is_empty() {
+            h2 { "Steps" }
+            div.scroll tabindex="0" role="region" aria-label="Steps" { table {
+                thead { tr { th { "step" } th.number { "attempt" } th { "saved" } th { "value" } } }
+                tbody { @for step in &run.steps {
+                    tr { td { (line(&step.name, 100)) } td.number { (step.attempt) } td { (time(step.saved)) } td { (tree(step.value.get())) } }
+                } }
+            } }
+        }
+        @if run.children_count > 0 {
+            h2 { "Children" }
+            p { (run.children_count) " sent" @if !run.unsent.is_empty() { ", some of them not yet" } ". "
+                a href=(format!("/runs?id={}", encoded(&run.id))) { "Those that ran" } }
+            ul { @for child in run.children.iter().take(CHILDREN_SHOWN) { li { (child.task) " " (run_link(&child.id)) } } }
+        }
+        h2 { "Log" }
+        @if log.is_empty() {
+            p { "No lines." }
+        } @else {
+            div.scroll tabindex="0" role="region" aria-label="Log" { table.log {
+                thead { tr { th { "time" } th { "level" } th.number { "attempt" } th { "line" } } }
+                tbody { @for LogLine { at, level, attempt, text } in log {
+                    tr {
+                        td { @if let Ok(at) = at.parse() { (time(at)) } @else { (line(at, 40)) } }
+                        td { span class=(format!("level {}", level.to_ascii_lowercase())) { (line(level, 10)) } }
+                        td.number { @if let Some(attempt) = attempt { (attempt) } }
+                        td.text { (bounded(text, LINE_BYTES)) }
+                    }
+                } }
+            } }
+        }
+    }
+}
+
+fn attempt(end: &AttemptEnd) -> Markup {
+    let AttemptEnd { attempt, ended, run_ms, peak_memory_bytes, kind, reason, module, request_id: _ } = end;
+    html! {
+        tr {
+            td.number { (attempt) }
+            td { @match kind { Some(kind) => { span.bad { (kind) } } None => { span.good { "success" } } } }
+            td { (time(*ended)) }
+            td.number { (ms(*run_ms)) }
+            td.number { (size(*peak_memory_bytes)) }
+            td { @if let Some(module) = module { code { (module.short()) } } }
+            td.reason { @if let Some(reason) = reason {
+                @if reason.trim_end().contains('\n') {
+                    details { summary { (line(reason, 120)) } pre tabindex="0" { (bounded(reason, REASON_BYTES)) } }
+                } @else { (line(reason, 500)) }
+            } }
+        }
+    }
+}

@@ -1,0 +1,272 @@
+"""The page of `wasq dev`, in a real browser: each view with real runs, each act with its effect, and who may see it."""
+
+import http.client
+import json
+import os
+import re
+import shutil
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect, sync_playwright
+
+import debian
+from conftest import GUESTS, ROOT, wait_for
+
+# Everything that a task or a sender can say: markup, colours of a terminal, and a change of direction.
+HOSTILE = '<img src=x onerror="document.title=1"><script>document.title="owned"</script> \x1b[31mred\u202egnp.exe'
+HOSTILE_ID = 'evil/<b>&"id?#'
+SETTINGS = 'max_attempts = 2\nbackoff = { base = "100ms", cap = "100ms" }\n'
+# Pictures of the views, for people to look at.
+PICTURES = ROOT / "target" / "page"
+WIDTHS = {"phone": (360, 800), "desk": (1280, 900), "wall": (3840, 2160)}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    folder = debian.unpacked("chromium", "chromium")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=folder / "usr/lib/chromium/chromium",
+            args=["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"],
+            env=os.environ | {"LD_LIBRARY_PATH": debian.libraries(folder)},
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser, dev):
+    """The page, opened by the address that `wasq dev` has printed. Nothing may fail in its script."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    problems = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    # An answer with an error status is no fault of the script.
+    told = lambda line: line.type == "error" and "Failed to load resource" not in line.text  # noqa: E731
+    page.on("console", lambda line: problems.append(line.text) if told(line) else None)
+    page.goto(dev.page)
+    expect(page).to_have_url(dev.url + "/")
+    yield page
+    context.close()
+    assert problems == []
+
+
+def go(page, dev, path):
+    page.goto(dev.url + path)
+
+
+def run(dev, task, params, *options, code=None):
+    """Runs a message to its end."""
+    return dev.wasq("enqueue", task, "--params", json.dumps(params), *options, "--wait", "--json", code=code)
+
+
+def busy_stack(dev):
+    """Runs of every sort."""
+    dev.publish("hello")
+    dev.publish("verbs", settings=SETTINGS)
+    shutil.copy(GUESTS / "hello.wasm", dev.tasks / "broken.wasm")
+    (dev.tasks / "broken.wasm").write_bytes((GUESTS / "hello.wasm").read_bytes()[:3000])
+    dev.wasq("enqueue", "hello", "--count", "120", "--json")
+    for number in range(3):
+        run(dev, "verbs", {"verb": "panic", "message": "out of luck"}, "--id", f"unlucky-{number}")
+    run(dev, "verbs", {"verb": "reject", "reason": HOSTILE}, "--id", HOSTILE_ID)
+    run(dev, "verbs", {"verb": "raw", "text": json.dumps({HOSTILE: [HOSTILE, 1, None]})}, "--id", "hostile-result")
+    steps = [{"load": "charge"}, {"save": ["charge", '{"receipt": "r-1"}']}, {"retry-before": 2}]
+    run(dev, "verbs", {"verb": "steps", "calls": steps}, "--id", "order-7")
+    run(dev, "verbs", {"verb": "enqueue", "task": "hello", "count": 2, "fail": False}, "--id", "parent-1")
+    run(dev, "verbs", {"verb": "log", "count": 3}, "--id", "logs-1")
+    dev.send({"task": "verbs", "id": "patient-1", "params": {"verb": "retry-after", "seconds": 600, "reason": "later"}})
+    dev.send({"task": "verbs", "id": "long-1", "params": {"verb": "sleep", "ms": 20_000}})
+    wait_for(lambda: dev.listed("broken") and dev.listed("broken").get("rejected"), "refused upload")
+
+
+def test_every_view(page, dev):
+    busy_stack(dev)
+    go(page, dev, "/")
+    tiles = page.locator(".tile")
+    expect(tiles.nth(3)).to_contain_text("4")
+    expect(tiles.nth(3)).to_contain_text("dead letters")
+    expect(page.get_by_role("row", name=re.compile("^hello "))).to_contain_text("12")
+    expect(page.get_by_role("row", name=re.compile("^broken "))).to_contain_text("refused upload")
+    expect(page.locator(".kinds")).to_contain_text("trap 6")
+    assert "runs in the last hour" in page.get_by_role("img").first.get_attribute("aria-label")
+    page.get_by_role("link", name="Last day").click()
+    expect(page.get_by_role("link", name="Last day")).to_have_attribute("aria-current", "true")
+
+    # Filters are in the address, so that a link can be shared.
+    page.get_by_role("link", name="Runs", exact=True).click()
+    page.get_by_label("State").select_option("dead")
+    page.get_by_label("Last failure").select_option("trap")
+    page.get_by_role("button", name="Search").click()
+    assert "state=dead" in page.url and "kind=trap" in page.url
+    expect(page.locator("tbody tr")).to_have_count(3)
+    go(page, dev, "/runs?task=hello")
+    expect(page.locator("tbody tr")).to_have_count(50)
+    page.get_by_role("link", name="Older").click()
+    expect(page.locator("tbody tr")).to_have_count(50)
+    page.get_by_role("link", name="Older").click()
+    expect(page.locator("tbody tr")).to_have_count(22)
+    expect(page.get_by_role("link", name="Older")).to_have_count(0)
+
+    go(page, dev, "/runs?id=order-7")
+    assert page.url.endswith("/runs/order-7")
+    expect(page.locator("h1")).to_contain_text("done")
+    expect(page.get_by_role("row", name="charge")).to_contain_text("receipt: \"r-1\"")
+    expect(page.locator("main")).to_contain_text("before attempt 2")
+    go(page, dev, "/runs/parent-1")
+    page.get_by_role("link", name="Those that ran").click()
+    expect(page.locator("tbody tr")).to_have_count(2)
+    go(page, dev, "/runs/logs-1")
+    expect(page.locator(".log")).to_contain_text("line 2")
+    expect(page.locator(".log .warn").first).to_be_visible()
+
+    go(page, dev, "/tasks")
+    page.get_by_role("link", name="broken").click()
+    expect(page.locator("pre.reason")).to_contain_text("was it uploaded whole?")
+    go(page, dev, "/tasks/verbs")
+    expect(page.locator("main")).to_contain_text("max_attempts = 2")
+
+    go(page, dev, "/dead")
+    expect(page.locator("section").first).to_contain_text("3 × verbs trap")
+    for path, status in [("/runs/nobody", 404), ("/tasks/nobody", 404), ("/nothing", 404), ("/runs?state=odd", 400), ("/runs?before=x", 500)]:
+        assert page.request.get(dev.url + path).status == status, path
+
+
+def test_what_tasks_and_senders_say_is_text(page, dev):
+    dev.publish("verbs", settings=SETTINGS)
+    run(dev, "verbs", {"verb": "reject", "reason": HOSTILE}, "--id", HOSTILE_ID)
+    run(dev, "verbs", {"verb": "raw", "text": json.dumps({HOSTILE: [HOSTILE, 1, None]})}, "--id", "hostile-result")
+    run(dev, "verbs", {"verb": "say", "text": HOSTILE, "end": "success"}, "--id", "hostile-log")
+    dev.send({"task": "verbs", "id": "long-line", "params": {"verb": "raw", "text": json.dumps("x" * 900_000)}})
+    dev.wasq("wait", "long-line", "--json")
+    for path in ["/", "/runs", "/runs/hostile-result", "/runs/hostile-log", "/runs/long-line", "/dead"]:
+        go(page, dev, path)
+        assert "wasq" in page.title() and page.locator("main img, main script").count() == 0, path
+        assert "\x1b" not in page.content() and "\u202e" not in page.content(), path
+        assert len(page.content()) < 200_000, path
+    go(page, dev, "/runs")
+    # Its id has every character that means something in an address.
+    page.get_by_role("link", name=HOSTILE_ID).click()
+    expect(page.locator("h1")).to_contain_text(HOSTILE_ID)
+    expect(page.locator("pre.reason")).to_contain_text('<script>document.title="owned"</script>')
+
+
+def test_acts_have_their_effect(page, dev):
+    dev.publish("verbs", settings=SETTINGS)
+    page.get_by_role("link", name="Send", exact=True).click()
+    page.get_by_label("Task").fill("verbs")
+    page.get_by_label("Params").fill('{"verb": "echo", "value": 12}')
+    page.get_by_label("Id").fill("sent-1")
+    page.get_by_role("button", name="Send").click()
+    # The page shows the end by itself.
+    expect(page.locator("h1")).to_contain_text("done", timeout=20_000)
+    expect(page.locator(".json")).to_contain_text("12")
+
+    dev.send({"task": "verbs", "id": "patient-1", "params": {"verb": "retry-after", "seconds": 600, "reason": "later"}})
+    wait_for(lambda: dev.wasq("runs", "show", "patient-1", "--json", code=None).get("run", {}).get("state") == "retrying", "attempt")
+    go(page, dev, "/runs/patient-1")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("status")).to_contain_text("It is cancelled")
+    assert dev.wasq("runs", "show", "patient-1", "--json")["run"]["state"] == "cancelled"
+
+    for number in range(2):
+        run(dev, "verbs", {"verb": "reject", "reason": "no such user"}, "--id", f"dead-{number}")
+    run(dev, "verbs", {"verb": "reject", "reason": "gone"}, "--id", "dead-2")
+    go(page, dev, "/dead")
+    # As its author would: see why, publish a new version, and redrive.
+    dev.publish("hello", "verbs", settings=SETTINGS)
+    page.get_by_role("button", name="Redrive all 2").click()
+    expect(page.get_by_role("status")).to_contain_text("2 sent back to the queue")
+    state = lambda name: dev.wasq("runs", "show", name, "--json")["run"]["state"]  # noqa: E731
+    wait_for(lambda: state("dead-0") == state("dead-1") == "done", "ends of the redriven messages")
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    page.get_by_role("button", name="Delete").first.click()
+    assert dev.counts(dev.dead_letter_url)[0] == 1, "it asks first"
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Delete").first.click()
+    expect(page.get_by_role("status")).to_contain_text("1 deleted")
+    assert dev.counts(dev.dead_letter_url) == (0, 0, 0)
+
+
+def test_wrong_input_is_named_and_kept(page, dev):
+    dev.publish("hello")
+    go(page, dev, "/send?task=hello")
+    page.get_by_label("Params").fill('{"user": ')
+    page.get_by_label("Delay").fill("soon")
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("alert")).to_contain_text("Params: not JSON")
+    expect(page.get_by_label("Params")).to_have_value('{"user": ')
+    page.get_by_label("Params").fill("{}")
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("alert")).to_contain_text('Delay: expected a number of seconds from 0 to 900, found "soon"')
+    assert dev.counts() == (0, 0, 0)
+
+
+def test_only_who_has_the_token_sees_the_page(dev):
+    dev.publish("hello")
+    address = dev.url.removeprefix("http://")
+    token = dev.page.split("token=")[1]
+    port = address.split(":")[1]
+
+    def ask(method, path, headers={}, body=None):
+        connection = http.client.HTTPConnection(address, timeout=10)
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        return answer, answer.read().decode()
+
+    for path in ["/", "/runs", "/dead", "/events", "/?token=wrong", f"/?token={token[:-1]}"]:
+        answer, text = ask("GET", path)
+        assert answer.status == 401 and "hello" not in text, path
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    assert ask("POST", "/act/send", form, "task=hello&params={}")[0].status == 401
+    answer, _ = ask("GET", f"/runs?token={token}")
+    assert (answer.status, answer.headers["location"]) == (303, "/runs")
+    cookie = answer.headers["set-cookie"]
+    assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
+    own = {"cookie": f"wasq-page-{port}={token}"}
+    answer, text = ask("GET", "/", own)
+    assert answer.status == 200 and "hello" in text
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy and "frame-ancestors 'none'" in policy
+    # With the token, but from elsewhere: another name for this machine, and the page of another site.
+    for more in [{"host": "evil.test"}, {"origin": "http://evil.test"}, {"sec-fetch-site": "cross-site"}]:
+        assert ask("GET", "/", own | more)[0].status == 403, more
+        assert ask("POST", "/act/send", own | form | more, "task=hello&params={}")[0].status == 403, more
+    assert dev.counts() == (0, 0, 0)
+    # The token stays the same, and nobody else can read it.
+    assert (dev.folder / ".wasq" / "page-token").stat().st_mode & 0o077 == 0
+
+
+def test_the_page_works_without_its_script(browser, dev):
+    dev.publish("hello")
+    run(dev, "hello", {"from": "a reader"}, "--id", "plain-1")
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(dev.page)
+    page.get_by_role("link", name="Runs", exact=True).click()
+    page.get_by_role("link", name="plain-1").click()
+    expect(page.locator(".json")).to_contain_text("a reader")
+    expect(page.locator("time").first).to_contain_text(re.compile(r"^20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ$"))
+    context.close()
+
+
+def test_every_view_fits_each_screen_and_is_accessible(browser, dev):
+    """Also makes the pictures."""
+    busy_stack(dev)
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    views = {"overview": "/", "runs": "/runs", "run": "/runs/order-7", "tasks": "/tasks", "task": "/tasks/verbs", "dead": "/dead", "send": "/send"}
+    for width, (w, h) in WIDTHS.items():
+        for scheme in ["light", "dark"]:
+            context = browser.new_context(viewport={"width": w, "height": h}, color_scheme=scheme)
+            page = context.new_page()
+            page.goto(dev.page)
+            for view, path in views.items():
+                go(page, dev, path)
+                expect(page.locator("h1")).to_be_visible()
+                found = Axe().run(page).response["violations"]
+                assert found == [], (view, width, scheme, [(rule["id"], rule["nodes"][0]["html"]) for rule in found])
+                # Only tables scroll to the side.
+                assert page.evaluate("document.documentElement.scrollWidth") <= w, (view, width)
+                page.screenshot(path=PICTURES / f"{view}-{width}-{scheme}.png", full_page=True)
+            context.close()
