@@ -157,7 +157,8 @@ const MIGRATIONS: [&str; 4] = [
     CREATE INDEX runs_message_id ON runs (message_id) WHERE message_id IS NOT NULL;
 ",
     "
-    -- For lists, which are in the order of the numbers. A run that is done without a failure is in one of these only.
+    -- For lists, which are in the order of the numbers. A run without a parent that is done without a failure is in one of
+    -- these only.
     CREATE INDEX runs_task ON runs (task);
     CREATE INDEX runs_state ON runs (state) WHERE state != 'done';
     CREATE INDEX runs_kind ON runs (kind) WHERE kind IS NOT NULL;

@@ -10,9 +10,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use rusqlite::{Connection, OpenFlags, params};
 use serde::Deserialize;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use wasq_page::{
-    Cancelled, Counts, Data, Letter, LogLine, Overview, Page, Search, Sending, Span, Task, TaskLoad, Token,
+    Cancelled, Counts, Data, Letter, LogLine, NotAPlace, Overview, Page, Search, Sending, Span, Task,
+    TaskLoad, Token,
 };
 use wasq_protocol::{Clock, DeadLetterAttributes, RunItem, SystemClock};
 
@@ -20,11 +21,11 @@ use crate::data_folder::write_private;
 use crate::listing::list_tasks;
 use crate::log::log_files;
 use crate::results::Results;
-use crate::runs::{LocalRuns, RunFilter, list};
+use crate::runs::{LocalRuns, RunFilter, find, list};
 use crate::sqs::letters;
 use crate::sqs::messages::Send;
 use crate::sqs::queues::Queues;
-use crate::stack::{DEAD_LETTERS, QUEUE};
+use crate::stack::{DEAD_LETTERS, QUEUE, RETENTION_SECONDS};
 use crate::stats::{Known, Stats};
 
 /// The data of the page of a stack.
@@ -33,7 +34,7 @@ pub(crate) struct LocalPage {
     queues: Queues,
     runs: LocalRuns,
     stats: Stats,
-    news: Arc<Notify>,
+    changes: watch::Sender<u64>,
     reader: Arc<Mutex<Option<Connection>>>,
 }
 
@@ -41,14 +42,21 @@ pub(crate) struct LocalPage {
 const EVENT_PAUSE: Duration = Duration::from_secs(1);
 /// Without news, a page is shown anew after this: counts change with the time.
 const EVENT_EVERY: Duration = Duration::from_secs(10);
-/// The bytes at the end of the log that are searched for the lines of a run, and the lines that are shown.
+/// The files of the log, one for each day, that are searched for the lines of a run, the bytes at the end of each, and the lines that are
+/// shown.
+const LOG_FILES: usize = 2;
 const LOG_BYTES: u64 = 4 << 20;
 const LINES_MAX: usize = 500;
 
 impl LocalPage {
     pub(crate) fn new(data: PathBuf, queues: Queues, runs: LocalRuns, results: &Results) -> Self {
-        let (stats, news) = (results.stats().clone(), results.news().clone());
-        Self { data, queues, runs, stats, news, reader: Arc::default() }
+        let (stats, changes) = (results.stats().clone(), results.changes().clone());
+        Self { data, queues, runs, stats, changes, reader: Arc::default() }
+    }
+
+    /// Something has been done that the page shows.
+    fn change(&self) {
+        self.changes.send_modify(|changes| *changes += 1);
     }
 
     /// Reads from the database, beside the queue.
@@ -104,7 +112,7 @@ impl Data for LocalPage {
 
     async fn runs(&self, search: &Search) -> Result<Page> {
         let Search { task, state, kind, parent, before } = search.clone();
-        let before = before.map(|before| before.parse()).transpose().context("before: expected a number")?;
+        let before = before.map(|before| before.parse().map_err(|_| NotAPlace(before))).transpose()?;
         let filter = RunFilter { task, state, kind, parent, before, max: Search::PAGE + 1 };
         let mut runs = self.read(move |db| list(db, &filter)).await?;
         let next = (runs.len() > Search::PAGE).then(|| runs[Search::PAGE - 1].0.to_string());
@@ -113,7 +121,8 @@ impl Data for LocalPage {
     }
 
     async fn run(&self, id: &str) -> Result<Option<RunItem>> {
-        Ok(self.runs.get(id.to_owned()).await?)
+        let id = id.to_owned();
+        self.read(move |db| find(db, &id)).await
     }
 
     async fn log(&self, run: &RunItem) -> Result<Vec<LogLine>> {
@@ -137,6 +146,7 @@ impl Data for LocalPage {
             notes: DeadLetterAttributes::read(&stored.attributes),
             message_id: stored.message_id,
             body: stored.body,
+            body_bytes: stored.body_bytes,
         };
         Ok(stored.into_iter().map(letter).collect())
     }
@@ -149,51 +159,53 @@ impl Data for LocalPage {
         };
         let sent = self.queues.send(QUEUE.to_owned(), vec![send]).await.map_err(|e| anyhow!("{e}"))?;
         let sent = sent.into_iter().next().context("the queue answers for each message")?;
+        self.change();
         Ok(sent.map_err(|e| anyhow!("{e}"))?.message_id)
     }
 
     async fn cancel(&self, id: &str) -> Result<Cancelled> {
-        Ok(match self.runs.cancel(id.to_owned()).await? {
+        let cancelled = self.runs.cancel(id.to_owned()).await?;
+        self.change();
+        Ok(match cancelled {
             Ok(_) => Cancelled::Yes,
             Err(state) => Cancelled::Ended(state),
         })
     }
 
     async fn redrive(&self, letters: Vec<String>) -> Result<u64> {
-        self.queues
-            .redrive(DEAD_LETTERS.to_owned(), QUEUE.to_owned(), letters)
-            .await
-            .map_err(|e| anyhow!("{e}"))
+        let redriven = self.queues.redrive(DEAD_LETTERS, QUEUE, &letters).await;
+        self.change();
+        redriven.map_err(|e| anyhow!("{e}"))
     }
 
     async fn delete(&self, letters: Vec<String>) -> Result<u64> {
-        self.queues.delete_letters(DEAD_LETTERS.to_owned(), letters).await.map_err(|e| anyhow!("{e}"))
+        let deleted = self.queues.delete_letters(DEAD_LETTERS, &letters).await;
+        self.change();
+        deleted.map_err(|e| anyhow!("{e}"))
     }
 
-    async fn changed(&self) {
+    async fn changed(&self, seen: u64) -> u64 {
         tokio::time::sleep(EVENT_PAUSE).await;
-        let _ = tokio::time::timeout(EVENT_EVERY, self.news.notified()).await;
+        let mut changes = self.changes.subscribe();
+        let _ = tokio::time::timeout(EVENT_EVERY, changes.wait_for(|changes| *changes > seen)).await;
+        *changes.borrow()
     }
 }
 
 fn counts(db: &Connection, now: i64) -> rusqlite::Result<Counts> {
-    let one = |sql: &str, queue: &str| -> rusqlite::Result<u64> {
-        let count: i64 = db.prepare_cached(sql)?.query_row(params![queue, now], |row| row.get(0))?;
-        Ok(u64::try_from(count).unwrap_or(0))
+    // As SQS counts: without what is older than the queue keeps.
+    let sql = "SELECT count(*) FILTER (WHERE visible_ms <= ?2), count(*) FILTER (WHERE visible_ms > ?2 AND receipt <> 0),
+                   count(*) FILTER (WHERE visible_ms > ?2 AND receipt = 0)
+               FROM messages WHERE queue = ?1 AND sent_ms >= ?3";
+    let kept_since = now - i64::from(RETENTION_SECONDS) * 1000;
+    let of = |queue: &str| {
+        db.prepare_cached(sql)?.query_row(params![queue, now, kept_since], |row| {
+            let count = |at| Ok::<_, rusqlite::Error>(u64::try_from(row.get::<_, i64>(at)?).unwrap_or(0));
+            Ok([count(0)?, count(1)?, count(2)?])
+        })
     };
-    let waiting = "SELECT count(*) FROM messages WHERE queue = ?1 AND visible_ms <= ?2";
-    Ok(Counts {
-        waiting: one(waiting, QUEUE)?,
-        in_flight: one(
-            "SELECT count(*) FROM messages WHERE queue = ?1 AND visible_ms > ?2 AND receipt != 0",
-            QUEUE,
-        )?,
-        delayed: one(
-            "SELECT count(*) FROM messages WHERE queue = ?1 AND visible_ms > ?2 AND receipt = 0",
-            QUEUE,
-        )?,
-        dead: one("SELECT count(*) FROM messages WHERE queue = ?1 AND ?2 > 0", DEAD_LETTERS)?,
-    })
+    let ([waiting, in_flight, delayed], dead) = (of(QUEUE)?, of(DEAD_LETTERS)?);
+    Ok(Counts { waiting, in_flight, delayed, dead: dead.iter().sum() })
 }
 
 /// The lines of a message at the end of the log.
@@ -207,15 +219,21 @@ fn log_of(data: &Path, id: &str) -> Result<Vec<LogLine>> {
         id: Option<String>,
         attempt: Option<u64>,
     }
-    let Some(newest) = log_files(data)?.pop() else { return Ok(Vec::new()) };
-    let mut file = File::open(&newest).with_context(|| format!("open {}", newest.display()))?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LOG_BYTES)))?;
-    let mut text = Vec::new();
-    file.take(LOG_BYTES).read_to_end(&mut text)?;
+    // The newest file may have begun a moment ago: the lines can be at the end of the one before.
+    let mut files = log_files(data)?;
+    let mut text = String::new();
+    for path in files.split_off(files.len().saturating_sub(LOG_FILES)) {
+        let mut file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LOG_BYTES)))?;
+        let mut bytes = Vec::new();
+        file.take(LOG_BYTES).read_to_end(&mut bytes)?;
+        text += &String::from_utf8_lossy(&bytes);
+        text.push('\n');
+    }
     // A cheap look before each line is read.
     let wanted = serde_json::to_string(id)?;
-    let mut lines: Vec<LogLine> = String::from_utf8_lossy(&text)
+    let mut lines: Vec<LogLine> = text
         .lines()
         .filter(|line| line.contains(&wanted))
         .filter_map(|line| serde_json::from_str::<Line>(line).ok())

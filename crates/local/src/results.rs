@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{OptionalExtension, params};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use wasq_protocol::{
     Clock, Digest, End, Ended, ItemState, Outcome, RecordLevel, RunItem, RunRecord, SystemClock, Then,
@@ -25,6 +25,8 @@ pub(crate) struct Results {
     runs: LocalRuns,
     log: Log,
     news: Arc<Notify>,
+    /// How often something has happened that the page shows.
+    changes: watch::Sender<u64>,
     stats: Stats,
     latest: Arc<Mutex<Latest>>,
 }
@@ -66,7 +68,15 @@ const LATEST_MAX: usize = 10_000;
 
 impl Results {
     pub(crate) fn new(db: Db, runs: LocalRuns, log: Log) -> Self {
-        Self { db, runs, log, news: Arc::default(), stats: Stats::new(), latest: Arc::default() }
+        Self {
+            db,
+            runs,
+            log,
+            news: Arc::default(),
+            changes: watch::Sender::new(1),
+            stats: Stats::new(),
+            latest: Arc::default(),
+        }
     }
 
     /// How the runs went.
@@ -74,9 +84,9 @@ impl Results {
         &self.stats
     }
 
-    /// Is notified of each delivery that was settled.
-    pub(crate) fn news(&self) -> &Arc<Notify> {
-        &self.news
+    /// How often something has happened that the page shows: deliveries that were settled, and acts.
+    pub(crate) fn changes(&self) -> &watch::Sender<u64> {
+        &self.changes
     }
 
     /// Returns the end or the news of a message. Waits for up to `wait` for its end, or for news of it with a number higher
@@ -168,6 +178,7 @@ impl Observer for Results {
         let Finished { record, outcome } = finished;
         self.log.line(record.to_json());
         self.stats.count(record);
+        self.changes.send_modify(|changes| *changes += 1);
         tell(record);
         let end = match record.then {
             Then::Done => End::Done,

@@ -53,17 +53,12 @@ impl LocalRuns {
 
     /// The item of a message, by its own id or the queue's.
     pub(crate) async fn get(&self, id: String) -> Result<Option<RunItem>, DbError> {
-        self.db
-            .call(move |db| {
-                let by_id = stored(db, &id)?;
-                Ok(if by_id.is_some() { by_id } else { by_message_id(db, &id)? })
-            })
-            .await
+        self.db.call_unsynced(move |db| Ok(find(db, &id)?)).await
     }
 
     /// The items that match, newest first, each with its number. Their results and steps are left out: they may be large.
     pub(crate) async fn list(&self, filter: RunFilter) -> Result<Vec<(i64, RunItem)>, DbError> {
-        self.db.call(move |db| Ok(list(db, &filter)?)).await
+        self.db.call_unsynced(move |db| Ok(list(db, &filter)?)).await
     }
 
     /// Cancels a message, by its own id or the queue's. The answer says what was written, or why it cannot be cancelled.
@@ -172,6 +167,12 @@ impl Runs for LocalRuns {
     }
 }
 
+/// As [`LocalRuns::get`], on any connection.
+pub(crate) fn find(db: &Connection, id: &str) -> rusqlite::Result<Option<RunItem>> {
+    let by_id = stored(db, id)?;
+    Ok(if by_id.is_some() { by_id } else { by_message_id(db, id)? })
+}
+
 /// As [`LocalRuns::list`], on any connection.
 pub(crate) fn list(db: &Connection, filter: &RunFilter) -> rusqlite::Result<Vec<(i64, RunItem)>> {
     let RunFilter { task, state, kind, parent, before, max } = filter;
@@ -209,41 +210,44 @@ fn put(db: &Connection, write: &ItemWrite, now: i64) -> Result<Written, DbError>
     let expires = i64::try_from(item.expires.saturating_mul(1000)).unwrap_or(i64::MAX);
     let text = serde_json::to_string(item).expect("string keys");
     let (task, kind) = (item.task.as_ref().map(TaskName::as_str), item.kind.map(FailureKind::as_str));
+    let state = item.state.as_str();
     let written = match replaces {
-        Some(replaced) => db
-            .prepare_cached(
-                "UPDATE runs SET message_id = ?2, revision = ?3, state = ?4, task = ?5, kind = ?6, parent = ?7,
-                     expires_ms = ?8, item = ?9
-                 WHERE id = ?1 AND revision = ?10",
-            )?
-            .execute(params![
+        Some(replaced) => {
+            let values = params![
                 item.id,
                 message_id,
                 item.revision,
-                item.state.as_str(),
-                task,
+                state,
                 kind,
-                item.parent,
                 expires,
                 text,
-                replaced
-            ])?,
+                replaced,
+                task,
+                item.parent
+            ];
+            // Few items change their task: the indexes by task and parent stay as they are.
+            let mut update = db.prepare_cached(
+                "UPDATE runs SET message_id = ?2, revision = ?3, state = ?4, kind = ?5, expires_ms = ?6, item = ?7
+                 WHERE id = ?1 AND revision = ?8 AND task IS ?9 AND parent IS ?10",
+            )?;
+            match update.execute(values)? {
+                0 => db
+                    .prepare_cached(
+                        "UPDATE runs SET message_id = ?2, revision = ?3, state = ?4, kind = ?5, expires_ms = ?6,
+                             item = ?7, task = ?9, parent = ?10
+                         WHERE id = ?1 AND revision = ?8",
+                    )?
+                    .execute(values)?,
+                updated => updated,
+            }
+        }
         None => {
             let mut insert = db.prepare_cached(
                 "INSERT INTO runs (id, message_id, revision, state, task, kind, parent, expires_ms, item)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
             )?;
-            let row = params![
-                item.id,
-                message_id,
-                item.revision,
-                item.state.as_str(),
-                task,
-                kind,
-                item.parent,
-                expires,
-                text
-            ];
+            let row =
+                params![item.id, message_id, item.revision, state, task, kind, item.parent, expires, text];
             match insert.execute(row)? {
                 0 => {
                     let expired = db
@@ -258,14 +262,14 @@ fn put(db: &Connection, write: &ItemWrite, now: i64) -> Result<Written, DbError>
     Ok(if written > 0 { Written::Yes } else { Written::Refused(stored(db, &item.id)?.map(Box::new)) })
 }
 
-fn stored(db: &Connection, id: &str) -> Result<Option<RunItem>, DbError> {
+fn stored(db: &Connection, id: &str) -> rusqlite::Result<Option<RunItem>> {
     let mut statement = db.prepare_cached("SELECT item FROM runs WHERE id = ?")?;
-    Ok(statement.query_row(params![id], |row| item(row, 0)).optional()?)
+    statement.query_row(params![id], |row| item(row, 0)).optional()
 }
 
-fn by_message_id(db: &Connection, message_id: &str) -> Result<Option<RunItem>, DbError> {
+fn by_message_id(db: &Connection, message_id: &str) -> rusqlite::Result<Option<RunItem>> {
     let mut statement = db.prepare_cached("SELECT item FROM runs WHERE message_id = ?")?;
-    Ok(statement.query_row(params![message_id], |row| item(row, 0)).optional()?)
+    statement.query_row(params![message_id], |row| item(row, 0)).optional()
 }
 
 fn without_result(item: RunItem) -> RunItem {

@@ -94,7 +94,7 @@ const DRAIN_PAUSE: Duration = Duration::from_secs(1);
 const RECEIVES_MAX: u32 = 1000;
 /// The time that both queues keep messages: 14 days, the longest that SQS allows. On a standard queue, the
 /// time does not start again in the dead-letter queue.
-const RETENTION_SECONDS: u32 = 1_209_600;
+pub(crate) const RETENTION_SECONDS: u32 = 1_209_600;
 /// The number of messages in flight at which the consumer waits: for each slot, and besides. With fewer, the slots of short
 /// tasks would be idle while the next messages are received.
 const IN_FLIGHT_PER_SLOT: u64 = 2;

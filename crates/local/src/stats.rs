@@ -1,4 +1,4 @@
-//! How the runs of the last day went, in memory: a few counters for each minute and task.
+//! How the runs of the last day went, in memory: a few counters for each task and slice of time.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,17 +12,24 @@ pub(crate) struct Stats(Arc<Mutex<Counted>>);
 
 struct Counted {
     since: Timestamp,
-    /// The minutes in which runs ended, oldest first.
-    minutes: VecDeque<Minute>,
+    /// The slices of the last hour, and those of the last day.
+    hour: Ring,
+    day: Ring,
 }
 
-struct Minute {
-    /// Minutes since 1970.
+/// The slices of a span in which runs ended, oldest first.
+struct Ring {
+    span: Span,
+    buckets: VecDeque<Bucket>,
+}
+
+struct Bucket {
+    /// Slices since 1970.
     number: u64,
     tasks: HashMap<TaskName, Tally>,
 }
 
-/// The runs of one task in one minute, or of more of both.
+/// The runs of one task in one slice, or of more of both.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) succeeded: u64,
@@ -41,14 +48,14 @@ pub(crate) struct Known {
     pub(crate) tasks: HashMap<TaskName, (Tally, Vec<u64>)>,
 }
 
-const MINUTE_MS: u64 = 60_000;
-const MINUTES_KEPT: u64 = 24 * 60;
-/// Tasks that are counted in one minute; further ones are not.
+/// Tasks that are counted in one slice; further ones are not.
 const TASKS_MAX: usize = 500;
 
 impl Stats {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Counted { since: SystemClock.now(), minutes: VecDeque::new() })))
+        let ring = |span| Ring { span, buckets: VecDeque::new() };
+        let counted = Counted { since: SystemClock.now(), hour: ring(Span::Hour), day: ring(Span::Day) };
+        Self(Arc::new(Mutex::new(counted)))
     }
 
     fn counted(&self) -> MutexGuard<'_, Counted> {
@@ -58,37 +65,58 @@ impl Stats {
     /// Counts a run.
     pub(crate) fn count(&self, record: &RunRecord) {
         let (Some(task), Some(_ran)) = (&record.task, record.digest) else { return };
-        let number = record.timestamp.ms() / MINUTE_MS;
         let mut counted = self.counted();
-        let minutes = &mut counted.minutes;
-        if minutes.back().is_none_or(|minute| minute.number < number) {
-            minutes.push_back(Minute { number, tasks: HashMap::new() });
-            while minutes.front().is_some_and(|minute| minute.number + MINUTES_KEPT < number) {
-                minutes.pop_front();
-            }
-        }
-        let Some(minute) = minutes.back_mut() else { return };
-        if let Some(tally) = minute.tasks.get_mut(task) {
-            tally.add(record);
-        } else if minute.tasks.len() < TASKS_MAX {
-            minute.tasks.entry(task.clone()).or_default().add(record);
-        }
+        counted.hour.count(task, record);
+        counted.day.count(task, record);
     }
 
     /// What is known of a span of time that ends now.
     pub(crate) fn of(&self, span: Span, now: Timestamp) -> Known {
-        let per_slice = span.slice().as_secs() / 60;
-        let last = now.ms() / MINUTE_MS;
-        let first = last + 1 - per_slice * Span::SLICES as u64;
+        let counted = self.counted();
+        let ring = match span {
+            Span::Hour => &counted.hour,
+            Span::Day => &counted.day,
+        };
+        ring.known(counted.since, now)
+    }
+}
+
+impl Ring {
+    fn number(&self, at: Timestamp) -> u64 {
+        at.ms() / 1000 / self.span.slice().as_secs()
+    }
+
+    fn count(&mut self, task: &TaskName, record: &RunRecord) {
+        let number = self.number(record.timestamp);
+        // If the clock was set back, the slices that lie in the future now are wrong.
+        while self.buckets.back().is_some_and(|bucket| bucket.number > number + 1) {
+            self.buckets.pop_back();
+        }
+        if self.buckets.back().is_none_or(|bucket| bucket.number < number) {
+            self.buckets.push_back(Bucket { number, tasks: HashMap::new() });
+            while self.buckets.len() > Span::SLICES {
+                self.buckets.pop_front();
+            }
+        }
+        let Some(bucket) = self.buckets.back_mut() else { return };
+        if let Some(tally) = bucket.tasks.get_mut(task) {
+            tally.add(record);
+        } else if bucket.tasks.len() < TASKS_MAX {
+            bucket.tasks.entry(task.clone()).or_default().add(record);
+        }
+    }
+
+    fn known(&self, since: Timestamp, now: Timestamp) -> Known {
+        let last = self.number(now);
+        let first = (last + 1).saturating_sub(Span::SLICES as u64);
         let mut slices = vec![Tally::default(); Span::SLICES];
         let mut tasks: HashMap<TaskName, (Tally, Vec<u64>)> = HashMap::new();
-        let counted = self.counted();
-        for Minute { number, tasks: of_minute } in &counted.minutes {
+        for Bucket { number, tasks: of_slice } in &self.buckets {
             if *number < first || *number > last {
                 continue;
             }
-            let slice = ((number - first) / per_slice) as usize;
-            for (task, tally) in of_minute {
+            let slice = (number - first) as usize;
+            for (task, tally) in of_slice {
                 slices[slice].merge(tally);
                 let (whole, by_slice) =
                     tasks.entry(task.clone()).or_insert_with(|| (Tally::default(), vec![0; Span::SLICES]));
@@ -105,7 +133,7 @@ impl Stats {
             wait: slice.wait.quantiles(),
             run: slice.run.quantiles(),
         });
-        Known { since: counted.since, slices: slices.collect(), failures: whole.kinds, tasks }
+        Known { since, slices: slices.collect(), failures: whole.kinds, tasks }
     }
 }
 
@@ -208,25 +236,29 @@ mod tests {
         assert!(long.quantiles().expect("two").p99 > 700_000.0);
     }
 
+    fn record(at: Timestamp, outcome: &str) -> RunRecord {
+        let mut record = serde_json::json!({
+            "timestamp": at, "level": "INFO", "message": "done", "task": "hello", "id": "a", "attempt": 1,
+            "outcome": outcome, "then": "done", "queued_ms": 5.0, "place_ms": 0.0, "load_ms": 0.0, "run_ms": 10.0,
+            "acknowledge_ms": 0.0, "peak_memory_bytes": 1, "digest": "0".repeat(64),
+        });
+        if outcome == "failure" {
+            record["kind"] = "trap".into();
+        }
+        serde_json::from_value(record).expect("a record")
+    }
+
+    fn noon() -> Timestamp {
+        "2026-11-26T12:34:56Z".parse().expect("a time")
+    }
+
     #[test]
     fn a_run_is_counted_in_its_slice() {
-        let stats = Stats::new();
-        let record = |ago: u64, outcome: &str| -> RunRecord {
-            let at = SystemClock.now().minus(Duration::from_secs(ago * 60));
-            let mut record = serde_json::json!({
-                "timestamp": at, "level": "INFO", "message": "done", "task": "hello", "id": "a", "attempt": 1,
-                "outcome": outcome, "then": "done", "queued_ms": 5.0, "place_ms": 0.0, "load_ms": 0.0, "run_ms": 10.0,
-                "acknowledge_ms": 0.0, "peak_memory_bytes": 1, "digest": "0".repeat(64),
-            });
-            if outcome == "failure" {
-                record["kind"] = "trap".into();
-            }
-            serde_json::from_value(record).expect("a record")
-        };
+        let (stats, now) = (Stats::new(), noon());
         for (ago, outcome) in [(90, "success"), (30, "success"), (0, "failure"), (0, "success")] {
-            stats.count(&record(ago, outcome));
+            stats.count(&record(now.minus(Duration::from_secs(ago * 60)), outcome));
         }
-        let hour = stats.of(Span::Hour, SystemClock.now());
+        let hour = stats.of(Span::Hour, now);
         assert_eq!(hour.slices.len(), Span::SLICES);
         let last = hour.slices.last().expect("the current minute");
         assert_eq!((last.succeeded, last.failed), (1, 1));
@@ -234,7 +266,16 @@ mod tests {
         assert_eq!(hour.failures, [(FailureKind::Trap, 1)]);
         let (tally, by_slice) = &hour.tasks[&"hello".parse::<TaskName>().expect("a name")];
         assert_eq!((tally.succeeded, tally.failed, by_slice.iter().sum::<u64>()), (2, 1, 3));
-        let day = stats.of(Span::Day, SystemClock.now());
+        let day = stats.of(Span::Day, now);
         assert_eq!(day.slices.iter().map(|slice| slice.succeeded).sum::<u64>(), 3);
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_is_forgotten() {
+        let (stats, now) = (Stats::new(), noon());
+        stats.count(&record(now.plus(Duration::from_secs(3600 * 24 * 365)), "success"));
+        stats.count(&record(now, "success"));
+        let slices = stats.of(Span::Hour, now).slices;
+        assert_eq!(slices.last().map(|slice| slice.succeeded), Some(1));
     }
 }

@@ -1,5 +1,4 @@
-// Shows times in the reader's zone, asks before it deletes, and shows a page anew when something has changed. Without this script the
-// page works as well.
+// Shows times in the reader's zone, and shows a page anew when something has changed. Without this script the page works as well.
 
 const zone = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
@@ -22,11 +21,18 @@ function ago(at) {
 
 const main = document.getElementById("main");
 
-// A reader who fills in a form, or has marked some text, is left alone.
+// A reader who is about to act, or has marked some text, is left alone.
 function isBusy() {
   const focus = document.activeElement;
-  const isTyping = main.contains(focus) && ["INPUT", "SELECT", "TEXTAREA"].includes(focus.tagName);
-  return isTyping || document.hidden || !getSelection().isCollapsed;
+  return document.hidden || !getSelection().isCollapsed || focus?.closest("main form") != null || main.querySelector("form:hover") !== null;
+}
+
+// What is said of an act is said once.
+const once = ["redriven", "deleted", "asked"];
+const here = new URL(location.href);
+if (once.some((name) => here.searchParams.has(name))) {
+  once.forEach((name) => here.searchParams.delete(name));
+  history.replaceState(null, "", here);
 }
 
 async function showAnew() {
@@ -34,41 +40,53 @@ async function showAnew() {
   if (!answer.ok) return;
   const next = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("main");
   if (next === null || isBusy()) return;
-  // What was opened stays open. The parts of a page have the same order.
-  const open = [...main.querySelectorAll("details")].map((part) => part.open);
-  [...next.querySelectorAll("details")].forEach((part, i) => (part.open = open[i] ?? part.open));
-  const focus = [...main.querySelectorAll("a, button, summary")].indexOf(document.activeElement);
+  // What was opened stays open. Groups have names, and the other parts of a page the same order.
+  const unnamed = (within) => [...within.querySelectorAll("details:not([id])")];
+  const open = unnamed(main).map((part) => part.open);
+  unnamed(next).forEach((part, i) => (part.open = open[i] ?? part.open));
+  for (const part of next.querySelectorAll("details[id]")) part.open = document.getElementById(part.id)?.open ?? part.open;
+  const focus = [...main.querySelectorAll("a, summary")].indexOf(document.activeElement);
   main.replaceChildren(...next.childNodes);
-  if (focus >= 0) main.querySelectorAll("a, button, summary")[focus]?.focus();
+  if (focus >= 0) main.querySelectorAll("a, summary")[focus]?.focus();
   showTimes(main);
 }
 
 showTimes(document);
 setInterval(() => showTimes(document), 10_000);
 
-document.addEventListener("click", (event) => {
-  const question = event.target.closest?.("[data-ask]")?.dataset.ask;
-  if (question !== undefined && !confirm(question)) event.preventDefault();
-});
-
+// Browsers open few connections to a host at once: a page that nobody looks at holds none.
 if ("live" in main.dataset) {
   const live = document.getElementById("live");
-  const events = new EventSource("/events");
+  let events;
   let working = false;
-  let first = true;
-  events.addEventListener("changed", async () => {
+
+  // What happens while the page is being made, or while the reader is busy, is shown afterwards.
+  let isOld = false;
+  const changed = async () => {
     live.hidden = false;
-    // The first event only says that the connection is there.
-    if (first || working || isBusy()) {
-      first = false;
-      return;
-    }
+    isOld = true;
+    if (working) return;
     working = true;
     try {
-      await showAnew();
+      while (isOld && !isBusy()) {
+        isOld = false;
+        await showAnew();
+      }
     } finally {
       working = false;
     }
-  });
-  events.addEventListener("error", () => (live.hidden = true));
+  };
+  setInterval(() => isOld && changed(), 1000);
+  const follow = () => {
+    events?.close();
+    events = undefined;
+    live.hidden = true;
+    if (document.hidden) return;
+    // The first event says that the connection is there. Much may have changed since the page was made.
+    events = new EventSource("/events");
+    events.addEventListener("changed", changed);
+    events.addEventListener("error", () => (live.hidden = true));
+  };
+  document.addEventListener("visibilitychange", follow);
+  follow();
 }

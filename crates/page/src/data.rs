@@ -40,9 +40,21 @@ pub trait Data: Send + Sync + 'static {
     /// Deletes dead letters, by the queue's ids of them. Returns how many were there.
     fn delete(&self, letters: Vec<String>) -> impl Future<Output = Result<u64>> + Send;
 
-    /// Waits until something may have changed.
-    fn changed(&self) -> impl Future<Output = ()> + Send;
+    /// Waits until something has changed that was not `seen`, or for some seconds. Returns what to have seen next; nothing is 0.
+    fn changed(&self, seen: u64) -> impl Future<Output = u64> + Send;
 }
+
+/// A [`Search::before`] that no page has named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotAPlace(pub String);
+
+impl std::fmt::Display for NotAPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} is no place in this list.", self.0)
+    }
+}
+
+impl std::error::Error for NotAPlace {}
 
 /// The span of time of an overview.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -196,8 +208,10 @@ pub struct Task {
 pub struct Letter {
     /// The queue's id of it.
     pub message_id: String,
-    /// The message, as its sender sent it.
+    /// The message as its sender sent it, or the beginning of it.
     pub body: String,
+    /// The bytes of the whole message.
+    pub body_bytes: u64,
     /// What wasq has noted of it.
     pub notes: DeadLetterAttributes,
 }

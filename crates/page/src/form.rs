@@ -27,6 +27,20 @@ impl Form {
     }
 }
 
+impl Form {
+    /// The fields without those of a name.
+    pub(crate) fn without(&self, name: &str) -> Self {
+        Self(self.0.iter().filter(|(found, _)| found != name).cloned().collect())
+    }
+
+    /// An address with these fields.
+    pub(crate) fn address(&self, path: &str) -> String {
+        let fields: Vec<_> =
+            self.0.iter().map(|(name, value)| (name.as_str(), Some(value.as_str()))).collect();
+        address(path, &fields)
+    }
+}
+
 /// A part of an address, encoded: a message's id can contain anything.
 pub(crate) fn encoded(part: &str) -> String {
     form_urlencoded::byte_serialize(part.as_bytes()).collect::<String>().replace('+', "%20")

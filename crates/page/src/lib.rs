@@ -13,8 +13,8 @@ mod text;
 mod views;
 
 pub use data::{
-    Cancelled, Counts, Data, Group, Letter, LogLine, Overview, Page, Quantiles, Search, Sending, Slice, Span,
-    Task, TaskLoad,
+    Cancelled, Counts, Data, Group, Letter, LogLine, NotAPlace, Overview, Page, Quantiles, Search, Sending,
+    Slice, Span, Task, TaskLoad,
 };
 pub use guard::Token;
-pub use site::{Body, Site};
+pub use site::{Body, Site, refused};

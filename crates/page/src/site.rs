@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -16,11 +17,13 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use wasq_protocol::{Clock, FailureKind, ItemState, Message, SystemClock, TaskName, check_id};
 
-use crate::data::{Cancelled, Data, Group, Search, Sending, Span};
-use crate::form::{Form, address, decoded, encoded};
+use crate::data::{Cancelled, Data, Group, NotAPlace, Search, Sending, Span};
+use crate::form::{Form, address, decoded};
 use crate::guard::Token;
+use crate::text::line;
+use crate::views::run::Said;
 use crate::views::send::Filled;
-use crate::views::{self, View, notice, whole};
+use crate::views::{self, View, notice, run_address, whole};
 
 /// The body of an answer. That of the events never ends.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -31,11 +34,13 @@ pub struct Site<D> {
     token: Token,
     /// The port that it is served on: it makes the name of the cookie.
     port: u16,
+    following: Arc<AtomicUsize>,
 }
 
 impl<D> Clone for Site<D> {
     fn clone(&self) -> Self {
-        Self { data: self.data.clone(), token: self.token.clone(), port: self.port }
+        let Self { data, token, port, following } = self;
+        Self { data: data.clone(), token: token.clone(), port: *port, following: following.clone() }
     }
 }
 
@@ -58,6 +63,9 @@ struct Problem(StatusCode, &'static str, String);
 
 impl From<anyhow::Error> for Problem {
     fn from(e: anyhow::Error) -> Self {
+        if let Some(no_place) = e.downcast_ref::<NotAPlace>() {
+            return wrong(no_place.to_string());
+        }
         Self(StatusCode::INTERNAL_SERVER_ERROR, "That did not work", format!("{e:#}"))
     }
 }
@@ -70,10 +78,34 @@ fn wrong(what: String) -> Problem {
     Problem(StatusCode::BAD_REQUEST, "Not a valid request", what)
 }
 
+/// Says that somebody may not see the page.
+pub fn refused(why: &str) -> Response<Body> {
+    let mut response = page(StatusCode::FORBIDDEN, views::closed(&format!("This page is not shown: {why}.")));
+    protect(&mut response);
+    response
+}
+
+/// Adds what keeps a page to itself.
+fn protect(response: &mut Response<Body>) {
+    let fixed = [
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (HeaderName::from_static("x-content-type-options"), "nosniff"),
+        // Not "no-referrer": browsers would send "Origin: null" with the page's own forms.
+        (HeaderName::from_static("referrer-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ];
+    let headers = response.headers_mut();
+    for (name, value) in fixed {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+}
+
 impl<D: Data> Site<D> {
     /// The page, on this port.
     pub fn new(data: D, token: Token, port: u16) -> Self {
-        Self { data: Arc::new(data), token, port }
+        Self { data: Arc::new(data), token, port, following: Arc::default() }
     }
 
     /// Whether a request is for the page: every GET, and the acts.
@@ -87,19 +119,7 @@ impl<D: Data> Site<D> {
             Ok(response) => response,
             Err(Problem(status, title, text)) => page(status, notice(title, &text)),
         };
-        let headers = response.headers_mut();
-        let fixed = [
-            (CONTENT_SECURITY_POLICY, POLICY),
-            (HeaderName::from_static("x-content-type-options"), "nosniff"),
-            // Not "no-referrer": browsers would send "Origin: null" with the page's own forms.
-            (HeaderName::from_static("referrer-policy"), "same-origin"),
-            (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-            (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-        ];
-        for (name, value) in fixed {
-            headers.insert(name, HeaderValue::from_static(value));
-        }
-        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        protect(&mut response);
         response
     }
 
@@ -114,13 +134,16 @@ impl<D: Data> Site<D> {
         let port = self.port.to_string();
         if request.method == Method::GET && query.text("token").is_some_and(|token| self.token.is(token)) {
             // The token leaves the address at once, so that nobody reads or copies it there.
-            let mut response = redirect(path);
+            // Two slashes at the beginning would name another host.
+            let place = format!("/{}", path.trim_start_matches(['/', '\\']));
+            let mut response = redirect(&query.without("token").address(&place));
             let cookie = self.token.set_cookie(&port).parse().expect("ASCII");
             response.headers_mut().insert(SET_COOKIE, cookie);
             return Ok(response);
         }
         if !self.token.is_in(&request.headers, &port) {
-            return Ok(page(StatusCode::UNAUTHORIZED, views::locked()));
+            let why = "This page opens with the address that wasq dev prints: it has a token in it.";
+            return Ok(page(StatusCode::UNAUTHORIZED, views::closed(why)));
         }
         if request.method == Method::POST {
             return self.act(path, &Form::read(body)).await;
@@ -145,7 +168,8 @@ impl<D: Data> Site<D> {
                     Filled { task: query.text("task").unwrap_or_default().to_owned(), ..Filled::default() };
                 self.send_form(&filled).await?
             }
-            "/events" => return Ok(self.events()),
+            "/events" => return self.events(),
+            "/run" => return self.run(query.exactly("id"), &query).await,
             _ => return self.other(path, &query).await,
         };
         Ok(page(StatusCode::OK, main))
@@ -154,26 +178,7 @@ impl<D: Data> Site<D> {
     /// The pages with a name in their address.
     async fn other(&self, path: &str, query: &Form) -> Result<Response<Body>, Problem> {
         if let Some(id) = path.strip_prefix("/runs/").and_then(decoded) {
-            let Some(run) = self.data.run(&id).await? else {
-                if query.text("sent").is_some() {
-                    let main = views::send::sent(&id);
-                    return Ok(page(StatusCode::OK, whole(View::Send, "Sent", true, &main)));
-                }
-                return Err(missing(format!(
-                    "No run of {id:?} is remembered: no worker had the message yet, or its end was forgotten."
-                )));
-            };
-            let log = self.data.log(&run).await?;
-            let asked = match query.text("asked") {
-                Some("cancelled") => Some(Cancelled::Yes),
-                Some(state) => state.parse().ok().map(Cancelled::Ended),
-                None => None,
-            };
-            let main = views::run::run(&run, &log, SystemClock.now(), asked);
-            return Ok(page(
-                StatusCode::OK,
-                whole(View::Runs, &format!("Run {}", run.id), !run.state.is_end(), &main),
-            ));
+            return self.run(&id, query).await;
         }
         if let Some(name) = path.strip_prefix("/tasks/") {
             let task = self.data.tasks().await?.into_iter().find(|task| task.name.as_str() == name);
@@ -181,6 +186,31 @@ impl<D: Data> Site<D> {
             return Ok(page(StatusCode::OK, whole(View::Tasks, name, true, &views::tasks::task(&task))));
         }
         Err(missing(format!("There is no page {path:?}.")))
+    }
+
+    async fn run(&self, id: &str, query: &Form) -> Result<Response<Body>, Problem> {
+        let sent = query.text("sent");
+        let Some(run) = self.data.run(id).await? else {
+            if sent.is_some() {
+                let main = views::send::sent(id);
+                return Ok(page(StatusCode::OK, whole(View::Send, "Sent", true, &main)));
+            }
+            return Err(missing(format!(
+                "No run of {id:?} is remembered: no worker had the message yet, it was given up without a run, or its end was forgotten."
+            )));
+        };
+        let log = self.data.log(&run).await?;
+        let said = match (query.text("asked"), sent) {
+            (Some("cancelled"), _) => Some(Said::Cancelled),
+            (Some(state), _) => state.parse().ok().map(Said::Ended),
+            (None, Some(sent)) if run.message_id.as_deref().is_some_and(|last| last != sent) => {
+                Some(Said::IdUsed)
+            }
+            (None, _) => None,
+        };
+        let main = views::run::run(&run, &log, SystemClock.now(), said);
+        let title = format!("Run {}", line(&run.id, 60));
+        Ok(page(StatusCode::OK, whole(View::Runs, &title, !run.state.is_end(), &main)))
     }
 
     async fn runs(&self, query: &Form) -> Result<Response<Body>, Problem> {
@@ -201,7 +231,7 @@ impl<D: Data> Site<D> {
             // A run of this id, or else its children.
             match self.data.run(id).await? {
                 Some(run) if run.children_count == 0 => {
-                    return Ok(redirect(&format!("/runs/{}", encoded(&run.id))));
+                    return Ok(redirect(&run_address(&run.id)));
                 }
                 Some(run) => search.parent = Some(run.id),
                 None => search.parent = Some(id.to_owned()),
@@ -223,19 +253,27 @@ impl<D: Data> Site<D> {
     }
 
     async fn act(&self, path: &str, form: &Form) -> Result<Response<Body>, Problem> {
-        if let Some(id) = path.strip_prefix("/act/cancel/").and_then(decoded) {
-            let asked = match self.data.cancel(&id).await? {
-                Cancelled::Yes => "cancelled",
-                Cancelled::Ended(state) => state.as_str(),
-            };
-            return Ok(redirect(&address(&format!("/runs/{}", encoded(&id)), &[("asked", Some(asked))])));
-        }
         match path {
+            "/act/cancel" => {
+                let id = form.exactly("id");
+                let asked = match self.data.cancel(id).await? {
+                    Cancelled::Yes => "cancelled",
+                    Cancelled::Ended(state) => state.as_str(),
+                };
+                Ok(redirect(&address("/run", &[("id", Some(id)), ("asked", Some(asked))])))
+            }
             "/act/letters" => {
                 let letters: Vec<String> = form.all("letter").map(str::to_owned).collect();
-                let (what, number) = match form.text("what") {
-                    Some("redrive") => ("redriven", self.data.redrive(letters).await?),
-                    Some("delete") => ("deleted", self.data.delete(letters).await?),
+                let (what, number) = match (form.text("what"), form.text("sure")) {
+                    (Some("redrive"), _) => ("redriven", self.data.redrive(letters).await?),
+                    (Some("delete"), Some(_)) => ("deleted", self.data.delete(letters).await?),
+                    (Some("delete"), None) => {
+                        let main = views::dead::sure(&letters);
+                        return Ok(page(
+                            StatusCode::OK,
+                            whole(View::Dead, "Delete dead letters?", false, &main),
+                        ));
+                    }
                     _ => return Err(wrong("What is to be done with the letters?".to_owned())),
                 };
                 Ok(redirect(&address("/dead", &[(what, Some(&number.to_string()))])))
@@ -263,21 +301,47 @@ impl<D: Data> Site<D> {
         };
         let own = sending.message.id.clone();
         let id = self.data.send(sending).await?;
-        Ok(redirect(&format!("/runs/{}?sent=1", encoded(&own.unwrap_or(id)))))
+        Ok(redirect(&address("/run", &[("id", Some(own.as_deref().unwrap_or(&id))), ("sent", Some(&id))])))
     }
 
-    /// Tells a browser again and again that something may have changed.
-    fn events(&self) -> Response<Body> {
-        let events = stream::unfold((self.data.clone(), true), |(data, first)| async move {
-            if !first {
-                data.changed().await;
-            }
-            let event = Bytes::from_static(b"event: changed\ndata:\n\n");
-            Some((Ok::<_, Infallible>(Frame::data(event)), (data, false)))
-        });
+    /// Tells a browser again and again that something has changed.
+    fn events(&self) -> Result<Response<Body>, Problem> {
+        let Some(following) = Following::begin(&self.following) else {
+            let why = format!("{FOLLOWING_MAX} pages follow what happens, and no more can.");
+            return Err(Problem(StatusCode::SERVICE_UNAVAILABLE, "Too many pages", why));
+        };
+        let events =
+            stream::unfold((self.data.clone(), following, None), |(data, following, seen)| async move {
+                let seen = match seen {
+                    None => 0,
+                    Some(seen) => data.changed(seen).await,
+                };
+                let event = Bytes::from_static(b"event: changed\ndata:\n\n");
+                Some((Ok::<_, Infallible>(Frame::data(event)), (data, following, Some(seen))))
+            });
         let mut response = Response::new(StreamBody::new(events).boxed_unsync());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-        response
+        Ok(response)
+    }
+}
+
+/// Pages that follow what happens, each over a connection of its own.
+const FOLLOWING_MAX: usize = 50;
+
+/// A page that follows what happens, until dropped.
+struct Following(Arc<AtomicUsize>);
+
+impl Following {
+    fn begin(all: &Arc<AtomicUsize>) -> Option<Self> {
+        // Count first, then check. If there was no room, dropping it takes the count back.
+        let following = Self(all.clone());
+        (all.fetch_add(1, Ordering::Relaxed) < FOLLOWING_MAX).then_some(following)
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

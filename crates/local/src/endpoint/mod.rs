@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Map, Value};
@@ -79,7 +79,11 @@ pub(crate) async fn serve(listener: TcpListener, endpoint: Endpoint) -> Infallib
             }
         };
         let _ = stream.set_nodelay(true);
-        let (endpoint, is_here) = (endpoint.clone(), peer.ip().to_canonical().is_loopback());
+        // From this machine: a client may also use one of its other addresses.
+        let from = peer.ip().to_canonical();
+        let is_here =
+            from.is_loopback() || stream.local_addr().is_ok_and(|own| own.ip().to_canonical() == from);
+        let endpoint = endpoint.clone();
         tokio::spawn(async move {
             let _connection = connection;
             let service = hyper::service::service_fn(|request| {
@@ -123,11 +127,17 @@ impl Endpoint {
     async fn respond(&self, request: Request<Incoming>, is_here: bool) -> Response<Body> {
         let mut caller = self.callers.check(request.headers());
         let is_for_page = Site::<LocalPage>::is_for(request.method(), request.uri().path());
-        if caller.is_ok() && is_for_page && !own::is_own(&request) {
-            if is_here {
-                return self.show(request).await;
+        if is_for_page && !own::is_own(&request) {
+            if caller.is_ok() && !is_here {
+                caller = Err("the page is for browsers on the machine of `wasq dev` only".to_owned());
             }
-            caller = Err("the page is for browsers on the machine of `wasq dev` only".to_owned());
+            let is_browser =
+                header(&request, ACCEPT.as_str()).is_some_and(|kinds| kinds.contains("text/html"));
+            match &caller {
+                Ok(()) => return self.show(request).await,
+                Err(why) if is_browser => return wasq_page::refused(why),
+                Err(_) => {}
+            }
         }
         self.answer(request, caller).await.map(BodyExt::boxed_unsync)
     }

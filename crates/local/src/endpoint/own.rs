@@ -30,9 +30,13 @@ const WAIT_MAX_SECONDS: u64 = 20;
 const ITEMS: usize = 20;
 const ITEMS_MAX: usize = 1000;
 
-/// Whether a request is one of these.
+/// Whether a request is one of these, or one of SQS's that is sent by GET: SQS takes an action in an address, and this endpoint
+/// does not, because any page in a browser can make a GET.
 pub(super) fn is_own(request: &Request<Incoming>) -> bool {
-    request.uri().path().starts_with("/wasq/")
+    let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+    let is_action =
+        path.starts_with("/000000000000/") || query.split('&').any(|field| field.starts_with("Action="));
+    path.starts_with("/wasq/") || request.method() == Method::GET && is_action
 }
 
 pub(super) async fn respond(endpoint: &Endpoint, request: &Request<Incoming>) -> Response<Full<Bytes>> {
@@ -42,7 +46,10 @@ pub(super) async fn respond(endpoint: &Endpoint, request: &Request<Incoming>) ->
         (&Method::GET, "/wasq/runs") => list(endpoint, &query).await,
         (&Method::GET, "/wasq/run") => show(endpoint, &query).await,
         (&Method::POST, "/wasq/cancel") => cancel(endpoint, &query).await,
-        _ => Err(Problem(StatusCode::NOT_FOUND, "there is no such request\n".to_owned())),
+        _ => Err(Problem(
+            StatusCode::NOT_FOUND,
+            "wasq dev: an SQS endpoint; send POST requests with an AWS SDK\n".to_owned(),
+        )),
     };
     answered.unwrap_or_else(|Problem(status, text)| {
         let mut response = Response::new(Full::from(text));

@@ -41,6 +41,8 @@ struct Room {
 
 /// The pause between two steps of a move task with a rate limit, and after a fault of the database.
 const MOVE_PAUSE: Duration = Duration::from_secs(1);
+/// Dead letters that one transaction moves: the queue goes on between two.
+const LETTERS_AT_ONCE: usize = 100;
 const POLICY: &str = "Policy";
 /// The most messages of a queue that may be in flight, as on AWS.
 const IN_FLIGHT_MAX: u64 = 120_000;
@@ -358,17 +360,25 @@ impl Queues {
         Ok(set)
     }
 
-    /// Sends dead letters to a queue, by their message ids, and deletes them. Returns how many were there.
-    pub(crate) async fn redrive(&self, from: String, to: String, ids: Vec<String>) -> Result<u64, SqsError> {
-        let queue = to.clone();
-        let redriven = self.db.call(move |db| letters::redrive(db, &from, &to, &ids, now())).await?;
-        self.wake(&queue, usize::try_from(redriven).unwrap_or(usize::MAX));
+    /// Sends dead letters to a queue, by their message ids, and deletes them. Returns how many were sent.
+    pub(crate) async fn redrive(&self, from: &str, to: &str, ids: &[String]) -> Result<u64, SqsError> {
+        let mut redriven = 0;
+        for some in ids.chunks(LETTERS_AT_ONCE) {
+            let (some, from, to) = (some.to_vec(), from.to_owned(), to.to_owned());
+            redriven += self.db.call(move |db| letters::redrive(db, &from, &to, &some, now())).await?;
+        }
+        self.wake(to, usize::try_from(redriven).unwrap_or(usize::MAX));
         Ok(redriven)
     }
 
-    /// Deletes dead letters by their message ids. Returns how many were there.
-    pub(crate) async fn delete_letters(&self, queue: String, ids: Vec<String>) -> Result<u64, SqsError> {
-        self.db.call(move |db| letters::delete(db, &queue, &ids)).await
+    /// Deletes dead letters by their message ids. Returns how many were deleted.
+    pub(crate) async fn delete_letters(&self, queue: &str, ids: &[String]) -> Result<u64, SqsError> {
+        let mut deleted = 0;
+        for some in ids.chunks(LETTERS_AT_ONCE) {
+            let (some, queue) = (some.to_vec(), queue.to_owned());
+            deleted += self.db.call(move |db| letters::delete(db, &queue, &some, now())).await?;
+        }
+        Ok(deleted)
     }
 
     /// Makes the messages of a task visible that were received, and that nobody holds. A message with

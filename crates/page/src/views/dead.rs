@@ -1,15 +1,17 @@
 //! The dead letters, in groups.
 
 use maud::{Markup, html};
+use wasq_protocol::Digest;
 
 use crate::data::{Group, Letter};
 use crate::json::tree;
-use crate::text::{bounded, count, line};
+use crate::text::{bounded, count, line, size};
 use crate::views::{fact, run_link, task_link, time};
 
-/// The letters of a group that are listed, and the bytes of a reason that are shown.
-const LETTERS_SHOWN: usize = 50;
+/// The letters that are listed in all groups together, and the bytes of a reason and of a body that are shown.
+const LETTERS_SHOWN: usize = 60;
 const REASON_BYTES: usize = 8 << 10;
+const BODY_BYTES: usize = 2000;
 /// The characters of a reason by which letters are put into groups.
 const REASON_CHARS: usize = 200;
 
@@ -37,12 +39,29 @@ pub(crate) fn dead(groups: &[Group], done: Option<(&str, u64)>) -> Markup {
         @if let Some((what, number)) = done { p.said role="status" { (count(number)) " " (what) "." } }
         @if groups.is_empty() { p { "There are none." } }
         @if all == Letter::SHOWN_MAX { p { "These are the newest " (Letter::SHOWN_MAX) "." } }
-        @for (number, group) in groups.iter().enumerate() { (group_of(group, number)) }
+        @let mut left = LETTERS_SHOWN;
+        @for group in groups { (group_of(group, &mut left)) }
     }
 }
 
-fn group_of(group: &Group, number: usize) -> Markup {
+/// Asks before letters are deleted.
+pub(crate) fn sure(letters: &[String]) -> Markup {
+    html! {
+        h1 { "Delete " (count(letters.len() as u64)) " dead letter" @if letters.len() != 1 { "s" } "?" }
+        p { "What is deleted is gone for good." }
+        form method="post" action="/act/letters" {
+            @for letter in letters { input type="hidden" name="letter" value=(letter); }
+            input type="hidden" name="sure" value="yes";
+            button.bad name="what" value="delete" { "Delete for good" }
+            a href="/dead" { "Back" }
+        }
+    }
+}
+
+fn group_of(group: &Group, left: &mut usize) -> Markup {
     let Group { task, kind, reason, letters } = group;
+    let shown = letters.len().min(*left);
+    *left -= shown;
     html! {
         section.group {
             h2 { (count(letters.len() as u64)) " × " (task_link(task.as_ref())) " " span.bad { (kind) } }
@@ -50,15 +69,22 @@ fn group_of(group: &Group, number: usize) -> Markup {
             form method="post" action="/act/letters" {
                 @for letter in letters { input type="hidden" name="letter" value=(letter.message_id); }
                 button name="what" value="redrive" { "Redrive " @if letters.len() > 1 { "all " (letters.len()) } }
-                button.bad name="what" value="delete" data-ask="Delete these dead letters for good?" { "Delete" @if letters.len() > 1 { " all" } }
+                button.bad name="what" value="delete" { "Delete" @if letters.len() > 1 { " all" } }
             }
-            details id=(format!("group-{number}")) {
+            details id=(name(group)) {
                 summary { "Letters" }
-                @for each in letters.iter().take(LETTERS_SHOWN) { (letter(each)) }
-                @if letters.len() > LETTERS_SHOWN { p.note { "The newest " (LETTERS_SHOWN) " are shown." } }
+                @for each in letters.iter().take(shown) { (letter(each)) }
+                @if shown < letters.len() { p.note { (letters.len() - shown) " more are not shown: " code { "wasq dlq show" } " does." } }
             }
         }
     }
+}
+
+/// The same name for a group whenever the page is made.
+fn name(group: &Group) -> String {
+    let Group { task, kind, reason, .. } = group;
+    let task = task.as_ref().map_or("", |task| task.as_str());
+    format!("group-{}", Digest::of(format!("{task}\0{kind}\0{reason}").as_bytes()).short())
 }
 
 fn letter(letter: &Letter) -> Markup {
@@ -75,11 +101,14 @@ fn letter(letter: &Letter) -> Markup {
             @if letter.reason().trim_end().contains('\n') || letter.reason().len() > REASON_CHARS {
                 pre.reason tabindex="0" { (bounded(letter.reason(), REASON_BYTES)) }
             }
-            (tree(&letter.body))
+            @if letter.body_bytes > letter.body.len() as u64 {
+                pre tabindex="0" { (bounded(&letter.body, BODY_BYTES)) "…" }
+                p.note { "The message has " (size(letter.body_bytes)) "." }
+            } @else { (tree(&letter.body)) }
             form method="post" action="/act/letters" {
                 input type="hidden" name="letter" value=(letter.message_id);
                 button name="what" value="redrive" { "Redrive" }
-                button.bad name="what" value="delete" data-ask="Delete this dead letter for good?" { "Delete" }
+                button.bad name="what" value="delete" { "Delete" }
             }
         }
     }

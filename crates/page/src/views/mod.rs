@@ -72,16 +72,17 @@ pub(crate) fn notice(title: &str, text: &str) -> String {
     whole(View::Other, title, false, &html! { h1 { (title) } p { (text) } })
 }
 
-/// A page for who has not opened the address with the token.
-pub(crate) fn locked() -> String {
+/// A page for somebody who may not see the others.
+pub(crate) fn closed(why: &str) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
-            head { meta charset="utf-8"; meta name="viewport" content="width=device-width, initial-scale=1"; title { "wasq" } }
-            body {
-                h1 { "wasq" }
-                p { "This page opens with the address that " code { "wasq dev" } " prints: it has a token in it." }
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "wasq" }
             }
+            body { h1 { "wasq" } p { (why) } }
         }
     };
     page.into_string()
@@ -97,9 +98,17 @@ pub(crate) fn state(state: ItemState) -> Markup {
     html! { span class=(format!("state {state}")) { (state) } }
 }
 
+/// The address of a run. Browsers would take two ids for parts of the address itself.
+pub(crate) fn run_address(id: &str) -> String {
+    match id {
+        "." | ".." | "" => address("/run", &[("id", Some(id))]),
+        id => format!("/runs/{}", encoded(id)),
+    }
+}
+
 /// A link to a run.
 pub(crate) fn run_link(id: &str) -> Markup {
-    html! { a href=(format!("/runs/{}", encoded(id))) { (crate::text::line(id, 60)) } }
+    html! { a href=(run_address(id)) { (crate::text::line(id, 60)) } }
 }
 
 /// A link to the runs of a task.

@@ -37,10 +37,10 @@ pub(crate) fn overview(overview: &Overview, span: Span) -> Markup {
         div.pictures {
             (runs(slices, span))
             (durations("Run", slices, span, |slice| slice.run))
-            (durations("Wait before the run", slices, span, |slice| slice.wait))
+            (durations("Wait before the first attempt", slices, span, |slice| slice.wait))
         }
         @if !failures.is_empty() {
-            h2 { "Failures by kind" }
+            h2 { "Failed runs by kind" }
             ul.kinds {
                 @for (kind, number) in failures {
                     li { a href=(address("/runs", &[("kind", Some(kind.as_str()))])) { (kind) } " " b { (count(*number)) } }

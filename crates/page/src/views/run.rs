@@ -1,9 +1,9 @@
 //! One run.
 
 use maud::{Markup, html};
-use wasq_protocol::{AttemptEnd, RunItem, Timestamp};
+use wasq_protocol::{AttemptEnd, ItemState, RunItem, Timestamp};
 
-use crate::data::{Cancelled, LogLine};
+use crate::data::LogLine;
 use crate::form::encoded;
 use crate::json::tree;
 use crate::pictures::timeline;
@@ -16,14 +16,28 @@ const LINE_BYTES: usize = 4 << 10;
 /// The steps and the children that are listed.
 const CHILDREN_SHOWN: usize = 100;
 
-pub(crate) fn run(run: &RunItem, log: &[LogLine], now: Timestamp, asked: Option<Cancelled>) -> Markup {
+/// What is said of the last act.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Said {
+    /// The message was cancelled.
+    Cancelled,
+    /// It could not be cancelled: it has ended so.
+    Ended(ItemState),
+    /// A message with an id that was used before was sent.
+    IdUsed,
+}
+
+pub(crate) fn run(run: &RunItem, log: &[LogLine], now: Timestamp, said: Option<Said>) -> Markup {
     let other_id = run.message_id.as_ref().filter(|message_id| **message_id != run.id);
     let took = run.started.zip(run.ended).map(|(started, ended)| duration(ended.since(started)));
     html! {
         h1 { (state(run.state)) " " span.id { (line(&run.id, 200)) } }
-        @match asked {
-            Some(Cancelled::Yes) => { p.said role="status" { "It is cancelled. A run that is under way is ended soon." } }
-            Some(Cancelled::Ended(state)) => { p.said.bad role="status" { "It could not be cancelled: it is " (state) "." } }
+        @match said {
+            Some(Said::Cancelled) => { p.said role="status" { "It is cancelled. A run that is under way is ended soon." } }
+            Some(Said::Ended(state)) => { p.said.bad role="status" { "It could not be cancelled: it is " (state) "." } }
+            Some(Said::IdUsed) => { p.said role="status" {
+                "The message was sent, and its id was used before. This is the run of the earlier message. If that is done, the new one does not run."
+            } }
             None => {}
         }
         @if let Some(picture) = timeline(run, now) { (picture) }
@@ -42,7 +56,8 @@ pub(crate) fn run(run: &RunItem, log: &[LogLine], now: Timestamp, asked: Option<
             (fact("module", run.module.map(|module| html! { code { (module.short()) } })))
         }
         @if !run.state.is_end() {
-            form method="post" action=(format!("/act/cancel/{}", encoded(&run.id))) {
+            form method="post" action="/act/cancel" {
+                input type="hidden" name="id" value=(run.id);
                 @if run.cancel { p { "Somebody has asked to cancel it." } }
                 button.bad { "Cancel" }
             }
@@ -79,7 +94,7 @@ pub(crate) fn run(run: &RunItem, log: &[LogLine], now: Timestamp, asked: Option<
         }
         h2 { "Log" }
         @if log.is_empty() {
-            p { "No lines." }
+            p { "No lines in the last part of the log, which this page reads. " code { "wasq logs --id" } " reads all of it." }
         } @else {
             div.scroll tabindex="0" role="region" aria-label="Log" { table.log {
                 thead { tr { th { "time" } th { "level" } th.number { "attempt" } th { "line" } } }
