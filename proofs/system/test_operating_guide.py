@@ -87,7 +87,7 @@ def check(reader, block, printed):
             records = [json.loads(line) for line in shown.splitlines() if '"outcome"' in line]
             return {record["id"] for record in records if record["then"] == "done"} >= {"order-7"} and len(records) >= 2
 
-        wait_for(done, "two runs", 90)
+        wait_for(done, "two runs", 180)
     elif "wasq status" in block:
         assert "0 waiting" in printed and re.search(r"hello order-7 #1  done", printed)
         assert "greeting" in printed, "the log line of the task"
