@@ -323,7 +323,7 @@ struct DynamoRuns {
 }
 
 impl Runs for DynamoRuns {
-    async fn put(&self, writes: Vec<ItemWrite>) -> Vec<Result<Written>> {
+    async fn put(&self, writes: &[ItemWrite]) -> Vec<Result<Written>> {
         self.table.put(writes).await
     }
 

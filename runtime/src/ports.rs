@@ -111,7 +111,7 @@ pub trait Registry: Send + Sync + 'static {
 pub trait Runs: Send + Sync + 'static {
     /// Writes items, each on its own, and returns one result for each, in order. An item is written only over the revision that
     /// it replaces; one that replaces none, only if there is no item with its id, or an expired one.
-    fn put(&self, writes: Vec<ItemWrite>) -> impl Future<Output = Vec<Result<Written>>> + Send;
+    fn put(&self, writes: &[ItemWrite]) -> impl Future<Output = Vec<Result<Written>>> + Send;
 
     /// Waits until somebody asks to cancel the message with this id, while this owner runs it.
     fn cancelled(&self, id: &str, owner: &str) -> impl Future<Output = ()> + Send;
@@ -119,7 +119,7 @@ pub trait Runs: Send + Sync + 'static {
 
 /// No table: for ports without a memory of runs.
 impl Runs for Infallible {
-    async fn put(&self, _: Vec<ItemWrite>) -> Vec<Result<Written>> {
+    async fn put(&self, _: &[ItemWrite]) -> Vec<Result<Written>> {
         match *self {}
     }
 

@@ -109,7 +109,7 @@ pub(crate) async fn claim<P: WorkerPorts>(
         facts.memory =
             Memory::Claimed(Box::new(Claim { item: item.clone(), keep, certain: false, lost: false }));
         let write = ItemWrite { item, replaces: replaces.take() };
-        let stored = match put(runs, vec![write]).await.remove(0) {
+        let stored = match put(runs, &[write]).await.remove(0) {
             Ok(Written::Yes) => return Ok(taken(facts)),
             // It was deleted meanwhile.
             Ok(Written::Refused(None)) => {
@@ -144,7 +144,7 @@ pub(crate) async fn claim<P: WorkerPorts>(
                 cancelled.revision = revision();
                 cancelled.keep_for(keep, now);
                 let write = ItemWrite { item: (*cancelled).clone(), replaces: Some(stored.revision) };
-                return match put(runs, vec![write]).await.remove(0) {
+                return match put(runs, &[write]).await.remove(0) {
                     Ok(Written::Yes) => Ok(Claimed::Ended(cancelled)),
                     _ => Err(crowded()),
                 };
@@ -307,7 +307,7 @@ pub(crate) async fn save_step<R: Runs>(runs: &R, claim: &mut Claim, step: Step) 
         let mut item = RunItem { revision: revision(), updated: step.saved, ..claim.item.clone() };
         item.add_step(step.clone());
         let write = ItemWrite { item: item.clone(), replaces: Some(claim.item.revision.clone()) };
-        match put(runs, vec![write]).await.remove(0) {
+        match put(runs, &[write]).await.remove(0) {
             Ok(Written::Yes) => claim.item = item,
             Ok(Written::Refused(Some(stored))) if stored.revision == item.revision => claim.item = item,
             // Somebody has asked to cancel it.
@@ -433,7 +433,8 @@ pub(crate) async fn commit<P: WorkerPorts>(
             let (item, claim) = &ends[*i];
             ItemWrite { item: item.clone(), replaces: Some(claim.item.revision.clone()) }
         };
-        let results = put(runs, open.iter().map(write).collect()).await;
+        let writes: Vec<ItemWrite> = open.iter().map(write).collect();
+        let results = put(runs, &writes).await;
         for (i, result) in open.into_iter().zip(results) {
             let (item, claim) = &mut ends[i];
             let written =
@@ -479,7 +480,8 @@ pub(crate) async fn children_are_sent<R: Runs>(runs: &R, items: Vec<&RunItem>) {
     if items.is_empty() {
         return;
     }
-    for result in put(runs, items.into_iter().map(write).collect()).await {
+    let writes: Vec<ItemWrite> = items.into_iter().map(write).collect();
+    for result in put(runs, &writes).await {
         if let Err(e) = result {
             tracing::warn!("the table of runs does not know that children are sent: {e:#}");
         }
@@ -511,7 +513,7 @@ pub(crate) async fn note_dead<P: WorkerPorts>(
         ItemWrite { item, replaces: None }
     };
     let writes: Vec<_> = dead.into_iter().map(write).collect();
-    let answers = put(runs, writes.clone()).await;
+    let answers = put(runs, &writes).await;
     let again = writes.into_iter().zip(answers).filter_map(|(ItemWrite { item, .. }, answer)| match answer {
         Ok(Written::Refused(Some(stored)))
             if stored.message_id == item.message_id && !is_over(stored.state) =>
@@ -535,7 +537,7 @@ pub(crate) async fn note_dead<P: WorkerPorts>(
     });
     let again: Vec<_> = again.collect();
     if !again.is_empty() {
-        put(runs, again).await;
+        put(runs, &again).await;
     }
 }
 
@@ -544,18 +546,19 @@ fn is_over(state: ItemState) -> bool {
 }
 
 /// Writes items. What fails is tried again, with the same revision: a write whose answer was lost is then refused by itself.
-async fn put<R: Runs>(runs: &R, writes: Vec<ItemWrite>) -> Vec<Result<Written>> {
-    let mut results = put_once(runs, writes.clone()).await;
+async fn put<R: Runs>(runs: &R, writes: &[ItemWrite]) -> Vec<Result<Written>> {
+    let mut results = put_once(runs, writes).await;
     let failed: Vec<usize> = (0..writes.len()).filter(|i| results[*i].is_err()).collect();
     if !failed.is_empty() {
         tokio::time::sleep(PAUSE).await;
-        let again = put_once(runs, failed.iter().map(|i| writes[*i].clone()).collect()).await;
+        let again: Vec<ItemWrite> = failed.iter().map(|i| writes[*i].clone()).collect();
+        let again = put_once(runs, &again).await;
         failed.into_iter().zip(again).for_each(|(i, result)| results[i] = result);
     }
     results
 }
 
-async fn put_once<R: Runs>(runs: &R, writes: Vec<ItemWrite>) -> Vec<Result<Written>> {
+async fn put_once<R: Runs>(runs: &R, writes: &[ItemWrite]) -> Vec<Result<Written>> {
     let count = writes.len();
     let answered = tokio::time::timeout(ANSWER_TIME, runs.put(writes)).await;
     let late = |_| (0..count).map(|_| Err(anyhow!("no answer within {} s", ANSWER_TIME.as_secs()))).collect();

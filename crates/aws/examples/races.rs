@@ -25,11 +25,11 @@ fn item(id: &str, state: ItemState, owner: &str) -> RunItem {
 async fn run(table: &RunsTable, id: &str, owner: &str) -> Result<bool> {
     let claim = item(id, ItemState::Running, owner);
     let replaces = Some(claim.revision.clone());
-    if !matches!(table.put(vec![ItemWrite { item: claim, replaces: None }]).await.remove(0)?, Written::Yes) {
+    if !matches!(table.put(&[ItemWrite { item: claim, replaces: None }]).await.remove(0)?, Written::Yes) {
         return Ok(false);
     }
     let end = ItemWrite { item: item(id, ItemState::Done, owner), replaces };
-    Ok(matches!(table.put(vec![end]).await.remove(0)?, Written::Yes))
+    Ok(matches!(table.put(&[end]).await.remove(0)?, Written::Yes))
 }
 
 #[tokio::main]

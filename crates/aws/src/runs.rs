@@ -1,6 +1,7 @@
 //! The table of runs in DynamoDB. Each field of an item is an attribute of the same name: texts, numbers and booleans as they are,
 //! everything else as JSON text. Results that are too large for an item are objects in S3.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
 
@@ -63,19 +64,19 @@ impl RunsTable {
     }
 
     /// Writes items, each over the revision that it replaces, or over none. Returns one result for each, in order.
-    pub async fn put(&self, writes: Vec<ItemWrite>) -> Vec<Result<Written>> {
-        join_all(writes.into_iter().map(|write| self.put_one(write))).await
+    pub async fn put(&self, writes: &[ItemWrite]) -> Vec<Result<Written>> {
+        join_all(writes.iter().map(|write| self.put_one(write))).await
     }
 
-    async fn put_one(&self, write: ItemWrite) -> Result<Written> {
-        let ItemWrite { mut item, replaces } = write;
-        self.put_large(&mut item).await?;
+    async fn put_one(&self, write: &ItemWrite) -> Result<Written> {
+        let ItemWrite { item, replaces } = write;
+        let item = self.put_large(item).await?;
         let put = self.dynamodb().put_item().table_name(&self.table).set_item(Some(attributes(&item)?));
         let put = match replaces {
             Some(revision) => put
                 .condition_expression("#revision = :revision")
                 .expression_attribute_names("#revision", "revision")
-                .expression_attribute_values(":revision", AttributeValue::S(revision)),
+                .expression_attribute_values(":revision", AttributeValue::S(revision.clone())),
             // The time to live deletes expired items some days late.
             None => put
                 .condition_expression("attribute_not_exists(#id) OR #expires <= :now")
@@ -142,11 +143,12 @@ impl RunsTable {
         }
     }
 
-    /// Moves result and children of an item into an object, if they are too large for the table.
-    async fn put_large(&self, item: &mut RunItem) -> Result<()> {
+    /// The item as it is stored: if it is too large for the table, its result and children are moved into an object.
+    async fn put_large<'a>(&self, item: &'a RunItem) -> Result<Cow<'a, RunItem>> {
         if !item.is_large() {
-            return Ok(());
+            return Ok(Cow::Borrowed(item));
         }
+        let mut item = item.clone();
         let large = Large { result: item.result.take(), unsent: std::mem::take(&mut item.unsent) };
         let key = format!("{PREFIX}{}-{}.json", Digest::of(item.id.as_bytes()), item.revision);
         let body = serde_json::to_vec(&large).context("write a result as JSON")?;
@@ -154,7 +156,7 @@ impl RunsTable {
         let put = put.content_type("application/json").send().await.map_err(explain);
         put.with_context(|| format!("write s3://{}/{key}", self.bucket))?;
         item.large = Some(key);
-        Ok(())
+        Ok(Cow::Owned(item))
     }
 
     async fn get_large(&self, item: &mut RunItem) -> Result<()> {

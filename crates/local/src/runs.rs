@@ -72,7 +72,8 @@ impl LocalRuns {
                 Cancelling::Write(write) => *write,
             };
             let item = write.item.clone();
-            let written = self.db.call(move |db| put(db, &write, now_ms())).await?;
+            let row = RowWrite::of(&write);
+            let written = self.db.call(move |db| row.put(db, now_ms())).await?;
             if matches!(written, Written::Yes) {
                 if let (true, Some(owner)) = (item.cancel, &item.owner) {
                     self.cancels().insert(own_id, owner.clone());
@@ -125,20 +126,20 @@ impl LocalRuns {
 }
 
 impl Runs for LocalRuns {
-    async fn put(&self, writes: Vec<ItemWrite>) -> Vec<Result<Written>> {
-        let count = writes.len();
-        let ended: Vec<String> = writes
-            .iter()
-            .filter(|write| write.item.state.is_end())
-            .map(|write| write.item.id.clone())
-            .collect();
+    async fn put(&self, writes: &[ItemWrite]) -> Vec<Result<Written>> {
+        let ended =
+            writes.iter().filter(|write| write.item.state.is_end()).map(|write| write.item.id.clone());
+        let ended: Vec<String> = ended.collect();
         // After a power cut, a message without its claim is claimed again. Everything else must stay.
         let is_claim =
             |write: &ItemWrite| write.item.state == ItemState::Running && write.item.steps.is_empty();
         let claims = writes.iter().all(is_claim);
+        // Made here, because the database has one thread only.
+        let count = writes.len();
+        let rows: Vec<RowWrite> = writes.iter().map(RowWrite::of).collect();
         let put = move |db: &Connection| {
             let now = now_ms();
-            Ok::<_, DbError>(writes.iter().map(|write| put(db, write, now)).collect::<Vec<_>>())
+            Ok::<_, DbError>(rows.iter().map(|row| row.put(db, now)).collect::<Vec<_>>())
         };
         let written = if claims { self.db.call_unsynced(put).await } else { self.db.call(put).await };
         if !ended.is_empty() {
@@ -204,62 +205,85 @@ fn now_ms() -> i64 {
     i64::try_from(SystemClock.now().ms()).expect("the clock ends in the year 9999")
 }
 
-fn put(db: &Connection, write: &ItemWrite, now: i64) -> Result<Written, DbError> {
-    let ItemWrite { item, replaces } = write;
-    let message_id = item.message_id.as_ref().filter(|message_id| **message_id != item.id);
-    let expires = i64::try_from(item.expires.saturating_mul(1000)).unwrap_or(i64::MAX);
-    let text = serde_json::to_string(item).expect("string keys");
-    let (task, kind) = (item.task.as_ref().map(TaskName::as_str), item.kind.map(FailureKind::as_str));
-    let state = item.state.as_str();
-    let written = match replaces {
-        Some(replaced) => {
-            let values = params![
-                item.id,
-                message_id,
-                item.revision,
-                state,
-                kind,
-                expires,
-                text,
-                replaced,
-                task,
-                item.parent
-            ];
-            // Few items change their task: the indexes by task and parent stay as they are.
-            let mut update = db.prepare_cached(
-                "UPDATE runs SET message_id = ?2, revision = ?3, state = ?4, kind = ?5, expires_ms = ?6, item = ?7
-                 WHERE id = ?1 AND revision = ?8 AND task IS ?9 AND parent IS ?10",
-            )?;
-            match update.execute(values)? {
-                0 => db
-                    .prepare_cached(
-                        "UPDATE runs SET message_id = ?2, revision = ?3, state = ?4, kind = ?5, expires_ms = ?6,
-                             item = ?7, task = ?9, parent = ?10
-                         WHERE id = ?1 AND revision = ?8",
-                    )?
-                    .execute(values)?,
-                updated => updated,
-            }
+/// A write, as the columns of a row.
+struct RowWrite {
+    id: String,
+    message_id: Option<String>,
+    revision: String,
+    state: &'static str,
+    task: Option<TaskName>,
+    kind: Option<&'static str>,
+    parent: Option<String>,
+    expires_ms: i64,
+    item: String,
+    /// The revision that it replaces.
+    replaces: Option<String>,
+}
+
+impl RowWrite {
+    fn of(ItemWrite { item, replaces }: &ItemWrite) -> Self {
+        Self {
+            id: item.id.clone(),
+            message_id: item.message_id.clone().filter(|message_id| *message_id != item.id),
+            revision: item.revision.clone(),
+            state: item.state.as_str(),
+            task: item.task.clone(),
+            kind: item.kind.map(FailureKind::as_str),
+            parent: item.parent.clone(),
+            expires_ms: i64::try_from(item.expires.saturating_mul(1000)).unwrap_or(i64::MAX),
+            item: serde_json::to_string(item).expect("string keys"),
+            replaces: replaces.clone(),
         }
-        None => {
-            let mut insert = db.prepare_cached(
-                "INSERT INTO runs (id, message_id, revision, state, task, kind, parent, expires_ms, item)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
-            )?;
-            let row =
-                params![item.id, message_id, item.revision, state, task, kind, item.parent, expires, text];
-            match insert.execute(row)? {
+    }
+
+    fn put(&self, db: &Connection, now: i64) -> Result<Written, DbError> {
+        let written = match &self.replaces {
+            Some(replaced) => self.update(db, replaced)?,
+            None => match self.insert(db)? {
                 0 => {
                     let expired = db
                         .prepare_cached("DELETE FROM runs WHERE id = ? AND expires_ms <= ?")?
-                        .execute(params![item.id, now])?;
-                    if expired > 0 { insert.execute(row)? } else { 0 }
+                        .execute(params![self.id, now])?;
+                    if expired > 0 { self.insert(db)? } else { 0 }
                 }
                 written => written,
-            }
+            },
+        };
+        Ok(if written > 0 { Written::Yes } else { Written::Refused(stored(db, &self.id)?.map(Box::new)) })
+    }
+
+    fn update(&self, db: &Connection, replaced: &str) -> rusqlite::Result<usize> {
+        let Self { id, message_id, revision, state, task, kind, parent, expires_ms, item, replaces: _ } =
+            self;
+        let task = task.as_ref().map(TaskName::as_str);
+        let values = params![id, message_id, revision, state, kind, expires_ms, item, replaced, task, parent];
+        // Few items change their task: the indexes by task and parent stay as they are.
+        let mut update = db.prepare_cached(
+            "UPDATE runs SET message_id = ?2, revision = ?3, state = ?4, kind = ?5, expires_ms = ?6, item = ?7
+             WHERE id = ?1 AND revision = ?8 AND task IS ?9 AND parent IS ?10",
+        )?;
+        match update.execute(values)? {
+            0 => db
+                .prepare_cached(
+                    "UPDATE runs SET message_id = ?2, revision = ?3, state = ?4, kind = ?5, expires_ms = ?6, item = ?7,
+                         task = ?9, parent = ?10
+                     WHERE id = ?1 AND revision = ?8",
+                )?
+                .execute(values),
+            updated => Ok(updated),
         }
-    };
-    Ok(if written > 0 { Written::Yes } else { Written::Refused(stored(db, &item.id)?.map(Box::new)) })
+    }
+
+    fn insert(&self, db: &Connection) -> rusqlite::Result<usize> {
+        let Self { id, message_id, revision, state, task, kind, parent, expires_ms, item, replaces: _ } =
+            self;
+        let task = task.as_ref().map(TaskName::as_str);
+        db.prepare_cached(
+            "INSERT INTO runs (id, message_id, revision, state, task, kind, parent, expires_ms, item)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
+        )?
+        .execute(params![id, message_id, revision, state, task, kind, parent, expires_ms, item])
+    }
 }
 
 fn stored(db: &Connection, id: &str) -> rusqlite::Result<Option<RunItem>> {
@@ -326,12 +350,12 @@ mod tests {
     async fn run(runs: &LocalRuns, id: &str, owner: &str) -> bool {
         let claim = item(id, ItemState::Running, owner);
         let replaces = Some(claim.revision.clone());
-        let written = runs.put(vec![ItemWrite { item: claim, replaces: None }]).await.remove(0);
+        let written = runs.put(&[ItemWrite { item: claim, replaces: None }]).await.remove(0);
         if !matches!(written, Ok(Written::Yes)) {
             return false;
         }
         let end = ItemWrite { item: item(id, ItemState::Done, owner), replaces };
-        matches!(runs.put(vec![end]).await.remove(0), Ok(Written::Yes))
+        matches!(runs.put(&[end]).await.remove(0), Ok(Written::Yes))
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -363,7 +387,7 @@ mod tests {
         old.expires = 1;
         let put = |item| {
             let runs = runs.clone();
-            async move { runs.put(vec![ItemWrite { item, replaces: None }]).await.remove(0).expect("it answers") }
+            async move { runs.put(&[ItemWrite { item, replaces: None }]).await.remove(0).expect("it answers") }
         };
         assert!(matches!(put(old.clone()).await, Written::Yes));
         assert!(matches!(put(item("new", ItemState::Done, "one")).await, Written::Yes));

@@ -1,6 +1,6 @@
 //! The page: what people look at and act on. It is rendered here from a [`Data`], which has an adapter for each place that wasq runs in.
 //!
-//! Everything that a task or a sender has said is text: the templates escape it, [`text`] makes hidden characters visible, and the
+//! Everything that a task or a sender has said is text: the templates escape it, `text.rs` makes hidden characters visible, and the
 //! content security policy allows no script but the page's own.
 
 mod data;

@@ -91,11 +91,11 @@ impl SimRuns {
 }
 
 impl Runs for SimRuns {
-    async fn put(&self, writes: Vec<ItemWrite>) -> Vec<Result<Written>> {
+    async fn put(&self, writes: &[ItemWrite]) -> Vec<Result<Written>> {
         let asked = Asked(&self.process);
         let mut written = Vec::with_capacity(writes.len());
         for write in writes {
-            written.push(self.put_one(write).await);
+            written.push(self.put_one(write.clone()).await);
         }
         std::mem::forget(asked);
         written

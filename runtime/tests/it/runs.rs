@@ -130,11 +130,11 @@ impl TestRuns {
 }
 
 impl Runs for TestRuns {
-    async fn put(&self, writes: Vec<ItemWrite>) -> Vec<Result<Written>> {
+    async fn put(&self, writes: &[ItemWrite]) -> Vec<Result<Written>> {
         let is_step =
             |write: &ItemWrite| write.item.state == ItemState::Running && !write.item.steps.is_empty();
         let slow = self.table().at_step == AtStep::Slow && writes.iter().any(is_step);
-        let written = writes.into_iter().map(|write| self.put_one(write)).collect();
+        let written = writes.iter().map(|write| self.put_one(write.clone())).collect();
         if slow {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }

@@ -46,7 +46,7 @@ impl DeployedRuns {
                 Cancelling::Write(write) => *write,
             };
             let item = write.item.clone();
-            if let Written::Yes = self.0.put(vec![write]).await.remove(0)? {
+            if let Written::Yes = self.0.put(&[write]).await.remove(0)? {
                 return Ok(Ok(item));
             }
         }
