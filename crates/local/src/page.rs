@@ -184,6 +184,10 @@ impl Data for LocalPage {
         deleted.map_err(|e| anyhow!("{e}"))
     }
 
+    fn changes(&self) -> u64 {
+        *self.changes.borrow()
+    }
+
     async fn changed(&self, seen: u64) -> u64 {
         tokio::time::sleep(EVENT_PAUSE).await;
         let mut changes = self.changes.subscribe();

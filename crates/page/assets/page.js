@@ -27,7 +27,8 @@ function isBusy() {
   return document.hidden || !getSelection().isCollapsed || focus?.closest("main form") != null || main.querySelector("form:hover") !== null;
 }
 
-// What is said of an act is said once.
+// What is said of an act is said once, and stays for a while.
+const saidUntil = Date.now() + 10_000;
 const once = ["redriven", "deleted", "asked"];
 const here = new URL(location.href);
 if (once.some((name) => here.searchParams.has(name))) {
@@ -35,20 +36,26 @@ if (once.some((name) => here.searchParams.has(name))) {
   history.replaceState(null, "", here);
 }
 
+// Returns false if the reader was busy.
 async function showAnew() {
   const answer = await fetch(location.href, { headers: { accept: "text/html" } });
-  if (!answer.ok) return;
+  if (!answer.ok) return true;
   const next = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("main");
-  if (next === null || isBusy()) return;
+  if (next === null) return true;
+  if (isBusy()) return false;
   // What was opened stays open. Groups have names, and the other parts of a page the same order.
   const unnamed = (within) => [...within.querySelectorAll("details:not([id])")];
   const open = unnamed(main).map((part) => part.open);
   unnamed(next).forEach((part, i) => (part.open = open[i] ?? part.open));
   for (const part of next.querySelectorAll("details[id]")) part.open = document.getElementById(part.id)?.open ?? part.open;
   const focus = [...main.querySelectorAll("a, summary")].indexOf(document.activeElement);
+  const said = Date.now() < saidUntil ? main.querySelector(".said") : null;
   main.replaceChildren(...next.childNodes);
+  main.dataset.live = next.dataset.live ?? main.dataset.live;
+  if (said !== null && main.querySelector(".said") === null) main.querySelector("h1").after(said);
   if (focus >= 0) main.querySelectorAll("a, summary")[focus]?.focus();
   showTimes(main);
+  return true;
 }
 
 showTimes(document);
@@ -62,30 +69,32 @@ if ("live" in main.dataset) {
 
   // What happens while the page is being made, or while the reader is busy, is shown afterwards.
   let isOld = false;
-  const changed = async () => {
-    live.hidden = false;
-    isOld = true;
-    if (working) return;
+  const showIfOld = async () => {
+    if (working || !isOld) return;
     working = true;
     try {
       while (isOld && !isBusy()) {
         isOld = false;
-        await showAnew();
+        if (!(await showAnew())) isOld = true;
       }
     } finally {
       working = false;
     }
   };
-  setInterval(() => isOld && changed(), 1000);
+  setInterval(showIfOld, 1000);
   const follow = () => {
     events?.close();
     events = undefined;
     live.hidden = true;
     if (document.hidden) return;
-    // The first event says that the connection is there. Much may have changed since the page was made.
-    events = new EventSource("/events");
-    events.addEventListener("changed", changed);
+    // From the moment on at which the page was made.
+    events = new EventSource(`/events?seen=${main.dataset.live}`);
+    events.addEventListener("open", () => (live.hidden = false));
     events.addEventListener("error", () => (live.hidden = true));
+    events.addEventListener("changed", () => {
+      isOld = true;
+      showIfOld();
+    });
   };
   document.addEventListener("visibilitychange", follow);
   follow();

@@ -40,7 +40,10 @@ pub trait Data: Send + Sync + 'static {
     /// Deletes dead letters, by the queue's ids of them. Returns how many were there.
     fn delete(&self, letters: Vec<String>) -> impl Future<Output = Result<u64>> + Send;
 
-    /// Waits until something has changed that was not `seen`, or for some seconds. Returns what to have seen next; nothing is 0.
+    /// How often something has changed so far.
+    fn changes(&self) -> u64;
+
+    /// Waits until something has changed more often than `seen`, or for some seconds. Returns how often it has.
     fn changed(&self, seen: u64) -> impl Future<Output = u64> + Send;
 }
 

@@ -148,27 +148,29 @@ impl<D: Data> Site<D> {
         if request.method == Method::POST {
             return self.act(path, &Form::read(body)).await;
         }
+        // Before anything is read, so that no change is missed.
+        let live = Some(self.data.changes());
         let main = match path {
             "/" => {
                 let span = if query.text("span") == Some("day") { Span::Day } else { Span::Hour };
                 let overview = self.data.overview(span).await?;
-                whole(View::Overview, "Overview", true, &views::overview::overview(&overview, span))
+                whole(View::Overview, "Overview", live, &views::overview::overview(&overview, span))
             }
             "/runs" => return self.runs(&query).await,
-            "/tasks" => whole(View::Tasks, "Tasks", true, &views::tasks::tasks(&self.data.tasks().await?)),
+            "/tasks" => whole(View::Tasks, "Tasks", live, &views::tasks::tasks(&self.data.tasks().await?)),
             "/dead" => {
                 let groups = Group::all(self.data.dead_letters().await?);
                 let number = |name| query.text(name).and_then(|number| number.parse().ok());
                 let redriven = number("redriven").map(|number| ("sent back to the queue", number));
                 let done = redriven.or_else(|| number("deleted").map(|number| ("deleted", number)));
-                whole(View::Dead, "Dead letters", true, &views::dead::dead(&groups, done))
+                whole(View::Dead, "Dead letters", live, &views::dead::dead(&groups, done))
             }
             "/send" => {
                 let filled =
                     Filled { task: query.text("task").unwrap_or_default().to_owned(), ..Filled::default() };
                 self.send_form(&filled).await?
             }
-            "/events" => return self.events(),
+            "/events" => return self.events(query.text("seen").and_then(|seen| seen.parse().ok())),
             "/run" => return self.run(query.exactly("id"), &query).await,
             _ => return self.other(path, &query).await,
         };
@@ -181,19 +183,21 @@ impl<D: Data> Site<D> {
             return self.run(&id, query).await;
         }
         if let Some(name) = path.strip_prefix("/tasks/") {
+            let live = Some(self.data.changes());
             let task = self.data.tasks().await?.into_iter().find(|task| task.name.as_str() == name);
             let task = task.ok_or_else(|| missing(format!("There is no task {name:?}.")))?;
-            return Ok(page(StatusCode::OK, whole(View::Tasks, name, true, &views::tasks::task(&task))));
+            return Ok(page(StatusCode::OK, whole(View::Tasks, name, live, &views::tasks::task(&task))));
         }
         Err(missing(format!("There is no page {path:?}.")))
     }
 
     async fn run(&self, id: &str, query: &Form) -> Result<Response<Body>, Problem> {
+        let live = Some(self.data.changes());
         let sent = query.text("sent");
         let Some(run) = self.data.run(id).await? else {
             if sent.is_some() {
                 let main = views::send::sent(id);
-                return Ok(page(StatusCode::OK, whole(View::Send, "Sent", true, &main)));
+                return Ok(page(StatusCode::OK, whole(View::Send, "Sent", live, &main)));
             }
             return Err(missing(format!(
                 "No run of {id:?} is remembered: no worker had the message yet, it was given up without a run, or its end was forgotten."
@@ -210,7 +214,7 @@ impl<D: Data> Site<D> {
         };
         let main = views::run::run(&run, &log, SystemClock.now(), said);
         let title = format!("Run {}", line(&run.id, 60));
-        Ok(page(StatusCode::OK, whole(View::Runs, &title, !run.state.is_end(), &main)))
+        Ok(page(StatusCode::OK, whole(View::Runs, &title, live.filter(|_| !run.state.is_end()), &main)))
     }
 
     async fn runs(&self, query: &Form) -> Result<Response<Body>, Problem> {
@@ -237,9 +241,9 @@ impl<D: Data> Site<D> {
                 None => search.parent = Some(id.to_owned()),
             }
         }
+        let live = Some(self.data.changes()).filter(|_| search.before.is_none());
         let runs = self.data.runs(&search).await?;
         let tasks: Vec<TaskName> = self.data.tasks().await?.into_iter().map(|task| task.name).collect();
-        let live = search.before.is_none();
         Ok(page(StatusCode::OK, whole(View::Runs, "Runs", live, &views::runs::runs(&runs, &search, &tasks))))
     }
 
@@ -249,7 +253,7 @@ impl<D: Data> Site<D> {
             .into_iter()
             .filter(|task| task.record.as_ref().is_some_and(|record| record.removed.is_none()));
         let names: Vec<TaskName> = live.map(|task| task.name).collect();
-        Ok(whole(View::Send, "Send a message", false, &views::send::send(filled, &names)))
+        Ok(whole(View::Send, "Send a message", None, &views::send::send(filled, &names)))
     }
 
     async fn act(&self, path: &str, form: &Form) -> Result<Response<Body>, Problem> {
@@ -271,7 +275,7 @@ impl<D: Data> Site<D> {
                         let main = views::dead::sure(&letters);
                         return Ok(page(
                             StatusCode::OK,
-                            whole(View::Dead, "Delete dead letters?", false, &main),
+                            whole(View::Dead, "Delete dead letters?", None, &main),
                         ));
                     }
                     _ => return Err(wrong("What is to be done with the letters?".to_owned())),
@@ -304,21 +308,25 @@ impl<D: Data> Site<D> {
         Ok(redirect(&address("/run", &[("id", Some(own.as_deref().unwrap_or(&id))), ("sent", Some(&id))])))
     }
 
-    /// Tells a browser again and again that something has changed.
-    fn events(&self) -> Result<Response<Body>, Problem> {
+    /// Tells a browser again and again that something has changed, and how often.
+    fn events(&self, seen: Option<u64>) -> Result<Response<Body>, Problem> {
         let Some(following) = Following::begin(&self.following) else {
             let why = format!("{FOLLOWING_MAX} pages follow what happens, and no more can.");
             return Err(Problem(StatusCode::SERVICE_UNAVAILABLE, "Too many pages", why));
         };
-        let events =
-            stream::unfold((self.data.clone(), following, None), |(data, following, seen)| async move {
-                let seen = match seen {
-                    None => 0,
-                    Some(seen) => data.changed(seen).await,
-                };
-                let event = Bytes::from_static(b"event: changed\ndata:\n\n");
-                Some((Ok::<_, Infallible>(Frame::data(event)), (data, following, Some(seen))))
-            });
+        let seen = seen.unwrap_or_else(|| self.data.changes());
+        let start = (self.data.clone(), following, seen, true);
+        let events = stream::unfold(start, |(data, following, seen, is_first)| async move {
+            // A comment first: the browser learns that the connection is there.
+            let (text, seen) = match is_first {
+                true => (":\n\n".to_owned(), seen),
+                false => {
+                    let seen = data.changed(seen).await;
+                    (format!("event: changed\ndata: {seen}\n\n"), seen)
+                }
+            };
+            Some((Ok::<_, Infallible>(Frame::data(Bytes::from(text))), (data, following, seen, false)))
+        });
         let mut response = Response::new(StreamBody::new(events).boxed_unsync());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         Ok(response)

@@ -35,8 +35,8 @@ impl View {
     ];
 }
 
-/// A whole page. `live`: it is shown anew when something has changed.
-pub(crate) fn whole(view: View, title: &str, live: bool, main: &Markup) -> String {
+/// A whole page. `live`: it is shown anew when something has changed more often than this.
+pub(crate) fn whole(view: View, title: &str, live: Option<u64>, main: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -58,9 +58,9 @@ pub(crate) fn whole(view: View, title: &str, live: bool, main: &Markup) -> Strin
                             a href=(href) aria-current=[(link == view).then_some("page")] { (name) }
                         }
                     }
-                    @if live { span #live hidden { "live" } }
+                    @if live.is_some() { span #live hidden { "live" } }
                 }
-                main #main data-live[live] { (main) }
+                main #main data-live=[live] { (main) }
             }
         }
     };
@@ -69,7 +69,7 @@ pub(crate) fn whole(view: View, title: &str, live: bool, main: &Markup) -> Strin
 
 /// A page without a view of its own: a title and a text.
 pub(crate) fn notice(title: &str, text: &str) -> String {
-    whole(View::Other, title, false, &html! { h1 { (title) } p { (text) } })
+    whole(View::Other, title, None, &html! { h1 { (title) } p { (text) } })
 }
 
 /// A page for somebody who may not see the others.
