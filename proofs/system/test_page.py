@@ -186,7 +186,7 @@ def test_acts_have_their_effect(page, dev):
     page.get_by_role("button", name="Delete for good").click()
     expect(page.get_by_role("status")).to_contain_text("1 deleted")
     assert dev.counts(dev.dead_letter_url) == (0, 0, 0)
-    # What was done is said once.
+    # The page says it once.
     page.reload()
     expect(page.get_by_role("status")).to_have_count(0)
 

@@ -1,5 +1,4 @@
-//! The data of the page, on this machine. What is only looked at is read over a connection of its own, so that it never holds up the
-//! queue.
+//! The data of the page, on this machine. Reads go over a connection of their own, so that nobody who looks holds up the queue.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};

@@ -39,7 +39,7 @@ pub(crate) struct Tally {
     run: Histogram,
 }
 
-/// What is known of a span of time.
+/// The runs of a span of time.
 pub(crate) struct Known {
     pub(crate) since: Timestamp,
     pub(crate) slices: Vec<Slice>,
@@ -70,7 +70,7 @@ impl Stats {
         counted.day.count(task, record);
     }
 
-    /// What is known of a span of time that ends now.
+    /// The runs of a span of time that ends now.
     pub(crate) fn of(&self, span: Span, now: Timestamp) -> Known {
         let counted = self.counted();
         let ring = match span {

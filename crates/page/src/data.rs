@@ -215,7 +215,7 @@ pub struct Letter {
     pub body: String,
     /// The bytes of the whole message.
     pub body_bytes: u64,
-    /// What wasq has noted of it.
+    /// The notes of wasq in its attributes.
     pub notes: DeadLetterAttributes,
 }
 

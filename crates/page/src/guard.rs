@@ -1,4 +1,4 @@
-//! Who may see the page: whoever has opened the address with the token in it.
+//! The token that opens the page. A browser that has opened the address with the token keeps it as a cookie.
 
 use http::header::{COOKIE, HeaderMap};
 

@@ -370,7 +370,7 @@ fn sending(filled: &Filled) -> Result<Sending, String> {
             format!("Delay: expected a number of seconds from 0 to {DELAY_MAX}, found {text:?}")
         })?,
     };
-    // What the queue or a worker would refuse is refused here.
+    // Refuse every message here that the queue or a worker would refuse.
     Message::parse(&message.to_json()).map_err(|e| format!("{}: {}", e.path, e.problem))?;
     Ok(Sending { message, delay_seconds })
 }

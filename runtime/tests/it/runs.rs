@@ -27,7 +27,7 @@ struct Table {
     items: HashMap<String, RunItem>,
     /// The states that cannot be written.
     broken: Vec<ItemState>,
-    /// What happens to an item at its next step.
+    /// The fault at the next step of an item.
     at_step: AtStep,
     /// Nobody sees the marks of cancels.
     unseen: bool,

@@ -16,7 +16,7 @@ const LINE_BYTES: usize = 4 << 10;
 /// The steps and the children that are listed.
 const CHILDREN_SHOWN: usize = 100;
 
-/// What is said of the last act.
+/// The news of the last act.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Said {
     /// The message was cancelled.
