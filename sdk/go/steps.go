@@ -37,7 +37,7 @@ func Step[T any](name string, execute func() (T, error)) (value T, err error) {
 	if err != nil {
 		return made, Reject("step %q: its value is no JSON: %s", name, err)
 	}
-	// What a later attempt would read.
+	// A later attempt reads this value.
 	if err := json.Unmarshal(text, &value); err != nil {
 		return made, Reject("step %q: its value cannot be read again: %s", name, err)
 	}

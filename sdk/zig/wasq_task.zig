@@ -338,7 +338,7 @@ pub fn step(name: []const u8, comptime function: anytype, arguments: anytype) an
     const returned_value: anyerror!Value = @call(.auto, function, arguments);
     const value = try returned_value;
     const written = if (Value == void) "null" else json.write(value);
-    // What a later attempt would read.
+    // A later attempt reads this value.
     const read = stepRead(Value, written) catch |e|
         return reject("step \"{s}\": its value cannot be read again: {s}", .{ name, @errorName(e) });
     const text = host.Span.of(written);

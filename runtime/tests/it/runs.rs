@@ -33,7 +33,7 @@ struct Table {
     unseen: bool,
 }
 
-/// What happens when a run saves a step.
+/// The fault when a run saves a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum AtStep {
     /// It is written.

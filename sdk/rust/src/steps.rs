@@ -32,7 +32,7 @@ where
     }
     let saved = execute().and_then(|value| {
         let text = serde_json::to_string(&value).map_err(|e| rejected("its value is no JSON", e))?;
-        // What a later attempt would read.
+        // A later attempt reads this value.
         let value = serde_json::from_str(&text).map_err(|e| rejected("its value cannot be read again", e))?;
         host::save_step(name, &text).map_err(|error| failure(name, error))?;
         Ok(value)
