@@ -197,6 +197,70 @@ def test_acts_have_their_effect(page, dev):
     expect(page.get_by_role("status")).to_contain_text("its id was used before")
 
 
+def test_tasks_are_uploaded_brought_back_and_removed(page, dev):
+    go(page, dev, "/tasks")
+    # Without a task, the file has its name.
+    page.locator("input[type=file]").set_input_files(GUESTS / "hello.wasm")
+    expect(page.locator("h1")).to_have_text("hello live", timeout=20_000)
+    assert run(dev, "hello", "me")["result"]["output"] == {"hello": "me"}
+    page.locator("input[type=file]").set_input_files(GUESTS / "verbs.wasm")
+    expect(page.locator("tbody tr")).to_have_count(2, timeout=20_000)
+    assert run(dev, "hello", {"verb": "echo", "value": 12})["result"]["output"] == 12
+    page.get_by_role("button", name="Bring back").click()
+    expect(page.locator("tbody tr")).to_have_count(3, timeout=20_000)
+    assert run(dev, "hello", "me again")["result"]["output"] == {"hello": "me again"}
+    page.get_by_role("button", name="Remove this task").click()
+    expect(page.locator("h1")).to_have_text("Remove hello?")
+    assert dev.listed("hello")["live"], "it asks first"
+    page.get_by_role("button", name="Remove", exact=True).click()
+    expect(page.locator("h1")).to_have_text("hello removed", timeout=20_000)
+    page.get_by_role("button", name="Bring back").first.click()
+    expect(page.locator("h1")).to_have_text("hello live", timeout=20_000)
+
+
+def test_uploads_that_cannot_be_are_refused_with_the_reason(page, dev, tmp_path):
+    go(page, dev, "/tasks")
+    text = tmp_path / "notes.wasm"
+    text.write_text("no component")
+    page.locator("input[type=file]").set_input_files(text)
+    expect(page.get_by_role("status")).to_contain_text("Not uploaded. notes: this is no WebAssembly file")
+    (tmp_path / "Not A Name.wasm").write_bytes((GUESTS / "hello.wasm").read_bytes())
+    page.locator("input[type=file]").set_input_files(tmp_path / "Not A Name.wasm")
+    expect(page.get_by_role("status")).to_contain_text("Not uploaded. Task:")
+    (tmp_path / "half.wasm").write_bytes((GUESTS / "hello.wasm").read_bytes()[:3000])
+    page.locator("input[type=file]").set_input_files(tmp_path / "half.wasm")
+    # The publisher says why, on the page of the task.
+    wait_for(lambda: dev.listed("half").get("rejected"), "refusal")
+    go(page, dev, "/tasks/half")
+    expect(page.locator("pre.reason")).to_contain_text("was it uploaded whole?")
+    own = {"cookie": "; ".join(f"{cookie['name']}={cookie['value']}" for cookie in page.context.cookies())}
+    for path, body, headers, status in [
+        ("/act/rollback", "task=hello&version=1", own, 404),
+        ("/act/remove", "task=nobody", own, 404),
+        ("/act/upload?task=../../hello", b"\0asm", own, 400),
+        ("/act/upload?task=hello", b"\0asm", {}, 401),
+        ("/act/upload?task=hello", b"\0asm" + b"x" * (9 << 20), {}, 400),
+    ]:
+        connection = http.client.HTTPConnection(dev.url.removeprefix("http://"), timeout=30)
+        connection.request("POST", path, body, headers)
+        assert connection.getresponse().status == status, path
+        connection.close()
+    assert sorted(path.name for path in dev.tasks.iterdir()) == ["half.wasm"]
+
+
+def test_a_dead_letter_is_mended_and_sent(page, dev):
+    dev.publish("verbs", settings=SETTINGS)
+    run(dev, "verbs", {"verb": "reject", "reason": "no such user"}, "--id", "dead-1")
+    go(page, dev, "/dead")
+    page.get_by_text("Letters", exact=True).click()
+    page.get_by_role("link", name="Edit and send").click()
+    expect(page.get_by_label("Params")).to_have_value('{"verb": "reject", "reason": "no such user"}')
+    page.get_by_label("Params").fill('{"verb": "echo", "value": "mended"}')
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator(".json")).to_contain_text("mended", timeout=20_000)
+    assert dev.counts(dev.dead_letter_url) == (0, 0, 0)
+
+
 def test_what_happens_is_shown_at_once(page, dev):
     dev.publish("verbs", settings=SETTINGS)
     go(page, dev, "/runs")

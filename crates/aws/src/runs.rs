@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -121,8 +122,8 @@ impl RunsTable {
         Ok(Some(item).filter(|item| !item.is_expired(SystemClock.now())))
     }
 
-    /// Reads all items, and hands each to `look`, without its result and steps.
-    pub async fn scan(&self, mut look: impl FnMut(RunItem)) -> Result<()> {
+    /// Reads all items, and hands each to `look`, without its result and steps, until `look` breaks.
+    pub async fn scan(&self, mut look: impl FnMut(RunItem) -> ControlFlow<()>) -> Result<()> {
         let now = SystemClock.now();
         let mut from = None;
         loop {
@@ -132,8 +133,8 @@ impl RunsTable {
             for item in page.items() {
                 let mut item = read(item)?;
                 (item.result, item.unsent, item.steps) = (None, Vec::new(), Vec::new());
-                if !item.is_expired(now) {
-                    look(item);
+                if !item.is_expired(now) && look(item).is_break() {
+                    return Ok(());
                 }
             }
             from = page.last_evaluated_key;

@@ -26,6 +26,8 @@ use crate::status::Status;
 use crate::tasks::Tasks;
 use crate::test::Test;
 #[cfg(feature = "aws")]
+use crate::ui::Ui;
+#[cfg(feature = "aws")]
 use crate::verify::Verify;
 
 /// WebAssembly components as background tasks.
@@ -149,6 +151,12 @@ pub(crate) enum Command {
     /// everything at the end. Says beforehand what it will do, and asks. Exit code 0: no promise was broken; 1: at least one was.
     #[cfg(feature = "aws")]
     Verify(Verify),
+    /// Serve the page of a deployment on this machine: its queue, runs, tasks and dead letters, in a browser
+    ///
+    /// Prints an address with a token, and serves until ctrl-c. The page reads and acts with your AWS credentials, and answers
+    /// only to browsers on this machine. Without --stack, prints the address of the page that `wasq dev` serves.
+    #[cfg(feature = "aws")]
+    Ui(Ui),
     /// Take no more messages from a deployment's queue; they wait there
     #[cfg(feature = "aws")]
     Pause(Pause),

@@ -69,7 +69,7 @@ fn lease(text: &str) -> Result<Duration, String> {
 }
 
 /// Parses an address such as `127.0.0.1:9324` or `localhost:9324`. Of several, an address of IPv4 is taken.
-fn address(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     let mut found: Vec<_> = text
         .to_socket_addrs()
         .map_err(|e| format!("{e}; write an address and a port, such as 127.0.0.1:9324 or localhost:9324"))?

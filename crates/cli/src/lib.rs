@@ -46,6 +46,8 @@ mod target;
 mod tasks;
 mod test;
 #[cfg(feature = "aws")]
+mod ui;
+#[cfg(feature = "aws")]
 mod verify;
 
 use std::process::ExitCode;
@@ -114,6 +116,8 @@ pub async fn main() -> ExitCode {
         Command::Deploy(deploy) => until_interrupted(deploy::deploy(*deploy, json)).await,
         #[cfg(feature = "aws")]
         Command::Doctor(doctor) => doctor::doctor(doctor, json).await,
+        #[cfg(feature = "aws")]
+        Command::Ui(ui) => ui::ui(ui, json).await,
         #[cfg(feature = "aws")]
         Command::Verify(verify) => verify::verify(verify, json).await,
         #[cfg(feature = "aws")]

@@ -1,6 +1,7 @@
 //! `cloud` in a `wasq` that was built without its feature `aws`: there are no deployments.
 
 use std::convert::Infallible;
+use std::ops::ControlFlow;
 
 use anyhow::{Result, bail};
 use serde::de::DeserializeOwned;
@@ -51,7 +52,7 @@ impl DeployedRuns {
         match self.0 {}
     }
 
-    pub(crate) async fn scan(&self, _: impl FnMut(RunItem)) -> Result<()> {
+    pub(crate) async fn scan(&self, _: impl FnMut(RunItem) -> ControlFlow<()>) -> Result<()> {
         match self.0 {}
     }
 

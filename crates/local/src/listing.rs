@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use wasq_page::Task;
 use wasq_protocol::{LiveRecord, Rejection, TaskName, Timestamp};
 
 use crate::data_folder::registry_path;
@@ -46,6 +47,12 @@ impl Listed {
             task.rejected = Some(rejection);
         }
         tasks.into_values().collect()
+    }
+
+    /// The task, as the page shows it; none if the entry is empty.
+    pub fn for_page(self) -> Option<Task> {
+        let name = self.task()?.clone();
+        Some(Task { name, record: self.live.or(self.removed), rejected: self.rejected })
     }
 
     /// The record, whether the task is live or removed.

@@ -1,23 +1,24 @@
 //! The data of the page, on this machine. Reads go over a connection of their own, so that nobody who looks holds up the queue.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use rusqlite::{Connection, OpenFlags, params};
-use serde::Deserialize;
 use tokio::sync::watch;
 use wasq_page::{
-    Cancelled, Counts, Data, Letter, LogLine, NotAPlace, Overview, Page, Search, Sending, Span, Task,
-    TaskLoad, Token,
+    Cancelled, Counts, Data, Letter, LogLine, NotAPlace, Overview, Page, Search, Sending, Span, Stats, Task,
+    Token, Upload,
 };
-use wasq_protocol::{Clock, DeadLetterAttributes, RunItem, SystemClock};
+use wasq_protocol::{Clock, DeadLetterAttributes, Digest, LiveRecord, RunItem, SystemClock, TaskName};
 
-use crate::data_folder::write_private;
-use crate::listing::list_tasks;
+use crate::data_folder::{LastStack, is_running, registry_path, write_private};
+use crate::folder::write_whole;
+use crate::listing::{Listed, list_tasks};
 use crate::log::log_files;
 use crate::results::Results;
 use crate::runs::{LocalRuns, RunFilter, find, list};
@@ -25,11 +26,12 @@ use crate::sqs::letters;
 use crate::sqs::messages::Send;
 use crate::sqs::queues::Queues;
 use crate::stack::{DEAD_LETTERS, QUEUE, RETENTION_SECONDS};
-use crate::stats::{Known, Stats};
 
 /// The data of the page of a stack.
 pub(crate) struct LocalPage {
     data: PathBuf,
+    /// The tasks folder.
+    tasks: PathBuf,
     queues: Queues,
     runs: LocalRuns,
     stats: Stats,
@@ -48,9 +50,15 @@ const LOG_BYTES: u64 = 4 << 20;
 const LINES_MAX: usize = 500;
 
 impl LocalPage {
-    pub(crate) fn new(data: PathBuf, queues: Queues, runs: LocalRuns, results: &Results) -> Self {
+    pub(crate) fn new(
+        data: PathBuf,
+        tasks: PathBuf,
+        queues: Queues,
+        runs: LocalRuns,
+        results: &Results,
+    ) -> Self {
         let (stats, changes) = (results.stats().clone(), results.changes().clone());
-        Self { data, queues, runs, stats, changes, reader: Arc::default() }
+        Self { data, tasks, queues, runs, stats, changes, reader: Arc::default() }
     }
 
     /// Something has been done that the page shows.
@@ -90,23 +98,9 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
 impl Data for LocalPage {
     async fn overview(&self, span: Span) -> Result<Overview> {
         let now = SystemClock.now();
-        let Known { since, slices, failures, mut tasks } = self.stats.of(span, now);
-        let mut loads: Vec<TaskLoad> = Vec::new();
-        for task in self.tasks().await? {
-            let (tally, by_slice) = tasks.remove(&task.name).unwrap_or_default();
-            let live = task.record.as_ref().is_some_and(|record| record.removed.is_none());
-            loads.push(TaskLoad {
-                live,
-                refused: task.rejected.is_some(),
-                succeeded: tally.succeeded,
-                failed: tally.failed,
-                run: tally.run(),
-                by_slice: if by_slice.is_empty() { vec![0; Span::SLICES] } else { by_slice },
-                task: task.name,
-            });
-        }
+        let tasks = self.tasks().await?;
         let counts = self.read(move |db| counts(db, i64::try_from(now.ms()).unwrap_or(i64::MAX))).await?;
-        Ok(Overview { counts, since, slices, failures, tasks: loads })
+        Ok(self.stats.overview(span, now, counts, tasks))
     }
 
     async fn runs(&self, search: &Search) -> Result<Page> {
@@ -116,7 +110,7 @@ impl Data for LocalPage {
         let mut runs = self.read(move |db| list(db, &filter)).await?;
         let next = (runs.len() > Search::PAGE).then(|| runs[Search::PAGE - 1].0.to_string());
         runs.truncate(Search::PAGE);
-        Ok(Page { runs: runs.into_iter().map(|(_, run)| run).collect(), next })
+        Ok(Page { runs: runs.into_iter().map(|(_, run)| run).collect(), next, note: None })
     }
 
     async fn run(&self, id: &str) -> Result<Option<RunItem>> {
@@ -132,11 +126,40 @@ impl Data for LocalPage {
     async fn tasks(&self) -> Result<Vec<Task>> {
         let data = self.data.clone();
         let listed = tokio::task::spawn_blocking(move || list_tasks(&data)).await??;
-        let task = |listed: crate::listing::Listed| {
-            let name = listed.task()?.clone();
-            Some(Task { name, record: listed.record().cloned(), rejected: listed.rejected })
+        Ok(listed.into_iter().filter_map(Listed::for_page).collect())
+    }
+
+    async fn module(&self, digest: &Digest) -> Result<Vec<u8>> {
+        let path = registry_path(&self.data).join(LiveRecord::module_key(digest));
+        tokio::fs::read(&path).await.with_context(|| format!("read {}", path.display()))
+    }
+
+    async fn upload(&self, upload: Upload) -> Result<()> {
+        let (tasks, Upload { task, module, settings }) = (self.tasks.clone(), upload);
+        let write = move || {
+            // Settings first, so that the module never runs without them.
+            if let Some(settings) = settings {
+                write_whole(&tasks.join(format!("{task}.toml")), settings.as_bytes())?;
+            }
+            write_whole(&tasks.join(format!("{task}.wasm")), &module)
         };
-        Ok(listed.into_iter().filter_map(task).collect())
+        tokio::task::spawn_blocking(write).await??;
+        self.change();
+        Ok(())
+    }
+
+    async fn remove(&self, task: &TaskName) -> Result<()> {
+        // The module first: settings alone have no effect.
+        for name in [format!("{task}.wasm"), format!("{task}.toml")] {
+            match tokio::fs::remove_file(self.tasks.join(&name)).await {
+                Err(e) if e.kind() != ErrorKind::NotFound => {
+                    return Err(e).with_context(|| format!("delete {name} from the tasks folder"));
+                }
+                _ => {}
+            }
+        }
+        self.change();
+        Ok(())
     }
 
     async fn dead_letters(&self) -> Result<Vec<Letter>> {
@@ -213,15 +236,6 @@ fn counts(db: &Connection, now: i64) -> rusqlite::Result<Counts> {
 
 /// The lines of a message at the end of the log.
 fn log_of(data: &Path, id: &str) -> Result<Vec<LogLine>> {
-    #[derive(Deserialize)]
-    struct Line {
-        timestamp: String,
-        level: String,
-        #[serde(default)]
-        message: String,
-        id: Option<String>,
-        attempt: Option<u64>,
-    }
     // The newest file may have begun a moment ago: the lines can be at the end of the one before.
     let mut files = log_files(data)?;
     let mut text = String::new();
@@ -239,14 +253,7 @@ fn log_of(data: &Path, id: &str) -> Result<Vec<LogLine>> {
     let mut lines: Vec<LogLine> = text
         .lines()
         .filter(|line| line.contains(&wanted))
-        .filter_map(|line| serde_json::from_str::<Line>(line).ok())
-        .filter(|line| line.id.as_deref() == Some(id))
-        .map(|Line { timestamp, level, message, attempt, .. }| LogLine {
-            at: timestamp,
-            level,
-            attempt,
-            text: message,
-        })
+        .filter_map(|line| LogLine::read(line, id))
         .collect();
     if lines.len() > LINES_MAX {
         lines.drain(..lines.len() - LINES_MAX);
@@ -254,16 +261,39 @@ fn log_of(data: &Path, id: &str) -> Result<Vec<LogLine>> {
     Ok(lines)
 }
 
+/// A token that nobody can guess.
+pub fn fresh_token() -> Token {
+    Token::new(uuid::Uuid::new_v4().simple().to_string())
+}
+
+/// The address that opens the page of the `wasq dev` with this data folder; none if it does not run.
+pub fn page_url(data: &Path) -> Option<String> {
+    let LastStack { listen, .. } = LastStack::of(data).filter(|_| is_running(data))?;
+    Some(url(listen, &stored_token(data)?))
+}
+
+/// The address of a page on this machine, with its token.
+pub(crate) fn url(mut address: SocketAddr, token: &Token) -> String {
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    format!("http://{address}/?token={}", token.as_str())
+}
+
 /// The token of a stack's page: the same after a restart, so that a bookmark still opens it.
 pub(crate) fn token(data: &Path) -> Result<Token> {
-    let path = data.join("page-token");
-    if let Ok(text) = std::fs::read_to_string(&path)
-        && text.len() == 32
-        && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-    {
-        return Ok(Token::new(text));
+    if let Some(token) = stored_token(data) {
+        return Ok(token);
     }
-    let text = uuid::Uuid::new_v4().simple().to_string();
-    write_private(&path, text.as_bytes())?;
-    Ok(Token::new(text))
+    let token = fresh_token();
+    write_private(&data.join(TOKEN), token.as_str().as_bytes())?;
+    Ok(token)
+}
+
+/// The file of the token in the data folder.
+const TOKEN: &str = "page-token";
+
+fn stored_token(data: &Path) -> Option<Token> {
+    let text = std::fs::read_to_string(data.join(TOKEN)).ok()?;
+    (text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| Token::new(text))
 }

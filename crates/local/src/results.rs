@@ -7,6 +7,7 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, params};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use wasq_page::{EndedRun, Stats};
 use wasq_protocol::{
     Clock, Digest, End, Ended, ItemState, Outcome, RecordLevel, RunItem, RunRecord, SystemClock, Then,
     Unfinished,
@@ -16,7 +17,6 @@ use wasq_runtime::{Finished, Observer};
 use crate::db::{Db, DbError};
 use crate::log::Log;
 use crate::runs::LocalRuns;
-use crate::stats::Stats;
 
 /// The ends of messages. Cheap to clone.
 #[derive(Clone)]
@@ -74,7 +74,7 @@ impl Results {
             log,
             news: Arc::default(),
             changes: watch::Sender::new(1),
-            stats: Stats::new(),
+            stats: Stats::since(SystemClock.now()),
             latest: Arc::default(),
         }
     }
@@ -172,12 +172,25 @@ impl Results {
     }
 }
 
+impl Results {
+    /// Counts a run for the page. The wait of a later attempt is the task's own backoff.
+    fn count(&self, record: &RunRecord) {
+        let RunRecord { task: Some(task), digest: Some(_ran), timestamp, kind, queued_ms, run_ms, .. } =
+            record
+        else {
+            return;
+        };
+        let wait_ms = queued_ms.filter(|_| record.attempt == 1);
+        self.stats.count(&EndedRun { task, ended: *timestamp, kind: *kind, wait_ms, run_ms: *run_ms });
+    }
+}
+
 impl Observer for Results {
     /// Writes the log, and wakes those who wait.
     fn finished(&self, finished: &Finished<'_>) {
         let Finished { record, outcome } = finished;
         self.log.line(record.to_json());
-        self.stats.count(record);
+        self.count(record);
         self.changes.send_modify(|changes| *changes += 1);
         tell(record);
         let end = match record.then {

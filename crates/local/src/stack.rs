@@ -1,7 +1,7 @@
 //! The single-machine stack: consumer, worker and publisher in one process, on the local queue and folders.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -199,16 +199,18 @@ impl Stack {
         let worker = Worker::new(parts, settings);
         let invoker = LocalInvoker::new(worker);
 
-        let page = LocalPage::new(data.clone(), queues.clone(), runs.clone(), &results);
+        let page = LocalPage::new(data.clone(), last.tasks.clone(), queues.clone(), runs.clone(), &results);
         let token = page::token(&data)?;
         let site = Site::new(page, token.clone(), address.port());
+        let changes = results.changes().clone();
         let endpoint = Endpoint::new(queues, results, runs.clone(), address, allow_hosts, site);
         let served = tokio::spawn(async move { match endpoint::serve(listener, endpoint).await {} });
         let first = folder.tasks(&publisher)?;
         let (sender, published) = oneshot::channel();
         let publishing = {
             let queue = queue.clone();
-            tokio::spawn(async move { folder.publish(&publisher, &queue, first, sender).await })
+            let changes = changes.clone();
+            tokio::spawn(async move { folder.publish(&publisher, &queue, &changes, first, sender).await })
         };
         // The tasks in the folder should be live before the first message runs. Those that take long to compile do not
         // hold the others up: messages wait for them.
@@ -236,11 +238,7 @@ impl Stack {
 
     /// The address that opens the page in a browser.
     pub fn page_url(&self) -> String {
-        let mut address = self.address;
-        if address.ip().is_unspecified() {
-            address.set_ip(Ipv4Addr::LOCALHOST.into());
-        }
-        format!("http://{address}/?token={}", self.token.as_str())
+        page::url(self.address, &self.token)
     }
 
     /// The address of the task queue.

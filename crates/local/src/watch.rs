@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use wasq_protocol::{LiveRecord, TaskName};
@@ -78,11 +78,12 @@ impl TasksFolder {
     }
 
     /// Publishes these tasks, and then every change, for ever. Tasks are published side by side, so that one that takes
-    /// long holds no other up. `published` is told when the first ones are done.
+    /// long holds no other up. `published` is told when the first ones are done, and `changes` counts all.
     pub(crate) async fn publish(
         &mut self,
         publisher: &Arc<FolderPublisher>,
         queue: &TaskQueue,
+        changes: &watch::Sender<u64>,
         first: Vec<TaskName>,
         published: oneshot::Sender<()>,
     ) {
@@ -131,6 +132,7 @@ impl TasksFolder {
                             (e.id(), false)
                         }
                     };
+                    changes.send_modify(|changes| *changes += 1);
                     let task = names.remove(&id).expect("each has its name");
                     due.ended(&task);
                     if again {

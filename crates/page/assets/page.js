@@ -58,6 +58,34 @@ async function showAnew() {
   return true;
 }
 
+// A component that is dropped or chosen is sent as it is. Without a task in the form, its name is the file's.
+async function upload(form, file) {
+  if (file === undefined) return;
+  const task = form.dataset.upload || file.name.replace(/\.wasm$/, "");
+  const said = form.querySelector(".said");
+  said.hidden = false;
+  said.textContent = `Uploading ${file.name} …`;
+  try {
+    const answer = await fetch(`/act/upload?task=${encodeURIComponent(task)}`, { method: "POST", body: file });
+    if (answer.ok) return location.assign(answer.url);
+    const why = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main p");
+    said.textContent = `Not uploaded. ${why?.textContent ?? answer.status}`;
+  } catch (error) {
+    said.textContent = `Not uploaded. ${error.message}`;
+  }
+}
+
+// The forms for it need this script, and are shown only with it.
+document.documentElement.classList.add("script");
+const uploadForm = (event) => event.target.closest("form[data-upload]");
+main.addEventListener("change", (event) => uploadForm(event) && upload(uploadForm(event), event.target.files[0]));
+main.addEventListener("dragover", (event) => uploadForm(event) && event.preventDefault());
+main.addEventListener("drop", (event) => {
+  if (!uploadForm(event)) return;
+  event.preventDefault();
+  upload(uploadForm(event), event.dataTransfer.files[0]);
+});
+
 showTimes(document);
 setInterval(() => showTimes(document), 10_000);
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use serde::Deserialize;
 use wasq_protocol::{
-    DeadLetterAttributes, FailureKind, ItemState, LiveRecord, Message, Rejection, RunItem, TaskName,
+    DeadLetterAttributes, Digest, FailureKind, ItemState, LiveRecord, Message, Rejection, RunItem, TaskName,
     Timestamp,
 };
 
@@ -24,6 +25,15 @@ pub trait Data: Send + Sync + 'static {
 
     /// All tasks, by name.
     fn tasks(&self) -> impl Future<Output = Result<Vec<Task>>> + Send;
+
+    /// A component of the registry.
+    fn module(&self, digest: &Digest) -> impl Future<Output = Result<Vec<u8>>> + Send;
+
+    /// Puts a component where the publisher finds it.
+    fn upload(&self, upload: Upload) -> impl Future<Output = Result<()>> + Send;
+
+    /// Takes a task's upload away, so that the publisher removes the task.
+    fn remove(&self, task: &TaskName) -> impl Future<Output = Result<()>> + Send;
 
     /// The newest dead letters, at most [`Letter::SHOWN_MAX`].
     fn dead_letters(&self) -> impl Future<Output = Result<Vec<Letter>>> + Send;
@@ -93,8 +103,10 @@ pub struct Overview {
     pub slices: Vec<Slice>,
     /// The runs that failed, by kind, most first.
     pub failures: Vec<(FailureKind, u64)>,
-    /// The tasks that ran or are live, by name.
+    /// The tasks, by name.
     pub tasks: Vec<TaskLoad>,
+    /// A sentence about runs that are not in it.
+    pub note: Option<String>,
 }
 
 /// The messages in the queue.
@@ -180,6 +192,8 @@ pub struct Page {
     pub runs: Vec<RunItem>,
     /// Names the next part; `None` after the last one.
     pub next: Option<String>,
+    /// A sentence about runs that are not in the list, though they match.
+    pub note: Option<String>,
 }
 
 /// A line of the log.
@@ -195,6 +209,28 @@ pub struct LogLine {
     pub text: String,
 }
 
+impl LogLine {
+    /// A line of the log if it is one of the message with this id; `line` is JSON, as every program of wasq writes it.
+    pub fn read(line: &str, id: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Line {
+            timestamp: String,
+            level: String,
+            #[serde(default)]
+            message: String,
+            id: Option<String>,
+            attempt: Option<u64>,
+        }
+        let line: Line = serde_json::from_str(line).ok()?;
+        (line.id.as_deref() == Some(id)).then_some(Self {
+            at: line.timestamp,
+            level: line.level,
+            attempt: line.attempt,
+            text: line.message,
+        })
+    }
+}
+
 /// A task: live, removed, or with a refused upload.
 #[derive(Clone, Debug)]
 pub struct Task {
@@ -204,6 +240,17 @@ pub struct Task {
     pub record: Option<LiveRecord>,
     /// Its last upload, if that was refused.
     pub rejected: Option<Rejection>,
+}
+
+/// A component that is to be published.
+#[derive(Clone, Debug)]
+pub struct Upload {
+    /// The task that it becomes.
+    pub task: TaskName,
+    /// The component.
+    pub module: Vec<u8>,
+    /// The text of its settings; `None`: those of the last upload stay.
+    pub settings: Option<String>,
 }
 
 /// A dead letter.

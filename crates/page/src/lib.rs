@@ -3,18 +3,23 @@
 //! Everything that a task or a sender has said is text: the templates escape it, `text.rs` makes hidden characters visible, and the
 //! content security policy allows no script but the page's own.
 
+mod acts;
+mod callers;
 mod data;
 mod form;
 mod guard;
 mod json;
 mod pictures;
 mod site;
+mod stats;
 mod text;
 mod views;
 
+pub use callers::Callers;
 pub use data::{
     Cancelled, Counts, Data, Group, Letter, LogLine, NotAPlace, Overview, Page, Quantiles, Search, Sending,
-    Slice, Span, Task, TaskLoad,
+    Slice, Span, Task, TaskLoad, Upload,
 };
 pub use guard::Token;
 pub use site::{Body, Site, refused};
+pub use stats::{EndedRun, Stats};

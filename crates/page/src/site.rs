@@ -15,14 +15,16 @@ use http::{Method, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
-use wasq_protocol::{Clock, FailureKind, ItemState, Message, SystemClock, TaskName, check_id};
+use wasq_protocol::{Clock, FailureKind, ItemState, SystemClock, TaskName};
 
-use crate::data::{Cancelled, Data, Group, NotAPlace, Search, Sending, Span};
-use crate::form::{Form, address, decoded};
+use crate::acts::UPLOAD;
+use crate::data::{Data, Group, NotAPlace, Search, Span, Task};
+use crate::form::{Form, decoded};
 use crate::guard::Token;
 use crate::text::line;
 use crate::views::run::Said;
 use crate::views::send::Filled;
+use crate::views::tasks::Asked;
 use crate::views::{self, View, notice, run_address, whole};
 
 /// The body of an answer. That of the events never ends.
@@ -30,7 +32,7 @@ pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// The page over its data. Cheap to clone.
 pub struct Site<D> {
-    data: Arc<D>,
+    pub(crate) data: Arc<D>,
     token: Token,
     /// The port that it is served on: it makes the name of the cookie.
     port: u16,
@@ -55,11 +57,8 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; i
                       form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 const STYLE: &str = include_str!("../assets/style.css");
 const SCRIPT: &str = include_str!("../assets/page.js");
-/// The longest delay of a message, in seconds.
-const DELAY_MAX: u32 = 900;
-
 /// Why there is no page: its status, a title and a text.
-struct Problem(StatusCode, &'static str, String);
+pub(crate) struct Problem(StatusCode, &'static str, String);
 
 impl From<anyhow::Error> for Problem {
     fn from(e: anyhow::Error) -> Self {
@@ -70,11 +69,11 @@ impl From<anyhow::Error> for Problem {
     }
 }
 
-fn missing(what: String) -> Problem {
+pub(crate) fn missing(what: String) -> Problem {
     Problem(StatusCode::NOT_FOUND, "Not found", what)
 }
 
-fn wrong(what: String) -> Problem {
+pub(crate) fn wrong(what: String) -> Problem {
     Problem(StatusCode::BAD_REQUEST, "Not a valid request", what)
 }
 
@@ -113,8 +112,15 @@ impl<D: Data> Site<D> {
         [Method::GET, Method::HEAD].contains(method) || path.starts_with("/act/")
     }
 
+    /// Whether the body of a request is a component: it may be large, and comes from somebody who may upload.
+    pub fn is_upload(&self, request: &Parts) -> bool {
+        request.method == Method::POST
+            && request.uri.path() == UPLOAD
+            && self.token.is_in(&request.headers, &self.port.to_string())
+    }
+
     /// Answers a request for the page. The caller has checked who sent it: its host, and that no other site did.
-    pub async fn respond(&self, request: &Parts, body: &[u8]) -> Response<Body> {
+    pub async fn respond(&self, request: &Parts, body: Bytes) -> Response<Body> {
         let mut response = match self.answer(request, body).await {
             Ok(response) => response,
             Err(Problem(status, title, text)) => page(status, notice(title, &text)),
@@ -123,7 +129,7 @@ impl<D: Data> Site<D> {
         response
     }
 
-    async fn answer(&self, request: &Parts, body: &[u8]) -> Result<Response<Body>, Problem> {
+    async fn answer(&self, request: &Parts, body: Bytes) -> Result<Response<Body>, Problem> {
         let path = request.uri.path();
         match path {
             "/assets/style.css" => return Ok(asset("text/css; charset=utf-8", STYLE)),
@@ -142,11 +148,14 @@ impl<D: Data> Site<D> {
             return Ok(response);
         }
         if !self.token.is_in(&request.headers, &port) {
-            let why = "This page opens with the address that wasq dev prints: it has a token in it.";
+            let why = "This page opens with the address that wasq has printed: it has a token in it.";
             return Ok(page(StatusCode::UNAUTHORIZED, views::closed(why)));
         }
         if request.method == Method::POST {
-            return self.act(path, &Form::read(body)).await;
+            return match path {
+                UPLOAD => self.upload(&query, body).await,
+                _ => self.act(path, &Form::read(&body)).await,
+            };
         }
         // Before anything is read, so that no change is missed.
         let live = Some(self.data.changes());
@@ -166,8 +175,13 @@ impl<D: Data> Site<D> {
                 whole(View::Dead, "Dead letters", live, &views::dead::dead(&groups, done))
             }
             "/send" => {
-                let filled =
-                    Filled { task: query.text("task").unwrap_or_default().to_owned(), ..Filled::default() };
+                let filled = match query.text("letter") {
+                    Some(letter) => self.of_letter(letter).await?,
+                    None => Filled {
+                        task: query.text("task").unwrap_or_default().to_owned(),
+                        ..Filled::default()
+                    },
+                };
                 self.send_form(&filled).await?
             }
             "/events" => return self.events(query.text("seen").and_then(|seen| seen.parse().ok())),
@@ -184,9 +198,16 @@ impl<D: Data> Site<D> {
         }
         if let Some(name) = path.strip_prefix("/tasks/") {
             let live = Some(self.data.changes());
-            let task = self.data.tasks().await?.into_iter().find(|task| task.name.as_str() == name);
-            let task = task.ok_or_else(|| missing(format!("There is no task {name:?}.")))?;
-            return Ok(page(StatusCode::OK, whole(View::Tasks, name, live, &views::tasks::task(&task))));
+            let said = query.text("asked").and_then(Asked::read);
+            let task = match (self.task(name).await, name.parse(), said) {
+                // The publisher has not seen its first upload yet.
+                (Err(_), Ok(name), Some(Asked::Uploaded)) => Task { name, record: None, rejected: None },
+                (found, ..) => found?,
+            };
+            return Ok(page(
+                StatusCode::OK,
+                whole(View::Tasks, name, live, &views::tasks::task(&task, said)),
+            ));
         }
         Err(missing(format!("There is no page {path:?}.")))
     }
@@ -247,65 +268,13 @@ impl<D: Data> Site<D> {
         Ok(page(StatusCode::OK, whole(View::Runs, "Runs", live, &views::runs::runs(&runs, &search, &tasks))))
     }
 
-    async fn send_form(&self, filled: &Filled) -> Result<String, Problem> {
+    pub(crate) async fn send_form(&self, filled: &Filled) -> Result<String, Problem> {
         let tasks = self.data.tasks().await?;
         let live = tasks
             .into_iter()
             .filter(|task| task.record.as_ref().is_some_and(|record| record.removed.is_none()));
         let names: Vec<TaskName> = live.map(|task| task.name).collect();
         Ok(whole(View::Send, "Send a message", None, &views::send::send(filled, &names)))
-    }
-
-    async fn act(&self, path: &str, form: &Form) -> Result<Response<Body>, Problem> {
-        match path {
-            "/act/cancel" => {
-                let id = form.exactly("id");
-                let asked = match self.data.cancel(id).await? {
-                    Cancelled::Yes => "cancelled",
-                    Cancelled::Ended(state) => state.as_str(),
-                };
-                Ok(redirect(&address("/run", &[("id", Some(id)), ("asked", Some(asked))])))
-            }
-            "/act/letters" => {
-                let letters: Vec<String> = form.all("letter").map(str::to_owned).collect();
-                let (what, number) = match (form.text("what"), form.text("sure")) {
-                    (Some("redrive"), _) => ("redriven", self.data.redrive(letters).await?),
-                    (Some("delete"), Some(_)) => ("deleted", self.data.delete(letters).await?),
-                    (Some("delete"), None) => {
-                        let main = views::dead::sure(&letters);
-                        return Ok(page(
-                            StatusCode::OK,
-                            whole(View::Dead, "Delete dead letters?", None, &main),
-                        ));
-                    }
-                    _ => return Err(wrong("What is to be done with the letters?".to_owned())),
-                };
-                Ok(redirect(&address("/dead", &[(what, Some(&number.to_string()))])))
-            }
-            "/act/send" => self.send(form).await,
-            _ => Err(missing(format!("There is no {path:?}."))),
-        }
-    }
-
-    async fn send(&self, form: &Form) -> Result<Response<Body>, Problem> {
-        let field = |name| form.text(name).unwrap_or_default().to_owned();
-        let filled = Filled {
-            task: field("task"),
-            params: form.exactly("params").to_owned(),
-            id: field("id"),
-            delay: field("delay"),
-            wrong: None,
-        };
-        let sending = match sending(&filled) {
-            Ok(sending) => sending,
-            Err(why) => {
-                let filled = Filled { wrong: Some(why), ..filled };
-                return Ok(page(StatusCode::BAD_REQUEST, self.send_form(&filled).await?));
-            }
-        };
-        let own = sending.message.id.clone();
-        let id = self.data.send(sending).await?;
-        Ok(redirect(&address("/run", &[("id", Some(own.as_deref().unwrap_or(&id))), ("sent", Some(&id))])))
     }
 
     /// Tells a browser again and again that something has changed, and how often.
@@ -353,34 +322,12 @@ impl Drop for Following {
     }
 }
 
-/// A message from the fields of the form.
-fn sending(filled: &Filled) -> Result<Sending, String> {
-    let Filled { task, params, id, delay, wrong: _ } = filled;
-    let task: TaskName = task.parse().map_err(|e| format!("Task: {e}: {task:?}"))?;
-    let params = if params.trim().is_empty() { "{}" } else { params.trim() };
-    let params = serde_json::from_str(params).map_err(|e| format!("Params: not JSON: {e}"))?;
-    let mut message = Message::new(task, params);
-    if !id.is_empty() {
-        check_id(id).map_err(|e| format!("Id: {e}"))?;
-        message.id = Some(id.clone());
-    }
-    let delay_seconds = match delay.as_str() {
-        "" => 0,
-        text => text.parse().ok().filter(|delay| *delay <= DELAY_MAX).ok_or_else(|| {
-            format!("Delay: expected a number of seconds from 0 to {DELAY_MAX}, found {text:?}")
-        })?,
-    };
-    // Refuse every message here that the queue or a worker would refuse.
-    Message::parse(&message.to_json()).map_err(|e| format!("{}: {}", e.path, e.problem))?;
-    Ok(Sending { message, delay_seconds })
-}
-
 fn parsed<T: std::str::FromStr>(query: &Form, name: &str) -> Result<Option<T>, Problem> {
     let parse = |text: &str| text.parse().map_err(|_| wrong(format!("{name}: {text:?} is not valid.")));
     query.text(name).map(parse).transpose()
 }
 
-fn page(status: StatusCode, html: String) -> Response<Body> {
+pub(crate) fn page(status: StatusCode, html: String) -> Response<Body> {
     let mut response = Response::new(Full::from(html).boxed_unsync());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
@@ -395,7 +342,7 @@ fn asset(kind: &'static str, text: &'static str) -> Response<Body> {
     response
 }
 
-fn redirect(to: &str) -> Response<Body> {
+pub(crate) fn redirect(to: &str) -> Response<Body> {
     let mut response = Response::new(Full::default().boxed_unsync());
     *response.status_mut() = StatusCode::SEE_OTHER;
     // Addresses of pages are made here, and encoded.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use aws_config::SdkConfig;
 use aws_sdk_cloudwatchlogs::Client;
 use aws_sdk_cloudwatchlogs::error::ProvideErrorMetadata;
+use aws_sdk_cloudwatchlogs::operation::filter_log_events::builders::FilterLogEventsFluentBuilder;
 use wasq_protocol::{Clock, RunRecord, SystemClock, Timestamp};
 
 use crate::cloud::{Deployment, explain};
@@ -35,7 +36,9 @@ impl Deployment {
             let started = SystemClock.now();
             let mut events = Vec::new();
             for group in &groups {
-                match events_of(&client, group, from, pattern(printer)).await {
+                let request =
+                    client.filter_log_events().log_group_name(*group).start_time(milliseconds(from));
+                match events_of(request.set_filter_pattern(pattern(printer)), group).await {
                     Ok(more) => events.extend(more),
                     // The next look tries again.
                     Err(e) if follow && !seen.is_empty() => tell!("wasq: {e:#}"),
@@ -59,6 +62,27 @@ impl Deployment {
     }
 }
 
+impl Deployment {
+    /// The lines of a log group between two times that are about the message with this id, in the order of their times.
+    pub(crate) async fn log_lines(
+        &self,
+        group: &str,
+        from: Timestamp,
+        until: Timestamp,
+        id: &str,
+    ) -> Result<Vec<String>> {
+        let request = Client::new(&self.session.sdk)
+            .filter_log_events()
+            .log_group_name(group)
+            .start_time(milliseconds(from))
+            .end_time(milliseconds(until))
+            .set_filter_pattern(quotable(id).then(|| format!("{{ $.id = \"{id}\" }}")));
+        let mut events = events_of(request, group).await?;
+        events.sort_by_key(|(time, _, _)| *time);
+        Ok(events.into_iter().map(|(_, _, line)| line).collect())
+    }
+}
+
 /// The records of a worker's log, from a time on, whose id or parent's id begins with `prefix`, in the order of their times.
 pub(crate) async fn records(
     sdk: &SdkConfig,
@@ -67,7 +91,8 @@ pub(crate) async fn records(
     prefix: &str,
 ) -> Result<Vec<RunRecord>> {
     let pattern = format!("{{ $.id = \"{prefix}*\" || $.parent = \"{prefix}*\" }}");
-    let events = events_of(&Client::new(sdk), group, from, Some(pattern)).await?;
+    let request = Client::new(sdk).filter_log_events().log_group_name(group).start_time(milliseconds(from));
+    let events = events_of(request.filter_pattern(pattern), group).await?;
     let records = events.iter().filter_map(|(_, _, line)| serde_json::from_str(line).ok());
     let ours = |record: &RunRecord| {
         record.id.starts_with(prefix)
@@ -83,8 +108,8 @@ fn pattern(printer: &Printer) -> Option<String> {
     let conditions: Vec<_> = [("task", &printer.task), ("id", &printer.id)]
         .into_iter()
         .filter_map(|(key, wanted)| wanted.as_ref().map(|wanted| (key, wanted)))
-        // A value with a quote or a backslash could end the text of the pattern. The printer filters by it.
-        .filter(|(_, wanted)| !wanted.contains(['"', '\\']))
+        // The printer filters by the others.
+        .filter(|(_, wanted)| quotable(wanted))
         .map(|(key, wanted)| match key {
             "id" => {
                 let is = |key: &str| format!("$.{key} = \"{wanted}\"");
@@ -96,18 +121,17 @@ fn pattern(printer: &Printer) -> Option<String> {
     (!conditions.is_empty()).then(|| format!("{{ {} }}", conditions.join(" && ")))
 }
 
-/// Time, hash and text of a log group's events from a time on.
-async fn events_of(
-    client: &Client,
-    group: &str,
-    from: Timestamp,
-    pattern: Option<String>,
-) -> Result<Vec<(i64, u64, String)>> {
-    let request = client
-        .filter_log_events()
-        .log_group_name(group)
-        .start_time(i64::try_from(from.ms()).unwrap_or(i64::MAX))
-        .set_filter_pattern(pattern);
+/// Whether a text can stand in a pattern. A quote or a backslash could end the text there.
+fn quotable(text: &str) -> bool {
+    !text.contains(['"', '\\'])
+}
+
+fn milliseconds(time: Timestamp) -> i64 {
+    i64::try_from(time.ms()).unwrap_or(i64::MAX)
+}
+
+/// Time, hash and text of a log group's events.
+async fn events_of(request: FilterLogEventsFluentBuilder, group: &str) -> Result<Vec<(i64, u64, String)>> {
     let mut events = Vec::new();
     let mut pages = request.into_paginator().send();
     while let Some(page) = pages.next().await {

@@ -1,5 +1,7 @@
 //! The table of runs of a deployment.
 
+use std::ops::ControlFlow;
+
 use anyhow::{Result, bail};
 use wasq_aws::RunsTable;
 use wasq_protocol::{Cancelling, Clock, ItemState, RunItem, SystemClock, Written};
@@ -32,7 +34,7 @@ impl DeployedRuns {
         self.0.get(id).await
     }
 
-    pub(crate) async fn scan(&self, look: impl FnMut(RunItem)) -> Result<()> {
+    pub(crate) async fn scan(&self, look: impl FnMut(RunItem) -> ControlFlow<()>) -> Result<()> {
         self.0.scan(look).await
     }
 

@@ -8,7 +8,7 @@ use wasq_protocol::{
 };
 
 /// The filter for dead letters. A dead letter must match every option that is given.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Select {
     /// Ids of dead letters: the id that the task knows, or the queue's message id
     #[arg(value_name = "ID")]

@@ -13,6 +13,8 @@ use wasq_protocol::{Ended as MessageEnded, ItemState, Outcome, RunItem, Timestam
 use crate::output::{self, Ended, tell};
 use crate::target::TargetArgs;
 
+#[cfg(feature = "aws")]
+pub(crate) use source::Place;
 pub(crate) use source::{Select, Source};
 pub(crate) use wait::{Sent, Wait, until_ended, wait};
 

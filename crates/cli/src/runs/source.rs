@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::ops::ControlFlow;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
@@ -118,7 +119,10 @@ impl Source {
                 Ok(Page { items, next })
             }
             Self::Aws(runs) => {
-                let before = before.map(|before| Place::read(&before)).transpose()?;
+                let expected =
+                    |before: &str| format!("--before {before}: expected what an earlier list has printed");
+                let place = |before: String| Place::read(&before).with_context(|| expected(&before));
+                let before = before.map(place).transpose()?;
                 let mut newest: BTreeMap<Place, RunItem> = BTreeMap::new();
                 // The table has no order: all of it is read, and the newest items are kept.
                 runs.scan(|item| {
@@ -129,6 +133,7 @@ impl Source {
                             newest.pop_first();
                         }
                     }
+                    ControlFlow::Continue(())
                 })
                 .await?;
                 let more = newest.len() > max;
@@ -163,7 +168,7 @@ impl Source {
 }
 
 impl Select {
-    fn fits(&self, item: &RunItem) -> bool {
+    pub(crate) fn fits(&self, item: &RunItem) -> bool {
         let Self { task, state, kind, parent } = self;
         task.as_ref().is_none_or(|task| item.task.as_ref() == Some(task))
             && state.is_none_or(|state| item.state == state)
@@ -180,22 +185,21 @@ impl Select {
 
 /// The place of an item in the order of time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place(Timestamp, String);
+pub(crate) struct Place(Timestamp, String);
 
 impl Place {
-    fn of(item: &RunItem) -> Self {
+    pub(crate) fn of(item: &RunItem) -> Self {
         Self(item.started.unwrap_or(item.updated), item.id.clone())
     }
 
-    fn write(&self) -> String {
+    pub(crate) fn write(&self) -> String {
         format!("{}/{}", self.0.ms(), self.1)
     }
 
-    fn read(text: &str) -> Result<Self> {
-        let parts = text.split_once('/').and_then(|(ms, id)| Some((ms.parse().ok()?, id)));
-        let (ms, id) =
-            parts.with_context(|| format!("--before {text}: expected what an earlier list has printed"))?;
-        Ok(Self(Timestamp::from_ms(ms), id.to_owned()))
+    /// Reads what [`Self::write`] wrote.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let (ms, id) = text.split_once('/')?;
+        Some(Self(Timestamp::from_ms(ms.parse().ok()?), id.to_owned()))
     }
 }
 

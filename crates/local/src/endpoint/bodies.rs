@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::sqs::error::SqsError;
 
@@ -19,14 +20,25 @@ const ALL_BYTES_MAX: usize = 64 << 20;
 /// A client that takes longer than this for the body of a request is cut off.
 const TIME_MAX: Duration = Duration::from_secs(60);
 
+/// The largest component that the page takes, as the publisher does.
+const UPLOAD_BYTES_MAX: usize = 256 << 20;
+/// A browser that takes longer than this for a component is cut off.
+const UPLOAD_TIME_MAX: Duration = Duration::from_secs(600);
+
 /// The bodies that are being read. Clones are about the same ones.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Bodies(Arc<AtomicUsize>);
+pub(crate) struct Bodies {
+    /// The bytes that all larger bodies hold together.
+    bytes: Arc<AtomicUsize>,
+    /// One component after the other: each is held in memory.
+    upload: Arc<Mutex<()>>,
+}
 
 /// The bytes that a body holds, until dropped.
 pub(crate) struct Held<'a> {
     all: &'a AtomicUsize,
     bytes: usize,
+    _upload: Option<MutexGuard<'a, ()>>,
 }
 
 impl Held<'_> {
@@ -53,8 +65,19 @@ impl Bodies {
         })
     }
 
+    /// Reads a component to its end, after those that are being read.
+    pub(crate) async fn read_upload(&self, body: Incoming) -> Result<(Bytes, Held<'_>), SqsError> {
+        let held = Held { all: &self.bytes, bytes: 0, _upload: Some(self.upload.lock().await) };
+        let reading = Limited::new(body, UPLOAD_BYTES_MAX).collect();
+        let read = tokio::time::timeout(UPLOAD_TIME_MAX, reading).await;
+        let read = read.map_err(|_| SqsError::malformed("the upload took longer than 10 minutes"))?;
+        let read =
+            read.map_err(|e| SqsError::malformed(format!("read the upload (at most 256 MiB): {e}")))?;
+        Ok((read.to_bytes(), held))
+    }
+
     async fn read_in_time(&self, mut body: Incoming) -> Result<(Bytes, Held<'_>), SqsError> {
-        let mut held = Held { all: &self.0, bytes: 0 };
+        let mut held = Held { all: &self.bytes, bytes: 0, _upload: None };
         let mut read = BytesMut::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|e| SqsError::malformed(format!("read the request: {e}")))?;

@@ -3,15 +3,15 @@
 mod actions;
 mod batch;
 mod bodies;
-mod callers;
+mod connections;
 mod own;
+mod page_only;
 mod params;
 mod query;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -19,16 +19,15 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
-use wasq_page::{Body, Site};
+use wasq_page::{Body, Callers, Site};
 
 use crate::endpoint::actions::Caller;
 use crate::endpoint::bodies::Bodies;
-use crate::endpoint::callers::Callers;
+use crate::endpoint::page_only::{ELSEWHERE, show};
 use crate::endpoint::query::QueryRequest;
 use crate::page::LocalPage;
 use crate::results::Results;
@@ -36,10 +35,6 @@ use crate::runs::LocalRuns;
 use crate::sqs::error::SqsError;
 use crate::sqs::queues::Queues;
 
-/// A client that takes longer than this for the head of its request is cut off.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Connections at once; further ones wait.
-const CONNECTIONS_MAX: usize = 1000;
 /// A request with a larger body takes much more memory while it is parsed. So few of them are parsed at once.
 const LARGE_REQUEST_BYTES: usize = 64 << 10;
 const LARGE_REQUESTS_MAX: usize = 4;
@@ -57,6 +52,8 @@ pub(crate) struct Endpoint {
     large: Arc<Semaphore>,
 }
 
+pub use page_only::serve_page;
+
 /// Opens the port.
 pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| {
@@ -66,39 +63,11 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener> {
 
 /// Serves for ever.
 pub(crate) async fn serve(listener: TcpListener, endpoint: Endpoint) -> Infallible {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let connection = connections.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(e) => {
-                // Most likely there are no free file descriptors: other connections must end first.
-                tracing::warn!("accept a connection: {e}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let _ = stream.set_nodelay(true);
-        // From this machine: a client may also use one of its other addresses.
-        let from = peer.ip().to_canonical();
-        let is_here =
-            from.is_loopback() || stream.local_addr().is_ok_and(|own| own.ip().to_canonical() == from);
+    let respond = move |request, is_here| {
         let endpoint = endpoint.clone();
-        tokio::spawn(async move {
-            let _connection = connection;
-            let service = hyper::service::service_fn(|request| {
-                let endpoint = endpoint.clone();
-                async move { Ok::<_, Infallible>(endpoint.respond(request, is_here).await) }
-            });
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service);
-            if let Err(e) = connection.await {
-                tracing::debug!("a connection ended: {e}");
-            }
-        });
-    }
+        async move { endpoint.respond(request, is_here).await }
+    };
+    connections::serve(listener, respond).await
 }
 
 impl Endpoint {
@@ -129,30 +98,17 @@ impl Endpoint {
         let is_for_page = Site::<LocalPage>::is_for(request.method(), request.uri().path());
         if is_for_page && !own::is_own(&request) {
             if caller.is_ok() && !is_here {
-                caller = Err("the page is for browsers on the machine of `wasq dev` only".to_owned());
+                caller = Err(ELSEWHERE.to_owned());
             }
             let is_browser =
                 header(&request, ACCEPT.as_str()).is_some_and(|kinds| kinds.contains("text/html"));
             match &caller {
-                Ok(()) => return self.show(request).await,
+                Ok(()) => return show(&self.site, &self.bodies, request).await,
                 Err(why) if is_browser => return wasq_page::refused(why),
                 Err(_) => {}
             }
         }
         self.answer(request, caller).await.map(BodyExt::boxed_unsync)
-    }
-
-    /// A request for the page.
-    async fn show(&self, request: Request<Incoming>) -> Response<Body> {
-        let (parts, body) = request.into_parts();
-        match self.bodies.read(body).await {
-            Ok((body, _held)) => self.site.respond(&parts, &body).await,
-            Err(e) => {
-                let mut response = Response::new(Full::from(format!("{}\n", e.message)).boxed_unsync());
-                *response.status_mut() = StatusCode::BAD_REQUEST;
-                response
-            }
-        }
     }
 
     async fn answer(&self, request: Request<Incoming>, caller: Result<(), String>) -> Response<Full<Bytes>> {

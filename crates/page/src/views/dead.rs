@@ -4,6 +4,7 @@ use maud::{Markup, html};
 use wasq_protocol::Digest;
 
 use crate::data::{Group, Letter};
+use crate::form::address;
 use crate::json::tree;
 use crate::text::{bounded, count, line, size};
 use crate::views::{fact, run_link, task_link, time};
@@ -109,6 +110,7 @@ fn letter(letter: &Letter) -> Markup {
                 input type="hidden" name="letter" value=(letter.message_id);
                 button name="what" value="redrive" { "Redrive" }
                 button.bad name="what" value="delete" { "Delete" }
+                " " a href=(address("/send", &[("letter", Some(&letter.message_id))])) { "Edit and send" }
             }
         }
     }

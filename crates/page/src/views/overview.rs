@@ -9,7 +9,7 @@ use crate::text::{count, ms};
 use crate::views::{task_link, time};
 
 pub(crate) fn overview(overview: &Overview, span: Span) -> Markup {
-    let Overview { counts, since, slices, failures, tasks } = overview;
+    let Overview { counts, since, slices, failures, tasks, note } = overview;
     let tile = |name: &str, value: u64, href: Option<&str>, class: &str| {
         html! {
             div class=(format!("tile {class}")) {
@@ -34,6 +34,7 @@ pub(crate) fn overview(overview: &Overview, span: Span) -> Markup {
             }
             span.note { "known since " (time(*since)) }
         }
+        @if let Some(note) = note { p.note { (note) } }
         div.pictures {
             (runs(slices, span))
             (durations("Run", slices, span, |slice| slice.run))

@@ -39,6 +39,7 @@ pub(crate) fn runs(page: &Page, search: &Search, tasks: &[TaskName]) -> Markup {
             button { "Search" }
         }
         @if let Some(parent) = parent { p { "Children of " (run_link(parent)) ". " a href="/runs" { "All runs" } } }
+        @if let Some(note) = &page.note { p.note { (note) } }
         @if page.runs.is_empty() {
             p { "No run is remembered that matches." }
         } @else {

@@ -10,15 +10,19 @@ pub(crate) struct Filled {
     pub(crate) params: String,
     pub(crate) id: String,
     pub(crate) delay: String,
+    /// The queue's id of the dead letter that is deleted when the message is sent.
+    pub(crate) letter: Option<String>,
     pub(crate) wrong: Option<String>,
 }
 
 pub(crate) fn send(filled: &Filled, tasks: &[TaskName]) -> Markup {
-    let Filled { task, params, id, delay, wrong } = filled;
+    let Filled { task, params, id, delay, letter, wrong } = filled;
     html! {
         h1 { "Send a message" }
         @if let Some(wrong) = wrong { p.said.bad role="alert" { (wrong) } }
+        @if letter.is_some() { p { "The message is sent as a new one, with an id of its own. The dead letter is deleted then." } }
         form.send method="post" action="/act/send" {
+            @if let Some(letter) = letter { input type="hidden" name="letter" value=(letter); }
             label { "Task" input name="task" list="tasks" value=(task) required autocomplete="off"; }
             datalist #tasks { @for task in tasks { option value=(task) {} } }
             label { "Params, as JSON" textarea name="params" rows="10" spellcheck="false" {

@@ -1,12 +1,41 @@
 //! The tasks.
 
 use maud::{Markup, html};
-use wasq_protocol::{LiveRecord, Rejection, Version};
+use wasq_protocol::{LiveRecord, Rejection, TaskName, Version};
 
 use crate::data::Task;
 use crate::form::address;
 use crate::text::{bounded, line};
 use crate::views::{fact, time};
+
+/// An act on a task that was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Asked {
+    Uploaded,
+    Rollback,
+    Removed,
+}
+
+impl Asked {
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        match text {
+            "uploaded" => Some(Self::Uploaded),
+            "rollback" => Some(Self::Rollback),
+            "removed" => Some(Self::Removed),
+            _ => None,
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Uploaded => {
+                "The component is uploaded. The publisher checks it now; this page shows when it is live, or why not."
+            }
+            Self::Rollback => "The earlier version is uploaded again. This page shows when it is live.",
+            Self::Removed => "The task is withdrawn. This page shows when it is removed.",
+        }
+    }
+}
 
 /// The bytes of a reason that are shown.
 const REASON_BYTES: usize = 16 << 10;
@@ -14,6 +43,7 @@ const REASON_BYTES: usize = 16 << 10;
 pub(crate) fn tasks(tasks: &[Task]) -> Markup {
     html! {
         h1 { "Tasks" }
+        (upload(None))
         @if tasks.is_empty() {
             p { "There is no task. " code { "wasq push FILE.wasm" } " makes one live." }
         } @else {
@@ -50,10 +80,43 @@ fn standing(record: Option<&LiveRecord>) -> Markup {
     }
 }
 
-pub(crate) fn task(task: &Task) -> Markup {
+/// A place for components that are dropped, or chosen; the script sends them. `task`: the task that each becomes; `None`: it has the name of
+/// the file.
+fn upload(task: Option<&TaskName>) -> Markup {
+    html! {
+        form.upload data-upload=(task.map_or("", |task| task.as_str())) {
+            label {
+                @match task {
+                    Some(task) => { "Upload a new version of " (task) ": drop a .wasm file here, or choose one" }
+                    None => { "Upload a task: drop NAME.wasm here, or choose it" }
+                }
+                input type="file" accept=".wasm";
+            }
+            p.said role="status" hidden {}
+        }
+    }
+}
+
+/// Asks before a task is removed.
+pub(crate) fn sure(name: &TaskName) -> Markup {
+    html! {
+        h1 { "Remove " (name) "?" }
+        p { "Nothing runs under its name any more. Its messages become dead letters after a minute. Its versions stay, and each can be brought back." }
+        form method="post" action="/act/remove" {
+            input type="hidden" name="task" value=(name);
+            input type="hidden" name="sure" value="yes";
+            button.bad { "Remove" }
+            a href=(format!("/tasks/{name}")) { "Back" }
+        }
+    }
+}
+
+pub(crate) fn task(task: &Task, asked: Option<Asked>) -> Markup {
     let Task { name, record, rejected } = task;
+    let is_live = record.as_ref().is_some_and(|record| record.removed.is_none());
     html! {
         h1 { (name) " " (standing(record.as_ref())) }
+        @if let Some(asked) = asked { p.said role="status" { (asked.text()) } }
         nav.spans aria-label="Of this task" { a href=(address("/runs", &[("task", Some(name.as_str()))])) { "Its runs" } a href=(format!("/send?task={name}")) { "Send a message" } }
         @if let Some(Rejection { reason, at, fault, digest, .. }) = rejected {
             h2 { @if *fault { "The last upload is not live yet" } @else { "The last upload was refused" } }
@@ -63,23 +126,34 @@ pub(crate) fn task(task: &Task) -> Markup {
             }
             pre.reason tabindex="0" { (bounded(reason, REASON_BYTES)) }
         }
+        (upload(Some(name)))
         @if let Some(record) = record {
             h2 { "Settings" }
             pre tabindex="0" { (settings(&record.version)) }
             h2 { "Versions" }
             div.scroll tabindex="0" role="region" aria-label="Versions" { table {
-                thead { tr { th.number { "version" } th { "published" } th { "module" } th { "world" } th.number { "artifacts" } } }
+                thead { tr { th.number { "version" } th { "published" } th { "module" } th { "world" } th.number { "artifacts" } th { "act" } } }
                 tbody {
-                    @for version in std::iter::once(&record.version).chain(&record.history) {
+                    @for (place, version) in std::iter::once(&record.version).chain(&record.history).enumerate() {
                         tr {
                             td.number { (version.version) }
                             td { (time(version.published)) }
                             td { code { (version.digest.short()) } }
                             td { (line(&version.world, 80)) }
                             td.number { (version.artifacts.len()) }
+                            td {
+                                @if place == 0 && is_live { span.good { "live" } }
+                                @else { form method="post" action="/act/rollback" {
+                                    input type="hidden" name="task" value=(name);
+                                    button name="version" value=(version.version) { "Bring back" }
+                                } }
+                            }
                         }
                     }
                 }
+            } }
+            @if is_live { form method="post" action="/act/remove" {
+                button.bad name="task" value=(name) { "Remove this task" }
             } }
         }
     }

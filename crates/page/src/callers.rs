@@ -1,4 +1,4 @@
-//! The callers that the endpoint answers: programs, and no page of a browser.
+//! The callers that a server on this machine answers: programs and its own page, and no other page of a browser.
 //!
 //! A page may send requests to any port of this machine. If a name of its own points to this machine (DNS rebinding), it may
 //! even read the answers. Its requests show that: they have its name as `Host`, or an `Origin`, or say that they come from
@@ -6,20 +6,19 @@
 
 use std::net::IpAddr;
 
-use hyper::HeaderMap;
-use hyper::header::{HOST, ORIGIN};
+use http::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 
-/// The names under which the endpoint may be called, besides addresses and `localhost`.
+/// The names under which a server on this machine may be called, besides addresses and `localhost`.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Callers {
-    pub(crate) allow_hosts: Vec<String>,
+pub struct Callers {
+    /// Further names, without a port.
+    pub allow_hosts: Vec<String>,
 }
 
 impl Callers {
     /// Whether a request with these headers is answered. The error says why not, and what to do.
-    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), String> {
-        let text =
-            |name| headers.get(name).map(|value: &hyper::http::HeaderValue| value.to_str().unwrap_or("?"));
+    pub fn check(&self, headers: &HeaderMap) -> Result<(), String> {
+        let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
         let host = text(HOST).ok_or("the request has no header Host")?;
         let name = name_of(host);
         if !self.is_ours(name) {

@@ -1,14 +1,15 @@
-//! How the runs of the last day went, in memory: a few counters for each task and slice of time.
+//! How the runs of the last day went: a few counters for each task and slice of time, in memory.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use wasq_page::{Quantiles, Slice, Span};
-use wasq_protocol::{Clock, FailureKind, RunOutcome, RunRecord, SystemClock, TaskName, Timestamp};
+use wasq_protocol::{FailureKind, TaskName, Timestamp};
 
-/// The counters. Cheap to clone.
+use crate::data::{Counts, Overview, Quantiles, Slice, Span, Task, TaskLoad};
+
+/// The counters. Cheap to clone; clones count together.
 #[derive(Clone)]
-pub(crate) struct Stats(Arc<Mutex<Counted>>);
+pub struct Stats(Arc<Mutex<Counted>>);
 
 struct Counted {
     since: Timestamp,
@@ -31,30 +32,45 @@ struct Bucket {
 
 /// The runs of one task in one slice, or of more of both.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) succeeded: u64,
-    pub(crate) failed: u64,
+struct Tally {
+    succeeded: u64,
+    failed: u64,
     kinds: Vec<(FailureKind, u64)>,
     wait: Histogram,
     run: Histogram,
 }
 
+/// A run that ended.
+#[derive(Clone, Debug)]
+pub struct EndedRun<'a> {
+    /// Its task.
+    pub task: &'a TaskName,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// The kind of failure; none if it succeeded.
+    pub kind: Option<FailureKind>,
+    /// From the send of its message to its begin, in milliseconds, if it was the first attempt.
+    pub wait_ms: Option<f64>,
+    /// How long it took, in milliseconds.
+    pub run_ms: f64,
+}
+
 /// The runs of a span of time.
-pub(crate) struct Known {
-    pub(crate) since: Timestamp,
-    pub(crate) slices: Vec<Slice>,
-    pub(crate) failures: Vec<(FailureKind, u64)>,
+struct Known {
+    slices: Vec<Slice>,
+    failures: Vec<(FailureKind, u64)>,
     /// For each task all of its runs, and their number in each slice.
-    pub(crate) tasks: HashMap<TaskName, (Tally, Vec<u64>)>,
+    tasks: HashMap<TaskName, (Tally, Vec<u64>)>,
 }
 
 /// Tasks that are counted in one slice; further ones are not.
 const TASKS_MAX: usize = 500;
 
 impl Stats {
-    pub(crate) fn new() -> Self {
+    /// Counters of the runs that end after `since`.
+    pub fn since(since: Timestamp) -> Self {
         let ring = |span| Ring { span, buckets: VecDeque::new() };
-        let counted = Counted { since: SystemClock.now(), hour: ring(Span::Hour), day: ring(Span::Day) };
+        let counted = Counted { since, hour: ring(Span::Hour), day: ring(Span::Day) };
         Self(Arc::new(Mutex::new(counted)))
     }
 
@@ -62,22 +78,37 @@ impl Stats {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a run.
-    pub(crate) fn count(&self, record: &RunRecord) {
-        let (Some(task), Some(_ran)) = (&record.task, record.digest) else { return };
+    /// Counts a run. Runs are counted in the order in which they ended.
+    pub fn count(&self, run: &EndedRun<'_>) {
         let mut counted = self.counted();
-        counted.hour.count(task, record);
-        counted.day.count(task, record);
+        counted.hour.count(run);
+        counted.day.count(run);
     }
 
-    /// The runs of a span of time that ends now.
-    pub(crate) fn of(&self, span: Span, now: Timestamp) -> Known {
-        let counted = self.counted();
-        let ring = match span {
-            Span::Hour => &counted.hour,
-            Span::Day => &counted.day,
+    /// The state of the whole over a span of time that ends now.
+    pub fn overview(&self, span: Span, now: Timestamp, counts: Counts, tasks: Vec<Task>) -> Overview {
+        let (since, Known { slices, failures, tasks: mut known }) = {
+            let counted = self.counted();
+            let ring = match span {
+                Span::Hour => &counted.hour,
+                Span::Day => &counted.day,
+            };
+            (counted.since, ring.known(now))
         };
-        ring.known(counted.since, now)
+        let load = |Task { name, record, rejected }: Task| {
+            let (tally, by_slice) =
+                known.remove(&name).unwrap_or_else(|| (Tally::default(), vec![0; Span::SLICES]));
+            TaskLoad {
+                live: record.is_some_and(|record| record.removed.is_none()),
+                refused: rejected.is_some_and(|rejected| !rejected.fault),
+                succeeded: tally.succeeded,
+                failed: tally.failed,
+                run: tally.run.quantiles(),
+                by_slice,
+                task: name,
+            }
+        };
+        Overview { counts, since, slices, failures, tasks: tasks.into_iter().map(load).collect(), note: None }
     }
 }
 
@@ -86,8 +117,8 @@ impl Ring {
         at.ms() / 1000 / self.span.slice().as_secs()
     }
 
-    fn count(&mut self, task: &TaskName, record: &RunRecord) {
-        let number = self.number(record.timestamp);
+    fn count(&mut self, run: &EndedRun<'_>) {
+        let number = self.number(run.ended);
         // If the clock was set back, the slices that lie in the future now are wrong.
         while self.buckets.back().is_some_and(|bucket| bucket.number > number + 1) {
             self.buckets.pop_back();
@@ -99,14 +130,14 @@ impl Ring {
             }
         }
         let Some(bucket) = self.buckets.back_mut() else { return };
-        if let Some(tally) = bucket.tasks.get_mut(task) {
-            tally.add(record);
+        if let Some(tally) = bucket.tasks.get_mut(run.task) {
+            tally.add(run);
         } else if bucket.tasks.len() < TASKS_MAX {
-            bucket.tasks.entry(task.clone()).or_default().add(record);
+            bucket.tasks.entry(run.task.clone()).or_default().add(run);
         }
     }
 
-    fn known(&self, since: Timestamp, now: Timestamp) -> Known {
+    fn known(&self, now: Timestamp) -> Known {
         let last = self.number(now);
         let first = (last + 1).saturating_sub(Span::SLICES as u64);
         let mut slices = vec![Tally::default(); Span::SLICES];
@@ -133,24 +164,23 @@ impl Ring {
             wait: slice.wait.quantiles(),
             run: slice.run.quantiles(),
         });
-        Known { since, slices: slices.collect(), failures: whole.kinds, tasks }
+        Known { slices: slices.collect(), failures: whole.kinds, tasks }
     }
 }
 
 impl Tally {
-    fn add(&mut self, record: &RunRecord) {
-        match record.outcome {
-            RunOutcome::Success => self.succeeded += 1,
-            RunOutcome::Failure => self.failed += 1,
+    fn add(&mut self, run: &EndedRun<'_>) {
+        match run.kind {
+            None => self.succeeded += 1,
+            Some(kind) => {
+                self.failed += 1;
+                self.add_kind(kind, 1);
+            }
         }
-        if let Some(kind) = record.kind {
-            self.add_kind(kind, 1);
+        if let Some(wait) = run.wait_ms {
+            self.wait.add(wait, 1);
         }
-        // The wait of a later attempt is the task's own backoff.
-        if let Some(queued) = record.queued_ms.filter(|_| record.attempt == 1) {
-            self.wait.add(queued, 1);
-        }
-        self.run.add(record.run_ms, 1);
+        self.run.add(run.run_ms, 1);
     }
 
     fn add_kind(&mut self, kind: FailureKind, number: u64) {
@@ -166,11 +196,6 @@ impl Tally {
         other.kinds.iter().for_each(|(kind, number)| self.add_kind(*kind, *number));
         self.wait.merge(&other.wait);
         self.run.merge(&other.run);
-    }
-
-    /// How long the runs took.
-    pub(crate) fn run(&self) -> Option<Quantiles> {
-        self.run.quantiles()
     }
 }
 
@@ -236,16 +261,14 @@ mod tests {
         assert!(long.quantiles().expect("two").p99 > 700_000.0);
     }
 
-    fn record(at: Timestamp, outcome: &str) -> RunRecord {
-        let mut record = serde_json::json!({
-            "timestamp": at, "level": "INFO", "message": "done", "task": "hello", "id": "a", "attempt": 1,
-            "outcome": outcome, "then": "done", "queued_ms": 5.0, "place_ms": 0.0, "load_ms": 0.0, "run_ms": 10.0,
-            "acknowledge_ms": 0.0, "peak_memory_bytes": 1, "digest": "0".repeat(64),
-        });
-        if outcome == "failure" {
-            record["kind"] = "trap".into();
-        }
-        serde_json::from_value(record).expect("a record")
+    fn count(stats: &Stats, ended: Timestamp, kind: Option<FailureKind>) {
+        let task = "hello".parse().expect("a name");
+        stats.count(&EndedRun { task: &task, ended, kind, wait_ms: Some(5.0), run_ms: 10.0 });
+    }
+
+    fn over(stats: &Stats, span: Span) -> Overview {
+        let name = "hello".parse().expect("a name");
+        stats.overview(span, noon(), Counts::default(), vec![Task { name, record: None, rejected: None }])
     }
 
     fn noon() -> Timestamp {
@@ -254,28 +277,27 @@ mod tests {
 
     #[test]
     fn a_run_is_counted_in_its_slice() {
-        let (stats, now) = (Stats::new(), noon());
-        for (ago, outcome) in [(90, "success"), (30, "success"), (0, "failure"), (0, "success")] {
-            stats.count(&record(now.minus(Duration::from_secs(ago * 60)), outcome));
+        let (stats, now) = (Stats::since(noon()), noon());
+        for (ago, kind) in [(90, None), (30, None), (0, Some(FailureKind::Trap)), (0, None)] {
+            count(&stats, now.minus(Duration::from_secs(ago * 60)), kind);
         }
-        let hour = stats.of(Span::Hour, now);
+        let hour = over(&stats, Span::Hour);
         assert_eq!(hour.slices.len(), Span::SLICES);
         let last = hour.slices.last().expect("the current minute");
         assert_eq!((last.succeeded, last.failed), (1, 1));
         assert_eq!(hour.slices.iter().map(|slice| slice.succeeded).sum::<u64>(), 2);
         assert_eq!(hour.failures, [(FailureKind::Trap, 1)]);
-        let (tally, by_slice) = &hour.tasks[&"hello".parse::<TaskName>().expect("a name")];
-        assert_eq!((tally.succeeded, tally.failed, by_slice.iter().sum::<u64>()), (2, 1, 3));
-        let day = stats.of(Span::Day, now);
+        let task = &hour.tasks[0];
+        assert_eq!((task.succeeded, task.failed, task.by_slice.iter().sum::<u64>()), (2, 1, 3));
+        let day = over(&stats, Span::Day);
         assert_eq!(day.slices.iter().map(|slice| slice.succeeded).sum::<u64>(), 3);
     }
 
     #[test]
     fn a_clock_that_was_wrong_is_forgotten() {
-        let (stats, now) = (Stats::new(), noon());
-        stats.count(&record(now.plus(Duration::from_secs(3600 * 24 * 365)), "success"));
-        stats.count(&record(now, "success"));
-        let slices = stats.of(Span::Hour, now).slices;
-        assert_eq!(slices.last().map(|slice| slice.succeeded), Some(1));
+        let (stats, now) = (Stats::since(noon()), noon());
+        count(&stats, now.plus(Duration::from_secs(3600 * 24 * 365)), None);
+        count(&stats, now, None);
+        assert_eq!(over(&stats, Span::Hour).slices.last().map(|slice| slice.succeeded), Some(1));
     }
 }

@@ -1,0 +1,167 @@
+//! What can be done on the page.
+
+use anyhow::{Context, anyhow};
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use wasq_protocol::{Digest, Message, TaskName, check_id};
+
+use crate::data::{Cancelled, Data, Sending, Task, Upload};
+use crate::form::{Form, address};
+use crate::site::{Body, Problem, Site, missing, page, redirect, wrong};
+use crate::views::send::Filled;
+use crate::views::{self, View, whole};
+
+/// The address that a component is uploaded to; its body is the component.
+pub(crate) const UPLOAD: &str = "/act/upload";
+/// The longest delay of a message, in seconds.
+const DELAY_MAX: u32 = 900;
+
+impl<D: Data> Site<D> {
+    pub(crate) async fn act(&self, path: &str, form: &Form) -> Result<Response<Body>, Problem> {
+        match path {
+            "/act/cancel" => {
+                let id = form.exactly("id");
+                let asked = match self.data.cancel(id).await? {
+                    Cancelled::Yes => "cancelled",
+                    Cancelled::Ended(state) => state.as_str(),
+                };
+                Ok(redirect(&address("/run", &[("id", Some(id)), ("asked", Some(asked))])))
+            }
+            "/act/letters" => self.letters(form).await,
+            "/act/rollback" => self.rollback(form).await,
+            "/act/remove" => self.remove(form).await,
+            "/act/send" => self.send(form).await,
+            _ => Err(missing(format!("There is no {path:?}."))),
+        }
+    }
+
+    async fn letters(&self, form: &Form) -> Result<Response<Body>, Problem> {
+        let letters: Vec<String> = form.all("letter").map(str::to_owned).collect();
+        let (what, number) = match (form.text("what"), form.text("sure")) {
+            (Some("redrive"), _) => ("redriven", self.data.redrive(letters).await?),
+            (Some("delete"), Some(_)) => ("deleted", self.data.delete(letters).await?),
+            (Some("delete"), None) => {
+                let main = views::dead::sure(&letters);
+                return Ok(page(StatusCode::OK, whole(View::Dead, "Delete dead letters?", None, &main)));
+            }
+            _ => return Err(wrong("What is to be done with the letters?".to_owned())),
+        };
+        Ok(redirect(&address("/dead", &[(what, Some(&number.to_string()))])))
+    }
+
+    async fn send(&self, form: &Form) -> Result<Response<Body>, Problem> {
+        let field = |name| form.text(name).unwrap_or_default().to_owned();
+        let filled = Filled {
+            task: field("task"),
+            params: form.exactly("params").to_owned(),
+            id: field("id"),
+            delay: field("delay"),
+            letter: form.text("letter").map(str::to_owned),
+            wrong: None,
+        };
+        let sending = match sending(&filled) {
+            Ok(sending) => sending,
+            Err(why) => {
+                let filled = Filled { wrong: Some(why), ..filled };
+                return Ok(page(StatusCode::BAD_REQUEST, self.send_form(&filled).await?));
+            }
+        };
+        let own = sending.message.id.clone();
+        let id = self.data.send(sending).await?;
+        // Sent first, then deleted: nothing is lost between the two.
+        if let Some(letter) = filled.letter {
+            self.data.delete(vec![letter]).await?;
+        }
+        Ok(redirect(&address("/run", &[("id", Some(own.as_deref().unwrap_or(&id))), ("sent", Some(&id))])))
+    }
+
+    /// The form for a message that is to be sent instead of a dead letter. It gets an id of its own: the id of the letter belongs to its
+    /// params.
+    pub(crate) async fn of_letter(&self, message_id: &str) -> Result<Filled, Problem> {
+        let letters = self.data.dead_letters().await?;
+        let letter = letters.into_iter().find(|letter| letter.message_id == message_id);
+        let letter = letter.ok_or_else(|| missing("This dead letter is not there any more.".to_owned()))?;
+        let message = Message::parse(&letter.body).ok();
+        if letter.body_bytes > letter.body.len() as u64 {
+            return Err(wrong(
+                "This message is too large to be edited here: `wasq dlq show` prints it.".to_owned(),
+            ));
+        }
+        Ok(Filled {
+            task: letter.task().map(|task| task.to_string()).unwrap_or_default(),
+            params: message.map_or(letter.body, |message| message.params.get().to_owned()),
+            letter: Some(letter.message_id),
+            ..Filled::default()
+        })
+    }
+
+    /// Puts a component into the place of uploads. Its task's settings stay.
+    pub(crate) async fn upload(&self, query: &Form, body: Bytes) -> Result<Response<Body>, Problem> {
+        let name = query.exactly("task");
+        let task: TaskName = name.parse().map_err(|e| wrong(format!("Task: {e}: {name:?}")))?;
+        if !body.starts_with(b"\0asm") {
+            return Err(wrong(format!("{name}: this is no WebAssembly file, which begins with \"\\0asm\".")));
+        }
+        self.data.upload(Upload { task: task.clone(), module: body.into(), settings: None }).await?;
+        Ok(asked(&task, "uploaded"))
+    }
+
+    /// Uploads an earlier version once more, with its settings.
+    async fn rollback(&self, form: &Form) -> Result<Response<Body>, Problem> {
+        let Task { name: task, record, .. } = self.task(form.exactly("task")).await?;
+        let number = form.exactly("version");
+        let record =
+            record.into_iter().flat_map(|record| std::iter::once(record.version).chain(record.history));
+        let version = record.into_iter().find(|version| version.version.to_string() == number);
+        let version = version.ok_or_else(|| missing(format!("{task} has no version {number:?}.")))?;
+        let module = self.data.module(&version.digest).await?;
+        if Digest::of(&module) != version.digest {
+            return Err(anyhow!("the registry's copy of {} is damaged", version.digest).into());
+        }
+        let settings = Some(version.settings.to_toml());
+        self.data.upload(Upload { task: task.clone(), module, settings }).await?;
+        Ok(asked(&task, "rollback"))
+    }
+
+    async fn remove(&self, form: &Form) -> Result<Response<Body>, Problem> {
+        let task = self.task(form.exactly("task")).await?;
+        if form.text("sure").is_none() {
+            let main = views::tasks::sure(&task.name);
+            return Ok(page(StatusCode::OK, whole(View::Tasks, "Remove a task?", None, &main)));
+        }
+        self.data.remove(&task.name).await.with_context(|| format!("remove {}", task.name))?;
+        Ok(asked(&task.name, "removed"))
+    }
+
+    pub(crate) async fn task(&self, name: &str) -> Result<Task, Problem> {
+        let task = self.data.tasks().await?.into_iter().find(|task| task.name.as_str() == name);
+        task.ok_or_else(|| missing(format!("There is no task {name:?}.")))
+    }
+}
+
+/// Shows a task that was changed, and says how.
+fn asked(task: &TaskName, what: &str) -> Response<Body> {
+    redirect(&address(&format!("/tasks/{task}"), &[("asked", Some(what))]))
+}
+
+/// A message from the fields of the form.
+fn sending(filled: &Filled) -> Result<Sending, String> {
+    let Filled { task, params, id, delay, letter: _, wrong: _ } = filled;
+    let task: TaskName = task.parse().map_err(|e| format!("Task: {e}: {task:?}"))?;
+    let params = if params.trim().is_empty() { "{}" } else { params.trim() };
+    let params = serde_json::from_str(params).map_err(|e| format!("Params: not JSON: {e}"))?;
+    let mut message = Message::new(task, params);
+    if !id.is_empty() {
+        check_id(id).map_err(|e| format!("Id: {e}"))?;
+        message.id = Some(id.clone());
+    }
+    let delay_seconds = match delay.as_str() {
+        "" => 0,
+        text => text.parse().ok().filter(|delay| *delay <= DELAY_MAX).ok_or_else(|| {
+            format!("Delay: expected a number of seconds from 0 to {DELAY_MAX}, found {text:?}")
+        })?,
+    };
+    // Refuse every message here that the queue or a worker would refuse.
+    Message::parse(&message.to_json()).map_err(|e| format!("{}: {}", e.path, e.problem))?;
+    Ok(Sending { message, delay_seconds })
+}
