@@ -248,6 +248,19 @@ def test_uploads_that_cannot_be_are_refused_with_the_reason(page, dev, tmp_path)
     assert sorted(path.name for path in dev.tasks.iterdir()) == ["half.wasm"]
 
 
+def test_the_requests_of_a_run(page, dev, echo):
+    dev.publish("verbs", settings=f'allow_hosts = ["http://{echo.authority}"]\n')
+    run(dev, "verbs", {"verb": "fetch", "url": f"http://{echo.authority}/path?secret=1"}, "--id", "asks")
+    run(dev, "verbs", {"verb": "fetch", "url": "http://denied.test/"}, "--id", "denied")
+    go(page, dev, "/runs/asks")
+    requests = page.get_by_role("region", name="Requests")
+    expect(requests.locator("tbody tr")).to_have_count(1)
+    expect(requests).to_contain_text(f"http://{echo.authority}200")
+    assert "secret=1" not in page.content()
+    go(page, dev, "/runs/denied")
+    expect(requests).to_contain_text("http://denied.testnone")
+
+
 def test_a_dead_letter_is_mended_and_sent(page, dev):
     dev.publish("verbs", settings=SETTINGS)
     run(dev, "verbs", {"verb": "reject", "reason": "no such user"}, "--id", "dead-1")

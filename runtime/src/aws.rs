@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -25,6 +25,7 @@ use crate::ports::{
     ArtifactError, Finished, Observer, Queue, Registry, Release, Runs, WorkerParts, WorkerPorts,
 };
 use crate::state::WorkerSettings;
+use crate::telemetry::{Telemetry, TelemetryConfig};
 use crate::wasm::Wasm;
 use crate::worker::{Answer, Worker};
 
@@ -52,6 +53,8 @@ pub struct Config {
     pub addresses: Addresses,
     /// `WASQ_METRICS`: the metrics that CloudWatch makes from the log: `off`, `function` (default) or `task`.
     pub metrics: Metrics,
+    /// Where traces and metrics go; `None` for nowhere.
+    pub telemetry: Option<TelemetryConfig>,
     /// `AWS_LAMBDA_FUNCTION_NAME`, which Lambda sets.
     pub function: String,
     /// The worker's settings:
@@ -90,6 +93,7 @@ impl Config {
                     .collect(),
             },
             metrics: vars.parse_or("WASQ_METRICS", Metrics::Function)?,
+            telemetry: TelemetryConfig::from_vars(vars)?,
             function: vars.parse_or("AWS_LAMBDA_FUNCTION_NAME", "wasq-worker".to_owned())?,
             worker: WorkerSettings {
                 concurrency: vars.parse_or("WASQ_CONCURRENCY", 10)?,
@@ -125,6 +129,7 @@ fn memory<F: Fn(&str) -> Option<String>>(vars: &Vars<F>) -> Result<ByteCount, Va
 pub struct Function {
     worker: Worker<Lambda>,
     services: Services,
+    telemetry: Option<Arc<Telemetry>>,
 }
 
 /// The worker's ports on AWS.
@@ -153,6 +158,7 @@ impl Function {
             cache,
             addresses,
             metrics,
+            telemetry,
             function,
             worker,
         } = config;
@@ -180,14 +186,20 @@ impl Function {
         });
         let secrets = SecretReader::new(&sdk);
         let runner = runner.await.context("start the engine")??;
-        let observer = Log { metrics, function };
+        let telemetry = telemetry.map(|config| Arc::new(Telemetry::new(config, &sdk, &function)));
+        let observer = Log { metrics, function, telemetry: telemetry.clone() };
         let parts = WorkerParts { queue, registry, secrets, runs, runner, observer, clock: SystemClock };
-        Ok(Self { worker: Worker::new(parts, worker), services })
+        Ok(Self { worker: Worker::new(parts, worker), services, telemetry })
     }
 
     /// Answers one invoke; a direct invoke and an event source mapping read the answer.
     pub async fn handle(&self, payload: &str, invoke: Invoke) -> Result<Box<RawValue>> {
-        let answer = match self.worker.handle(payload, invoke).await? {
+        let handled = self.worker.handle(payload, invoke).await;
+        // Lambda freezes the process when the invoke has ended.
+        if let Some(telemetry) = &self.telemetry {
+            telemetry.export().await;
+        }
+        let answer = match handled? {
             Answer::Outcome(outcome) => serde_json::to_string(&outcome)?,
             Answer::EventSource(response) => serde_json::to_string(&response)?,
             Answer::Pong(pong) => {
@@ -247,6 +259,7 @@ fn answered<T, E, R>(answer: &Result<T, SdkError<E, R>>) -> bool {
 struct Log {
     metrics: Metrics,
     function: String,
+    telemetry: Option<Arc<Telemetry>>,
 }
 
 impl Observer for Log {
@@ -254,6 +267,9 @@ impl Observer for Log {
         let line = finished.record.to_json_with_metrics(self.metrics, &self.function);
         // A log that cannot be written must not cost a message.
         let _ = writeln!(std::io::stdout().lock(), "{line}");
+        if let Some(telemetry) = &self.telemetry {
+            telemetry.observe(&finished.record);
+        }
     }
 }
 

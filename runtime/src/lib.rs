@@ -14,6 +14,8 @@ mod runs;
 mod secrets;
 mod slots;
 mod state;
+#[cfg(feature = "aws")]
+mod telemetry;
 mod verdict;
 mod wasm;
 mod worker;
@@ -25,6 +27,8 @@ pub use ports::{
     ArtifactError, Finished, Observer, Queue, Registry, Release, Runner, Runs, WorkerParts, WorkerPorts,
 };
 pub use state::WorkerSettings;
+#[cfg(feature = "aws")]
+pub use telemetry::TelemetryConfig;
 pub use verdict::Verdict;
 pub use wasm::Wasm;
 pub use worker::{Answer, Worker};

@@ -112,6 +112,14 @@ pub(crate) struct StackOptions {
     /// metric is billed) [default: function]
     #[arg(long, value_parser = ["off", "function", "task"])]
     metrics: Option<String>,
+    /// A collector of OpenTelemetry that gets traces and metrics of runs (OTLP over HTTP), such as https://otlp.example.com;
+    /// cloudwatch for CloudWatch's own, which takes traces; "" for none [default: none]
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Option<String>,
+    /// A secret with the headers that the collector wants, as name=value,name=value: ssm:/STACK/NAME or secretsmanager:STACK/NAME;
+    /// "" for none [default: none]
+    #[arg(long, value_name = "SECRET")]
+    otlp_headers_secret: Option<String>,
     /// How long logs are kept, in days [default: 30]
     #[arg(long, value_name = "DAYS")]
     log_retention: Option<u32>,
@@ -141,6 +149,8 @@ impl StackOptions {
             bucket_namespace,
             key,
             metrics,
+            otlp_endpoint,
+            otlp_headers_secret,
             log_retention,
             alarm_topic,
         } = self;
@@ -163,6 +173,8 @@ impl StackOptions {
             ("BucketNamespace", bucket_namespace),
             ("Key", key),
             ("Metrics", metrics),
+            ("OtlpEndpoint", otlp_endpoint),
+            ("OtlpHeadersSecret", otlp_headers_secret),
             ("LogRetention", number(log_retention)),
             ("AlarmTopic", alarm_topic),
         ];

@@ -4,12 +4,13 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 use wasq_local::{DEAD_LETTERS, Log, RunningStacks, Stack, StackConfig, list_tasks, queue_url};
 use wasq_protocol::{ByteCount, Digest, TaskName, parse_duration};
+use wasq_telemetry::{Exporter, OtlpConfig};
 use wasq_toolkit::{Project, Projects};
 
 use crate::machine_memory;
@@ -47,6 +48,18 @@ pub(crate) struct Dev {
     /// At shutdown, how long running tasks may continue before their messages are released
     #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) grace: Duration,
+    /// A collector of OpenTelemetry that gets traces and metrics of runs (OTLP over HTTP), such as http://127.0.0.1:4318
+    #[arg(long, value_name = "URL", env = "WASQ_OTLP_ENDPOINT")]
+    pub(crate) otlp: Option<String>,
+    /// Headers for the collector, such as x-key=secret,x-team=tasks
+    #[arg(
+        long,
+        value_name = "HEADERS",
+        env = "WASQ_OTLP_HEADERS",
+        hide_env_values = true,
+        requires = "otlp"
+    )]
+    pub(crate) otlp_headers: Option<String>,
     #[command(flatten)]
     pub(crate) addresses: AddressArgs,
     #[command(flatten)]
@@ -89,9 +102,13 @@ pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
         memory,
         lease,
         grace,
+        otlp,
+        otlp_headers,
         addresses,
         secrets,
     } = args;
+    let otlp = otlp.map(|url| OtlpConfig::read(&url, otlp_headers.as_deref().unwrap_or_default()));
+    let otlp = otlp.transpose().map_err(|e| anyhow!("--otlp: {e}"))?;
     let projects = projects.iter().map(|folder| Project::open(folder)).collect::<Result<Vec<_>>>()?;
     let log = Log::open(&data)?;
     output::start_logging(filter, Some(log.clone()));
@@ -117,6 +134,12 @@ pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
         secrets: secrets.open(&data),
         log,
         compile: machine_memory::for_compiling(),
+        exporter: otlp.map(|otlp| Exporter::new(otlp, "wasq dev", &[])),
+    };
+    let traces = match &config.exporter {
+        Some(exporter) => exporter.endpoint().to_owned(),
+        None => "not sent; --otlp http://127.0.0.1:4318 sends them to a collector of OpenTelemetry there"
+            .to_owned(),
     };
     let stack = Stack::start(config).await?;
     // Commands in other folders find the stack by this. Without it they still find it by --data.
@@ -155,7 +178,8 @@ pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
              queue         {queue}\n  \
              dead letters  {dead_letters}\n  \
              tasks         {tasks} (put NAME.wasm here, and NAME.toml beside it)\n  \
-             data          {data}\n\n\
+             data          {data}\n  \
+             traces        {traces}\n\n\
              Send a message:\n  \
              wasq enqueue NAME --params '{{}}' --wait\n  \
              eval \"$(wasq env)\"    # once in a shell, for the AWS CLI and the SDKs\n  \

@@ -77,6 +77,9 @@ fn every_variable_of_the_functions_is_listed() {
         let mut read = variables(folder);
         // Every function reads it, in wasq-aws.
         read.extend(variables("crates/aws/src"));
+        if section == "worker" {
+            read.extend(variables("crates/telemetry/src"));
+        }
         assert_eq!(names(&format!("Variables of the {section}")), read, "{section}");
     }
     assert_eq!(names("Variables of the command"), variables_of_options(&Args::command()));

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 use tokio::time::Instant;
 use wasq_engine::{Child, LogLine, Report, RunContext, StepValues, Steps};
-use wasq_protocol::{Caps, Clock, Message, Outcome, Settings, SystemClock, TaskName};
+use wasq_protocol::{Caps, Clock, Message, Outcome, SentRequest, Settings, SystemClock, TaskName};
 
 use crate::component::Component;
 use crate::output::{self, Ended, Progress, tell};
@@ -93,6 +93,8 @@ struct Shown<'a> {
     duration_ms: f64,
     peak_memory_bytes: u64,
     denied_requests: u32,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    requests: &'a [SentRequest],
 }
 
 #[derive(Serialize)]
@@ -109,7 +111,8 @@ struct Line<'a> {
 }
 
 fn print(report: &Report, json: bool) {
-    let Report { outcome, children, steps, log, log_dropped, duration, peak_memory, denied } = report;
+    let Report { outcome, children, steps, log, log_dropped, duration, peak_memory, denied, requests } =
+        report;
     if json {
         let log = log.iter().map(|line| Line { level: level(line), text: &line.text }).collect();
         // Typed all the way: a result that is valid JSON need not fit into a `Value`.
@@ -128,6 +131,7 @@ fn print(report: &Report, json: bool) {
             duration_ms: ms(*duration),
             peak_memory_bytes: *peak_memory,
             denied_requests: *denied,
+            requests,
         });
     }
     let end = match outcome {
@@ -145,6 +149,10 @@ fn print(report: &Report, json: bool) {
     tell!("outcome  {end}");
     tell!("time     {:.1} ms", ms(*duration));
     tell!("memory   {} at most", output::size(*peak_memory));
+    for SentRequest { method, to, status, began_ms: _, took_ms } in requests {
+        let status = status.map_or("no response".to_owned(), |status| status.to_string());
+        tell!("request  {method} {to}: {status}, {took_ms:.1} ms");
+    }
     for (name, value) in steps {
         tell!("step     {name}: {}", value.get());
     }

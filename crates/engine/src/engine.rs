@@ -210,6 +210,7 @@ impl Engine {
             duration,
             peak_memory: state.memory.peak,
             denied: state.outgoing.denied(),
+            requests: state.outgoing.sent(),
         }
     }
 

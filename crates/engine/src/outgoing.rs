@@ -5,9 +5,9 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -19,7 +19,7 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
-use wasq_protocol::{AllowedHost, Settings, TaskName, with_causes};
+use wasq_protocol::{AllowedHost, SentRequest, Settings, TaskName, with_causes};
 
 use crate::addresses::Refused;
 use crate::bindings::LogLevel;
@@ -68,6 +68,8 @@ pub(crate) enum Exchange {
 
 /// The bytes of a reason that are kept in the run's log: it can contain what the task wrote.
 const WHY_BYTES_MAX: usize = 500;
+/// The bytes of a destination, and of a method, that are recorded.
+const TO_BYTES_MAX: usize = 200;
 /// With so many open connections, of all hosts together, no further ones are kept: a task may reach any number of hosts.
 const KEPT_MAX: usize = 128;
 /// Idle connections that a task keeps for each host.
@@ -205,6 +207,9 @@ struct HttpUsage {
     denied: AtomicU32,
     received: AtomicU64,
     open: AtomicU32,
+    /// The first requests.
+    sent: Mutex<Vec<SentRequest>>,
+    began: Instant,
 }
 
 /// One request that is under way, until dropped.
@@ -238,6 +243,8 @@ impl Outgoing {
             denied: AtomicU32::new(0),
             received: AtomicU64::new(0),
             open: AtomicU32::new(0),
+            sent: Mutex::default(),
+            began: Instant::now(),
         };
         Self {
             task: context.task.clone(),
@@ -270,11 +277,55 @@ impl Outgoing {
         request: Request<RequestBody>,
         added: Option<(HeaderName, HeaderValue)>,
     ) -> Result<Response<WasiBody>, SendError> {
+        let recording = self.begin(&request);
         let sent = self.send_allowed(request, added).await;
         if let Err(SendError::Denied(_)) = sent {
             self.usage.denied.fetch_add(1, Ordering::Relaxed);
         }
+        if let Some(at) = recording {
+            self.end(at, sent.as_ref().ok().map(|response| response.status().as_u16()));
+        }
         sent
+    }
+
+    /// The first requests so far.
+    pub(crate) fn sent(&self) -> Vec<SentRequest> {
+        std::mem::take(&mut *self.requests())
+    }
+
+    fn requests(&self) -> MutexGuard<'_, Vec<SentRequest>> {
+        self.usage.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records the begin of a request, if it is one of the first. Returns its place.
+    fn begin(&self, request: &Request<RequestBody>) -> Option<usize> {
+        let mut sent = self.requests();
+        if sent.len() >= SentRequest::KEPT {
+            return None;
+        }
+        let to = Destination::of(request.uri()).map(|to| to.to_string()).unwrap_or_default();
+        // Redact before cutting: half a secret would not be recognised.
+        let shown = |text: &str| {
+            let text = self.secrets.redact(text);
+            text[..text.floor_char_boundary(TO_BYTES_MAX.min(text.len()))].to_owned()
+        };
+        sent.push(SentRequest {
+            method: shown(request.method().as_str()),
+            to: shown(&to),
+            status: None,
+            began_ms: ms(self.usage.began.elapsed()),
+            took_ms: 0.0,
+        });
+        Some(sent.len() - 1)
+    }
+
+    fn end(&self, at: usize, status: Option<u16>) {
+        let now = ms(self.usage.began.elapsed());
+        // The list may be taken already, if the run ended before its request.
+        if let Some(request) = self.requests().get_mut(at) {
+            request.took_ms = now - request.began_ms;
+            request.status = status;
+        }
     }
 
     async fn send_allowed(
@@ -386,6 +437,11 @@ fn check_line(request: &mut Request<RequestBody>) -> Result<(), SendError> {
         return invalid("url: its path does not begin with /".to_owned());
     }
     encode_other_letters(request.uri_mut()).map_err(SendError::Invalid)
+}
+
+/// In milliseconds; whole microseconds are exact enough.
+fn ms(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
 }
 
 /// The body of a response; counts the received bytes. Its request is under way until the body is dropped.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasq_protocol::{Message, Outcome, Settings, TaskName, Timestamp};
+use wasq_protocol::{Message, Outcome, SentRequest, Settings, TaskName, Timestamp};
 
 use crate::bindings::LogLevel;
 use crate::secrets::SecretValues;
@@ -44,6 +44,8 @@ pub struct Report {
     pub peak_memory: u64,
     /// HTTP requests that the policy denied.
     pub denied: u32,
+    /// The first HTTP requests, at most [`SentRequest::KEPT`].
+    pub requests: Vec<SentRequest>,
 }
 
 /// The facts that a task can know about its run.

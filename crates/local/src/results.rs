@@ -13,6 +13,7 @@ use wasq_protocol::{
     Unfinished,
 };
 use wasq_runtime::{Finished, Observer};
+use wasq_telemetry::Exporter;
 
 use crate::db::{Db, DbError};
 use crate::log::Log;
@@ -28,6 +29,7 @@ pub(crate) struct Results {
     /// How often something has happened that the page shows.
     changes: watch::Sender<u64>,
     stats: Stats,
+    exporter: Option<Exporter>,
     latest: Arc<Mutex<Latest>>,
 }
 
@@ -67,7 +69,7 @@ pub(crate) enum Waited {
 const LATEST_MAX: usize = 10_000;
 
 impl Results {
-    pub(crate) fn new(db: Db, runs: LocalRuns, log: Log) -> Self {
+    pub(crate) fn new(db: Db, runs: LocalRuns, log: Log, exporter: Option<Exporter>) -> Self {
         Self {
             db,
             runs,
@@ -75,6 +77,7 @@ impl Results {
             news: Arc::default(),
             changes: watch::Sender::new(1),
             stats: Stats::since(SystemClock.now()),
+            exporter,
             latest: Arc::default(),
         }
     }
@@ -190,6 +193,9 @@ impl Observer for Results {
     fn finished(&self, finished: &Finished<'_>) {
         let Finished { record, outcome } = finished;
         self.log.line(record.to_json());
+        if let Some(exporter) = &self.exporter {
+            exporter.observe(record);
+        }
         self.count(record);
         self.changes.send_modify(|changes| *changes += 1);
         tell(record);

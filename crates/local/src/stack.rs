@@ -18,6 +18,7 @@ use wasq_page::{Site, Token};
 use wasq_protocol::{AddressRange, ByteCount, Caps, Clock, SystemClock, TaskName, format_duration};
 use wasq_publisher::{CompileLimits, Publisher, PublisherParts, Wasm as Compiler};
 use wasq_runtime::{Checks, Wasm, Worker, WorkerParts, WorkerSettings};
+use wasq_telemetry::Exporter;
 
 use crate::adapters::{Local, LocalInvoker, TaskQueue};
 use crate::data_folder::{LastStack, lock, registry_path};
@@ -66,6 +67,8 @@ pub struct StackConfig {
     pub log: Log,
     /// The limits of one compilation.
     pub compile: CompileLimits,
+    /// Sends traces and metrics.
+    pub exporter: Option<Exporter>,
 }
 
 /// A running stack. When it is dropped, it receives no more; [`Stack::stop`] also settles what was received.
@@ -77,6 +80,7 @@ pub struct Stack {
     consumer: JoinHandle<()>,
     others: Vec<JoinHandle<()>>,
     _lock: File,
+    exporter: Option<Exporter>,
 }
 
 /// The interval between two notes that the stack runs.
@@ -99,6 +103,8 @@ pub(crate) const RETENTION_SECONDS: u32 = 1_209_600;
 /// tasks would be idle while the next messages are received.
 const IN_FLIGHT_PER_SLOT: u64 = 2;
 const IN_FLIGHT_BESIDES: u64 = 100;
+/// The interval between two exports of traces and metrics.
+const EXPORT_EVERY: Duration = Duration::from_secs(1);
 const RECEIVERS: usize = 4;
 const HELD_BYTES_MAX: u64 = 64 << 20;
 const MODULES_MAX: usize = 256;
@@ -121,6 +127,7 @@ impl Stack {
             secrets,
             log,
             compile,
+            exporter,
         } = config;
         let lock = lock(&data)?;
         let listener = endpoint::listen(listen).await?;
@@ -166,7 +173,7 @@ impl Stack {
         }));
         let runs = LocalRuns::new(db.clone());
         runs.release_running().await?;
-        let results = Results::new(db, runs.clone(), log);
+        let results = Results::new(db, runs.clone(), log, exporter.clone());
         let settings = WorkerSettings {
             concurrency,
             memory,
@@ -217,6 +224,7 @@ impl Stack {
         let _ = tokio::time::timeout(PUBLISHED_WITHIN, published).await;
         let alive = tokio::spawn(note_alive(queue.queues.clone()));
         let pruning = tokio::spawn(runs.prune());
+        let exporting = tokio::spawn(export(exporter.clone()));
         let in_flight_max = u64::from(concurrency) * IN_FLIGHT_PER_SLOT + IN_FLIGHT_BESIDES;
         let consumer = tokio::spawn(consume(queue, invoker.clone(), stop.clone(), in_flight_max));
         last.write(&data)?;
@@ -226,7 +234,8 @@ impl Stack {
             invoker,
             stop: stop.drop_guard(),
             consumer,
-            others: vec![served, publishing, alive, pruning],
+            others: vec![served, publishing, alive, pruning, exporting],
+            exporter,
             _lock: lock,
         })
     }
@@ -256,6 +265,9 @@ impl Stack {
             self.invoker.worker.stop();
             ended.await;
         }
+        if let Some(exporter) = &self.exporter {
+            exporter.export().await;
+        }
         self.others.iter().for_each(JoinHandle::abort);
     }
 }
@@ -263,6 +275,15 @@ impl Stack {
 /// The address of a queue of a stack.
 pub fn queue_url(address: SocketAddr, queue: &str) -> String {
     format!("http://{address}/000000000000/{queue}")
+}
+
+/// Sends traces and metrics again and again, for ever.
+async fn export(exporter: Option<Exporter>) {
+    let Some(exporter) = exporter else { return };
+    loop {
+        tokio::time::sleep(EXPORT_EVERY).await;
+        exporter.export().await;
+    }
 }
 
 /// Notes again and again that the stack runs, for ever.

@@ -11,8 +11,6 @@ use crate::site::{Body, Problem, Site, missing, page, redirect, wrong};
 use crate::views::send::Filled;
 use crate::views::{self, View, whole};
 
-/// The address that a component is uploaded to; its body is the component.
-pub(crate) const UPLOAD: &str = "/act/upload";
 /// The longest delay of a message, in seconds.
 const DELAY_MAX: u32 = 900;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Deserialize;
 use wasq_protocol::{
-    DeadLetterAttributes, Digest, FailureKind, ItemState, LiveRecord, Message, Rejection, RunItem, TaskName,
-    Timestamp,
+    DeadLetterAttributes, Digest, FailureKind, ItemState, LiveRecord, Message, Rejection, RunItem,
+    SentRequest, TaskName, Timestamp,
 };
 
 /// The queue, the runs and the tasks behind the page.
@@ -207,6 +207,8 @@ pub struct LogLine {
     pub attempt: Option<u64>,
     /// The text.
     pub text: String,
+    /// The first HTTP requests of the run, if the line is that of its end.
+    pub requests: Vec<SentRequest>,
 }
 
 impl LogLine {
@@ -220,6 +222,8 @@ impl LogLine {
             message: String,
             id: Option<String>,
             attempt: Option<u64>,
+            #[serde(default)]
+            requests: Vec<SentRequest>,
         }
         let line: Line = serde_json::from_str(line).ok()?;
         (line.id.as_deref() == Some(id)).then_some(Self {
@@ -227,6 +231,7 @@ impl LogLine {
             level: line.level,
             attempt: line.attempt,
             text: line.message,
+            requests: line.requests,
         })
     }
 }

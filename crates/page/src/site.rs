@@ -17,7 +17,6 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use wasq_protocol::{Clock, FailureKind, ItemState, SystemClock, TaskName};
 
-use crate::acts::UPLOAD;
 use crate::data::{Data, Group, NotAPlace, Search, Span, Task};
 use crate::form::{Form, decoded};
 use crate::guard::Token;
@@ -55,6 +54,8 @@ impl<D> std::fmt::Debug for Site<D> {
 /// Nothing but the page's own style and script, and no frame around it.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+/// The address that a component is uploaded to; its body is the component.
+const UPLOAD: &str = "/act/upload";
 const STYLE: &str = include_str!("../assets/style.css");
 const SCRIPT: &str = include_str!("../assets/page.js");
 /// Why there is no page: its status, a title and a text.

@@ -25,6 +25,9 @@ pub struct RunRecord {
     /// The id of the message whose task enqueued this one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub parent: Option<String>,
+    /// The id of the message at the top of the chain of parents; none if it is this one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub root: Option<String>,
     /// Which attempt it was; the first is 1.
     pub attempt: u32,
     /// How the run ended.
@@ -50,6 +53,12 @@ pub struct RunRecord {
     /// HTTP requests of the run that the policy denied.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub denied_requests: u32,
+    /// The first HTTP requests of the run, at most [`SentRequest::KEPT`].
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub requests: Vec<SentRequest>,
+    /// The steps that the run saved, and when.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub steps: Vec<SavedStep>,
     /// The module that ran; none if there was no run.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub digest: Option<Digest>,
@@ -59,6 +68,41 @@ pub struct RunRecord {
     /// The trace that the message belongs to (W3C).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub traceparent: Option<String>,
+}
+
+/// An HTTP request of a run. Its path is left out: it can hold what nobody else should know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SentRequest {
+    /// The method.
+    pub method: String,
+    /// Scheme, host and port as the task wrote them, such as `https://api.github.com`.
+    pub to: String,
+    /// The status of the response, if there was one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub status: Option<u16>,
+    /// From the begin of the run to the begin of the request, in milliseconds.
+    pub began_ms: f64,
+    /// Until the head of the response was there, in milliseconds.
+    pub took_ms: f64,
+}
+
+impl SentRequest {
+    /// The requests of a run that are recorded.
+    pub const KEPT: usize = 20;
+}
+
+/// A step that a run saved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SavedStep {
+    /// Its name.
+    pub name: String,
+    /// When it was saved.
+    pub at: Timestamp,
+}
+
+impl SavedStep {
+    /// The steps of a run that are recorded.
+    pub const KEPT: usize = 20;
 }
 
 fn is_zero(count: &u32) -> bool {

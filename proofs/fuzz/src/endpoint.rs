@@ -22,6 +22,7 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
     let data = folder.path().join("data");
     let runtime = Runtime::new().expect("a runtime");
     let config = StackConfig {
+        exporter: None,
         projects: Vec::new(),
         tasks: folder.path().join("tasks"),
         log: Log::open(&data).expect("a log"),

@@ -69,6 +69,7 @@ impl Runner for ScriptRunner {
             duration,
             peak_memory: 0,
             denied: 0,
+            requests: Vec::new(),
         }
     }
 }

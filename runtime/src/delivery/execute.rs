@@ -76,12 +76,22 @@ pub(crate) async fn execute<P: WorkerPorts>(
         let failure = Failure::new(FailureKind::Cancelled, "it was cancelled while it ran");
         return Executed { outcome: Outcome::Failure(failure), children: Vec::new() };
     };
-    let Report { mut outcome, mut children, steps: _, duration, peak_memory, denied, log: _, log_dropped } =
-        report;
+    let Report {
+        mut outcome,
+        mut children,
+        steps: _,
+        duration,
+        peak_memory,
+        denied,
+        requests,
+        log: _,
+        log_dropped,
+    } = report;
     facts.digest = Some(live.record.version.digest);
     facts.usage.run = duration;
     facts.usage.peak_memory = peak_memory;
     facts.usage.denied = denied;
+    facts.usage.requests = requests;
     if !children.is_empty() {
         let now = worker.ports.clock.now();
         let group = facts.delivery.as_ref().and_then(|delivery| delivery.group.clone());

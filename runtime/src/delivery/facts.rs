@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::Span;
-use wasq_protocol::{Backoff, Delivery, Digest, RunItem, Settings, TaskName, Timestamp};
+use wasq_protocol::{Backoff, Delivery, Digest, RunItem, SentRequest, Settings, TaskName, Timestamp};
 
 use crate::runs::{Claim, Memory};
 
@@ -18,6 +18,8 @@ pub(crate) struct Facts {
     pub(crate) task: Option<TaskName>,
     /// The id of the message whose task enqueued this one.
     pub(crate) parent: Option<String>,
+    /// The id of the message at the top of the chain of parents; none if it is this one.
+    pub(crate) root: Option<String>,
     /// The message's `not_before`.
     pub(crate) not_before: Option<Timestamp>,
     /// The trace context for the task and its children: the message's own, or X-Ray's in W3C's form.
@@ -98,4 +100,6 @@ pub(crate) struct Usage {
     pub(crate) peak_memory: u64,
     /// HTTP requests that the policy denied.
     pub(crate) denied: u32,
+    /// The first HTTP requests.
+    pub(crate) requests: Vec<SentRequest>,
 }

@@ -126,6 +126,7 @@ impl Facts {
             id,
             task: message.map(|message| message.task.clone()),
             parent: message.and_then(|message| message.parent.clone()),
+            root: message.and_then(|message| message.root.clone()),
             not_before: message.and_then(|message| message.not_before),
             traceparent: message
                 .and_then(|message| message.traceparent.clone())

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use wasq_protocol::{
-    Clock, FailureKind, Invoke, Outcome, RecordLevel, RunOutcome, RunRecord, Then, Timestamp,
+    Clock, FailureKind, Invoke, Outcome, RecordLevel, RunOutcome, RunRecord, SavedStep, Then, Timestamp,
 };
 
 use crate::delivery::facts::{Facts, Usage};
@@ -30,8 +30,10 @@ impl<'a, P: WorkerPorts> Recorder<'a, P> {
     /// Tells the observer of a delivery or a direct invoke that is settled. Returns the outcome.
     pub(crate) fn record(&self, judged: Judged) -> Outcome {
         let Judged { facts, outcome, verdict, children: _, decided } = judged;
-        let Facts { delivery, id, task, parent, traceparent, attempt, digest, usage, memory, .. } = *facts;
-        let Usage { slot_taken, slot_wait, load, run, peak_memory, denied } = usage;
+        let steps = saved_steps(&facts);
+        let Facts { delivery, id, task, parent, root, traceparent, attempt, digest, usage, memory, .. } =
+            *facts;
+        let Usage { slot_taken, slot_wait, load, run, peak_memory, denied, requests } = usage;
         let queued = delivery.as_ref().zip(slot_taken).map(|(delivery, taken)| taken.since(delivery.sent));
         let (level, outcome_word, message, kind) = match &outcome {
             Outcome::Success { .. } => {
@@ -62,6 +64,7 @@ impl<'a, P: WorkerPorts> Recorder<'a, P> {
             task,
             id,
             parent,
+            root,
             attempt,
             outcome: outcome_word,
             kind,
@@ -80,6 +83,8 @@ impl<'a, P: WorkerPorts> Recorder<'a, P> {
             acknowledge_ms: ms(self.now - decided),
             peak_memory_bytes: peak_memory,
             denied_requests: denied,
+            requests,
+            steps,
             digest,
             request_id: self.invoke.request_id.clone(),
             traceparent,
@@ -87,6 +92,14 @@ impl<'a, P: WorkerPorts> Recorder<'a, P> {
         self.worker.ports.observer.finished(&Finished { record, outcome: &outcome });
         outcome
     }
+}
+
+/// The steps that this attempt saved.
+fn saved_steps(facts: &Facts) -> Vec<SavedStep> {
+    let Some(claim) = facts.claim() else { return Vec::new() };
+    let own = claim.item.steps.iter().filter(|step| step.attempt == facts.attempt);
+    let saved = own.map(|step| SavedStep { name: step.name.clone(), at: step.saved });
+    saved.take(SavedStep::KEPT).collect()
 }
 
 /// The next step of the message after a failure. A direct invoke leaves no message.

@@ -126,7 +126,8 @@ impl Data for DeployedPage {
         // Credentials that may read the table need not be allowed to read the log.
         Ok(self.lines(run).await.unwrap_or_else(|e| {
             let text = format!("The log could not be read: {e:#}");
-            vec![LogLine { at: run.updated.to_string(), level: "WARN".to_owned(), attempt: None, text }]
+            let (at, level) = (run.updated.to_string(), "WARN".to_owned());
+            vec![LogLine { at, level, attempt: None, text, requests: Vec::new() }]
         }))
     }
 

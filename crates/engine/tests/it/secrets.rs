@@ -91,12 +91,15 @@ fn left_behind(report: &Report) -> String {
         duration: _,
         peak_memory: _,
         denied: _,
+        requests,
     } = report;
     let outcome = match outcome {
         Outcome::Success { output } => output.get().to_owned(),
         Outcome::Failure(failure) => failure.to_string(),
     };
-    log.iter().fold(outcome, |all, line| all + "\n" + &line.text)
+    let lines = log.iter().map(|line| line.text.clone());
+    let requests = requests.iter().map(|request| format!("{} {}", request.method, request.to));
+    lines.chain(requests).fold(outcome, |all, line| all + "\n" + &line)
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! One run.
 
 use maud::{Markup, html};
-use wasq_protocol::{AttemptEnd, ItemState, RunItem, Timestamp};
+use wasq_protocol::{AttemptEnd, ItemState, RunItem, SentRequest, Timestamp};
 
 use crate::data::LogLine;
 use crate::form::encoded;
@@ -92,13 +92,20 @@ pub(crate) fn run(run: &RunItem, log: &[LogLine], now: Timestamp, said: Option<S
                 a href=(format!("/runs?id={}", encoded(&run.id))) { "Those that ran" } }
             ul { @for child in run.children.iter().take(CHILDREN_SHOWN) { li { (child.task) " " (run_link(&child.id)) } } }
         }
+        @if log.iter().any(|line| !line.requests.is_empty()) {
+            h2 { "Requests" }
+            div.scroll tabindex="0" role="region" aria-label="Requests" { table {
+                thead { tr { th.number { "attempt" } th { "method" } th { "to" } th.number { "status" } th.number { "after" } th.number { "took" } } }
+                tbody { @for LogLine { attempt, requests, .. } in log { @for each in requests { (request(*attempt, each)) } } }
+            } }
+        }
         h2 { "Log" }
         @if log.is_empty() {
             p { "No lines in the last part of the log, which this page reads. " code { "wasq logs --id" } " reads all of it." }
         } @else {
             div.scroll tabindex="0" role="region" aria-label="Log" { table.log {
                 thead { tr { th { "time" } th { "level" } th.number { "attempt" } th { "line" } } }
-                tbody { @for LogLine { at, level, attempt, text } in log {
+                tbody { @for LogLine { at, level, attempt, text, requests: _ } in log {
                     tr {
                         td { @if let Ok(at) = at.parse() { (time(at)) } @else { (line(at, 40)) } }
                         td { span class=(format!("level {}", level.to_ascii_lowercase())) { (line(level, 10)) } }
@@ -107,6 +114,21 @@ pub(crate) fn run(run: &RunItem, log: &[LogLine], now: Timestamp, said: Option<S
                     }
                 } }
             } }
+        }
+    }
+}
+
+/// One HTTP request of an attempt. Its path is not recorded.
+fn request(attempt: Option<u64>, request: &SentRequest) -> Markup {
+    let SentRequest { method, to, status, began_ms, took_ms } = request;
+    html! {
+        tr {
+            td.number { @if let Some(attempt) = attempt { (attempt) } }
+            td { (line(method, 20)) }
+            td { (line(to, 100)) }
+            td.number.bad[status.is_none_or(|status| status >= 400)] { @match status { Some(status) => (status), None => "none" } }
+            td.number { (ms(*began_ms)) }
+            td.number { (ms(*took_ms)) }
         }
     }
 }
