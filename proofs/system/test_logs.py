@@ -1,7 +1,11 @@
 """`wasq logs` and `wasq status` on one machine: the runs, and the log lines of tasks."""
 
+import fcntl
 import json
+import os
+import struct
 import subprocess
+import termios
 
 from conftest import BINARIES, wait_for
 
@@ -76,3 +80,36 @@ def test_following(dev):
 def test_without_a_log(tmp_path):
     done = subprocess.run([BINARIES / "wasq", "logs"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2 and "there is no log in .wasq: start `wasq dev` here" in done.stderr
+
+
+def test_top(dev):
+    """Once as text and as JSON, and in a terminal until q."""
+    dev.publish("hello")
+    dev.send({"task": "hello", "id": "seen"})
+    wait_for(lambda: ran(dev, "seen"), "the run")
+    told = subprocess.run([BINARIES / "wasq", "top"], cwd=dev.folder, capture_output=True, text=True, timeout=30)
+    assert told.returncode == 0 and "1 succeeded" in told.stdout and "0 dead letters" in told.stdout, told
+    assert dev.wasq("top", "--span", "day", "--json")["tasks"][0]["succeeded"] == 1
+    assert "expected hour or day" in subprocess.run([BINARIES / "wasq", "top", "--span", "week"], capture_output=True, text=True).stderr
+    controller, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    process = subprocess.Popen([BINARIES / "wasq", "top"], cwd=dev.folder, stdin=terminal, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    seen = b""
+    try:
+        # The state, and then the news.
+        while b"hello" not in seen:
+            seen += os.read(controller, 4096)
+        dev.publish("hello", "another")
+        while b"another" not in seen:
+            seen += os.read(controller, 4096)
+        os.write(controller, b"dq")
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        os.close(controller)
+
+
+def test_top_without_a_stack(tmp_path):
+    done = subprocess.run([BINARIES / "wasq", "top"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "no `wasq dev` has run" in done.stderr

@@ -2,6 +2,7 @@
 
 import http.client
 import http.server
+import itertools
 import json
 import signal
 import subprocess
@@ -14,26 +15,27 @@ from conftest import BINARIES, GUESTS, wait_for
 from test_page import PICTURES, browser  # noqa: F401
 
 SETTINGS = 'max_attempts = 2\nbackoff = { base = "1s", cap = "1s" }\n'
-STACK = "looked-at"
+# Each deployment has a name of its own: a consumer of one before may still drain its queue.
+NAMES = (f"ui-{number}" for number in itertools.count())
 
 
 class Deployed:
     """A deployment with its `wasq ui`."""
 
-    def __init__(self, cloud, outputs):
-        self.cloud, self.outputs = cloud, outputs
+    def __init__(self, cloud, stack, outputs):
+        self.cloud, self.stack, self.outputs = cloud, stack, outputs
         self.queue, self.dead = outputs["QueueUrl"], outputs["DeadLetterUrl"]
 
     def publish(self, guest, name):
         (self.cloud.folder / f"{name}.toml").write_text(SETTINGS)
         (self.cloud.folder / f"{name}.wasm").write_bytes((GUESTS / f"{guest}.wasm").read_bytes())
-        self.cloud.shell(f"wasq push {name}.wasm --stack {STACK} --wait")
+        self.cloud.shell(f"wasq push {name}.wasm --stack {self.stack} --wait")
 
     def send(self, task, params, **more):
         self.cloud.client("sqs").send_message(QueueUrl=self.queue, MessageBody=json.dumps({"task": task, "params": params} | more))
 
     def state(self, name):
-        shown = self.cloud.shell(f"wasq runs ls --stack {STACK} --json")
+        shown = self.cloud.shell(f"wasq runs ls --stack {self.stack} --json")
         return next((run["state"] for run in json.loads(shown)["runs"] if run["id"] == name), None)
 
     def ends(self, name, state, seconds=90):
@@ -54,9 +56,9 @@ def serve(cloud, *options, **environment):
 
 @pytest.fixture
 def deployed(cloud, functions):
-    outputs = cloud.deploy(functions, STACK)
-    yield Deployed(cloud, outputs)
-    cloud.shell(f"wasq destroy --stack {STACK} --data --yes")
+    stack = next(NAMES)
+    yield Deployed(cloud, stack, cloud.deploy(functions, stack))
+    cloud.shell(f"wasq destroy --stack {stack} --data --yes")
 
 
 def test_every_view_and_act_over_a_deployment(browser, cloud, deployed):  # noqa: F811
@@ -69,11 +71,11 @@ def test_every_view_and_act_over_a_deployment(browser, cloud, deployed):  # noqa
         deployed.send("verbs", {"verb": "reject", "reason": "no such user"}, id=f"dead-{number}")
     deployed.send("verbs", {"verb": "reject", "reason": "gone"}, id="dead-2")
     deployed.send("verbs", {"verb": "retry-after", "seconds": 900, "reason": "later"}, id="patient-1")
-    deployed.ends("dead-2", "dead")
-    deployed.ends("patient-1", "retrying")
-    deployed.ends("order/7?", "done")
+    ends = {f"hello-{number}": "done" for number in range(3)} | {f"dead-{number}": "dead" for number in range(3)}
+    for name, state in (ends | {"patient-1": "retrying", "order/7?": "done"}).items():
+        deployed.ends(name, state)
 
-    process, address = serve(cloud, "--stack", STACK)
+    process, address = serve(cloud, "--stack", deployed.stack)
     try:
         base, _, token = address.partition("/?token=")
         context = browser.new_context(viewport={"width": 1280, "height": 900})
@@ -194,7 +196,7 @@ def test_credentials_that_may_only_read(browser, cloud, deployed):  # noqa: F811
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), ReadOnly)
     server.target = cloud.url.removeprefix("http://")
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    process, address = serve(cloud, "--stack", STACK, AWS_ENDPOINT_URL_SQS=f"http://127.0.0.1:{server.server_port}")
+    process, address = serve(cloud, "--stack", deployed.stack, AWS_ENDPOINT_URL_SQS=f"http://127.0.0.1:{server.server_port}")
     try:
         base = address.partition("/?token=")[0]
         context = browser.new_context()
@@ -216,20 +218,21 @@ def test_credentials_that_may_only_read(browser, cloud, deployed):  # noqa: F811
 
 
 def test_a_deployment_that_remembers_no_runs(browser, cloud, functions):  # noqa: F811
-    cloud.deploy(functions, STACK, "--runs off")
-    process, address = serve(cloud, "--stack", STACK)
+    stack = next(NAMES)
+    cloud.deploy(functions, stack, "--runs off")
+    process, address = serve(cloud, "--stack", stack)
     try:
         base = address.partition("/?token=")[0]
         page = browser.new_context().new_page()
         for view in [address, f"{base}/runs"]:
             page.goto(view)
-            expect(page.locator("main")).to_contain_text(f"wasq deploy --stack {STACK} --runs on")
+            expect(page.locator("main")).to_contain_text(f"wasq deploy --stack {stack} --runs on")
         assert page.request.get(f"{base}/runs/nobody").status == 404
         page.context.close()
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
-        cloud.shell(f"wasq destroy --stack {STACK} --data --yes")
+        cloud.shell(f"wasq destroy --stack {stack} --data --yes")
 
 
 def test_wrong_use(cloud):

@@ -194,10 +194,11 @@ impl Function {
 
     /// Answers one invoke; a direct invoke and an event source mapping read the answer.
     pub async fn handle(&self, payload: &str, invoke: Invoke) -> Result<Box<RawValue>> {
+        let ends = invoke.ends;
         let handled = self.worker.handle(payload, invoke).await;
         // Lambda freezes the process when the invoke has ended.
         if let Some(telemetry) = &self.telemetry {
-            telemetry.export().await;
+            telemetry.export(ends).await;
         }
         let answer = match handled? {
             Answer::Outcome(outcome) => serde_json::to_string(&outcome)?,

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
-use tokio::sync::OnceCell;
-use tokio::time::timeout;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
 use wasq_aws::{SdkConfig, SecretReader};
-use wasq_protocol::{RunRecord, SecretSource, SecretStore, VarError, Vars};
+use wasq_protocol::{Clock, RunRecord, SecretSource, SecretStore, SystemClock, Timestamp, VarError, Vars};
 use wasq_telemetry::{Exporter, OtlpConfig, Signer};
 
 /// Where traces and metrics go.
@@ -30,14 +29,19 @@ impl TelemetryConfig {
 
 const HEADERS_SECRET: &str = "WASQ_OTLP_HEADERS_SECRET";
 /// The longest time that an invoke waits for its traces and metrics.
-const WAIT_MAX: Duration = Duration::from_secs(5);
+const WAIT_MAX: Duration = Duration::from_secs(3);
+/// The time that is left for the answer of an invoke.
+const ANSWER: Duration = Duration::from_secs(1);
+/// A secret that could not be read is read again after this.
+const SECRET_AGAIN: Duration = Duration::from_secs(60);
 
 /// The traces and metrics of this process.
 pub(crate) struct Telemetry {
     exporter: Exporter,
     headers: Option<SecretSource>,
     secrets: SecretReader,
-    has_headers: OnceCell<()>,
+    /// Whether the headers are there; after a fault, when to read them again.
+    has_headers: Mutex<Result<(), Instant>>,
 }
 
 impl Telemetry {
@@ -49,12 +53,15 @@ impl Telemetry {
             ("cloud.provider", "aws".to_owned()),
             ("cloud.region", region),
             ("faas.name", function.to_owned()),
+            // Each process has metrics of its own.
+            ("service.instance.id", format!("{:016x}", fastrand::u64(..))),
         ];
+        let has_headers = if headers.is_some() { Err(Instant::now()) } else { Ok(()) };
         Self {
             exporter: Exporter::new(otlp, "wasq", &of_function).signed(signer),
             headers,
             secrets: SecretReader::new(sdk),
-            has_headers: OnceCell::new(),
+            has_headers: Mutex::new(has_headers),
         }
     }
 
@@ -62,23 +69,35 @@ impl Telemetry {
         self.exporter.observe(record);
     }
 
-    /// Sends what was observed. What goes wrong is logged, and costs no message.
-    pub(crate) async fn export(&self) {
-        let exporting = async {
-            self.has_headers.get_or_try_init(|| self.read_headers()).await?;
-            self.exporter.export().await;
-            anyhow::Ok(())
-        };
-        match timeout(WAIT_MAX, exporting).await {
-            Ok(Ok(())) => {}
-            Ok(Err(e)) => tracing::warn!("traces and metrics were not sent: {HEADERS_SECRET}: {e:#}"),
-            Err(_) => tracing::warn!("traces and metrics were not sent within {} s", WAIT_MAX.as_secs()),
+    /// Sends what was observed, before Lambda ends the invoke. What goes wrong is logged, and costs no message.
+    pub(crate) async fn export(&self, ends: Timestamp) {
+        let deadline = Instant::now() + WAIT_MAX.min(ends.since(SystemClock.now()).saturating_sub(ANSWER));
+        if self.read_headers(deadline).await {
+            self.exporter.export(deadline.saturating_duration_since(Instant::now())).await;
         }
     }
 
-    async fn read_headers(&self) -> Result<()> {
-        let Some(from) = &self.headers else { return Ok(()) };
-        let value = self.secrets.secret(HEADERS_SECRET, from).await?;
-        self.exporter.add_headers(value.reveal().trim()).map_err(|problem| anyhow!(problem))
+    /// Reads the headers, unless they are there. Returns whether they are.
+    async fn read_headers(&self, deadline: Instant) -> bool {
+        let mut has_headers = self.has_headers.lock().await;
+        let (Some(from), Err(again)) = (&self.headers, *has_headers) else { return true };
+        if Instant::now() < again {
+            return false;
+        }
+        let reading = self.secrets.secret(HEADERS_SECRET, from);
+        let why = match timeout_at(deadline, reading).await {
+            Ok(Ok(value)) => match self.exporter.add_headers(value.reveal().trim()) {
+                Ok(()) => {
+                    *has_headers = Ok(());
+                    return true;
+                }
+                Err(problem) => problem,
+            },
+            Ok(Err(e)) => e.to_string(),
+            Err(_) => "it was not read in time".to_owned(),
+        };
+        *has_headers = Err(Instant::now() + SECRET_AGAIN);
+        tracing::warn!("traces and metrics wait: {HEADERS_SECRET}: {why}");
+        false
     }
 }

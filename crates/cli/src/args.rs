@@ -25,6 +25,7 @@ use crate::runs::{Runs, Wait};
 use crate::status::Status;
 use crate::tasks::Tasks;
 use crate::test::Test;
+use crate::top::Top;
 #[cfg(feature = "aws")]
 use crate::ui::Ui;
 #[cfg(feature = "aws")]
@@ -117,6 +118,10 @@ pub(crate) enum Command {
     Dlq(Dlq),
     /// Show how many messages, dead letters and tasks there are, and where the data is
     Status(Status),
+    /// Watch the queue, the runs and the tasks in the terminal
+    ///
+    /// q ends it. If stdout is no terminal, the state is printed once.
+    Top(Top),
     /// Print the variables with which the AWS CLI and the SDKs find the queue
     ///
     /// For a shell: `eval "$(wasq env)"`. On one machine they are the endpoint of `wasq dev`, a region, credentials

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use wasq_engine::Platform;
-use wasq_protocol::{Fingerprint, TaskName};
+use wasq_protocol::{Fingerprint, SecretSource, TaskName};
+use wasq_telemetry::OtlpConfig;
 
 use crate::cloud::{
     ARCHITECTURES, CodeBucket, Deployment, Functions, Namespace, PublisherFunction, Recompiled, Session,
@@ -114,11 +115,11 @@ pub(crate) struct StackOptions {
     metrics: Option<String>,
     /// A collector of OpenTelemetry that gets traces and metrics of runs (OTLP over HTTP), such as https://otlp.example.com;
     /// cloudwatch for CloudWatch's own, which takes traces; "" for none [default: none]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = otlp_endpoint)]
     otlp_endpoint: Option<String>,
     /// A secret with the headers that the collector wants, as name=value,name=value: ssm:/STACK/NAME or secretsmanager:STACK/NAME;
     /// "" for none [default: none]
-    #[arg(long, value_name = "SECRET")]
+    #[arg(long, value_name = "SECRET", value_parser = otlp_headers_secret)]
     otlp_headers_secret: Option<String>,
     /// How long logs are kept, in days [default: 30]
     #[arg(long, value_name = "DAYS")]
@@ -126,6 +127,21 @@ pub(crate) struct StackOptions {
     /// The SNS topic that alarms are sent to
     #[arg(long, value_name = "ARN")]
     alarm_topic: Option<String>,
+}
+
+/// Checks the address of a collector: a worker with a wrong one would not start.
+fn otlp_endpoint(text: &str) -> Result<String, String> {
+    match text {
+        "" | "cloudwatch" => Ok(text.to_owned()),
+        url => OtlpConfig::read(url, "").map(|_| url.to_owned()),
+    }
+}
+
+fn otlp_headers_secret(text: &str) -> Result<String, String> {
+    match text {
+        "" => Ok(String::new()),
+        secret => secret.parse::<SecretSource>().map(|_| secret.to_owned()),
+    }
 }
 
 impl StackOptions {
@@ -242,6 +258,7 @@ pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
         parameters.insert("BucketNamespace".to_owned(), namespace.as_str().to_owned());
     }
     check_key(&stack.name, &earlier_key, &parameters)?;
+    check_headers_secret(&stack.name, &parameters)?;
     parameters.insert("Architecture".to_owned(), architecture);
     parameters.insert("CodeBucket".to_owned(), code.name.clone());
     parameters.insert("CodePrefix".to_owned(), functions.prefix.clone());
@@ -293,6 +310,19 @@ fn check_key(stack: &str, earlier: &str, parameters: &BTreeMap<String, String>) 
     ensure!(
         earlier.is_empty() || key == earlier,
         "--key: the queues and buckets of {stack} are encrypted with {earlier}, and keep it; KMS itself can rotate a key. Deploy another stack for another key"
+    );
+    Ok(())
+}
+
+/// Refuses a secret that the worker's role cannot read.
+fn check_headers_secret(stack: &str, parameters: &BTreeMap<String, String>) -> Result<()> {
+    let secret = parameters.get("OtlpHeadersSecret").map_or("", String::as_str);
+    let places = [format!("ssm:/{stack}/"), format!("secretsmanager:{stack}/")];
+    ensure!(
+        secret.is_empty() || places.iter().any(|place| secret.starts_with(place)),
+        "--otlp-headers-secret: the worker can read only secrets whose names begin with the stack's: {} or {}, and not {secret}",
+        places[0],
+        places[1]
     );
     Ok(())
 }

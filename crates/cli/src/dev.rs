@@ -107,7 +107,9 @@ pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
         addresses,
         secrets,
     } = args;
-    let otlp = otlp.map(|url| OtlpConfig::read(&url, otlp_headers.as_deref().unwrap_or_default()));
+    let otlp = otlp
+        .filter(|url| !url.is_empty())
+        .map(|url| OtlpConfig::read(&url, otlp_headers.as_deref().unwrap_or_default()));
     let otlp = otlp.transpose().map_err(|e| anyhow!("--otlp: {e}"))?;
     let projects = projects.iter().map(|folder| Project::open(folder)).collect::<Result<Vec<_>>>()?;
     let log = Log::open(&data)?;
@@ -134,7 +136,9 @@ pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
         secrets: secrets.open(&data),
         log,
         compile: machine_memory::for_compiling(),
-        exporter: otlp.map(|otlp| Exporter::new(otlp, "wasq dev", &[])),
+        exporter: otlp.map(|otlp| {
+            Exporter::new(otlp, "wasq dev", &[("service.instance.id", std::process::id().to_string())])
+        }),
     };
     let traces = match &config.exporter {
         Some(exporter) => exporter.endpoint().to_owned(),

@@ -45,6 +45,7 @@ mod surroundings;
 mod target;
 mod tasks;
 mod test;
+mod top;
 #[cfg(feature = "aws")]
 mod ui;
 #[cfg(feature = "aws")]
@@ -107,6 +108,7 @@ pub async fn main() -> ExitCode {
         Command::Tasks(tasks) => tasks::tasks(tasks, json).await,
         Command::Dlq(dlq) => dlq::dlq(dlq, json).await,
         Command::Status(status) => status::status(status, json).await,
+        Command::Top(top) => top::top(top, json).await,
         Command::Env(env) => env::env(env, json).await,
         Command::Runs(runs) => runs::runs(runs, json).await,
         Command::Wait(wait) => runs::wait(wait, json).await,

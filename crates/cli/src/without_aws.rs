@@ -26,6 +26,11 @@ impl Deployment {
         )
     }
 
+    /// It cannot be there.
+    pub(crate) fn never(&self) -> ! {
+        match self.0 {}
+    }
+
     pub(crate) fn queues(&self) -> Result<DeployedQueues> {
         match self.0 {}
     }

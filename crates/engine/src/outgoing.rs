@@ -229,6 +229,25 @@ impl Drop for OpenRequest {
     }
 }
 
+/// A request that is recorded. When this is dropped, the request has its response, or nobody waits for it any more.
+struct Recording {
+    usage: Arc<HttpUsage>,
+    at: usize,
+    status: Option<u16>,
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        let now = ms(self.usage.began.elapsed());
+        let mut sent = self.usage.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        // The list is taken already if the run ended before its request.
+        if let Some(request) = sent.get_mut(self.at) {
+            request.took_ms = now - request.began_ms;
+            request.status = self.status;
+        }
+    }
+}
+
 impl Outgoing {
     pub(crate) fn new(
         context: &RunContext,
@@ -282,23 +301,28 @@ impl Outgoing {
         if let Err(SendError::Denied(_)) = sent {
             self.usage.denied.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(at) = recording {
-            self.end(at, sent.as_ref().ok().map(|response| response.status().as_u16()));
+        if let (Some(mut recording), Ok(response)) = (recording, &sent) {
+            recording.status = Some(response.status().as_u16());
         }
         sent
     }
 
-    /// The first requests so far.
+    /// The first requests so far. One that has no response yet has taken the time until now.
     pub(crate) fn sent(&self) -> Vec<SentRequest> {
-        std::mem::take(&mut *self.requests())
+        let now = ms(self.usage.began.elapsed());
+        let mut sent = std::mem::take(&mut *self.requests());
+        for request in sent.iter_mut().filter(|request| request.took_ms == 0.0) {
+            request.took_ms = now - request.began_ms;
+        }
+        sent
     }
 
     fn requests(&self) -> MutexGuard<'_, Vec<SentRequest>> {
         self.usage.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records the begin of a request, if it is one of the first. Returns its place.
-    fn begin(&self, request: &Request<RequestBody>) -> Option<usize> {
+    /// Records the begin of a request, if it is one of the first.
+    fn begin(&self, request: &Request<RequestBody>) -> Option<Recording> {
         let mut sent = self.requests();
         if sent.len() >= SentRequest::KEPT {
             return None;
@@ -316,16 +340,7 @@ impl Outgoing {
             began_ms: ms(self.usage.began.elapsed()),
             took_ms: 0.0,
         });
-        Some(sent.len() - 1)
-    }
-
-    fn end(&self, at: usize, status: Option<u16>) {
-        let now = ms(self.usage.began.elapsed());
-        // The list may be taken already, if the run ended before its request.
-        if let Some(request) = self.requests().get_mut(at) {
-            request.took_ms = now - request.began_ms;
-            request.status = status;
-        }
+        Some(Recording { usage: self.usage.clone(), at: sent.len() - 1, status: None })
     }
 
     async fn send_allowed(

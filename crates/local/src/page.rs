@@ -11,10 +11,12 @@ use anyhow::{Context, Result, anyhow};
 use rusqlite::{Connection, OpenFlags, params};
 use tokio::sync::watch;
 use wasq_page::{
-    Cancelled, Counts, Data, Letter, LogLine, NotAPlace, Overview, Page, Search, Sending, Span, Stats, Task,
+    Cancelled, Data, DeadLetters, Letter, LogLine, NotAPlace, Page, Search, Sending, Span, Stats, Task,
     Token, Upload,
 };
-use wasq_protocol::{Clock, DeadLetterAttributes, Digest, LiveRecord, RunItem, SystemClock, TaskName};
+use wasq_protocol::{
+    Clock, DeadLetterAttributes, Digest, LiveRecord, MessageCounts, Overview, RunItem, SystemClock, TaskName,
+};
 
 use crate::data_folder::{LastStack, is_running, registry_path, write_private};
 use crate::folder::write_whole;
@@ -162,7 +164,7 @@ impl Data for LocalPage {
         Ok(())
     }
 
-    async fn dead_letters(&self) -> Result<Vec<Letter>> {
+    async fn dead_letters(&self) -> Result<DeadLetters> {
         let stored = self.read(|db| letters::newest(db, DEAD_LETTERS, Letter::SHOWN_MAX)).await?;
         let letter = |stored: letters::StoredLetter| Letter {
             notes: DeadLetterAttributes::read(&stored.attributes),
@@ -170,7 +172,7 @@ impl Data for LocalPage {
             body: stored.body,
             body_bytes: stored.body_bytes,
         };
-        Ok(stored.into_iter().map(letter).collect())
+        Ok(DeadLetters { letters: stored.into_iter().map(letter).collect(), note: None })
     }
 
     async fn send(&self, sending: Sending) -> Result<String> {
@@ -218,7 +220,7 @@ impl Data for LocalPage {
     }
 }
 
-fn counts(db: &Connection, now: i64) -> rusqlite::Result<Counts> {
+fn counts(db: &Connection, now: i64) -> rusqlite::Result<MessageCounts> {
     // As SQS counts: without what is older than the queue keeps.
     let sql = "SELECT count(*) FILTER (WHERE visible_ms <= ?2), count(*) FILTER (WHERE visible_ms > ?2 AND receipt <> 0),
                    count(*) FILTER (WHERE visible_ms > ?2 AND receipt = 0)
@@ -231,7 +233,7 @@ fn counts(db: &Connection, now: i64) -> rusqlite::Result<Counts> {
         })
     };
     let ([waiting, in_flight, delayed], dead) = (of(QUEUE)?, of(DEAD_LETTERS)?);
-    Ok(Counts { waiting, in_flight, delayed, dead: dead.iter().sum() })
+    Ok(MessageCounts { waiting, in_flight, delayed, dead: dead.iter().sum() })
 }
 
 /// The lines of a message at the end of the log.

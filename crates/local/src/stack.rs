@@ -105,6 +105,7 @@ const IN_FLIGHT_PER_SLOT: u64 = 2;
 const IN_FLIGHT_BESIDES: u64 = 100;
 /// The interval between two exports of traces and metrics.
 const EXPORT_EVERY: Duration = Duration::from_secs(1);
+const EXPORT_MAX: Duration = Duration::from_secs(3);
 const RECEIVERS: usize = 4;
 const HELD_BYTES_MAX: u64 = 64 << 20;
 const MODULES_MAX: usize = 256;
@@ -266,7 +267,7 @@ impl Stack {
             ended.await;
         }
         if let Some(exporter) = &self.exporter {
-            exporter.export().await;
+            exporter.export(EXPORT_MAX).await;
         }
         self.others.iter().for_each(JoinHandle::abort);
     }
@@ -282,7 +283,7 @@ async fn export(exporter: Option<Exporter>) {
     let Some(exporter) = exporter else { return };
     loop {
         tokio::time::sleep(EXPORT_EVERY).await;
-        exporter.export().await;
+        exporter.export(EXPORT_MAX).await;
     }
 }
 

@@ -21,15 +21,17 @@ function ago(at) {
 
 const main = document.getElementById("main");
 
+let uploading = false;
+
 // A reader who is about to act, or has marked some text, is left alone.
 function isBusy() {
   const focus = document.activeElement;
-  return document.hidden || !getSelection().isCollapsed || focus?.closest("main form") != null || main.querySelector("form:hover") !== null;
+  return uploading || document.hidden || !getSelection().isCollapsed || focus?.closest("main form") != null || main.querySelector("form:hover") !== null;
 }
 
 // What is said of an act is said once, and stays for a while.
 const saidUntil = Date.now() + 10_000;
-const once = ["redriven", "deleted", "asked"];
+const once = ["redriven", "deleted", "asked", "letter"];
 const here = new URL(location.href);
 if (once.some((name) => here.searchParams.has(name))) {
   once.forEach((name) => here.searchParams.delete(name));
@@ -65,20 +67,28 @@ async function upload(form, file) {
   const said = form.querySelector(".said");
   said.hidden = false;
   said.textContent = `Uploading ${file.name} …`;
+  uploading = true;
   try {
     const answer = await fetch(`/act/upload?task=${encodeURIComponent(task)}`, { method: "POST", body: file });
     if (answer.ok) return location.assign(answer.url);
-    const why = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main p");
-    said.textContent = `Not uploaded. ${why?.textContent ?? answer.status}`;
+    const text = await answer.text();
+    const why = new DOMParser().parseFromString(text, "text/html").querySelector("p");
+    said.textContent = `Not uploaded. ${why?.textContent ?? text}`;
   } catch (error) {
     said.textContent = `Not uploaded. ${error.message}`;
   }
+  uploading = false;
 }
 
 // The forms for it need this script, and are shown only with it.
 document.documentElement.classList.add("script");
 const uploadForm = (event) => event.target.closest("form[data-upload]");
-main.addEventListener("change", (event) => uploadForm(event) && upload(uploadForm(event), event.target.files[0]));
+main.addEventListener("change", (event) => {
+  if (!uploadForm(event)) return;
+  upload(uploadForm(event), event.target.files[0]);
+  // The same file can be chosen again, when it is mended.
+  event.target.value = "";
+});
 main.addEventListener("dragover", (event) => uploadForm(event) && event.preventDefault());
 main.addEventListener("drop", (event) => {
   if (!uploadForm(event)) return;

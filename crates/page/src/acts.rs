@@ -5,9 +5,9 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use wasq_protocol::{Digest, Message, TaskName, check_id};
 
-use crate::data::{Cancelled, Data, Sending, Task, Upload};
+use crate::data::{Cancelled, Data, DeadLetters, Sending, Task, Upload};
 use crate::form::{Form, address};
-use crate::site::{Body, Problem, Site, missing, page, redirect, wrong};
+use crate::site::{Body, Problem, Site, missing, no_task, page, redirect, wrong};
 use crate::views::send::Filled;
 use crate::views::{self, View, whole};
 
@@ -67,16 +67,22 @@ impl<D: Data> Site<D> {
         let own = sending.message.id.clone();
         let id = self.data.send(sending).await?;
         // Sent first, then deleted: nothing is lost between the two.
-        if let Some(letter) = filled.letter {
-            self.data.delete(vec![letter]).await?;
-        }
-        Ok(redirect(&address("/run", &[("id", Some(own.as_deref().unwrap_or(&id))), ("sent", Some(&id))])))
+        let letter = match filled.letter {
+            None => None,
+            Some(letter) => match self.data.delete(vec![letter]).await {
+                Ok(1..) => Some("deleted"),
+                Ok(0) => Some("gone"),
+                Err(_) => Some("kept"),
+            },
+        };
+        let id_of_run = own.as_deref().unwrap_or(&id);
+        Ok(redirect(&address("/run", &[("id", Some(id_of_run)), ("sent", Some(&id)), ("letter", letter)])))
     }
 
     /// The form for a message that is to be sent instead of a dead letter. It gets an id of its own: the id of the letter belongs to its
     /// params.
     pub(crate) async fn of_letter(&self, message_id: &str) -> Result<Filled, Problem> {
-        let letters = self.data.dead_letters().await?;
+        let DeadLetters { letters, .. } = self.data.dead_letters().await?;
         let letter = letters.into_iter().find(|letter| letter.message_id == message_id);
         let letter = letter.ok_or_else(|| missing("This dead letter is not there any more.".to_owned()))?;
         let message = Message::parse(&letter.body).ok();
@@ -106,7 +112,8 @@ impl<D: Data> Site<D> {
 
     /// Uploads an earlier version once more, with its settings.
     async fn rollback(&self, form: &Form) -> Result<Response<Body>, Problem> {
-        let Task { name: task, record, .. } = self.task(form.exactly("task")).await?;
+        let name = form.exactly("task");
+        let Task { name: task, record, .. } = self.task(name).await?.ok_or_else(|| no_task(name))?;
         let number = form.exactly("version");
         let record =
             record.into_iter().flat_map(|record| std::iter::once(record.version).chain(record.history));
@@ -122,7 +129,8 @@ impl<D: Data> Site<D> {
     }
 
     async fn remove(&self, form: &Form) -> Result<Response<Body>, Problem> {
-        let task = self.task(form.exactly("task")).await?;
+        let name = form.exactly("task");
+        let task = self.task(name).await?.ok_or_else(|| no_task(name))?;
         if form.text("sure").is_none() {
             let main = views::tasks::sure(&task.name);
             return Ok(page(StatusCode::OK, whole(View::Tasks, "Remove a task?", None, &main)));
@@ -131,9 +139,8 @@ impl<D: Data> Site<D> {
         Ok(asked(&task.name, "removed"))
     }
 
-    pub(crate) async fn task(&self, name: &str) -> Result<Task, Problem> {
-        let task = self.data.tasks().await?.into_iter().find(|task| task.name.as_str() == name);
-        task.ok_or_else(|| missing(format!("There is no task {name:?}.")))
+    pub(crate) async fn task(&self, name: &str) -> Result<Option<Task>, Problem> {
+        Ok(self.data.tasks().await?.into_iter().find(|task| task.name.as_str() == name))
     }
 }
 

@@ -13,6 +13,8 @@ use http::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 pub struct Callers {
     /// Further names, without a port.
     pub allow_hosts: Vec<String>,
+    /// Whether the server has an option for further names.
+    pub can_allow: bool,
 }
 
 impl Callers {
@@ -22,9 +24,12 @@ impl Callers {
         let host = text(HOST).ok_or("the request has no header Host")?;
         let name = name_of(host);
         if !self.is_ours(name) {
-            return Err(format!(
-                "the endpoint is not called {name:?}: use localhost or an address, or start `wasq dev --allow-host {name}`"
-            ));
+            let or = if self.can_allow {
+                format!(", or start `wasq dev --allow-host {name}`")
+            } else {
+                String::new()
+            };
+            return Err(format!("this server is not called {name:?}: use localhost or an address{or}"));
         }
         // A page of the endpoint itself, under the same name and port.
         if let Some(origin) = text(ORIGIN)
@@ -66,7 +71,7 @@ mod tests {
 
     #[track_caller]
     fn check(headers: &[(&'static str, &str)], answered: bool) {
-        let callers = Callers { allow_hosts: vec!["queue.internal".to_owned()] };
+        let callers = Callers { allow_hosts: vec!["queue.internal".to_owned()], can_allow: true };
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, value.parse().expect("a value"));

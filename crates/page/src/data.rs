@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Deserialize;
 use wasq_protocol::{
-    DeadLetterAttributes, Digest, FailureKind, ItemState, LiveRecord, Message, Rejection, RunItem,
-    SentRequest, TaskName, Timestamp,
+    DeadLetterAttributes, Digest, FailureKind, ItemState, LiveRecord, Message, Overview, Rejection, RunItem,
+    SentRequest, TaskName,
 };
 
 /// The queue, the runs and the tasks behind the page.
@@ -35,8 +35,8 @@ pub trait Data: Send + Sync + 'static {
     /// Takes a task's upload away, so that the publisher removes the task.
     fn remove(&self, task: &TaskName) -> impl Future<Output = Result<()>> + Send;
 
-    /// The newest dead letters, at most [`Letter::SHOWN_MAX`].
-    fn dead_letters(&self) -> impl Future<Output = Result<Vec<Letter>>> + Send;
+    /// The dead letters.
+    fn dead_letters(&self) -> impl Future<Output = Result<DeadLetters>> + Send;
 
     /// Sends a message. Returns the queue's id of it.
     fn send(&self, sending: Sending) -> impl Future<Output = Result<String>> + Send;
@@ -79,7 +79,27 @@ pub enum Span {
     Day,
 }
 
+impl std::str::FromStr for Span {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "hour" => Ok(Self::Hour),
+            "day" => Ok(Self::Day),
+            _ => Err("expected hour or day"),
+        }
+    }
+}
+
 impl Span {
+    /// The word for an address.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hour => "hour",
+            Self::Day => "day",
+        }
+    }
+
     /// The slices of each span.
     pub const SLICES: usize = 60;
 
@@ -90,79 +110,6 @@ impl Span {
             Self::Day => Duration::from_secs(24 * 60),
         }
     }
-}
-
-/// The state of the whole.
-#[derive(Clone, Debug)]
-pub struct Overview {
-    /// The messages in the queue.
-    pub counts: Counts,
-    /// Nothing older than this is known of the runs.
-    pub since: Timestamp,
-    /// [`Span::SLICES`] slices, oldest first. The last one is not over.
-    pub slices: Vec<Slice>,
-    /// The runs that failed, by kind, most first.
-    pub failures: Vec<(FailureKind, u64)>,
-    /// The tasks, by name.
-    pub tasks: Vec<TaskLoad>,
-    /// A sentence about runs that are not in it.
-    pub note: Option<String>,
-}
-
-/// The messages in the queue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Messages that wait for a worker.
-    pub waiting: u64,
-    /// Messages that a worker has, and those that wait for another attempt.
-    pub in_flight: u64,
-    /// Messages that wait for their time.
-    pub delayed: u64,
-    /// Dead letters.
-    pub dead: u64,
-}
-
-/// The runs that ended in a slice of time.
-#[derive(Clone, Debug, Default)]
-pub struct Slice {
-    /// Runs that succeeded.
-    pub succeeded: u64,
-    /// Runs that failed.
-    pub failed: u64,
-    /// From the send of a message to the begin of its run; `None` if no run ended.
-    pub wait: Option<Quantiles>,
-    /// How long the runs took.
-    pub run: Option<Quantiles>,
-}
-
-/// Durations in milliseconds that half, 95 % and 99 % of the runs did not exceed.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Quantiles {
-    /// The median.
-    pub p50: f64,
-    /// 95 %.
-    pub p95: f64,
-    /// 99 %.
-    pub p99: f64,
-}
-
-/// The runs of one task over the span.
-#[derive(Clone, Debug)]
-pub struct TaskLoad {
-    /// Its name.
-    pub task: TaskName,
-    /// Whether it is live.
-    pub live: bool,
-    /// Whether its last upload was refused.
-    pub refused: bool,
-    /// Runs that succeeded.
-    pub succeeded: u64,
-    /// Runs that failed.
-    pub failed: u64,
-    /// How long its runs took.
-    pub run: Option<Quantiles>,
-    /// Runs by slice, oldest first.
-    pub by_slice: Vec<u64>,
 }
 
 /// The runs that a list contains. All that is given must hold.
@@ -256,6 +203,15 @@ pub struct Upload {
     pub module: Vec<u8>,
     /// The text of its settings; `None`: those of the last upload stay.
     pub settings: Option<String>,
+}
+
+/// Dead letters.
+#[derive(Clone, Debug)]
+pub struct DeadLetters {
+    /// At most [`Letter::SHOWN_MAX`], newest first.
+    pub letters: Vec<Letter>,
+    /// A sentence about letters that are not among them.
+    pub note: Option<String>,
 }
 
 /// A dead letter.

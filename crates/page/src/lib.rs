@@ -17,8 +17,8 @@ mod views;
 
 pub use callers::Callers;
 pub use data::{
-    Cancelled, Counts, Data, Group, Letter, LogLine, NotAPlace, Overview, Page, Quantiles, Search, Sending,
-    Slice, Span, Task, TaskLoad, Upload,
+    Cancelled, Data, DeadLetters, Group, Letter, LogLine, NotAPlace, Page, Search, Sending, Span, Task,
+    Upload,
 };
 pub use guard::Token;
 pub use site::{Body, Site, refused};

@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use maud::{Markup, html};
-use wasq_protocol::{RunItem, Timestamp};
+use wasq_protocol::{OverviewSlice, Quantiles, RunItem, Timestamp};
 
-use crate::data::{Quantiles, Slice, Span};
+use crate::data::Span;
 use crate::text::{count, duration, ms};
 
 /// The size of a picture, in units of its own.
@@ -13,7 +13,7 @@ const WIDTH: f64 = 600.0;
 const HEIGHT: f64 = 120.0;
 
 /// The runs of each slice: those that succeeded, and above them those that failed.
-pub(crate) fn runs(slices: &[Slice], span: Span) -> Markup {
+pub(crate) fn runs(slices: &[OverviewSlice], span: Span) -> Markup {
     let most = slices.iter().map(|slice| slice.succeeded + slice.failed).max().unwrap_or(0);
     let all: u64 = slices.iter().map(|slice| slice.succeeded + slice.failed).sum();
     let failed: u64 = slices.iter().map(|slice| slice.failed).sum();
@@ -48,7 +48,7 @@ pub(crate) fn runs(slices: &[Slice], span: Span) -> Markup {
     }
 }
 
-fn slice_title(ago: usize, span: Span, slice: &Slice) -> String {
+fn slice_title(ago: usize, span: Span, slice: &OverviewSlice) -> String {
     let minutes = ago as u64 * span.slice().as_secs() / 60;
     let mut text = format!("{minutes} min ago: {} succeeded, {} failed", slice.succeeded, slice.failed);
     for (what, quantiles) in [("wait", slice.wait), ("run", slice.run)] {
@@ -62,9 +62,9 @@ fn slice_title(ago: usize, span: Span, slice: &Slice) -> String {
 /// The quantiles of a duration in each slice, on a logarithmic scale.
 pub(crate) fn durations(
     title: &str,
-    slices: &[Slice],
+    slices: &[OverviewSlice],
     span: Span,
-    of: impl Fn(&Slice) -> Option<Quantiles>,
+    of: impl Fn(&OverviewSlice) -> Option<Quantiles>,
 ) -> Markup {
     let points: Vec<(usize, Quantiles)> =
         slices.iter().enumerate().filter_map(|(i, slice)| Some((i, of(slice)?))).collect();

@@ -17,7 +17,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use wasq_protocol::{Clock, FailureKind, ItemState, SystemClock, TaskName};
 
-use crate::data::{Data, Group, NotAPlace, Search, Span, Task};
+use crate::data::{Data, DeadLetters, Group, NotAPlace, Search, Task};
 use crate::form::{Form, decoded};
 use crate::guard::Token;
 use crate::text::line;
@@ -74,6 +74,10 @@ pub(crate) fn missing(what: String) -> Problem {
     Problem(StatusCode::NOT_FOUND, "Not found", what)
 }
 
+pub(crate) fn no_task(name: &str) -> Problem {
+    missing(format!("There is no task {name:?}."))
+}
+
 pub(crate) fn wrong(what: String) -> Problem {
     Problem(StatusCode::BAD_REQUEST, "Not a valid request", what)
 }
@@ -106,6 +110,11 @@ impl<D: Data> Site<D> {
     /// The page, on this port.
     pub fn new(data: D, token: Token, port: u16) -> Self {
         Self { data: Arc::new(data), token, port, following: Arc::default() }
+    }
+
+    /// The data behind the page.
+    pub fn data(&self) -> &D {
+        &self.data
     }
 
     /// Whether a request is for the page: every GET, and the acts.
@@ -162,18 +171,19 @@ impl<D: Data> Site<D> {
         let live = Some(self.data.changes());
         let main = match path {
             "/" => {
-                let span = if query.text("span") == Some("day") { Span::Day } else { Span::Hour };
+                let span = parsed(&query, "span")?.unwrap_or_default();
                 let overview = self.data.overview(span).await?;
                 whole(View::Overview, "Overview", live, &views::overview::overview(&overview, span))
             }
             "/runs" => return self.runs(&query).await,
             "/tasks" => whole(View::Tasks, "Tasks", live, &views::tasks::tasks(&self.data.tasks().await?)),
             "/dead" => {
-                let groups = Group::all(self.data.dead_letters().await?);
+                let DeadLetters { letters, note } = self.data.dead_letters().await?;
+                let groups = Group::all(letters);
                 let number = |name| query.text(name).and_then(|number| number.parse().ok());
                 let redriven = number("redriven").map(|number| ("sent back to the queue", number));
                 let done = redriven.or_else(|| number("deleted").map(|number| ("deleted", number)));
-                whole(View::Dead, "Dead letters", live, &views::dead::dead(&groups, done))
+                whole(View::Dead, "Dead letters", live, &views::dead::dead(&groups, note.as_deref(), done))
             }
             "/send" => {
                 let filled = match query.text("letter") {
@@ -200,10 +210,10 @@ impl<D: Data> Site<D> {
         if let Some(name) = path.strip_prefix("/tasks/") {
             let live = Some(self.data.changes());
             let said = query.text("asked").and_then(Asked::read);
-            let task = match (self.task(name).await, name.parse(), said) {
+            let task = match (self.task(name).await?, name.parse(), said) {
                 // The publisher has not seen its first upload yet.
-                (Err(_), Ok(name), Some(Asked::Uploaded)) => Task { name, record: None, rejected: None },
-                (found, ..) => found?,
+                (None, Ok(name), Some(Asked::Uploaded)) => Task { name, record: None, rejected: None },
+                (found, ..) => found.ok_or_else(|| no_task(name))?,
             };
             return Ok(page(
                 StatusCode::OK,
@@ -218,7 +228,7 @@ impl<D: Data> Site<D> {
         let sent = query.text("sent");
         let Some(run) = self.data.run(id).await? else {
             if sent.is_some() {
-                let main = views::send::sent(id);
+                let main = views::send::sent(id, query.text("letter"));
                 return Ok(page(StatusCode::OK, whole(View::Send, "Sent", live, &main)));
             }
             return Err(missing(format!(
@@ -234,7 +244,7 @@ impl<D: Data> Site<D> {
             }
             (None, _) => None,
         };
-        let main = views::run::run(&run, &log, SystemClock.now(), said);
+        let main = views::run::run(&run, &log, SystemClock.now(), said, query.text("letter"));
         let title = format!("Run {}", line(&run.id, 60));
         Ok(page(StatusCode::OK, whole(View::Runs, &title, live.filter(|_| !run.state.is_end()), &main)))
     }

@@ -3,9 +3,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use wasq_protocol::{FailureKind, TaskName, Timestamp};
+use wasq_protocol::{
+    FailureKind, MessageCounts, Overview, OverviewSlice, Quantiles, TaskLoad, TaskName, Timestamp,
+};
 
-use crate::data::{Counts, Overview, Quantiles, Slice, Span, Task, TaskLoad};
+use crate::data::{Span, Task};
 
 /// The counters. Cheap to clone; clones count together.
 #[derive(Clone)]
@@ -57,7 +59,7 @@ pub struct EndedRun<'a> {
 
 /// The runs of a span of time.
 struct Known {
-    slices: Vec<Slice>,
+    slices: Vec<OverviewSlice>,
     failures: Vec<(FailureKind, u64)>,
     /// For each task all of its runs, and their number in each slice.
     tasks: HashMap<TaskName, (Tally, Vec<u64>)>,
@@ -86,7 +88,7 @@ impl Stats {
     }
 
     /// The state of the whole over a span of time that ends now.
-    pub fn overview(&self, span: Span, now: Timestamp, counts: Counts, tasks: Vec<Task>) -> Overview {
+    pub fn overview(&self, span: Span, now: Timestamp, counts: MessageCounts, tasks: Vec<Task>) -> Overview {
         let (since, Known { slices, failures, tasks: mut known }) = {
             let counted = self.counted();
             let ring = match span {
@@ -158,7 +160,7 @@ impl Ring {
         let mut whole = Tally::default();
         slices.iter().for_each(|slice| whole.merge(slice));
         whole.kinds.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
-        let slices = slices.iter().map(|slice| Slice {
+        let slices = slices.iter().map(|slice| OverviewSlice {
             succeeded: slice.succeeded,
             failed: slice.failed,
             wait: slice.wait.quantiles(),
@@ -268,7 +270,12 @@ mod tests {
 
     fn over(stats: &Stats, span: Span) -> Overview {
         let name = "hello".parse().expect("a name");
-        stats.overview(span, noon(), Counts::default(), vec![Task { name, record: None, rejected: None }])
+        stats.overview(
+            span,
+            noon(),
+            MessageCounts::default(),
+            vec![Task { name, record: None, rejected: None }],
+        )
     }
 
     fn noon() -> Timestamp {

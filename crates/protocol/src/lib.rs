@@ -10,6 +10,7 @@ mod live_record;
 mod message;
 mod name;
 mod outcome;
+mod overview;
 mod printable;
 mod publish;
 mod run_item;
@@ -32,6 +33,7 @@ pub use live_record::{Artifact, Fingerprint, LiveRecord, Rejection, Version, WOR
 pub use message::{AHEAD_MAX, MAX_MESSAGE_BYTES, Message, MessageError, check_id};
 pub use name::{NameError, TaskName};
 pub use outcome::{End, Ended, Failure, FailureKind, Outcome, Unfinished};
+pub use overview::{MessageCounts, Overview, OverviewSlice, Quantiles, TaskLoad};
 pub use printable::{Printable, PrintableJson};
 pub use publish::PublishRequest;
 pub use run_item::{

@@ -68,6 +68,9 @@ pub struct RunRecord {
     /// The trace that the message belongs to (W3C).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub traceparent: Option<String>,
+    /// Whether that was made of X-Ray's header, because the message names no trace itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub from_xray: bool,
 }
 
 /// An HTTP request of a run. Its path is left out: it can hold what nobody else should know.

@@ -36,7 +36,8 @@ impl OtlpConfig {
 
     /// Reads the same two texts.
     pub fn read(endpoint: &str, headers: &str) -> Result<Self, String> {
-        Ok(Self { endpoint: self::endpoint(endpoint)?, headers: self::headers(headers)? })
+        let headers = self::headers(headers).map_err(|problem| format!("its headers: {problem}"))?;
+        Ok(Self { endpoint: self::endpoint(endpoint)?, headers })
     }
 
     /// The address for one kind of data.

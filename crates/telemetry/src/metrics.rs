@@ -1,11 +1,12 @@
 //! From records to metrics. Each export has what happened since the one before.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use wasq_protocol::{RunRecord, Then};
+use wasq_protocol::RunRecord;
 
 use crate::otlp::{Data, Histogram, HistogramPoint, KeyValue, Metric, NumberPoint, Sum, Temporality};
-use crate::spans::then;
+use crate::spans::{has_ended, then};
 
 /// The bounds of the buckets, in seconds.
 const BOUNDS: [f64; 14] =
@@ -15,7 +16,7 @@ const BOUNDS: [f64; 14] =
 type Key<'a> = (&'a str, &'a str);
 
 /// The metrics of records; none of no records. Times are in nanoseconds since 1970.
-pub(crate) fn metrics(records: &[RunRecord], start: u64, time: u64) -> Vec<Metric> {
+pub(crate) fn metrics(records: &[Arc<RunRecord>], start: u64, time: u64) -> Vec<Metric> {
     let mut runs: BTreeMap<Key<'_>, Buckets> = BTreeMap::new();
     let mut waits: BTreeMap<Key<'_>, Buckets> = BTreeMap::new();
     let mut ends: BTreeMap<Key<'_>, i64> = BTreeMap::new();
@@ -29,7 +30,7 @@ pub(crate) fn metrics(records: &[RunRecord], start: u64, time: u64) -> Vec<Metri
                 waits.entry((task, "")).or_default().add(queued / 1000.0);
             }
         }
-        if matches!(record.then, Then::Done | Then::DeadLetter | Then::Cancelled) {
+        if has_ended(record) && record.message_id.is_some() {
             *ends.entry((task, then(record.then))).or_default() += 1;
         }
     }

@@ -12,22 +12,20 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use wasq_protocol::{Clock, SystemClock};
 
 use crate::config::OtlpConfig;
+use crate::export::is_xray;
 
 /// Signs requests to a service of AWS.
 #[derive(Debug)]
 pub struct Signer {
     credentials: SharedCredentialsProvider,
-    service: String,
     region: String,
 }
 
 impl Signer {
-    /// The signer for an endpoint such as `https://xray.us-east-1.amazonaws.com`; `None` for an endpoint of somebody else.
+    /// The signer for `https://xray.REGION.amazonaws.com`; `None` for any other endpoint, also for a server of somebody on EC2.
     pub fn of(config: &OtlpConfig, credentials: SharedCredentialsProvider) -> Option<Self> {
-        let mut labels = config.endpoint.host_str()?.split('.');
-        let (service, region, domain) = (labels.next()?, labels.next()?, labels.next()?);
-        let signer = Self { credentials, service: service.to_owned(), region: region.to_owned() };
-        (domain == "amazonaws").then_some(signer)
+        let region = config.endpoint.host_str().filter(|_| is_xray(&config.endpoint))?.split('.').nth(1)?;
+        Some(Self { credentials, region: region.to_owned() })
     }
 
     /// The headers of the signature of a POST.
@@ -37,7 +35,7 @@ impl Signer {
         let params = SigningParams::builder()
             .identity(&identity)
             .region(&self.region)
-            .name(&self.service)
+            .name("xray")
             .time(UNIX_EPOCH + Duration::from_millis(SystemClock.now().ms()))
             .settings(SigningSettings::default())
             .build()
@@ -69,7 +67,14 @@ mod tests {
 
     #[tokio::test]
     async fn requests_to_cloudwatch_are_signed_and_others_are_not() {
-        for other in ["https://otlp.example.com", "http://127.0.0.1:4318", "https://amazonaws.example.com"] {
+        for other in [
+            "https://otlp.example.com",
+            "http://127.0.0.1:4318",
+            "https://amazonaws.example.com",
+            "https://ec2-1-2-3-4.compute-1.amazonaws.com",
+            "https://xray.b.amazonaws.example.com",
+            "http://xray.us-east-1.amazonaws.com",
+        ] {
             assert!(signer(other).is_none(), "{other}");
         }
         let signer = signer("https://xray.eu-central-1.amazonaws.com").expect("it is AWS's");

@@ -12,6 +12,9 @@ use crate::otlp::{Event, KeyValue, Span, SpanKind, Status, StatusCode};
 
 type SpanId = [u8; 8];
 
+/// The bytes of a reason that a span has.
+const REASON_BYTES: usize = 1024;
+
 /// The trace of a message.
 struct Trace {
     id: [u8; 16],
@@ -22,7 +25,9 @@ struct Trace {
 
 impl Trace {
     fn of(record: &RunRecord) -> Self {
-        if let Some(given) = record.traceparent.as_deref().and_then(Self::parse) {
+        // Lambda puts X-Ray's header on everything that it sends: it is no sender's wish.
+        if let Some(given) = record.traceparent.as_deref().filter(|_| !record.from_xray).and_then(Self::parse)
+        {
             return given;
         }
         let top = record.root.as_ref().unwrap_or(&record.id);
@@ -47,7 +52,7 @@ impl Trace {
 pub(crate) fn spans(record: &RunRecord) -> Vec<Span> {
     let trace = Trace::of(record);
     let has_run = record.digest.is_some();
-    let has_ended = matches!(record.then, Then::Done | Then::DeadLetter | Then::Cancelled);
+    let has_ended = has_ended(record);
     if !trace.is_sampled || !(has_run || has_ended) {
         return Vec::new();
     }
@@ -61,9 +66,9 @@ pub(crate) fn spans(record: &RunRecord) -> Vec<Span> {
     let make = Make { trace: &trace };
     let mut spans = Vec::new();
     if has_run {
-        spans.extend(attempt(&make, record, &times, message.or(sender)));
+        spans.extend(attempt(&make, record, &times, message.is_some(), message.or(sender)));
         if let (Some(message), Some(sent), 1) = (message, times.sent, record.attempt) {
-            let id = derived(&["wait", &hex(&message)]);
+            let id = derived(&["wait", &hex(&message), &record.timestamp.ms().to_string()]);
             spans.push(make.span(id, Some(message), "wait", sent, times.loaded));
         }
     }
@@ -75,6 +80,15 @@ pub(crate) fn spans(record: &RunRecord) -> Vec<Span> {
         spans.push(span);
     }
     spans
+}
+
+/// Whether a message has ended by what a record tells. A message that had ended before is only deleted.
+pub(crate) fn has_ended(record: &RunRecord) -> bool {
+    match record.then {
+        Then::Done => record.digest.is_some(),
+        Then::DeadLetter | Then::Cancelled => true,
+        Then::Retry | Then::Release => false,
+    }
 }
 
 /// The moments of a record, in nanoseconds since 1970.
@@ -98,10 +112,17 @@ impl Times {
     }
 }
 
-fn attempt(make: &Make<'_>, record: &RunRecord, times: &Times, parent: Option<SpanId>) -> Vec<Span> {
+/// The spans of an attempt. That of a direct invoke stands for the message, which there is none of.
+fn attempt(
+    make: &Make<'_>,
+    record: &RunRecord,
+    times: &Times,
+    has_message: bool,
+    parent: Option<SpanId>,
+) -> Vec<Span> {
     let of_this = format!("{}\0{}", record.attempt, record.timestamp.ms());
     let id = |part: &str| derived(&[part, &hex(&make.trace.id), &record.id, &of_this]);
-    let own: SpanId = id("attempt");
+    let own: SpanId = if has_message { id("attempt") } else { make.trace.message(&record.id) };
     let mut whole = make.span(own, parent, task(record), times.loaded, times.end);
     whole.kind = SpanKind::Consumer.into();
     whole.attributes = of_message(record);
@@ -202,7 +223,9 @@ fn status(record: &RunRecord) -> Option<Status> {
     match record.outcome {
         RunOutcome::Success => None,
         RunOutcome::Failure => {
-            Some(Status { message: record.message.clone(), code: StatusCode::Error.into() })
+            let message =
+                &record.message[..record.message.floor_char_boundary(REASON_BYTES.min(record.message.len()))];
+            Some(Status { message: message.to_owned(), code: StatusCode::Error.into() })
         }
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Facts {
     pub(crate) not_before: Option<Timestamp>,
     /// The trace context for the task and its children: the message's own, or X-Ray's in W3C's form.
     pub(crate) traceparent: Option<String>,
+    /// Whether `traceparent` is X-Ray's.
+    pub(crate) from_xray: bool,
     /// X-Ray's trace header, which came with the message.
     pub(crate) trace_header: Option<String>,
     /// When the worker received it.

@@ -120,6 +120,8 @@ impl Facts {
         now: Timestamp,
         instant: Instant,
     ) -> Box<Self> {
+        let own = message.and_then(|message| message.traceparent.clone());
+        let of_xray = trace_header.as_deref().filter(|_| own.is_none()).and_then(traceparent_of);
         // Boxed, because it passes through many hands.
         Box::new(Self {
             delivery: None,
@@ -128,9 +130,8 @@ impl Facts {
             parent: message.and_then(|message| message.parent.clone()),
             root: message.and_then(|message| message.root.clone()),
             not_before: message.and_then(|message| message.not_before),
-            traceparent: message
-                .and_then(|message| message.traceparent.clone())
-                .or_else(|| trace_header.as_deref().and_then(traceparent_of)),
+            from_xray: of_xray.is_some(),
+            traceparent: own.or(of_xray),
             trace_header,
             received: now,
             instant,

@@ -31,8 +31,20 @@ impl<'a, P: WorkerPorts> Recorder<'a, P> {
     pub(crate) fn record(&self, judged: Judged) -> Outcome {
         let Judged { facts, outcome, verdict, children: _, decided } = judged;
         let steps = saved_steps(&facts);
-        let Facts { delivery, id, task, parent, root, traceparent, attempt, digest, usage, memory, .. } =
-            *facts;
+        let Facts {
+            delivery,
+            id,
+            task,
+            parent,
+            root,
+            traceparent,
+            from_xray,
+            attempt,
+            digest,
+            usage,
+            memory,
+            ..
+        } = *facts;
         let Usage { slot_taken, slot_wait, load, run, peak_memory, denied, requests } = usage;
         let queued = delivery.as_ref().zip(slot_taken).map(|(delivery, taken)| taken.since(delivery.sent));
         let (level, outcome_word, message, kind) = match &outcome {
@@ -88,6 +100,7 @@ impl<'a, P: WorkerPorts> Recorder<'a, P> {
             digest,
             request_id: self.invoke.request_id.clone(),
             traceparent,
+            from_xray,
         };
         self.worker.ports.observer.finished(&Finished { record, outcome: &outcome });
         outcome

@@ -17,6 +17,8 @@ use crate::output::tell;
 
 /// The interval between two looks for new lines. AWS allows ten looks a second for the whole account.
 const POLL: Duration = Duration::from_secs(2);
+/// The answers of CloudWatch that are read for the page of one run.
+const PAGES_MAX: usize = 50;
 /// The delay with which CloudWatch may show a line, counted from the line's time.
 const LATE: Duration = Duration::from_secs(30);
 
@@ -38,7 +40,7 @@ impl Deployment {
             for group in &groups {
                 let request =
                     client.filter_log_events().log_group_name(*group).start_time(milliseconds(from));
-                match events_of(request.set_filter_pattern(pattern(printer)), group).await {
+                match events_of(request.set_filter_pattern(pattern(printer)), group, usize::MAX).await {
                     Ok(more) => events.extend(more),
                     // The next look tries again.
                     Err(e) if follow && !seen.is_empty() => tell!("wasq: {e:#}"),
@@ -76,8 +78,8 @@ impl Deployment {
             .log_group_name(group)
             .start_time(milliseconds(from))
             .end_time(milliseconds(until))
-            .set_filter_pattern(quotable(id).then(|| format!("{{ $.id = \"{id}\" }}")));
-        let mut events = events_of(request, group).await?;
+            .filter_pattern(of_id(id));
+        let mut events = events_of(request, group, PAGES_MAX).await?;
         events.sort_by_key(|(time, _, _)| *time);
         Ok(events.into_iter().map(|(_, _, line)| line).collect())
     }
@@ -92,7 +94,7 @@ pub(crate) async fn records(
 ) -> Result<Vec<RunRecord>> {
     let pattern = format!("{{ $.id = \"{prefix}*\" || $.parent = \"{prefix}*\" }}");
     let request = Client::new(sdk).filter_log_events().log_group_name(group).start_time(milliseconds(from));
-    let events = events_of(request.filter_pattern(pattern), group).await?;
+    let events = events_of(request.filter_pattern(pattern), group, usize::MAX).await?;
     let records = events.iter().filter_map(|(_, _, line)| serde_json::from_str(line).ok());
     let ours = |record: &RunRecord| {
         record.id.starts_with(prefix)
@@ -126,15 +128,28 @@ fn quotable(text: &str) -> bool {
     !text.contains(['"', '\\'])
 }
 
+/// The pattern of the lines about a message. Of an id with a quote or a backslash it has the part before that.
+fn of_id(id: &str) -> String {
+    match id.split_once(['"', '\\']) {
+        None => format!("{{ $.id = \"{id}\" }}"),
+        Some((beginning, _)) => format!("{{ $.id = \"{beginning}*\" }}"),
+    }
+}
+
 fn milliseconds(time: Timestamp) -> i64 {
     i64::try_from(time.ms()).unwrap_or(i64::MAX)
 }
 
 /// Time, hash and text of a log group's events.
-async fn events_of(request: FilterLogEventsFluentBuilder, group: &str) -> Result<Vec<(i64, u64, String)>> {
+async fn events_of(
+    request: FilterLogEventsFluentBuilder,
+    group: &str,
+    pages_max: usize,
+) -> Result<Vec<(i64, u64, String)>> {
     let mut events = Vec::new();
     let mut pages = request.into_paginator().send();
-    while let Some(page) = pages.next().await {
+    for _ in 0..pages_max {
+        let Some(page) = pages.next().await else { break };
         let page = match page {
             Ok(page) => page,
             // Nothing has run yet.

@@ -36,7 +36,7 @@ mod tests {
     #[test]
     fn every_option_of_a_deployment_is_a_parameter() {
         let words = "wasq --arch arm64 --mode window --longest-task 1m --concurrency 1 --tasks-per-worker 1 \
-                     --worker-memory 256 --largest-task 1MiB --runs on --longest-keep 1d --allow-addresses 10.0.0.0/8 --subnets a --security-groups a --permissions-boundary a --secrets-key a --key a --bucket-namespace global --metrics off --otlp-endpoint a --otlp-headers-secret a \
+                     --worker-memory 256 --largest-task 1MiB --runs on --longest-keep 1d --allow-addresses 10.0.0.0/8 --subnets a --security-groups a --permissions-boundary a --secrets-key a --key a --bucket-namespace global --metrics off --otlp-endpoint cloudwatch --otlp-headers-secret ssm:/a/b \
                      --log-retention 1 --alarm-topic a";
         let given = Options::parse_from(words.split_whitespace()).options.parameters();
         assert_eq!(given.len(), 21);

@@ -131,7 +131,7 @@ impl Desk {
     }
 
     /// A sentence about the letters that this command does not hold; `None` if it holds all.
-    pub(super) async fn unseen(&self) -> Result<Option<String>> {
+    pub(crate) async fn unseen(&self) -> Result<Option<String>> {
         let Counts { visible, in_flight, delayed: _ } = self.letters.counts().await?;
         let unseen = (visible + in_flight).saturating_sub(self.held.len() as u64);
         let say = || {

@@ -15,7 +15,7 @@ use crate::target::TargetArgs;
 
 #[cfg(feature = "aws")]
 pub(crate) use source::Place;
-pub(crate) use source::{Select, Source};
+pub(crate) use source::{Endpoint, Select, Source};
 pub(crate) use wait::{Sent, Wait, until_ended, wait};
 
 #[derive(Debug, clap::Args)]

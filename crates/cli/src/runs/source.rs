@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
@@ -15,7 +16,8 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use wasq_local::LastStack;
-use wasq_protocol::{FailureKind, ItemState, RunItem, TaskName, Timestamp};
+use wasq_page::Span;
+use wasq_protocol::{FailureKind, ItemState, Overview, RunItem, TaskName, Timestamp};
 
 use crate::cloud::DeployedRuns;
 use crate::target::{Target, TargetArgs};
@@ -67,18 +69,7 @@ fn kind(text: &str) -> Result<FailureKind, String> {
 impl Source {
     pub(crate) async fn of(target: TargetArgs) -> Result<Self> {
         match target.target().await? {
-            Target::Local(data) => {
-                let LastStack { listen, .. } = LastStack::of(&data).with_context(|| {
-                    format!(
-                        "no `wasq dev` has run with the data folder {}: start one, or name a deployment by --stack",
-                        data.display()
-                    )
-                })?;
-                Ok(Self::Here(Box::new(Endpoint {
-                    address: format!("http://{listen}"),
-                    http: HttpClient::builder(TokioExecutor::new()).build_http(),
-                })))
-            }
+            Target::Local(data) => Ok(Self::Here(Box::new(Endpoint::of(&data)?))),
             Target::Aws(deployment) => Ok(Self::Aws(Box::new(deployment.runs()?))),
         }
     }
@@ -204,6 +195,24 @@ impl Place {
 }
 
 impl Endpoint {
+    /// The endpoint of the `wasq dev` with this data folder.
+    pub(crate) fn of(data: &Path) -> Result<Self> {
+        let LastStack { listen, .. } = LastStack::of(data).with_context(|| {
+            format!(
+                "no `wasq dev` has run with the data folder {}: start one, or name a deployment by --stack",
+                data.display()
+            )
+        })?;
+        let http = HttpClient::builder(TokioExecutor::new()).build_http();
+        Ok(Self { address: format!("http://{listen}"), http })
+    }
+
+    /// The state of the whole.
+    pub(crate) async fn overview(&self, span: Span) -> Result<Overview> {
+        let span = ("span", Some(span.as_str().to_owned()));
+        read(self.ask(Method::GET, "overview", &[span]).await?)
+    }
+
     async fn ask(
         &self,
         method: Method,

@@ -8,10 +8,8 @@ use tokio::sync::{Mutex, OnceCell};
 use tokio::time::Instant;
 use wasq_aws::QueueEndpoint;
 use wasq_local::Listed;
-use wasq_page::{
-    Cancelled, Counts, Data, Letter, LogLine, Overview, Page, Search, Sending, Span, Stats, Task, Upload,
-};
-use wasq_protocol::{Clock, Digest, RunItem, SystemClock, TaskName};
+use wasq_page::{Cancelled, Data, DeadLetters, LogLine, Page, Search, Sending, Span, Stats, Task, Upload};
+use wasq_protocol::{Clock, Digest, MessageCounts, Overview, RunItem, SystemClock, TaskName};
 
 use crate::cloud::Deployment;
 use crate::deployed::DeployedQueues;
@@ -20,7 +18,7 @@ use crate::ui::letters::Letters;
 use crate::ui::remembered::Remembered;
 
 /// The data of the page of a deployment.
-pub(super) struct DeployedPage {
+pub(crate) struct DeployedPage {
     deployment: Deployment,
     sqs: aws_sdk_sqs::Client,
     queue_url: String,
@@ -47,7 +45,7 @@ const LOG_MARGIN: Duration = Duration::from_secs(300);
 const LINES_MAX: usize = 500;
 
 impl DeployedPage {
-    pub(super) fn of(deployment: Deployment) -> Result<Self> {
+    pub(crate) fn of(deployment: Deployment) -> Result<Self> {
         let DeployedQueues { queue: queue_url, dead_letters, sdk } = deployment.queues()?;
         let sqs = aws_sdk_sqs::Client::new(&sdk);
         let queue = QueueEndpoint::new(sqs.clone(), &queue_url);
@@ -68,6 +66,11 @@ impl DeployedPage {
         })
     }
 
+    /// Its dead letters.
+    pub(super) fn letters(&self) -> Arc<Letters> {
+        self.letters.clone()
+    }
+
     /// A sentence for a deployment without a table.
     fn without_table(&self) -> String {
         let name = &self.deployment.name;
@@ -80,7 +83,7 @@ impl DeployedPage {
         });
         let group = group.await?.as_ref().context("the deployment has no log of its worker")?;
         let from = run.sent.or(run.started).unwrap_or(run.updated).minus(LOG_MARGIN);
-        let until = run.updated.plus(LOG_MARGIN);
+        let until = if run.state.is_end() { run.updated } else { SystemClock.now() }.plus(LOG_MARGIN);
         let lines = self.deployment.log_lines(group, from, until, &run.id).await?;
         let mut lines: Vec<_> = lines.iter().filter_map(|line| LogLine::read(line, &run.id)).collect();
         lines.drain(..lines.len().saturating_sub(LINES_MAX));
@@ -92,7 +95,7 @@ impl Data for DeployedPage {
     async fn overview(&self, span: Span) -> Result<Overview> {
         let (queue, dead, tasks) =
             tokio::try_join!(self.queue.counts(), self.dead_letters.counts(), self.tasks())?;
-        let counts = Counts {
+        let counts = MessageCounts {
             waiting: queue.visible,
             in_flight: queue.in_flight,
             delayed: queue.delayed,
@@ -163,10 +166,8 @@ impl Data for DeployedPage {
         self.registry.withdraw(&format!("{task}.toml")).await
     }
 
-    async fn dead_letters(&self) -> Result<Vec<Letter>> {
-        let letters = self.letters.clone();
-        // On a task of its own: a browser that goes away must not keep letters invisible.
-        tokio::spawn(async move { letters.all().await }).await?
+    async fn dead_letters(&self) -> Result<DeadLetters> {
+        self.letters.all().await
     }
 
     async fn send(&self, sending: Sending) -> Result<String> {
@@ -180,7 +181,7 @@ impl Data for DeployedPage {
     async fn cancel(&self, id: &str) -> Result<Cancelled> {
         let runs = self.runs.as_ref().with_context(|| self.without_table())?;
         let cancelled = runs.table().cancel(id).await?;
-        runs.changed().await;
+        runs.changed();
         Ok(match cancelled {
             Ok(_) => Cancelled::Yes,
             Err(state) => Cancelled::Ended(state),
@@ -188,13 +189,11 @@ impl Data for DeployedPage {
     }
 
     async fn redrive(&self, ids: Vec<String>) -> Result<u64> {
-        let letters = self.letters.clone();
-        tokio::spawn(async move { letters.redrive(ids).await }).await?
+        self.letters.redrive(ids).await
     }
 
     async fn delete(&self, ids: Vec<String>) -> Result<u64> {
-        let letters = self.letters.clone();
-        tokio::spawn(async move { letters.delete(ids).await }).await?
+        self.letters.delete(ids).await
     }
 
     fn changes(&self) -> u64 {

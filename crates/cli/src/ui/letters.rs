@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use wasq_aws::QueueEndpoint;
-use wasq_page::Letter;
+use wasq_page::{DeadLetters, Letter};
 
 use crate::dlq::{self, Desk, Moved, Select};
 
@@ -18,19 +18,21 @@ pub(super) struct Letters {
     tasks: QueueEndpoint,
     letters: QueueEndpoint,
     /// The letters that were seen last. Locked while letters are received: two desks would not see each other's.
-    seen: Mutex<Option<(Instant, Vec<Letter>)>>,
+    seen: Mutex<Option<(Instant, DeadLetters)>>,
 }
 
 /// How long the letters that were seen are shown.
 const FRESH: Duration = Duration::from_secs(30);
+/// The bytes of a body that are kept.
+const BODY_BYTES: usize = 16 << 10;
 
 impl Letters {
     pub(super) fn new(tasks: QueueEndpoint, letters: QueueEndpoint) -> Self {
         Self { tasks, letters, seen: Mutex::new(None) }
     }
 
-    /// The newest letters, at most [`Letter::SHOWN_MAX`] of those that SQS hands out.
-    pub(super) async fn all(&self) -> Result<Vec<Letter>> {
+    /// The letters that SQS hands out first, at most [`Letter::SHOWN_MAX`], the newest of them first.
+    pub(super) async fn all(&self) -> Result<DeadLetters> {
         let mut seen = self.seen.lock().await;
         if let Some((at, letters)) = &*seen
             && at.elapsed() < FRESH
@@ -39,11 +41,19 @@ impl Letters {
         }
         let mut desk = Desk::new(None, self.letters.clone());
         let taken = desk.take(&Select::default(), Letter::SHOWN_MAX).await;
+        let unseen = desk.unseen().await;
         desk.release().await;
         let mut letters: Vec<Letter> = taken?.into_iter().map(shown).collect();
         letters.sort_by_key(|letter| std::cmp::Reverse(letter.notes.failed));
+        letters.truncate(Letter::SHOWN_MAX);
+        let letters = DeadLetters { letters, note: unseen? };
         *seen = Some((Instant::now(), letters.clone()));
         Ok(letters)
+    }
+
+    /// Waits until no letter is held.
+    pub(super) async fn idle(&self) {
+        let _idle = self.seen.lock().await;
     }
 
     /// Sends letters back to the queue. Returns how many were there.
@@ -56,7 +66,7 @@ impl Letters {
         let (mut desk, select, max) =
             (Desk::new(Some(self.tasks.clone()), self.letters.clone()), only(&ids), ids.len());
         let moved = match desk.take(&select, max).await {
-            Ok(letters) => desk.redrive(letters, &select).await,
+            Ok(letters) => desk.redrive(these(letters, &ids), &select).await,
             Err(e) => Err(e),
         };
         desk.release().await;
@@ -72,7 +82,7 @@ impl Letters {
         *seen = None;
         let (mut desk, select, max) = (Desk::new(None, self.letters.clone()), only(&ids), ids.len());
         let moved = match desk.take(&select, max).await {
-            Ok(letters) => desk.purge(letters, &select).await,
+            Ok(letters) => desk.purge(these(letters, &ids), &select).await,
             Err(e) => Err(e),
         };
         desk.release().await;
@@ -85,20 +95,25 @@ fn only(ids: &[String]) -> Select {
     Select { ids: ids.to_vec(), ..Select::default() }
 }
 
+/// Without letters whose tasks know them by one of these ids.
+fn these(mut letters: Vec<dlq::Letter>, ids: &[String]) -> Vec<dlq::Letter> {
+    letters.retain(|letter| ids.contains(&letter.delivery.message_id));
+    letters
+}
+
 fn count(moved: Moved, what: &str) -> Result<u64> {
     let Moved { count, problems } = moved;
     if let Some(problem) = problems.first() {
-        bail!("{count} {what}, and {} were not: {problem}", problems.len());
+        bail!("{count} {what}; problems with {}: {problem}", problems.len());
     }
     Ok(count as u64)
 }
 
+/// A letter without the end of a large body: a thousand of them are in memory.
 fn shown(letter: dlq::Letter) -> Letter {
     let dlq::Letter { delivery, notes } = letter;
-    Letter {
-        message_id: delivery.message_id,
-        body_bytes: delivery.body.len() as u64,
-        body: delivery.body,
-        notes,
-    }
+    let (message_id, mut body) = (delivery.message_id, delivery.body);
+    let body_bytes = body.len() as u64;
+    body.truncate(body.floor_char_boundary(BODY_BYTES.min(body.len())));
+    Letter { message_id, body_bytes, body, notes }
 }

@@ -16,7 +16,7 @@ use wasq_page::Site;
 use crate::dev::address;
 use crate::output::{self, Ended, tell};
 use crate::target::{Target, TargetArgs};
-use crate::ui::deployed::DeployedPage;
+pub(crate) use crate::ui::deployed::DeployedPage;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Ui {
@@ -51,6 +51,7 @@ pub(crate) async fn ui(args: Ui, json: bool) -> Result<Ended> {
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for ctrl-c")?;
     let name = deployment.name.clone();
     let data = DeployedPage::of(deployment)?;
+    let letters = data.letters();
     let listener = TcpListener::bind(listen).await.with_context(|| {
         format!("listen on {listen}: does another `wasq ui` run? Choose another address with --listen")
     })?;
@@ -62,6 +63,11 @@ pub(crate) async fn ui(args: Ui, json: bool) -> Result<Ended> {
     tokio::select! {
         never = serve_page(listener, site) => match never {},
         _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    // Letters that are held would stay invisible for minutes. A second ctrl-c ends the command at once.
+    tokio::select! {
+        () = letters.idle() => {}
         _ = interrupt.recv() => {}
     }
     Ok(Ended::Well)

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -22,6 +23,8 @@ pub(super) struct Remembered {
     runs: DeployedRuns,
     /// Locked while the table is read, so that nobody reads it beside.
     last: Mutex<Option<Arc<Snapshot>>>,
+    /// Something was done to the runs since the table was read.
+    is_stale: AtomicBool,
 }
 
 /// The table at one moment.
@@ -37,6 +40,8 @@ pub(super) struct Snapshot {
 
 /// Items that are read, at about a kilobyte each.
 const ITEMS_MAX: usize = 100_000;
+/// The longest time that reading takes: items can be large.
+const READ_MAX: Duration = Duration::from_secs(20);
 /// The shortest time between two reads, and the part of the time that reading may take.
 const FRESH: Duration = Duration::from_secs(5);
 const PART: u32 = 10;
@@ -44,7 +49,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 impl Remembered {
     pub(super) fn new(runs: DeployedRuns) -> Self {
-        Self { runs, last: Mutex::new(None) }
+        Self { runs, last: Mutex::new(None), is_stale: AtomicBool::new(false) }
     }
 
     /// The table itself.
@@ -56,18 +61,20 @@ impl Remembered {
     pub(super) async fn snapshot(&self) -> Result<Arc<Snapshot>> {
         let mut last = self.last.lock().await;
         if let Some(last) = &*last
+            && !self.is_stale.load(Ordering::Relaxed)
             && last.begun.elapsed() < FRESH.max(last.took * PART)
         {
             return Ok(last.clone());
         }
+        self.is_stale.store(false, Ordering::Relaxed);
         let snapshot = Arc::new(Snapshot::read(&self.runs).await?);
         *last = Some(snapshot.clone());
         Ok(snapshot)
     }
 
     /// Something was done to the runs: the next look reads the table.
-    pub(super) async fn changed(&self) {
-        *self.last.lock().await = None;
+    pub(super) fn changed(&self) {
+        self.is_stale.store(true, Ordering::Relaxed);
     }
 }
 
@@ -86,7 +93,7 @@ impl Snapshot {
         let (mut runs, mut ends, mut is_cut) = (BTreeMap::new(), Vec::new(), false);
         table
             .scan(|mut item| {
-                if runs.len() == ITEMS_MAX {
+                if runs.len() == ITEMS_MAX || begun.elapsed() > READ_MAX {
                     is_cut = true;
                     return ControlFlow::Break(());
                 }
@@ -131,7 +138,8 @@ impl Snapshot {
     pub(super) fn note(&self) -> Option<String> {
         self.is_cut.then(|| {
             format!(
-                "The table has more runs than the {ITEMS_MAX} that this page reads: some are neither counted nor listed. `wasq runs ls` reads all of them, and a run is found by its id."
+                "The table has more runs than this page reads ({ITEMS_MAX}, or as many as it gets within {} s): some are neither counted nor listed. `wasq runs ls` reads all of them, and a run is found by its id.",
+                READ_MAX.as_secs()
             )
         })
     }

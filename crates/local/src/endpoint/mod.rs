@@ -85,7 +85,7 @@ impl Endpoint {
             results,
             runs,
             address,
-            callers: Callers { allow_hosts },
+            callers: Callers { allow_hosts, can_allow: true },
             bodies: Bodies::default(),
             site,
             large,

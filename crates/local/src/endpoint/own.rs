@@ -3,6 +3,7 @@
 //! - `GET /wasq/results?message_id=...&id=...&params=DIGEST&wait=SECONDS&seen=NUMBER`: how a message ended. If it has not
 //!   ended, 202 with the last failure, if that has a higher number; otherwise, and without `seen`, 204.
 //! - `GET /wasq/runs?task=...&state=...&kind=...&parent=...&before=NUMBER&max=NUMBER`: items, newest first.
+//! - `GET /wasq/overview?span=hour|day`: the state of the whole, as the page shows it.
 //! - `GET /wasq/run?id=...`: one item; 404 if there is none.
 //! - `POST /wasq/cancel?id=...`: cancels a message; 409 with its state if it has ended.
 
@@ -17,6 +18,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 use url::form_urlencoded;
+use wasq_page::Data;
 use wasq_protocol::{FailureKind, RunItem};
 
 use crate::db::DbError;
@@ -44,6 +46,7 @@ pub(super) async fn respond(endpoint: &Endpoint, request: &Request<Incoming>) ->
     let answered = match (request.method(), request.uri().path()) {
         (&Method::GET, "/wasq/results") => result(endpoint, &query).await,
         (&Method::GET, "/wasq/runs") => list(endpoint, &query).await,
+        (&Method::GET, "/wasq/overview") => overview(endpoint, &query).await,
         (&Method::GET, "/wasq/run") => show(endpoint, &query).await,
         (&Method::POST, "/wasq/cancel") => cancel(endpoint, &query).await,
         _ => Err(Problem(
@@ -147,6 +150,14 @@ async fn list(endpoint: &Endpoint, query: &Query) -> Answer {
         next: Option<i64>,
     }
     Ok(json(StatusCode::OK, &Page { items, next }))
+}
+
+async fn overview(endpoint: &Endpoint, query: &Query) -> Answer {
+    let span = query.parsed("span")?.unwrap_or_default();
+    match endpoint.site.data().overview(span).await {
+        Ok(overview) => Ok(json(StatusCode::OK, &overview)),
+        Err(e) => Err(Problem(StatusCode::INTERNAL_SERVER_ERROR, format!("{e:#}\n"))),
+    }
 }
 
 async fn show(endpoint: &Endpoint, query: &Query) -> Answer {

@@ -34,23 +34,29 @@ fn check(request: &Request<Incoming>, is_here: bool) -> Result<(), String> {
 /// Why a page is not shown to another machine.
 pub(super) const ELSEWHERE: &str = "the page is for browsers on the machine that serves it";
 
-/// Answers a request for a page.
+/// Answers a request for a page. It is carried out to its end, also if the browser goes away meanwhile.
 pub(super) async fn show<D: Data>(
     site: &Site<D>,
     bodies: &Bodies,
     request: Request<Incoming>,
 ) -> Response<Body> {
+    let (site, bodies) = (site.clone(), bodies.clone());
     let (parts, body) = request.into_parts();
-    let read = match site.is_upload(&parts) {
-        true => bodies.read_upload(body).await,
-        false => bodies.read(body).await,
-    };
-    match read {
-        Ok((body, _held)) => site.respond(&parts, body).await,
-        Err(e) => {
-            let mut response = Response::new(Full::from(format!("{}\n", e.message)).boxed_unsync());
-            *response.status_mut() = StatusCode::BAD_REQUEST;
-            response
+    let answering = tokio::spawn(async move {
+        let read = match site.is_upload(&parts) {
+            true => bodies.read_upload(body).await,
+            false => bodies.read(body).await,
+        };
+        match read {
+            Ok((body, _held)) => site.respond(&parts, body).await,
+            Err(e) => plain(StatusCode::BAD_REQUEST, format!("{}\n", e.message)),
         }
-    }
+    });
+    answering.await.unwrap_or_else(|e| plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{e}\n")))
+}
+
+fn plain(status: StatusCode, text: String) -> Response<Body> {
+    let mut response = Response::new(Full::from(text).boxed_unsync());
+    *response.status_mut() = status;
+    response
 }

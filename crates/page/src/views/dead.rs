@@ -33,13 +33,14 @@ impl Group {
     }
 }
 
-pub(crate) fn dead(groups: &[Group], done: Option<(&str, u64)>) -> Markup {
+pub(crate) fn dead(groups: &[Group], note: Option<&str>, done: Option<(&str, u64)>) -> Markup {
     let all: usize = groups.iter().map(|group| group.letters.len()).sum();
     html! {
         h1 { "Dead letters" }
         @if let Some((what, number)) = done { p.said role="status" { (count(number)) " " (what) "." } }
-        @if groups.is_empty() { p { "There are none." } }
-        @if all == Letter::SHOWN_MAX { p { "These are the newest " (Letter::SHOWN_MAX) "." } }
+        @if groups.is_empty() { p { @if note.is_some() { "None was seen." } @else { "There are none." } } }
+        @if all == Letter::SHOWN_MAX { p.note { "Only " (count(all as u64)) " are shown." } }
+        @if let Some(note) = note { p.note { "Note: " (note) "." } }
         @let mut left = LETTERS_SHOWN;
         @for group in groups { (group_of(group, &mut left)) }
     }

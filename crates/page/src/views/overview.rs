@@ -1,8 +1,9 @@
 //! The state of the whole.
 
 use maud::{Markup, html};
+use wasq_protocol::{Overview, Quantiles, TaskLoad};
 
-use crate::data::{Overview, Quantiles, Span, TaskLoad};
+use crate::data::Span;
 use crate::form::address;
 use crate::pictures::{durations, runs, spark};
 use crate::text::{count, ms};

@@ -8,6 +8,7 @@ use crate::form::encoded;
 use crate::json::tree;
 use crate::pictures::timeline;
 use crate::text::{bounded, duration, line, ms, size, visible};
+use crate::views::send::of_letter;
 use crate::views::{fact, run_link, state, task_link, time};
 
 /// The bytes of a reason, of a log line and of a step's value that are shown.
@@ -27,11 +28,18 @@ pub(crate) enum Said {
     IdUsed,
 }
 
-pub(crate) fn run(run: &RunItem, log: &[LogLine], now: Timestamp, said: Option<Said>) -> Markup {
+pub(crate) fn run(
+    run: &RunItem,
+    log: &[LogLine],
+    now: Timestamp,
+    said: Option<Said>,
+    letter: Option<&str>,
+) -> Markup {
     let other_id = run.message_id.as_ref().filter(|message_id| **message_id != run.id);
     let took = run.started.zip(run.ended).map(|(started, ended)| duration(ended.since(started)));
     html! {
         h1 { (state(run.state)) " " span.id { (line(&run.id, 200)) } }
+        (of_letter(letter))
         @match said {
             Some(Said::Cancelled) => { p.said role="status" { "It is cancelled. A run that is under way is ended soon." } }
             Some(Said::Ended(state)) => { p.said.bad role="status" { "It could not be cancelled: it is " (state) "." } }

@@ -35,10 +35,23 @@ pub(crate) fn send(filled: &Filled, tasks: &[TaskName]) -> Markup {
     }
 }
 
+/// The news of the dead letter that a message was sent instead of, if it is not just deleted.
+pub(crate) fn of_letter(letter: Option<&str>) -> Markup {
+    let text = match letter {
+        Some("gone") => {
+            "The message was sent. The dead letter was not there any more: somebody may have redriven it as well."
+        }
+        Some("kept") => "The message was sent. The dead letter could not be deleted, and is still there.",
+        _ => return html! {},
+    };
+    html! { p.said.bad role="alert" { (text) } }
+}
+
 /// A message that was sent, and that no worker has had yet.
-pub(crate) fn sent(id: &str) -> Markup {
+pub(crate) fn sent(id: &str, letter: Option<&str>) -> Markup {
     html! {
         h1 { "Sent" }
+        (of_letter(letter))
         p.said role="status" { "The message is in the queue. Its id is " b.id { (crate::text::line(id, 200)) } ". No worker has had it yet." }
         p { a href=(format!("/runs/{}?sent=1", crate::form::encoded(id))) { "Look again" } }
     }
