@@ -11,7 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
 import debian
-from conftest import GUESTS, ROOT, wait_for
+from conftest import GUESTS, ROOT, github_settings, wait_for
 
 # Everything that a task or a sender can say: markup, colours of a terminal, and a change of direction.
 HOSTILE = '<img src=x onerror="document.title=1"><script>document.title="owned"</script> \x1b[31mred\u202egnp.exe'
@@ -398,3 +398,33 @@ def test_every_view_fits_each_screen_and_is_accessible(browser, dev):
                 assert page.evaluate("document.documentElement.scrollWidth") <= w, (view, width)
                 page.screenshot(path=PICTURES / f"{view}-{width}-{scheme}.png", full_page=True)
             context.close()
+
+
+def test_the_pictures_of_the_readme(browser, dev, github):
+    """Made by `cargo xtask pictures`: the seed's tasks, a run with its requests, and what failed."""
+    for task in ("github_users", "github_repositories"):
+        (dev.tasks / f"{task}.toml").write_text(github_settings(task, github))
+        shutil.copy(ROOT / "target/guests/wasm32-wasip2/release" / f"{task}.wasm", dev.tasks / f"{task}.wasm")
+    dev.publish("verbs", "send_invoice", settings=SETTINGS)
+    wait_for(lambda: dev.listed("github_users")["live"] and dev.listed("github_repositories")["live"], "live tasks")
+    for user in ("javimb", "octocat"):
+        dev.wasq("enqueue", "github_repositories", "--params", json.dumps({"user": user}), "--id", f"repositories-of-{user}", "--json")
+    dev.wasq("enqueue", "github_users", "--params", json.dumps({"city": "Madrid"}), "--id", "users-in-madrid", "--json")
+    for number in range(3):
+        dev.send({"task": "send_invoice", "id": f"invoice-{1040 + number}", "params": {"verb": "panic", "message": "no address: customer 77"}})
+    dev.send({"task": "send_invoice", "id": "invoice-1043", "params": {"verb": "reject", "reason": "the amount is negative"}})
+    dev.send({"task": "send_invoice", "id": "invoice-1044", "params": {"verb": "retry-after", "seconds": 600, "reason": "the bank is closed"}})
+    wait_for(lambda: dev.counts(dev.dead_letter_url)[0] == 4 and dev.counts()[0] == 0, "the ends")
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    context = browser.new_context(viewport={"width": 1100, "height": 640}, color_scheme="light")
+    page = context.new_page()
+    page.goto(dev.page)
+    for name, path in {"runs": "/runs", "run": "/runs/repositories-of-javimb", "dead": "/dead"}.items():
+        go(page, dev, path)
+        expect(page.locator("h1")).to_be_visible()
+        page.wait_for_timeout(300)
+        picture = PICTURES / f"readme-{name}.png"
+        page.screenshot(path=picture)
+        assert picture.stat().st_size < 150_000
+    expect(page.locator("section").first).to_contain_text("no address: customer 77")
+    context.close()

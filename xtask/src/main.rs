@@ -24,6 +24,7 @@ Every day
   demo      build wasq and two example tasks, and run them from the message to the result
   test      set everything up and run every test; words after it select Python tests (pytest -k)
   ci        all that CI runs: format, lints, docs, rules, packages, tests
+  pictures  make the pictures of the page in the README anew
   guests    build the example in every language, and compare sizes, times and memory; --build builds only those in Rust
 
 Proofs
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         "demo" => demo::demo(),
         "test" => test::test(&rest),
         "ci" => ci::ci(),
+        "pictures" => test::pictures(),
         "guests" => guests::guests(&rest),
         "hostile" => proof::hostile(&rest),
         "fuzz" => audit::fuzz(&rest),

@@ -2,10 +2,25 @@
 
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::guests::toolchains;
 use crate::setup::{EXAMPLE_TASKS, SDK, binaries, cargo, python, root, run, rust_guests, target};
+
+/// The pictures of the page in the README: a test makes them.
+const PICTURES: [&str; 3] = ["runs", "run", "dead"];
+
+/// `cargo xtask pictures`: makes the pictures of the README anew.
+pub(crate) fn pictures() -> Result<()> {
+    test(&["test_the_pictures_of_the_readme".to_owned()])?;
+    for name in PICTURES {
+        let made = target().join("page").join(format!("readme-{name}.png"));
+        let to = root().join("docs/images").join(format!("page-{name}.png"));
+        std::fs::copy(&made, &to).with_context(|| format!("copy {} to {}", made.display(), to.display()))?;
+        println!("{}", to.display());
+    }
+    Ok(())
+}
 
 pub(crate) fn test(select: &[String]) -> Result<()> {
     rust_guests()?;
