@@ -35,6 +35,7 @@ Proofs
   fuzz      test all input from outside under libFuzzer (needs rustup's nightly): [TARGET] --seconds N
   bench     compare wasq with wasmtime, Extism, Celery and others; --write updates docs/performance.md
   drain     compare one consumer with a plain receive-delete loop: --messages N --rounds N
+  page      measure each view of the page: --runs N in the store, --rounds N
   cost      print the cost of a million tasks, from API calls counted in the simulator: --prices FILE --message-kib N
 
 Release
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         "packages" => packages::packages(),
         "chaos" => proof::chaos(&rest),
         "drain" => proof::drain(&rest),
+        "page" => proof::page(&rest),
         "" | "help" | "-h" | "--help" => {
             print!("{HELP}");
             return ExitCode::SUCCESS;

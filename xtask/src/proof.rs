@@ -1,4 +1,4 @@
-//! `cargo xtask hostile`, `chaos` and `drain`: real processes under harmful tasks and kills, and their speed.
+//! `cargo xtask hostile`, `chaos`, `drain` and `page`: real processes under harmful tasks and kills, and their speed.
 
 use std::path::Path;
 use std::process::Command;
@@ -18,6 +18,13 @@ pub(crate) fn chaos(args: &[String]) -> Result<()> {
 pub(crate) fn drain(args: &[String]) -> Result<()> {
     optimised()?;
     script("drain.py", args)
+}
+
+/// Measures the views of the page over many runs.
+pub(crate) fn page(args: &[String]) -> Result<()> {
+    rust_guests()?;
+    optimised()?;
+    script("page_times.py", args)
 }
 
 /// Like [`drain`], without MiniStack; writes the results into a file.

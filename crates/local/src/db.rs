@@ -111,7 +111,7 @@ const SCHEMA: &str = "
 ";
 
 /// Changes of the schema since the first version, in order. `user_version` counts those that a file has.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     "
     -- On a FIFO queue, 1 for the first message of each group: a receive looks for groups at these only.
     ALTER TABLE messages ADD COLUMN head INTEGER NOT NULL DEFAULT 0;
@@ -163,6 +163,11 @@ const MIGRATIONS: [&str; 4] = [
     CREATE INDEX runs_state ON runs (state) WHERE state != 'done';
     CREATE INDEX runs_kind ON runs (kind) WHERE kind IS NOT NULL;
     CREATE INDEX runs_parent ON runs (parent) WHERE parent IS NOT NULL;
+",
+    "
+    -- For lists of two conditions. A run that succeeds at once is in none of these at any time.
+    CREATE INDEX runs_task_state ON runs (task, state) WHERE state NOT IN ('done', 'running');
+    CREATE INDEX runs_task_kind ON runs (task, kind) WHERE kind IS NOT NULL;
 ",
 ];
 

@@ -189,9 +189,12 @@ pub(crate) fn list(db: &Connection, filter: &RunFilter) -> rusqlite::Result<Vec<
     must_be("state", state.map(|state| state.to_string()));
     must_be("kind", kind.map(|kind| kind.to_string()));
     must_be("parent", parent.clone());
-    if state.is_some_and(|state| state != ItemState::Done) {
-        // In the words of the index, which SQLite uses only then.
-        sql += " AND state != 'done'";
+    // In the words of the indexes, which SQLite uses only then.
+    match state {
+        None | Some(ItemState::Done) => {}
+        Some(ItemState::Running) => sql += " AND state != 'done'",
+        Some(_) if task.is_some() => sql += " AND state NOT IN ('done', 'running')",
+        Some(_) => sql += " AND state != 'done'",
     }
     values.push(Box::new(i64::try_from(*max).unwrap_or(i64::MAX)));
     sql += &format!(" ORDER BY number DESC LIMIT ?{}", values.len());
