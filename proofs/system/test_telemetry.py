@@ -215,13 +215,28 @@ def test_a_collector_of_one_kind_gets_that(new_dev, sink, missing, there):
 def test_x_rays_header_is_no_senders_wish(new_dev, collector, sink):
     """Lambda puts it on everything, and says in it that nothing is sampled."""
     dev = new_dev.start("--otlp", collector)
+    dev.publish("verbs", settings=SETTINGS)
     dev.publish("hello")
     header = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=0"
     system = {"AWSTraceHeader": {"DataType": "String", "StringValue": header}}
-    body = json.dumps({"task": "hello", "id": "traced", "params": 1})
-    dev.sqs.send_message(QueueUrl=dev.queue_url, MessageBody=body, MessageSystemAttributes=system)
-    message = wait_for(lambda: sink.spans().get("hello message"), "the span")
+    params = {"verb": "enqueue", "task": "hello", "count": 1, "fail": False}
+
+    def both(name):
+        """The spans of a message with this header, and of its child."""
+        sink.got.clear()
+        body = json.dumps({"task": "verbs", "id": name, "params": params})
+        dev.sqs.send_message(QueueUrl=dev.queue_url, MessageBody=body, MessageSystemAttributes=system)
+        found = lambda: [sink.spans().get(f"{task} message") for task in ("verbs", "hello")]  # noqa: E731
+        message, child = wait_for(lambda: all(found()) and found(), "the spans")
+        assert (child.trace_id, child.parent_span_id) == (message.trace_id, message.span_id)
+        return message
+
+    message = both("traced")
     assert message.trace_id.hex() != "5759e988bd862e3fe1be46a994272793" and not message.parent_span_id
+    # A trace that is sampled goes on.
+    system["AWSTraceHeader"]["StringValue"] = header[:-1] + "1"
+    message = both("sampled")
+    assert (message.trace_id.hex(), message.parent_span_id.hex()) == ("5759e988bd862e3fe1be46a994272793", "53995c3f42cd8ad8")
 
 
 @pytest.mark.parametrize("options, why", [

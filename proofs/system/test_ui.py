@@ -137,6 +137,8 @@ def test_every_view_and_act_over_a_deployment(browser, cloud, deployed):  # noqa
         expect(page.get_by_role("status")).to_contain_text("1 deleted")
         assert cloud.counts(deployed.dead) == (0, 0)
 
+        told = json.loads(cloud.shell(f"wasq top --stack {deployed.stack} --json"))
+        assert {task["task"] for task in told["tasks"]} == {"hello", "verbs"} and told["counts"]["dead"] == 0
         # The earlier version comes back, and the task goes.
         page.goto(f"{base}/tasks/verbs")
         page.get_by_role("button", name="Bring back").click()

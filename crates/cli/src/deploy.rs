@@ -113,7 +113,7 @@ pub(crate) struct StackOptions {
     /// metric is billed) [default: function]
     #[arg(long, value_parser = ["off", "function", "task"])]
     metrics: Option<String>,
-    /// A collector of OpenTelemetry that gets traces and metrics of runs (OTLP over HTTP), such as https://otlp.example.com;
+    /// A collector of OpenTelemetry that gets traces and metrics of runs (OTLP over HTTP), such as `https://otlp.example.com`;
     /// cloudwatch for CloudWatch's own, which takes traces; "" for none [default: none]
     #[arg(long, value_name = "URL", value_parser = otlp_endpoint)]
     otlp_endpoint: Option<String>,

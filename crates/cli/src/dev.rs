@@ -48,7 +48,7 @@ pub(crate) struct Dev {
     /// At shutdown, how long running tasks may continue before their messages are released
     #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) grace: Duration,
-    /// A collector of OpenTelemetry that gets traces and metrics of runs (OTLP over HTTP), such as http://127.0.0.1:4318
+    /// A collector of OpenTelemetry that gets traces and metrics of runs (OTLP over HTTP), such as `http://127.0.0.1:4318`
     #[arg(long, value_name = "URL", env = "WASQ_OTLP_ENDPOINT")]
     pub(crate) otlp: Option<String>,
     /// Headers for the collector, such as x-key=secret,x-team=tasks

@@ -25,8 +25,9 @@ struct Trace {
 
 impl Trace {
     fn of(record: &RunRecord) -> Self {
-        // Lambda puts X-Ray's header on everything that it sends: it is no sender's wish.
-        if let Some(given) = record.traceparent.as_deref().filter(|_| !record.from_xray).and_then(Self::parse)
+        // Lambda puts X-Ray's header on everything that it sends: "not sampled" is no sender's wish there.
+        if let Some(given) = record.traceparent.as_deref().and_then(Self::parse)
+            && (given.is_sampled || !record.from_xray)
         {
             return given;
         }

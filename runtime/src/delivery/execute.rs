@@ -98,6 +98,11 @@ pub(crate) async fn execute<P: WorkerPorts>(
         for child in &mut children {
             set_not_before(child, now);
             child.group.clone_from(&group);
+            // The child has X-Ray's header as well. As a context of its own it would say that somebody wants no traces.
+            if facts.from_xray && child.message.traceparent.as_deref().is_some_and(|own| own.ends_with("-00"))
+            {
+                child.message.traceparent = None;
+            }
         }
     }
     if log_dropped > 0 {
