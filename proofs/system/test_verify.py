@@ -213,7 +213,7 @@ def limited_functions(functions, tmp_path):
 
 def test_a_busy_worker_and_one_that_dies(cloud, limited_functions):
     cloud.deploy(limited_functions, "disturbed", "--longest-task 1m")
-    rows, answer = verify(cloud, "disturbed", "--only disturbances --timeout 100s")
+    rows, answer = verify(cloud, "disturbed", "--only disturbances --timeout 200s")
     assert rows["A busy worker costs no message an attempt"]["seen"] == "held"
     killed = rows["A message that kills its workers is a dead letter, its neighbours run"]
     assert killed["seen"] == "held" and killed["detail"] == "3 workers died; 4 neighbours ran"
