@@ -1,4 +1,4 @@
-//! What can be done on the page.
+//! The acts of the page.
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;

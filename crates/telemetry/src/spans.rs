@@ -341,7 +341,7 @@ mod tests {
         assert_eq!(hex(&message.parent_span_id), "53995c3f42cd8ad8");
         // The sender does not want it to be recorded.
         assert_eq!(spans(&record(&given.replace("-01\"", "-00\""))), []);
-        // What is no trace context does not matter.
+        // A text that is no trace context does not matter.
         assert_eq!(spans(&record(&given.replace("00-5759", "00-xyz"))).len(), 6);
     }
 

@@ -1,4 +1,4 @@
-//! What `wasq top` shows.
+//! The screen of `wasq top`.
 
 use anyhow::Result;
 use ratatui::Frame;
