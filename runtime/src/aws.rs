@@ -12,7 +12,10 @@ use aws_sdk_lambda::error::SdkError;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use serde_json::value::RawValue;
-use wasq_aws::{Outbound, QueueEndpoint, RunsTable, SdkConfig, SecretReader, explain, get_object};
+use wasq_aws::{
+    GroupConfig, Outbound, QueueEndpoint, RunsTable, ScheduleGroup, SdkConfig, SecretReader, explain,
+    get_object,
+};
 use wasq_engine::{Addresses, Child};
 use wasq_protocol::{
     AddressRanges, Artifact, ByteCount, Caps, DeadLetter, Delivery, Digest, Fingerprint, Invoke, ItemWrite,
@@ -22,7 +25,8 @@ use wasq_protocol::{
 
 use crate::artifacts::{ArtifactCache, CheckedArtifact};
 use crate::ports::{
-    ArtifactError, Finished, Observer, Queue, Registry, Release, Runs, WorkerParts, WorkerPorts,
+    ArtifactError, Delayed, Finished, Observer, Queue, Registry, Release, Runs, Timer, WorkerParts,
+    WorkerPorts,
 };
 use crate::state::WorkerSettings;
 use crate::telemetry::{Telemetry, TelemetryConfig};
@@ -43,6 +47,9 @@ pub struct Config {
     pub publisher_function: Option<String>,
     /// `WASQ_RUNS_TABLE`: the table of runs. If it is not set, runs are not remembered.
     pub runs_table: Option<String>,
+    /// The schedule group for messages whose time lies far ahead, by `WASQ_SCHEDULE_GROUP` and others. If it is not set, they wait in
+    /// the queue.
+    pub schedule_group: Option<GroupConfig>,
     /// `WASQ_CACHE_DIR`: the folder of the cached artifacts; default `/tmp/wasq`.
     pub cache_dir: PathBuf,
     /// `WASQ_CACHE`: the largest size of that folder, and of all loaded modules together; default 200 MiB.
@@ -82,6 +89,7 @@ impl Config {
             registry_bucket: vars.required("WASQ_REGISTRY_BUCKET", "the bucket that the publisher writes")?,
             publisher_function: vars.text("WASQ_PUBLISHER_FUNCTION"),
             runs_table: vars.text("WASQ_RUNS_TABLE"),
+            schedule_group: GroupConfig::from_vars(vars)?,
             cache_dir: vars.parse_or("WASQ_CACHE_DIR", PathBuf::from("/tmp/wasq"))?,
             cache,
             addresses: Addresses {
@@ -140,6 +148,7 @@ impl WorkerPorts for Lambda {
     type Registry = S3Registry;
     type SecretStore = SecretReader;
     type Runs = DynamoRuns;
+    type Timer = ScheduledSends;
     type Runner = Wasm;
     type Observer = Log;
     type Clock = SystemClock;
@@ -154,6 +163,7 @@ impl Function {
             registry_bucket,
             publisher_function,
             runs_table,
+            schedule_group,
             cache_dir,
             cache,
             addresses,
@@ -184,11 +194,14 @@ impl Function {
             table: RunsTable::new(&sdk, table, registry.bucket.clone()),
             look_every: worker.lease / 2,
         });
+        let timer =
+            schedule_group.map(|config| ScheduledSends { sdk: sdk.clone(), config, group: OnceLock::new() });
         let secrets = SecretReader::new(&sdk);
         let runner = runner.await.context("start the engine")??;
         let telemetry = telemetry.map(|config| Arc::new(Telemetry::new(config, &sdk, &function)));
         let observer = Log { metrics, function, telemetry: telemetry.clone() };
-        let parts = WorkerParts { queue, registry, secrets, runs, runner, observer, clock: SystemClock };
+        let clock = SystemClock;
+        let parts = WorkerParts { queue, registry, secrets, runs, timer, runner, observer, clock };
         Ok(Self { worker: Worker::new(parts, worker), services, telemetry })
     }
 
@@ -353,6 +366,29 @@ impl Runs for DynamoRuns {
                 Err(e) => tracing::warn!("cannot see whether the run was cancelled: {e:#}"),
             }
         }
+    }
+}
+
+/// The timer: one-time schedules that send messages to the queue. Its client is made at the first call.
+struct ScheduledSends {
+    sdk: SdkConfig,
+    config: GroupConfig,
+    group: OnceLock<ScheduleGroup>,
+}
+
+/// The characters of a message's name that the name of its schedule has.
+const NAME_CHARS: usize = 40;
+
+impl Timer for ScheduledSends {
+    async fn keep(&self, messages: Vec<Delayed>) -> Vec<Result<()>> {
+        let group = self.group.get_or_init(|| ScheduleGroup::new(&self.sdk, self.config.clone()));
+        let mut results = Vec::with_capacity(messages.len());
+        // One after the other, because there is no call for several.
+        for message in messages {
+            let name = format!("message.{}", &message.name().to_string()[..NAME_CHARS]);
+            results.push(group.send_at(name, message.at, message.body).await);
+        }
+        results
     }
 }
 

@@ -24,7 +24,8 @@ pub use artifacts::{CheckedArtifact, Checks};
 #[cfg(feature = "aws")]
 pub use aws::{Config, Function};
 pub use ports::{
-    ArtifactError, Finished, Observer, Queue, Registry, Release, Runner, Runs, WorkerParts, WorkerPorts,
+    ArtifactError, Delayed, Finished, Observer, Queue, Registry, Release, Runner, Runs, Timer, WorkerParts,
+    WorkerPorts,
 };
 pub use state::WorkerSettings;
 #[cfg(feature = "aws")]

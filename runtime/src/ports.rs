@@ -7,7 +7,7 @@ use anyhow::Result;
 use wasq_engine::{Child, Report, Run};
 use wasq_protocol::{
     Artifact, Clock, DeadLetter, Delivery, Digest, Fingerprint, ItemWrite, LiveRecord, Outcome, RunRecord,
-    SecretStore, TaskName, Written,
+    SecretStore, TaskName, Timestamp, Written,
 };
 
 /// The kinds of a worker's ports.
@@ -20,6 +20,8 @@ pub trait WorkerPorts: 'static {
     type SecretStore: SecretStore;
     /// The table of runs.
     type Runs: Runs;
+    /// The timer.
+    type Timer: Timer;
     /// The runner; it loads the registry's artifacts.
     type Runner: Runner<Artifact = <Self::Registry as Registry>::Artifact>;
     /// The observer.
@@ -39,6 +41,8 @@ pub struct WorkerParts<P: WorkerPorts> {
     pub secrets: P::SecretStore,
     /// The table of runs; `None` if runs are not remembered.
     pub runs: Option<P::Runs>,
+    /// The timer; `None` if messages wait in the queue for their time.
+    pub timer: Option<P::Timer>,
     /// The runner.
     pub runner: P::Runner,
     /// The observer.
@@ -125,6 +129,36 @@ impl Runs for Infallible {
 
     async fn cancelled(&self, _: &str, _: &str) {
         match *self {}
+    }
+}
+
+/// Keeps messages outside of the queue until their time comes, and sends each to the queue then.
+pub trait Timer: Send + Sync + 'static {
+    /// Keeps messages, each on its own, and returns one result for each, in order. To keep a message that is kept already is no
+    /// error, and changes nothing.
+    fn keep(&self, messages: Vec<Delayed>) -> impl Future<Output = Vec<Result<()>>> + Send;
+}
+
+/// No timer: for ports whose messages wait in the queue.
+impl Timer for Infallible {
+    async fn keep(&self, _: Vec<Delayed>) -> Vec<Result<()>> {
+        match *self {}
+    }
+}
+
+/// A message that waits for its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delayed {
+    /// The message body to send, with the message's own id in it.
+    pub body: String,
+    /// When to send it.
+    pub at: Timestamp,
+}
+
+impl Delayed {
+    /// Names the message: another message has another name, also one with the same id.
+    pub fn name(&self) -> Digest {
+        Digest::of(self.body.as_bytes())
     }
 }
 

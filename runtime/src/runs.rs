@@ -387,6 +387,11 @@ pub(crate) fn at_end(claim: &Claim, run: &RunEnd<'_>) -> RunItem {
             item.attempts = item.attempts.saturating_sub(1);
             item.next = Some(now.plus(*after));
         }
+        Verdict::Delay(at) => {
+            item.state = ItemState::Waiting;
+            item.attempts = item.attempts.saturating_sub(1);
+            item.next = Some(*at);
+        }
     }
     if item.state.is_end() {
         // Another message with this id may wait for the lease of this claim.
@@ -539,6 +544,47 @@ pub(crate) async fn note_dead<P: WorkerPorts>(
     if !again.is_empty() {
         put(runs, &again).await;
     }
+}
+
+/// Notes that messages wait outside of the queue until their times. Returns the ids of those that somebody has cancelled. Items that
+/// are there stay as they are.
+pub(crate) async fn note_delayed<P: WorkerPorts>(
+    worker: &WorkerState<P>,
+    runs: &P::Runs,
+    delayed: Vec<(&Facts, &Message, Timestamp)>,
+) -> Vec<String> {
+    let now = worker.ports.clock.now();
+    let write = |(facts, message, at): (&Facts, &Message, Timestamp)| {
+        let mut item = RunItem::new(facts.id.clone(), ItemState::Waiting, now);
+        item.revision = revision();
+        item.task = Some(message.task.clone());
+        item.params = Some(RunItem::params_digest(message));
+        item.message_id = facts.delivery.as_ref().map(|delivery| delivery.message_id.clone());
+        item.parent = message.parent.clone();
+        item.root = message.root.clone();
+        item.sent = facts.delivery.as_ref().map(|delivery| delivery.sent);
+        item.next = Some(at);
+        item.keep_for(at.since(now) + RunItem::LONGEST_IN_QUEUES, now);
+        ItemWrite { item, replaces: None }
+    };
+    let writes: Vec<_> = delayed.into_iter().map(write).collect();
+    let answers = put(runs, &writes).await;
+    let cancelled =
+        writes.into_iter().zip(answers).filter_map(|(ItemWrite { item, .. }, answer)| match answer {
+            Ok(Written::Refused(Some(stored)))
+                if stored.state == ItemState::Cancelled
+                    && !stored.is_expired(now)
+                    && (stored.params.is_none() || stored.params == item.params) =>
+            {
+                Some(item.id)
+            }
+            Ok(_) => None,
+            Err(e) => {
+                tracing::warn!(id = item.id, "nobody can see that the message waits, or cancel it: {e:#}");
+                None
+            }
+        });
+    cancelled.collect()
 }
 
 fn is_over(state: ItemState) -> bool {

@@ -17,6 +17,8 @@ pub enum Verdict {
     Release(Duration),
     /// It is deleted, because somebody cancelled it.
     Cancelled,
+    /// The timer keeps it until this time, then it is deleted. The timer sends it again.
+    Delay(Timestamp),
 }
 
 /// The facts by which a failure is judged.
@@ -32,6 +34,8 @@ pub(crate) struct Case {
     pub known_for: Duration,
     /// How long it is until the message's `not_before`; zero if that is over, or if it has none.
     pub early: Duration,
+    /// That time, if the timer can keep the message until then.
+    pub delay_until: Option<Timestamp>,
     /// The time since the message was sent.
     pub age: Duration,
     /// The age at which it must be in the dead-letter queue.
@@ -52,7 +56,8 @@ const HOST_FAULT_WAIT_MAX: Duration = Duration::from_secs(300);
 /// The margin before the end of a message's retention. At that end, SQS deletes the message without notice. A
 /// message that would wait into this margin goes to the dead-letter queue while it is still there.
 pub(crate) const KEPT_MARGIN: Duration = Duration::from_secs(12 * 3600);
-pub(crate) use wasq_protocol::AHEAD_MAX;
+/// The longest wait for a `not_before` in the queue, if there is a timer. It is the longest delay of SQS.
+const WAIT_IN_QUEUE: Duration = Duration::from_secs(15 * 60);
 /// The longest wait. SQS allows 12 h of invisibility, counted from the receive, and the run has
 /// used some of it.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(12 * 3600 - 15 * 60);
@@ -62,7 +67,7 @@ pub(crate) fn judge_failure(failure: &Failure, case: &Case) -> Verdict {
     match judge_kind(failure, case) {
         // It may succeed any moment.
         verdict if failure.kind == FailureKind::RunningElsewhere => verdict,
-        // A message that is early has been checked: its time comes within `AHEAD_MAX`.
+        // A message that is early has been checked: its time comes before its retention ends.
         Verdict::Retry(wait) | Verdict::Release(wait)
             if case.early.is_zero() && case.age + wait > case.kept_for =>
         {
@@ -107,8 +112,12 @@ fn judge_kind(failure: &Failure, case: &Case) -> Verdict {
             let wait = (case.known_for / 4).clamp(HOST_FAULT_WAIT, HOST_FAULT_WAIT_MAX);
             Verdict::Release(wait.max(failure.retry_after().unwrap_or_default()))
         }
-        // The message waits for its time, or another worker may have it at once.
+        // Another worker may have it at once, or at its time.
         FailureKind::Interrupted => Verdict::Release(case.early.min(WAIT_MAX)),
+        FailureKind::Delayed => match case.delay_until {
+            Some(at) if case.early > WAIT_IN_QUEUE => Verdict::Delay(at),
+            _ => Verdict::Release(case.early.min(WAIT_MAX)),
+        },
     }
 }
 
@@ -162,6 +171,7 @@ mod tests {
             backoff: Backoff { base: Duration::from_secs(2), cap: hours(1) },
             known_for: hours(1),
             early,
+            delay_until: None,
             age: hours(40),
             kept_for: hours(48) - KEPT_MARGIN,
             jitter: 0.5,
@@ -170,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_message_that_is_early_waits_however_old_it_is() {
-        let failure = Failure::new(FailureKind::Interrupted, "not_before lies ahead");
+        let failure = Failure::new(FailureKind::Delayed, "not_before lies ahead");
         let minute = Duration::from_secs(60);
         assert_eq!(judge_failure(&failure, &old(minute)), Verdict::Release(minute));
         assert_eq!(judge_failure(&failure, &old(Duration::ZERO)), Verdict::DeadLetter);

@@ -10,7 +10,7 @@ use wasq_protocol::{
     Batch, BatchItemFailure, BatchResponse, Clock, EventError, Invoke, Message, Outcome, Pong, WorkerEvent,
 };
 
-use crate::delivery::{Settling, deliver, direct, receive, settle_batch, settle_direct};
+use crate::delivery::{Receiving, Settling, deliver, direct, receive, settle_batch, settle_direct};
 use crate::lease::{Held, Leases};
 use crate::ports::{Queue, Runner, WorkerParts, WorkerPorts};
 use crate::state::{WorkerSettings, WorkerState};
@@ -123,11 +123,12 @@ impl<P: WorkerPorts> Worker<P> {
         let ids: Vec<String> = batch.deliveries.iter().map(|d| d.message_id.clone()).collect();
         let (now, instant) = (self.0.ports.clock.now(), Instant::now());
         let mut leases = Leases::new(self.0.settings.lease, batch.deliveries.len(), now, instant);
+        let receiving = Receiving { now, instant, has_timer: self.0.ports.timer.is_some() };
         let mut received = Vec::with_capacity(batch.deliveries.len());
         for (index, delivery) in batch.deliveries.into_iter().enumerate() {
             let message_id = &ids[index];
             let (receipt, until) = (delivery.receipt.clone(), delivery.lease_until);
-            match receive(delivery, now, instant) {
+            match receive(delivery, receiving) {
                 Some((facts, message)) => {
                     leases.hold(index, receipt, until, facts.span.clone());
                     received.push((index, facts, message));

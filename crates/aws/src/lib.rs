@@ -7,6 +7,8 @@ mod logging;
 mod runs;
 #[cfg(feature = "s3")]
 mod s3;
+#[cfg(feature = "scheduler")]
+mod scheduler;
 mod sdk;
 #[cfg(feature = "secrets")]
 mod secrets;
@@ -20,6 +22,8 @@ pub use logging::{JsonLines, SpanFields, TextLines, Unformatted};
 pub use runs::RunsTable;
 #[cfg(feature = "s3")]
 pub use s3::get_object;
+#[cfg(feature = "scheduler")]
+pub use scheduler::{GroupConfig, ListedSchedule, NewSchedule, SCHEDULED_TIME, ScheduleGroup};
 pub use sdk::{CONNECT_TIMEOUT, explain, function_config, not_sent, sdk_config};
 #[cfg(feature = "secrets")]
 pub use secrets::SecretReader;

@@ -22,6 +22,7 @@ use crate::sqs::fair::{Fair, InFlight};
 use crate::sqs::messages::{Receive, Send, Visibility};
 use crate::sqs::queues::Queues;
 use crate::sqs::received::Received;
+use crate::timer::LocalTimer;
 
 /// The task queue and its dead-letter queue, as consumer and worker see them.
 #[derive(Clone)]
@@ -211,6 +212,7 @@ impl WorkerPorts for Local {
     type Registry = FolderRegistry;
     type SecretStore = LocalSecrets;
     type Runs = LocalRuns;
+    type Timer = LocalTimer;
     type Runner = Wasm;
     type Observer = Results;
     type Clock = SystemClock;

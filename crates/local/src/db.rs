@@ -111,7 +111,7 @@ const SCHEMA: &str = "
 ";
 
 /// Changes of the schema since the first version, in order. `user_version` counts those that a file has.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     "
     -- On a FIFO queue, 1 for the first message of each group: a receive looks for groups at these only.
     ALTER TABLE messages ADD COLUMN head INTEGER NOT NULL DEFAULT 0;
@@ -168,6 +168,22 @@ const MIGRATIONS: [&str; 5] = [
     -- For lists of two conditions. A run that succeeds at once is in none of these at any time.
     CREATE INDEX runs_task_state ON runs (task, state) WHERE state NOT IN ('done', 'running');
     CREATE INDEX runs_task_kind ON runs (task, kind) WHERE kind IS NOT NULL;
+",
+    "
+    -- Messages that wait outside of the queue for their time.
+    CREATE TABLE delayed (
+        name TEXT PRIMARY KEY,         -- the digest of the body
+        due_ms INTEGER NOT NULL,
+        body TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX delayed_due ON delayed (due_ms);
+    CREATE TABLE schedules (
+        name TEXT PRIMARY KEY,         -- the task, and the schedule's own name if it has one
+        task TEXT NOT NULL,
+        schedule TEXT NOT NULL,        -- JSON object, as in the live record
+        paused INTEGER NOT NULL DEFAULT 0,
+        due_ms INTEGER                 -- when it fires next
+    ) STRICT;
 ",
 ];
 

@@ -19,6 +19,7 @@ use wasq_publisher::{Bucket, Condition, Object, Publisher, PublisherPorts, Put, 
 use wasq_runtime::{ArtifactError, CheckedArtifact, Checks, Registry};
 
 use crate::secrets::LocalSecrets;
+use crate::timer::LocalTimer;
 
 /// A folder as a bucket: each key a file.
 #[derive(Clone)]
@@ -170,6 +171,7 @@ impl PublisherPorts for Folders {
     type Registry = Folder;
     type SecretStore = LocalSecrets;
     type Compiler = Wasm;
+    type Scheduler = LocalTimer;
     type Clock = SystemClock;
 }
 

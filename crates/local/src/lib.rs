@@ -13,6 +13,7 @@ mod runs;
 mod secrets;
 mod sqs;
 mod stack;
+mod timer;
 mod watch;
 
 pub use data_folder::{LastStack, RunningStacks, is_running, registry_path};

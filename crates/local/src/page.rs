@@ -28,6 +28,7 @@ use crate::sqs::letters;
 use crate::sqs::messages::Send;
 use crate::sqs::queues::Queues;
 use crate::stack::{DEAD_LETTERS, QUEUE, RETENTION_SECONDS};
+use crate::timer::count_delayed;
 
 /// The data of the page of a stack.
 pub(crate) struct LocalPage {
@@ -233,7 +234,8 @@ fn counts(db: &Connection, now: i64) -> rusqlite::Result<MessageCounts> {
         })
     };
     let ([waiting, in_flight, delayed], dead) = (of(QUEUE)?, of(DEAD_LETTERS)?);
-    Ok(MessageCounts { waiting, in_flight, delayed, dead: dead.iter().sum() })
+    let outside = u64::try_from(count_delayed(db)?).unwrap_or(0);
+    Ok(MessageCounts { waiting, in_flight, delayed: delayed + outside, dead: dead.iter().sum() })
 }
 
 /// The lines of a message at the end of the log.

@@ -203,7 +203,7 @@ impl Observer for Results {
             Then::Done => End::Done,
             Then::DeadLetter => End::DeadLetter,
             Then::Cancelled => End::Cancelled,
-            Then::Retry | Then::Release => return self.note(record, outcome),
+            Then::Retry | Then::Release | Then::Delayed => return self.note(record, outcome),
         };
         let message_id = record.message_id.clone().unwrap_or_default();
         let mut latest = self.latest();

@@ -32,6 +32,7 @@ use crate::runs::LocalRuns;
 use crate::secrets::LocalSecrets;
 use crate::sqs::queue_attributes::arn_of_queue;
 use crate::sqs::queues::Queues;
+use crate::timer::LocalTimer;
 use crate::watch::TasksFolder;
 
 /// The queue that tasks are sent to.
@@ -161,6 +162,7 @@ impl Stack {
             in_flight: Arc::default(),
             stop: stop.clone(),
         };
+        let timer = LocalTimer::new(db.clone(), queues.clone());
         let registry = Folder::new(registry_path(&data))?;
         let mut folder = TasksFolder::watch(&tasks, secrets.clone())?;
         let last =
@@ -170,6 +172,7 @@ impl Stack {
             registry: registry.clone(),
             secrets: secrets.clone(),
             compiler: Compiler::new(compile)?,
+            scheduler: Some(timer.clone()),
             clock: SystemClock,
         }));
         let runs = LocalRuns::new(db.clone());
@@ -200,6 +203,7 @@ impl Stack {
             registry,
             secrets,
             runs: Some(runs.clone()),
+            timer: Some(timer.clone()),
             runner,
             observer: results.clone(),
             clock: SystemClock,
@@ -211,7 +215,8 @@ impl Stack {
         let token = page::token(&data)?;
         let site = Site::new(page, token.clone(), address.port());
         let changes = results.changes().clone();
-        let endpoint = Endpoint::new(queues, results, runs.clone(), address, allow_hosts, site);
+        let endpoint =
+            Endpoint::new(queues, results, runs.clone(), timer.clone(), address, allow_hosts, site);
         let served = tokio::spawn(async move { match endpoint::serve(listener, endpoint).await {} });
         let first = folder.tasks(&publisher)?;
         let (sender, published) = oneshot::channel();
@@ -225,6 +230,7 @@ impl Stack {
         let _ = tokio::time::timeout(PUBLISHED_WITHIN, published).await;
         let alive = tokio::spawn(note_alive(queue.queues.clone()));
         let pruning = tokio::spawn(runs.prune());
+        let timing = tokio::spawn(timer.run());
         let exporting = tokio::spawn(export(exporter.clone()));
         let in_flight_max = u64::from(concurrency) * IN_FLIGHT_PER_SLOT + IN_FLIGHT_BESIDES;
         let consumer = tokio::spawn(consume(queue, invoker.clone(), stop.clone(), in_flight_max));
@@ -235,7 +241,7 @@ impl Stack {
             invoker,
             stop: stop.drop_guard(),
             consumer,
-            others: vec![served, publishing, alive, pruning, exporting],
+            others: vec![served, publishing, alive, pruning, exporting, timing],
             exporter,
             _lock: lock,
         })

@@ -12,8 +12,15 @@ use serde_json::value::RawValue;
 use crate::text::Text;
 use crate::{TaskName, Timestamp};
 
-/// The longest time from the send to a `not_before`. The shortest retention that we work with is four days.
-pub const AHEAD_MAX: Duration = Duration::from_secs(3 * 24 * 3600);
+/// The longest time from the send to a `not_before`: a leap year. EventBridge Scheduler keeps the message until then.
+pub const AHEAD_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// The longest time from the send to a `not_before` for which a message can wait in its queue. The shortest retention that we work
+/// with is four days.
+pub const AHEAD_IN_QUEUE: Duration = Duration::from_secs(3 * 24 * 3600);
+
+/// The largest body that can wait outside of the queue, in bytes. EventBridge Scheduler takes 256 KB.
+pub const DELAYED_BYTES_MAX: usize = 250_000;
 
 /// The largest message body, in bytes. SQS takes 1 MiB including attributes, and a dead letter has attributes of ours.
 pub const MAX_MESSAGE_BYTES: usize = 1_000_000;

@@ -218,6 +218,8 @@ pub enum FailureKind {
     Unavailable,
     /// The worker was told to stop, or had no time left, before the run was over.
     Interrupted,
+    /// The message's `not_before` lies ahead.
+    Delayed,
     /// Another delivery of the same id is running.
     RunningElsewhere,
     /// A message with the same id had another task or other params.
@@ -245,12 +247,13 @@ impl FailureKind {
             | Self::ArtifactMissing
             | Self::Unavailable
             | Self::Interrupted
+            | Self::Delayed
             | Self::RunningElsewhere => false,
         }
     }
 
     /// Every kind, for tables and tests.
-    pub const ALL: [FailureKind; 16] = [
+    pub const ALL: [FailureKind; 17] = [
         FailureKind::Retry,
         FailureKind::Reject,
         FailureKind::Trap,
@@ -264,6 +267,7 @@ impl FailureKind {
         FailureKind::ArtifactMissing,
         FailureKind::Unavailable,
         FailureKind::Interrupted,
+        FailureKind::Delayed,
         FailureKind::RunningElsewhere,
         FailureKind::IdReused,
         FailureKind::Cancelled,
@@ -285,6 +289,7 @@ impl FailureKind {
             Self::ArtifactMissing => "artifact-missing",
             Self::Unavailable => "unavailable",
             Self::Interrupted => "interrupted",
+            Self::Delayed => "delayed",
             Self::RunningElsewhere => "running-elsewhere",
             Self::IdReused => "id-reused",
             Self::Cancelled => "cancelled",

@@ -108,7 +108,7 @@ pub struct RunItem {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ItemState {
-    /// A worker had it, and could not run it. It comes again.
+    /// A worker had it, and could not run it, or its time has not come. It comes again.
     Waiting,
     /// A worker runs it.
     Running,
@@ -409,8 +409,9 @@ impl RunItem {
             ItemState::Waiting | ItemState::Retrying => {
                 item.state = ItemState::Cancelled;
                 item.ended = Some(now);
-                item.next = None;
-                item.keep_for(Self::LONGEST_IN_QUEUES, now);
+                // A message that is delayed is sent to its queue at its time.
+                let sent_within = item.next.take().map(|next| next.since(now)).unwrap_or_default();
+                item.keep_for(Self::LONGEST_IN_QUEUES + sent_within, now);
             }
         }
         Cancelling::Write(Box::new(ItemWrite { item, replaces: Some(stored.revision.clone()) }))

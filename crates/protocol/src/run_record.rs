@@ -148,6 +148,8 @@ pub enum Then {
     DeadLetter,
     /// It is deleted, because somebody cancelled it.
     Cancelled,
+    /// It left the queue, and is sent again at its `not_before`.
+    Delayed,
 }
 
 /// The CloudWatch metrics that a record carries. Each combination of name and dimensions is billed.

@@ -1,6 +1,6 @@
 //! A task's settings: `NAME.toml` next to `NAME.wasm`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Secret;
 use crate::units::{ByteCount, duration, format_duration};
+use crate::{Schedule, Secret};
 
 /// How a task is run. Every key has a default; a key that is not listed here is refused.
 ///
@@ -59,6 +59,9 @@ pub struct Settings {
     // secrets.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, Secret>,
+    /// When wasq itself sends messages for the task. At most 20.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub schedule: Vec<Schedule>,
 }
 
 /// Exponential backoff with full jitter: before attempt n + 1, wait a random time of up to `min(cap, base * 2^(n-1))`.
@@ -87,6 +90,7 @@ impl Default for Settings {
             idempotency_key: true,
             env: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            schedule: Vec::new(),
         }
     }
 }
@@ -154,12 +158,19 @@ pub enum SettingsError {
     /// Too many secrets.
     #[error("secrets: {0} entries; the most is {SECRETS_MAX}")]
     Secrets(usize),
+    /// Too many schedules.
+    #[error("schedule: {0} tables; the most is {SCHEDULES_MAX}")]
+    Schedules(usize),
+    /// Several schedules have the same name, or none.
+    #[error("schedule: {0}; if a task has several schedules, each has a name of its own")]
+    ScheduleNames(String),
 }
 
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(14 * 60);
 const MEMORY: RangeInclusive<ByteCount> = ByteCount::mib(1)..=ByteCount::mib(4096);
 const ATTEMPTS: RangeInclusive<u32> = 1..=100;
 const SECRETS_MAX: usize = 32;
+const SCHEDULES_MAX: usize = 20;
 const KEEP: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(30 * 24 * 3600);
 const WAIT_MOST: Duration = Duration::from_secs(12 * 3600);
 
@@ -189,6 +200,7 @@ impl Settings {
             idempotency_key: _,
             env,
             secrets,
+            schedule,
         } = self;
         within("timeout", timeout, &TIMEOUT, |d| format_duration(*d))?;
         within("memory", memory, &MEMORY, ByteCount::to_string)?;
@@ -209,10 +221,23 @@ impl Settings {
         if let Some(name) = secrets.keys().find(|name| !is_secret_name(name)) {
             return Err(SettingsError::SecretName(name.clone()));
         }
-        match secrets.keys().find(|name| env.contains_key(*name)) {
-            Some(name) => Err(SettingsError::SecretInEnv(name.clone())),
-            None => Ok(()),
+        if let Some(name) = secrets.keys().find(|name| env.contains_key(*name)) {
+            return Err(SettingsError::SecretInEnv(name.clone()));
         }
+        if schedule.len() > SCHEDULES_MAX {
+            return Err(SettingsError::Schedules(schedule.len()));
+        }
+        let mut names = BTreeSet::new();
+        for schedule in schedule {
+            if !names.insert(&schedule.name) {
+                let which = match &schedule.name {
+                    Some(name) => format!("two have the name {name:?}"),
+                    None => "two have no name".to_owned(),
+                };
+                return Err(SettingsError::ScheduleNames(which));
+            }
+        }
+        Ok(())
     }
 
     /// These settings within the operator's caps.

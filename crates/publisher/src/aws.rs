@@ -7,12 +7,17 @@ use anyhow::{Context, Result, anyhow};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::primitives::ByteStream;
-use wasq_aws::{SecretReader, explain, get_object};
-use wasq_protocol::{ByteCount, PublishRequest, SystemClock, TaskName, Timestamp, VarError, Vars};
+use wasq_aws::{GroupConfig, NewSchedule, SCHEDULED_TIME, ScheduleGroup, SecretReader, explain, get_object};
+use wasq_protocol::{
+    ByteCount, Clock, Missed, PublishRequest, Schedule, SystemClock, TaskName, Timestamp, VarError, Vars,
+};
+use wasq_schedule::{OnAws, name_on_aws, prefix_on_aws};
 
 use crate::compile::{CompileLimits, Wasm};
 use crate::event::PublisherEvent;
-use crate::ports::{Bucket, Condition, Object, PublisherParts, PublisherPorts, Put, Upload, Uploads};
+use crate::ports::{
+    Bucket, Condition, Object, PublisherParts, PublisherPorts, Put, Scheduler, Upload, Uploads,
+};
 use crate::publish::{Published, Publisher};
 
 /// The function's configuration.
@@ -24,6 +29,8 @@ pub struct Config {
     pub registry_bucket: String,
     /// `WASQ_BUCKET_OWNER`: the account that both belong to. If it is given, a write into the bucket of another account fails.
     pub bucket_owner: Option<String>,
+    /// The schedule group of the tasks, by `WASQ_SCHEDULE_GROUP` and others. If it is not set, tasks with schedules are refused.
+    pub schedule_group: Option<GroupConfig>,
     /// The limits of one compilation.
     pub limits: CompileLimits,
 }
@@ -48,6 +55,7 @@ impl Config {
             tasks_bucket: vars.required("WASQ_TASKS_BUCKET", "the bucket that tasks are uploaded to")?,
             registry_bucket: vars.required("WASQ_REGISTRY_BUCKET", "the bucket that workers read")?,
             bucket_owner: vars.text("WASQ_BUCKET_OWNER"),
+            schedule_group: GroupConfig::from_vars(vars)?,
         })
     }
 }
@@ -63,6 +71,7 @@ impl PublisherPorts for Lambda {
     type Registry = S3Bucket;
     type SecretStore = SecretReader;
     type Compiler = Wasm;
+    type Scheduler = ScheduleGroup;
     type Clock = SystemClock;
 }
 
@@ -79,6 +88,7 @@ impl Function {
             registry,
             secrets,
             compiler: Wasm::new(config.limits)?,
+            scheduler: config.schedule_group.map(|group| ScheduleGroup::new(&sdk, group)),
             clock: SystemClock,
         };
         Ok(Self(Publisher::new(parts)))
@@ -163,6 +173,50 @@ fn log(task: &TaskName, published: &Published) {
         Published::Removed(version) => tracing::info!(%task, version = version.version, "removed"),
         Published::NoModule => tracing::info!(%task, "settings without a module: nothing to publish yet"),
     }
+}
+
+/// Schedules of one task that are looked at.
+const SCHEDULES_MAX: usize = 1000;
+/// How long a firing is tried that is to be made up for.
+const MADE_UP_WITHIN: Duration = Duration::from_secs(24 * 3600);
+
+impl Scheduler for ScheduleGroup {
+    fn refusal(&self, schedule: &Schedule) -> Option<String> {
+        OnAws::of(schedule, SystemClock.now()).err()
+    }
+
+    async fn set(&self, task: &TaskName, schedules: &[Schedule]) -> Result<()> {
+        let mut names = Vec::new();
+        for schedule in schedules {
+            let new = new_schedule(task, schedule)?;
+            ScheduleGroup::set(self, &new).await?;
+            names.push(new.name);
+        }
+        for listed in self.list(&prefix_on_aws(task), SCHEDULES_MAX).await? {
+            if !names.contains(&listed.name) {
+                self.delete(&listed.name).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A schedule of a task, as EventBridge Scheduler has it.
+fn new_schedule(task: &TaskName, schedule: &Schedule) -> Result<NewSchedule> {
+    let OnAws { expression, timezone, start } =
+        OnAws::of(schedule, SystemClock.now()).map_err(|why| anyhow!("{why}"))?;
+    Ok(NewSchedule {
+        name: name_on_aws(task, schedule),
+        expression,
+        timezone,
+        start,
+        description: format!("The schedule {} of wasq", schedule.full_name(task)),
+        body: schedule.body(task, SCHEDULED_TIME),
+        tries_for: match schedule.missed {
+            Missed::Skip => Schedule::LATE,
+            Missed::Run => MADE_UP_WITHIN,
+        },
+    })
 }
 
 struct S3Bucket {

@@ -12,6 +12,7 @@ pub use aws::{Config, Function};
 pub use compile::{CompileLimits, Wasm, compile_if_asked};
 pub use event::PublisherEvent;
 pub use ports::{
-    Bucket, Compiled, Compiler, Condition, Object, PublisherParts, PublisherPorts, Put, Upload, Uploads,
+    Bucket, Compiled, Compiler, Condition, Object, PublisherParts, PublisherPorts, Put, Scheduler, Upload,
+    Uploads,
 };
 pub use publish::{Published, Publisher};

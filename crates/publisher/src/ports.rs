@@ -1,7 +1,9 @@
 //! The publisher's ports to the outside: buckets, secrets and a compiler.
 
+use std::convert::Infallible;
+
 use anyhow::Result;
-use wasq_protocol::{Clock, Fingerprint, SecretStore};
+use wasq_protocol::{Clock, Fingerprint, Schedule, SecretStore, TaskName};
 
 /// The kinds of a publisher's ports.
 pub trait PublisherPorts: 'static {
@@ -13,6 +15,8 @@ pub trait PublisherPorts: 'static {
     type SecretStore: SecretStore;
     /// The compiler.
     type Compiler: Compiler;
+    /// The scheduler.
+    type Scheduler: Scheduler;
     /// The time.
     type Clock: Clock;
 }
@@ -28,6 +32,8 @@ pub struct PublisherParts<P: PublisherPorts> {
     pub secrets: P::SecretStore,
     /// The compiler.
     pub compiler: P::Compiler,
+    /// The scheduler; `None` if there is none, and tasks with schedules are refused.
+    pub scheduler: Option<P::Scheduler>,
     /// The time.
     pub clock: P::Clock,
 }
@@ -39,6 +45,26 @@ pub trait Compiler: Send + Sync + 'static {
 
     /// Checks and compiles a module.
     fn compile(&self, module: Vec<u8>) -> impl Future<Output = Result<Compiled>> + Send;
+}
+
+/// Sends messages for tasks at the times that their settings say.
+pub trait Scheduler: Send + Sync + 'static {
+    /// Why it cannot keep a schedule; the reason is written for the author of the task. `None` if it can.
+    fn refusal(&self, schedule: &Schedule) -> Option<String>;
+
+    /// Makes the schedules of a task these, and no others. One that is paused stays paused.
+    fn set(&self, task: &TaskName, schedules: &[Schedule]) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// No scheduler: for ports whose tasks have no schedules.
+impl Scheduler for Infallible {
+    fn refusal(&self, _: &Schedule) -> Option<String> {
+        match *self {}
+    }
+
+    async fn set(&self, _: &TaskName, _: &[Schedule]) -> Result<()> {
+        match *self {}
+    }
 }
 
 /// The result of a compilation.

@@ -10,7 +10,7 @@ use wasq_protocol::{
 };
 
 use crate::ports::{
-    Bucket, Compiled, Compiler, Condition, PublisherParts, PublisherPorts, Put, Upload, Uploads,
+    Bucket, Compiled, Compiler, Condition, PublisherParts, PublisherPorts, Put, Scheduler, Upload, Uploads,
 };
 
 /// Publishes tasks from the tasks bucket into the registry.
@@ -102,6 +102,8 @@ impl<P: PublisherPorts> Publisher<P> {
             }
         };
         if !is_missed {
+            // The scheduler may have lost one, or have been restored.
+            self.schedule(task).await?;
             return Ok(None);
         }
         self.publish(task).await.map(Some)
@@ -110,7 +112,11 @@ impl<P: PublisherPorts> Publisher<P> {
     async fn publish_newest(&self, task: &TaskName) -> Result<Published> {
         for _ in 0..RACES_MAX {
             let mut digest = None;
-            match self.publish_once(task, &mut digest).await {
+            let published = match self.publish_once(task, &mut digest).await {
+                Ok(published) => self.schedule(task).await.map(|()| published).map_err(Unpublished::Fault),
+                failed => failed,
+            };
+            match published {
                 Ok(published) => return Ok(published),
                 Err(Unpublished::Refused(reason)) => return self.reject(task, digest, reason, false).await,
                 Err(Unpublished::Fault(e)) => {
@@ -198,6 +204,7 @@ impl<P: PublisherPorts> Publisher<P> {
             Upload::Whole(text) => read_settings(text).map_err(in_settings)?,
             Upload::Refused(reason) => return Err(in_settings(reason)),
         };
+        self.check_schedules(&settings).map_err(in_settings)?;
         self.check_secrets(&settings).await.map_err(|e| match e {
             Unpublished::Refused(reason) => in_settings(reason),
             e => e,
@@ -262,6 +269,41 @@ impl<P: PublisherPorts> Publisher<P> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the scheduler can keep all schedules.
+    fn check_schedules(&self, settings: &Settings) -> Result<(), String> {
+        wasq_schedule::check(settings)?;
+        let refusal = |schedule| match &self.0.scheduler {
+            Some(scheduler) => scheduler.refusal(schedule),
+            None => Some("schedule: this deployment has no scheduler; `wasq deploy` adds one".to_owned()),
+        };
+        settings.schedule.iter().find_map(refusal).map_or(Ok(()), Err)
+    }
+
+    /// Gives the scheduler the schedules of the live version, after its record is written. If another publisher has written a newer
+    /// record meanwhile, the schedules are those of the newer one.
+    async fn schedule(&self, task: &TaskName) -> Result<()> {
+        let Some(scheduler) = &self.0.scheduler else { return Ok(()) };
+        let mut live = self.live(task).await?;
+        for _ in 0..RACES_MAX {
+            let Some(record) = &live.record else { return Ok(()) };
+            // Most tasks have no schedules, and never had any.
+            if versions(&live).all(|version| version.settings.schedule.is_empty()) {
+                return Ok(());
+            }
+            let schedules = match record.removed {
+                Some(_) => &[][..],
+                None => &record.version.settings.schedule,
+            };
+            scheduler.set(task, schedules).await.with_context(|| format!("set the schedules of {task}"))?;
+            let newest = self.live(task).await?;
+            if newest.unchanged == live.unchanged {
+                return Ok(());
+            }
+            live = newest;
+        }
+        bail!("set the schedules of {task}: the live record changed {RACES_MAX} times meanwhile")
     }
 
     /// Marks the record of a task as removed. Its module is gone; its history stays.

@@ -88,7 +88,7 @@ pub(crate) fn has_ended(record: &RunRecord) -> bool {
     match record.then {
         Then::Done => record.digest.is_some(),
         Then::DeadLetter | Then::Cancelled => true,
-        Then::Retry | Then::Release => false,
+        Then::Retry | Then::Release | Then::Delayed => false,
     }
 }
 
@@ -239,6 +239,7 @@ pub(crate) fn then(then: Then) -> &'static str {
         Then::Release => "give-back",
         Then::DeadLetter => "dead-letter",
         Then::Cancelled => "cancelled",
+        Then::Delayed => "delayed",
     }
 }
 

@@ -115,6 +115,7 @@ impl WorkerAlone {
         registry.publish(&task, &code, Settings::default());
         let parts = WorkerParts::<Ports> {
             runs: None,
+            timer: None,
             queue: AcceptingQueue,
             registry,
             secrets: Nobody,
@@ -176,6 +177,7 @@ struct Ports;
 
 impl WorkerPorts for Ports {
     type Runs = std::convert::Infallible;
+    type Timer = std::convert::Infallible;
     type Queue = AcceptingQueue;
     type Registry = Tasks;
     type SecretStore = Nobody;

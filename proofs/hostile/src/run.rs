@@ -70,6 +70,7 @@ impl Host {
         let (tasks, reports) = (Tasks::default(), Reports::default());
         let parts = WorkerParts::<Ports> {
             runs: None,
+            timer: None,
             queue: AcceptingQueue,
             registry: tasks.clone(),
             secrets: reports.clone(),
@@ -223,6 +224,7 @@ struct Ports;
 
 impl WorkerPorts for Ports {
     type Runs = std::convert::Infallible;
+    type Timer = std::convert::Infallible;
     type Queue = AcceptingQueue;
     type Registry = Tasks;
     type SecretStore = Reports;

@@ -14,6 +14,7 @@ use crate::publisher::NoSecrets;
 use crate::runner::{ScriptRunner, fingerprint};
 use crate::runs::SimRuns;
 use crate::scenario::{INVOKE_TIME, Kind, Mutation, Remembering, Scenario, Weather};
+use crate::scheduler::SimTimer;
 use crate::worker_ports::{Nobody, SimRegistry, SimWorkerPorts, WorkerQueue};
 use crate::world::{State, World, id_of};
 
@@ -174,6 +175,7 @@ impl Lambda {
             registry: SimRegistry { process: process.clone() },
             secrets: NoSecrets,
             runs: (self.world.scenario.runs != Remembering::Off).then(|| SimRuns::new(process.clone())),
+            timer: Some(SimTimer(process.clone())),
             runner: ScriptRunner { process: process.clone(), fingerprint: fingerprint() },
             observer: Nobody,
             clock: self.world.clock_of_process(),

@@ -206,6 +206,11 @@ impl Ledger {
         self.entries.get(id).is_some_and(|entry| entry.is_cancelled)
     }
 
+    /// Records that a message is sent a second time. Without the table of runs, each has its own runs.
+    pub fn sent_twice(&mut self, id: &str) {
+        self.entry(id).copies += 1;
+    }
+
     /// Records that a message was sent again after it was done and forgotten.
     pub fn sent_again(&mut self, id: &str) {
         self.entry(id).again = true;

@@ -13,6 +13,7 @@ mod run;
 mod runner;
 mod runs;
 mod scenario;
+mod scheduler;
 mod script;
 mod sqs;
 mod system;

@@ -1,5 +1,6 @@
 //! The publisher in a simulated world: its ports, and those who call it.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ impl PublisherPorts for SimPublisherPorts {
     type Registry = SimBucket;
     type SecretStore = NoSecrets;
     type Compiler = ScriptCompiler;
+    type Scheduler = Infallible;
     type Clock = VirtualClock;
 }
 
@@ -107,6 +109,7 @@ fn publisher(process: &Arc<Process>) -> Publisher<SimPublisherPorts> {
         tasks: bucket(|state| &mut state.tasks),
         registry: bucket(|state| &mut state.registry),
         secrets: NoSecrets,
+        scheduler: None,
         compiler: ScriptCompiler { process: process.clone(), fingerprint: fingerprint() },
         clock: process.world.clock(),
     })

@@ -156,7 +156,9 @@ async fn live(scenario: Scenario) -> Report {
     let latest = world.state(|state| state.ledger.latest).unwrap_or(began);
     let gives_up = world.now().max(latest).plus(patience);
     let forgets = scenario.protocol == Protocol::Wasq;
-    while !world.state(|state| state.queue.is_empty() && state.events == 0) && world.now() < gives_up {
+    let is_over =
+        |state: &mut State| state.queue.is_empty() && state.schedules.is_empty() && state.events == 0;
+    while !world.state(is_over) && world.now() < gives_up {
         if forgets {
             world.state(|state| state.queue.expire(world.now()));
         }
@@ -316,8 +318,13 @@ fn any_message(rng: &mut fastrand::Rng, number: u32, world: &World) -> String {
         2 => script.message("missing", id, None),
         3..7 => script.message("late", id, None),
         7..10 => {
-            // Rarely days ahead (1 in 200), because each virtual day takes real time to simulate.
-            let ahead = if rng.u32(..200) == 0 { rng.u64(1_000..250_000) } else { rng.u64(1..1000) };
+            // Rarely days ahead, because each virtual day takes real time to simulate. From 15 minutes on, a message leaves the
+            // queue.
+            let ahead = match rng.u32(..200) {
+                0 => rng.u64(1_000..250_000),
+                1..50 => rng.u64(900..3_000),
+                _ => rng.u64(1..900),
+            };
             script.message("work", id, Some(now.plus(Duration::from_secs(ahead))))
         }
         _ => script.message("work", id, None),

@@ -151,11 +151,13 @@ pub enum Mutation {
     CancelIgnored,
     /// The steps of an attempt that failed are not kept.
     StepsForgotten,
+    /// A message that waits for its time is deleted, and no schedule is made.
+    DelayedForgotten,
 }
 
 impl Mutation {
     /// Every mistake.
-    pub const ALL: [Mutation; 18] = [
+    pub const ALL: [Mutation; 19] = [
         Mutation::DeleteOnHandOver,
         Mutation::NoHeartbeat,
         Mutation::DeleteBeforeDeadLetter,
@@ -174,6 +176,7 @@ impl Mutation {
         Mutation::TtlIgnored,
         Mutation::CancelIgnored,
         Mutation::StepsForgotten,
+        Mutation::DelayedForgotten,
     ];
 }
 

@@ -15,6 +15,7 @@ use crate::lambda::{DeliveryExt, Lambda};
 use crate::process::Process;
 use crate::queue::Handed;
 use crate::scenario::{Drain, Kind};
+use crate::scheduler;
 use crate::sqs::{delete, receive};
 use crate::world::World;
 
@@ -29,6 +30,7 @@ const POLLERS: usize = 5;
 
 /// Starts the schedule of consumers, or the pollers of an event source mapping.
 pub fn start(world: &Arc<World>, lambda: &Arc<Lambda>) {
+    tokio::spawn(scheduler::fire(world.clone()));
     match world.scenario.drain {
         Drain::Schedule(mode) => {
             tokio::spawn(schedule(world.clone(), lambda.clone(), mode));

@@ -13,6 +13,7 @@ use crate::publisher::{NoSecrets, recompile};
 use crate::runner::{ScriptArtifact, ScriptRunner};
 use crate::runs::SimRuns;
 use crate::scenario::Mutation;
+use crate::scheduler::SimTimer;
 use crate::sqs::{VISIBILITY_MAX, delete, send_children, send_dead_letters, set_visibility};
 use crate::world::VirtualClock;
 
@@ -24,6 +25,7 @@ impl WorkerPorts for SimWorkerPorts {
     type Registry = SimRegistry;
     type SecretStore = NoSecrets;
     type Runs = SimRuns;
+    type Timer = SimTimer;
     type Runner = ScriptRunner;
     type Observer = Nobody;
     type Clock = VirtualClock;

@@ -13,6 +13,7 @@ use crate::ledger::{Accepted, Ledger};
 use crate::queue::{QueueMoods, SimQueue};
 use crate::runs::{RunsTable, parent_of};
 use crate::scenario::{Kind, Remembering, Scenario, Weather};
+use crate::scheduler::Schedules;
 
 /// A world.
 pub struct World {
@@ -33,6 +34,7 @@ pub struct State {
     pub tasks: Bucket,
     pub registry: Bucket,
     pub runs: RunsTable,
+    pub schedules: Schedules,
     remembering: Remembering,
     pub ledger: Ledger,
     /// API calls by name.
@@ -123,6 +125,7 @@ impl World {
                 tasks: Bucket::default(),
                 registry: Bucket::default(),
                 runs: RunsTable::default(),
+                schedules: Schedules::default(),
                 remembering: scenario.runs,
                 ledger: Ledger::default(),
                 calls: BTreeMap::new(),

@@ -8,6 +8,7 @@ use wasq_protocol::{Failure, FailureKind, ItemState, Outcome, RunItem, Settings}
 use crate::delivery::NotRun;
 use crate::delivery::execute::Executed;
 use crate::delivery::facts::{Facts, Retries};
+use crate::delivery::receive::can_leave_the_queue;
 use crate::ports::WorkerPorts;
 use crate::runs::{Memory, children_of};
 use crate::state::WorkerState;
@@ -52,6 +53,9 @@ pub(crate) fn judge<P: WorkerPorts>(
                     backoff: retries.backoff,
                     known_for: now.since(delivery.first_received),
                     early: facts.not_before.map(|at| at.since(now)).unwrap_or_default(),
+                    delay_until: facts
+                        .not_before
+                        .filter(|_| worker.ports.timer.is_some() && can_leave_the_queue(delivery)),
                     age: now.since(delivery.sent),
                     kept_for: worker.settings.retention.saturating_sub(KEPT_MARGIN),
                     jitter: fastrand::f64(),

@@ -27,7 +27,7 @@ use crate::state::WorkerState;
 
 pub(crate) use facts::Facts;
 pub(crate) use judge::Judged;
-pub(crate) use receive::{Received, direct, receive};
+pub(crate) use receive::{Received, Receiving, direct, receive};
 pub(crate) use settle::{Settling, settle_batch, settle_direct};
 
 use admit::admit;

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasq_protocol::{DEATHS_MAX, Delivery, Failure, FailureKind, Message, Timestamp, traceparent_of};
+use wasq_protocol::{
+    AHEAD_IN_QUEUE, AHEAD_MAX, DEATHS_MAX, DELAYED_BYTES_MAX, Delivery, Failure, FailureKind, Message,
+    Timestamp, traceparent_of,
+};
 
 use crate::delivery::facts::{Facts, Usage};
 use crate::runs::Memory;
-use crate::verdict::AHEAD_MAX;
 
 /// A delivery with less than this left of its lease is not touched: another worker may have it soon.
 const LEASE_MARGIN: Duration = Duration::from_secs(1);
@@ -23,11 +25,20 @@ pub(crate) struct Received {
     pub(crate) early: Duration,
 }
 
-/// Reads the message of a delivery at the time `now`. `None`: its lease is over or nearly so.
+/// The moment of a receive, and what its worker can do.
+#[derive(Clone, Copy)]
+pub(crate) struct Receiving {
+    pub(crate) now: Timestamp,
+    /// The same moment, to measure from.
+    pub(crate) instant: Instant,
+    /// Whether messages can wait for their time outside of the queue.
+    pub(crate) has_timer: bool,
+}
+
+/// Reads the message of a delivery. `None`: its lease is over or nearly so.
 pub(crate) fn receive(
     delivery: Delivery,
-    now: Timestamp,
-    instant: Instant,
+    Receiving { now, instant, has_timer }: Receiving,
 ) -> Option<(Box<Facts>, Result<Received, Failure>)> {
     if delivery.lease_until.since(now) < LEASE_MARGIN {
         return None;
@@ -44,10 +55,16 @@ pub(crate) fn receive(
     }
     let received = match message {
         _ if deaths >= DEATHS_MAX => Err(killed_worker(deaths)),
-        Some(message) => facts.check_time(now).map(|()| facts.received(message)),
+        Some(message) => facts.check_time(now, has_timer).map(|()| facts.received(message)),
         None => Err(Failure::new(FailureKind::Malformed, problem.unwrap_or_default())),
     };
     Some((facts, received))
+}
+
+/// Whether the timer takes the message. Its own id may have to be added to the body.
+pub(crate) fn can_leave_the_queue(delivery: &Delivery) -> bool {
+    const ID_BYTES_MAX: usize = 150;
+    delivery.body.len() + ID_BYTES_MAX <= DELAYED_BYTES_MAX
 }
 
 fn killed_worker(deaths: u32) -> Failure {
@@ -145,18 +162,23 @@ impl Facts {
     }
 
     /// A `not_before` must not lie too far ahead, and a message whose time has not come is not run.
-    fn check_time(&self, now: Timestamp) -> Result<(), Failure> {
+    fn check_time(&self, now: Timestamp, has_timer: bool) -> Result<(), Failure> {
         let (Some(not_before), Some(delivery)) = (self.not_before, &self.delivery) else {
             return Ok(());
         };
-        if not_before.since(delivery.sent) > AHEAD_MAX {
-            let days = AHEAD_MAX.as_secs() / 86_400;
-            let problem = format!("not_before lies more than {days} days ahead");
+        let (most, why) = match has_timer {
+            true if can_leave_the_queue(delivery) => (AHEAD_MAX, String::new()),
+            true => (AHEAD_IN_QUEUE, format!(" for a message of more than {DELAYED_BYTES_MAX} bytes")),
+            false => (AHEAD_IN_QUEUE, " for a deployment without a schedule group".to_owned()),
+        };
+        if not_before.since(delivery.sent) > most {
+            let days = most.as_secs() / 86_400;
+            let problem = format!("not_before lies more than {days} days ahead, which is the most{why}");
             return Err(Failure::new(FailureKind::Malformed, problem));
         }
         if not_before.since(now) > SHORT_WAIT {
             return Err(Failure::new(
-                FailureKind::Interrupted,
+                FailureKind::Delayed,
                 format!("it waits until {not_before}, its not_before"),
             ));
         }

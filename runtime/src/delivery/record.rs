@@ -63,7 +63,10 @@ impl<'a, P: WorkerPorts> Recorder<'a, P> {
                 // A message that waits, or that somebody cancelled, is nothing to worry about.
                 let expected = matches!(
                     failure.kind,
-                    FailureKind::Interrupted | FailureKind::RunningElsewhere | FailureKind::Cancelled
+                    FailureKind::Interrupted
+                        | FailureKind::Delayed
+                        | FailureKind::RunningElsewhere
+                        | FailureKind::Cancelled
                 );
                 let level = if expected { RecordLevel::Info } else { RecordLevel::Warn };
                 (level, RunOutcome::Failure, message, Some(failure.kind))
@@ -86,6 +89,7 @@ impl<'a, P: WorkerPorts> Recorder<'a, P> {
                 Verdict::Release(_) => Then::Release,
                 Verdict::DeadLetter => Then::DeadLetter,
                 Verdict::Cancelled => Then::Cancelled,
+                Verdict::Delay(_) => Then::Delayed,
             },
             message_id: delivery.map(|delivery| delivery.message_id),
             queued_ms: queued.map(ms),
@@ -122,6 +126,7 @@ fn follows(verdict: &Verdict) -> Option<String> {
         Verdict::Retry(after) => Some(format!("next attempt in {:.1} s", after.as_secs_f64())),
         Verdict::Release(after) => Some(format!("released for {:.1} s", after.as_secs_f64())),
         Verdict::Cancelled => Some("deleted".to_owned()),
+        Verdict::Delay(_) => Some("it left the queue, and is sent again then".to_owned()),
         Verdict::Done => None,
     }
 }

@@ -9,13 +9,17 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use wasq_protocol::{Clock, DeadLetter, DeadLetterAttributes, Failure, FailureKind, Invoke, Outcome};
+use wasq_protocol::{
+    Clock, DeadLetter, DeadLetterAttributes, Failure, FailureKind, Invoke, Message, Outcome,
+};
 
 use crate::delivery::judge::Judged;
 use crate::delivery::record::Recorder;
 use crate::lease::Held;
-use crate::ports::{Queue, Release, WorkerPorts};
-use crate::runs::{Claim, Committed, Memory, RunEnd, at_end, children_are_sent, commit, note_dead};
+use crate::ports::{Delayed, Queue, Release, Timer, WorkerPorts};
+use crate::runs::{
+    Claim, Committed, Memory, RunEnd, at_end, children_are_sent, commit, note_dead, note_delayed,
+};
 use crate::state::WorkerState;
 use crate::verdict::Verdict;
 
@@ -94,6 +98,7 @@ async fn settle<P: WorkerPorts>(
     commit_ends(worker, &mut batch, invoke).await;
     send_children(worker, &mut batch).await;
     send_dead_letters(worker, &mut batch).await;
+    delay(worker, &mut batch).await;
 
     let (mut delete, mut deleted) = (Vec::new(), Vec::new());
     let (mut release, mut released) = (Vec::new(), Vec::new());
@@ -101,7 +106,7 @@ async fn settle<P: WorkerPorts>(
         let Some(delivery) = &judged.facts.delivery else { continue };
         let receipt = delivery.receipt.clone();
         match judged.verdict {
-            Verdict::Done | Verdict::DeadLetter | Verdict::Cancelled => {
+            Verdict::Done | Verdict::DeadLetter | Verdict::Cancelled | Verdict::Delay(_) => {
                 delete.push(receipt);
                 deleted.push(i);
             }
@@ -221,7 +226,7 @@ fn may_go_on(claim: &Claim, committed: &Committed, judged: &Judged, held: Held) 
             // A result that is nowhere but here is worth another run, if a message is left that can run again.
             Verdict::Done => facts.delivery.is_none() || !claim.item.is_large(),
             Verdict::Cancelled => false,
-            Verdict::Retry(_) | Verdict::Release(_) | Verdict::DeadLetter => true,
+            Verdict::Retry(_) | Verdict::Release(_) | Verdict::DeadLetter | Verdict::Delay(_) => true,
         },
     }
 }
@@ -287,6 +292,55 @@ async fn send_dead_letters<P: WorkerPorts>(worker: &WorkerState<P>, batch: &mut 
             put_off(&mut batch[i].judged, format!("send to the dead-letter queue: {e:#}"));
         }
     }
+}
+
+/// Hands messages whose time lies far ahead to the timer. It sends them again, so each carries its own id from now on. A message that
+/// was cancelled is not kept.
+async fn delay<P: WorkerPorts>(worker: &WorkerState<P>, batch: &mut [Settling]) {
+    let Some(timer) = &worker.ports.timer else { return };
+    let mut delayed = Vec::new();
+    for (i, Settling { judged, .. }) in batch.iter().enumerate() {
+        if let (Verdict::Delay(at), Some(delivery)) = (&judged.verdict, &judged.facts.delivery)
+            && let Ok(mut message) = Message::parse(&delivery.body)
+        {
+            message.id = Some(judged.facts.id.clone());
+            if let Some(escaped) = without_keywords(&message) {
+                message = escaped;
+            }
+            delayed.push((i, message, *at));
+        }
+    }
+    if delayed.is_empty() {
+        return;
+    }
+    if let Some(runs) = &worker.ports.runs {
+        let noted = delayed.iter().map(|(i, message, at)| (&*batch[*i].judged.facts, message, *at)).collect();
+        let cancelled = note_delayed(worker, runs, noted).await;
+        let is_cancelled = |(i, ..): &mut (usize, _, _)| cancelled.contains(&batch[*i].judged.facts.id);
+        let these: Vec<_> = delayed.extract_if(.., is_cancelled).collect();
+        for (i, ..) in these {
+            let why = "it was cancelled before it ran";
+            batch[i].judged.outcome = Outcome::Failure(Failure::new(FailureKind::Cancelled, why));
+            batch[i].judged.verdict = Verdict::Cancelled;
+        }
+    }
+    let messages = delayed.iter().map(|(_, message, at)| Delayed { body: message.to_json(), at: *at });
+    let results = timer.keep(messages.collect()).await;
+    for ((i, ..), result) in delayed.into_iter().zip(results) {
+        if let Err(e) = result {
+            put_off(&mut batch[i].judged, format!("keep the message until its not_before: {e:#}"));
+        }
+    }
+}
+
+/// EventBridge Scheduler replaces words such as this in a body. The message with the sign escaped, which is the same JSON.
+const KEYWORD: &str = "<aws.scheduler.";
+
+fn without_keywords(message: &Message) -> Option<Message> {
+    let body = message.to_json();
+    body.contains(KEYWORD)
+        .then(|| body.replace(KEYWORD, "\\u003caws.scheduler."))
+        .and_then(|body| Message::parse(&body).ok())
 }
 
 /// Turns a verdict that could not be carried out into another try.

@@ -1,5 +1,6 @@
 //! The worker on a queue that keeps a record of every call, with a real engine and a real guest.
 
+mod delayed;
 mod events;
 mod records;
 mod runs;
@@ -20,8 +21,8 @@ use wasq_protocol::{
     RunRecord, SecretError, SecretSource, SecretStore, SecretValue, Settings, SystemClock, TaskName,
 };
 use wasq_runtime::{
-    ArtifactError, CheckedArtifact, Finished, Observer, Queue, Registry, Release, Wasm, Worker, WorkerParts,
-    WorkerPorts, WorkerSettings,
+    ArtifactError, CheckedArtifact, Delayed, Finished, Observer, Queue, Registry, Release, Timer, Wasm,
+    Worker, WorkerParts, WorkerPorts, WorkerSettings,
 };
 use wasq_testing::{Compiled, Tasks, read_guest, worker_settings};
 
@@ -106,6 +107,13 @@ impl Queue for Recorder {
     }
 }
 
+impl Timer for Recorder {
+    async fn keep(&self, messages: Vec<Delayed>) -> Vec<Result<()>> {
+        let note = |Delayed { body, at }: Delayed| self.note(format!("keep {body} until {at}"));
+        messages.into_iter().map(note).collect()
+    }
+}
+
 /// A registry that does not answer for the task `unreachable`.
 struct SomeTasks(Tasks);
 
@@ -153,6 +161,7 @@ struct Test;
 
 impl WorkerPorts for Test {
     type Runs = TestRuns;
+    type Timer = Recorder;
     type Queue = Recorder;
     type Registry = SomeTasks;
     type SecretStore = Recorder;
@@ -196,6 +205,24 @@ fn worker_with_runs(
     memory: ByteCount,
     runs: Option<TestRuns>,
 ) -> (TestWorker, Recorder, tempfile::TempDir, Option<TestRuns>) {
+    let parts = OptionalParts { runs: runs.clone(), has_timer: false };
+    let (worker, queue, folder) = worker_of(settings, secret_ttl, memory, parts);
+    (worker, queue, folder, runs)
+}
+
+/// The parts that a worker may be without.
+#[derive(Default)]
+struct OptionalParts {
+    runs: Option<TestRuns>,
+    has_timer: bool,
+}
+
+fn worker_of(
+    settings: Settings,
+    secret_ttl: Duration,
+    memory: ByteCount,
+    OptionalParts { runs, has_timer }: OptionalParts,
+) -> (TestWorker, Recorder, tempfile::TempDir) {
     let wasm = read_guest("verbs").expect("the guest is built");
     let compiler = Engine::compiler().expect("it starts");
     let folder = tempfile::tempdir().expect("a folder");
@@ -208,12 +235,13 @@ fn worker_with_runs(
         queue: queue.clone(),
         registry: SomeTasks(tasks),
         secrets: queue.clone(),
-        runs: runs.clone(),
+        runs,
+        timer: has_timer.then(|| queue.clone()),
         runner: Wasm::new(&settings, Addresses::default()).expect("it starts"),
         observer: queue.clone(),
         clock: SystemClock,
     };
-    (Worker::new(parts, settings), queue, folder, runs)
+    (Worker::new(parts, settings), queue, folder)
 }
 
 /// A delivery that was just received for the first time; its receipt is its id.

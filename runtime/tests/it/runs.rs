@@ -75,7 +75,7 @@ impl TestRuns {
         self.table().broken = states.to_vec();
     }
 
-    fn cancel(&self, id: &str) {
+    pub(crate) fn cancel(&self, id: &str) {
         let stored = self.table().items.get(id).cloned();
         match RunItem::cancel(stored.as_ref(), id, "cancel".to_owned(), SystemClock.now()) {
             Cancelling::Write(write) => self.has(write.item),

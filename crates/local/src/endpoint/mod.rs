@@ -34,6 +34,7 @@ use crate::results::Results;
 use crate::runs::LocalRuns;
 use crate::sqs::error::SqsError;
 use crate::sqs::queues::Queues;
+use crate::timer::LocalTimer;
 
 /// A request with a larger body takes much more memory while it is parsed. So few of them are parsed at once.
 const LARGE_REQUEST_BYTES: usize = 64 << 10;
@@ -45,6 +46,7 @@ pub(crate) struct Endpoint {
     pub(crate) queues: Queues,
     pub(crate) results: Results,
     runs: LocalRuns,
+    timer: LocalTimer,
     pub(crate) address: SocketAddr,
     callers: Callers,
     bodies: Bodies,
@@ -75,6 +77,7 @@ impl Endpoint {
         queues: Queues,
         results: Results,
         runs: LocalRuns,
+        timer: LocalTimer,
         address: SocketAddr,
         allow_hosts: Vec<String>,
         site: Site<LocalPage>,
@@ -84,6 +87,7 @@ impl Endpoint {
             queues,
             results,
             runs,
+            timer,
             address,
             callers: Callers { allow_hosts, can_allow: true },
             bodies: Bodies::default(),

@@ -17,6 +17,7 @@ use super::queue_attributes::{Number, QueueAttributes};
 use super::received::{Candidate, DEDUPLICATION_MS, Receipt, Received, received};
 use super::{attempts, fair, groups};
 use crate::stack::QUEUE;
+use crate::timer::count_delayed;
 
 /// A message that is to be sent.
 #[derive(Clone, Debug, Default)]
@@ -472,7 +473,7 @@ pub(crate) fn counts(
     now: i64,
 ) -> Result<(i64, i64, i64), SqsError> {
     let kept_since = now - settings.number(Number::MessageRetentionPeriod) as i64 * 1000;
-    let counts = db
+    let (visible, in_flight, delayed): (i64, i64, i64) = db
         .prepare_cached(
             "SELECT count(*) FILTER (WHERE visible_ms <= ?2),
                     count(*) FILTER (WHERE visible_ms > ?2 AND receipt <> 0),
@@ -480,7 +481,9 @@ pub(crate) fn counts(
              FROM messages WHERE queue = ?1 AND sent_ms >= ?3",
         )?
         .query_row(params![queue, now, kept_since], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    Ok(counts)
+    // Messages that wait outside of the queue are delayed as well.
+    let outside = if queue == QUEUE { count_delayed(db)? } else { 0 };
+    Ok((visible, in_flight, delayed + outside))
 }
 
 /// The digest by which a client checks a body.

@@ -496,7 +496,7 @@ impl Queues {
     }
 
     /// Wakes a waiting call for each of `messages` that may be visible now. The other calls go on waiting.
-    fn wake(&self, queue: &str, messages: usize) {
+    pub(crate) fn wake(&self, queue: &str, messages: usize) {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(notify) = waiting.get(queue) {
             // At most as many as calls wait: the map holds one reference itself.

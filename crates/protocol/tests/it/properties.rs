@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use serde_json::json;
 use wasq_protocol::{
-    AllowedHost, Attribute, Backoff, Batch, ByteCount, Delivery, Message, Secret, Settings, TaskName,
-    Timestamp, WorkerEvent, format_duration, parse_duration,
+    AllowedHost, Attribute, Backoff, Batch, ByteCount, Delivery, Message, Missed, Schedule, Secret, Settings,
+    TaskName, Timestamp, When, WorkerEvent, format_duration, parse_duration,
 };
 
 fn delivery() -> impl Strategy<Value = Delivery> {
@@ -40,6 +41,27 @@ fn delivery() -> impl Strategy<Value = Delivery> {
     )
 }
 
+fn schedule() -> impl Strategy<Value = Schedule> {
+    let cron = prop_oneof!["[0-5][0-9] 7 \\* (jan|6) 1-5", "@(daily|hourly)"]
+        .prop_map(|cron| cron.parse().expect("valid"));
+    let zone = prop_oneof![Just("UTC"), Just("Europe/Berlin")];
+    let when = prop_oneof![
+        (cron, zone).prop_map(|(cron, zone)| When::Cron(cron, zone.to_owned())),
+        (1..500_000u64).prop_map(|minutes| When::Every(Duration::from_secs(minutes * 60))),
+    ];
+    let params = prop_oneof![
+        Just(json!({})),
+        any::<i32>().prop_map(|number| json!({ "n": number, "inner": { "list": [1.5, "é"] } })),
+        Just(json!("a text")),
+    ];
+    (when, params, any::<bool>()).prop_map(|(when, params, run)| Schedule {
+        name: run.then(|| "a-name".to_owned()),
+        when,
+        params,
+        missed: if run { Missed::Run } else { Missed::Skip },
+    })
+}
+
 fn settings() -> impl Strategy<Value = Settings> {
     let env: BoxedStrategy<BTreeMap<String, String>> =
         proptest::collection::btree_map("[A-Z_]{1,8}", "[^\\x00]{0,20}", 0..4).boxed();
@@ -49,8 +71,8 @@ fn settings() -> impl Strategy<Value = Settings> {
         expose,
         hosts: vec!["https://example.com".parse().expect("valid")],
     });
-    (100..840_000u64, 1..4096u64, 1..=100u32, 0..43_200_000u64, env, secret).prop_map(
-        |(ms, mib, max_attempts, wait, env, secret)| Settings {
+    (100..840_000u64, 1..4096u64, 1..=100u32, 0..43_200_000u64, env, secret, schedule()).prop_map(
+        |(ms, mib, max_attempts, wait, env, secret, schedule)| Settings {
             timeout: Duration::from_millis(ms),
             memory: ByteCount((mib << 20).max(1 << 20)),
             max_attempts,
@@ -61,6 +83,7 @@ fn settings() -> impl Strategy<Value = Settings> {
             idempotency_key: max_attempts % 3 == 0,
             env,
             secrets: [("TOKEN".to_owned(), secret)].into(),
+            schedule: vec![schedule],
         },
     )
 }

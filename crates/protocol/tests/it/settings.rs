@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use expect_test::{Expect, expect};
-use wasq_protocol::{AllowedHost, Backoff, ByteCount, Caps, Settings};
+use wasq_protocol::{AllowedHost, Backoff, ByteCount, Caps, Missed, Settings};
 
 #[track_caller]
 fn refused(toml: &str, expected: Expect) {
@@ -48,7 +48,7 @@ fn typo() {
               |
             2 | memroy = "1MiB"
               | ^^^^^^
-            unknown field `memroy`, expected one of `timeout`, `memory`, `max_attempts`, `backoff`, `allow_hosts`, `keep`, `once`, `idempotency_key`, `env`, `secrets`"#]],
+            unknown field `memroy`, expected one of `timeout`, `memory`, `max_attempts`, `backoff`, `allow_hosts`, `keep`, `once`, `idempotency_key`, `env`, `secrets`, `schedule`"#]],
     );
 }
 
@@ -192,4 +192,83 @@ fn backoff_doubles_up_to_its_cap() {
     let backoff = Backoff { base: Duration::from_secs(2), cap: Duration::from_secs(15) };
     let ceilings: Vec<_> = [1, 2, 3, 4, 100].map(|attempt| backoff.ceiling(attempt).as_secs()).into();
     assert_eq!(ceilings, [2, 4, 8, 15, 15]);
+}
+
+#[test]
+fn schedules() {
+    let settings = Settings::from_toml(
+        r#"
+        [[schedule]]
+        cron = "0 7 * * *"
+
+        [[schedule]]
+        name = "often"
+        every = "90m"
+        missed = "run"
+        params = { user = "javimb", tags = ["a"] }
+        "#,
+    )
+    .expect("valid");
+    let [daily, often] = &settings.schedule[..] else { panic!("two schedules") };
+    assert_eq!((daily.when.to_string(), &daily.name), ("0 7 * * * (UTC)".to_owned(), &None));
+    assert_eq!((often.when.to_string(), often.missed), ("every 1h 30m".to_owned(), Missed::Run));
+    let task = "hello".parse().expect("a name");
+    assert_eq!(
+        daily.body(&task, "2026-11-26T07:00:00Z"),
+        r#"{"task":"hello","params":{},"id":"hello@2026-11-26T07:00:00Z"}"#
+    );
+    assert_eq!(
+        often.body(&task, "<time>"),
+        r#"{"task":"hello","params":{"tags":["a"],"user":"javimb"},"id":"hello/often@<time>"}"#
+    );
+}
+
+#[test]
+fn schedules_that_are_none() {
+    let said = |toml: &str| {
+        let error = Settings::from_toml(&format!("[[schedule]]\n{toml}")).expect_err("refused").to_string();
+        error.lines().last().unwrap_or_default().to_owned()
+    };
+    assert_eq!(
+        said(""),
+        "a schedule needs cron, such as cron = \"0 7 * * *\", or every, such as every = \"15m\""
+    );
+    assert_eq!(
+        said("cron = '@daily'\nevery = '1h'"),
+        "a schedule has either cron or every, and this one has both"
+    );
+    assert_eq!(
+        said("every = '90s'"),
+        "every = \"90s\": a whole number of minutes is needed, from 1m to 365d"
+    );
+    assert_eq!(
+        said("every = '366d'"),
+        "every = \"366d\": a whole number of minutes is needed, from 1m to 365d"
+    );
+    assert_eq!(
+        said("every = 'often'"),
+        "every: \"often\" is no duration such as \"30s\", \"15m\" or \"500ms\""
+    );
+    assert_eq!(
+        said("every = '1h'\ntimezone = 'Europe/Berlin'"),
+        "a schedule with every has no timezone: it fires at multiples of that time since 1970 in UTC"
+    );
+    assert_eq!(
+        said("cron = '@daily'\nname = 'a b'"),
+        "the name of a schedule has 1 to 32 characters of a-z A-Z 0-9 _ -, and this is \"a b\""
+    );
+    assert_eq!(
+        said("cron = '@daily'\nparams = { day = 2026-11-26 }"),
+        "params of a schedule: JSON has no dates; write the date in quotes"
+    );
+    assert!(said("cron = '@daily'\nmisssed = 'run'").starts_with("unknown field `misssed`"));
+    assert!(said("cron = '61 * * * *'").contains("\"61\" is no number from 0 to 59"));
+    assert_eq!(
+        said("every = '1h'\n[[schedule]]\nevery = '2h'"),
+        "schedule: two have no name; if a task has several schedules, each has a name of its own"
+    );
+    assert_eq!(
+        said("every = '1h'\nname = 'a'\n[[schedule]]\nname = 'a'\nevery = '2h'"),
+        "schedule: two have the name \"a\"; if a task has several schedules, each has a name of its own"
+    );
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use wasq_protocol::{
-    ByteCount, Digest, LiveRecord, SecretError, SecretSource, SecretStore, SecretValue, SystemClock, TaskName,
+    ByteCount, Digest, LiveRecord, Schedule, SecretError, SecretSource, SecretStore, SecretValue,
+    SystemClock, TaskName, When,
 };
 use wasq_publisher::{
     Bucket, CompileLimits, Condition, Object, Published, Publisher, PublisherParts, PublisherPorts, Put,
-    Upload, Uploads, Wasm,
+    Scheduler, Upload, Uploads, Wasm,
 };
 use wasq_testing::read_guest;
 
@@ -102,6 +103,32 @@ fn guest(name: &str) -> Vec<u8> {
     read_guest(name).expect("the guest is built")
 }
 
+/// A scheduler that cannot keep schedules of one minute.
+#[derive(Clone, Default)]
+struct Planned {
+    set: Arc<Mutex<Vec<(String, usize)>>>,
+    fails: Arc<Mutex<bool>>,
+    /// Runs once, during the next call: it plays a faster publisher.
+    race: Arc<Mutex<Option<Race>>>,
+}
+
+impl Scheduler for Planned {
+    fn refusal(&self, schedule: &Schedule) -> Option<String> {
+        (schedule.when == When::Every(Duration::from_secs(60))).then(|| "every minute is too much".to_owned())
+    }
+
+    async fn set(&self, task: &TaskName, schedules: &[Schedule]) -> Result<()> {
+        if let Some(race) = self.race.lock().expect("no panic").take() {
+            race();
+        }
+        if *self.fails.lock().expect("no panic") {
+            bail!("the scheduler is down");
+        }
+        self.set.lock().expect("no panic").push((task.to_string(), schedules.len()));
+        Ok(())
+    }
+}
+
 struct Test;
 
 impl PublisherPorts for Test {
@@ -109,6 +136,7 @@ impl PublisherPorts for Test {
     type Registry = Memory;
     type SecretStore = OneSecret;
     type Compiler = Wasm;
+    type Scheduler = Planned;
     type Clock = SystemClock;
 }
 
@@ -125,12 +153,17 @@ fn compiler(limits: CompileLimits) -> Wasm {
 }
 
 fn set_up() -> (Memory, Memory, Publisher<Test>, TaskName) {
+    set_up_with(None)
+}
+
+fn set_up_with(scheduler: Option<Planned>) -> (Memory, Memory, Publisher<Test>, TaskName) {
     let (tasks, registry) = (Memory::default(), Memory::default());
     let publisher = Publisher::new(PublisherParts {
         tasks: tasks.clone(),
         registry: registry.clone(),
         secrets: OneSecret,
         compiler: compiler(LIMITS),
+        scheduler,
         clock: SystemClock,
     });
     (tasks, registry, publisher, "hello".parse().expect("a name"))
@@ -304,4 +337,90 @@ async fn what_an_earlier_version_had_is_not_compiled_again() {
     let back = registry.live();
     assert_eq!((back.version.version, back.history.len()), (3, 2));
     assert_eq!(back.version.artifacts, compiled, "its `compiled` time shows that it is the first artifact");
+}
+
+const DAILY: &str = "[[schedule]]\ncron = '0 7 * * *'\n";
+
+#[tokio::test]
+async fn schedules_follow_the_live_version() {
+    let planned = Planned::default();
+    let (tasks, registry, publisher, hello) = set_up_with(Some(planned.clone()));
+    let set = || planned.set.lock().expect("no panic").clone();
+    tasks.set("hello.wasm", guest("hello"));
+    publisher.publish(&hello).await.expect("no fault");
+    assert!(set().is_empty(), "a task without schedules costs no call");
+
+    tasks.set("hello.toml", format!("{DAILY}name = 'a'\n{DAILY}name = 'b'"));
+    publisher.publish(&hello).await.expect("no fault");
+    assert_eq!(set(), [("hello".to_owned(), 2)]);
+
+    // The scheduler is down: the version is live, and publishing it again sets its schedules.
+    *planned.fails.lock().expect("no panic") = true;
+    tasks.set("hello.toml", DAILY);
+    let fault = publisher.publish(&hello).await.expect_err("a fault");
+    assert_eq!(format!("{fault:#}"), "set the schedules of hello: the scheduler is down");
+    assert_eq!(registry.live().version.settings.schedule.len(), 1);
+    *planned.fails.lock().expect("no panic") = false;
+    let again = publisher.publish_if_missed(&hello, Some(registry.live().version.published)).await;
+    assert!(matches!(again.expect("no fault"), Some(Published::Unchanged(_))));
+    assert_eq!(set().last(), Some(&("hello".to_owned(), 1)));
+
+    // A newer version without schedules, and a task that is removed.
+    tasks.set("hello.toml", "");
+    publisher.publish(&hello).await.expect("no fault");
+    assert_eq!(set().last(), Some(&("hello".to_owned(), 0)));
+    tasks.set("hello.toml", DAILY);
+    publisher.publish(&hello).await.expect("no fault");
+    tasks.objects.lock().expect("no panic").clear();
+    assert!(matches!(publisher.publish(&hello).await.expect("no fault"), Published::Removed(_)));
+    assert_eq!(set()[set().len() - 2..], [("hello".to_owned(), 1), ("hello".to_owned(), 0)]);
+}
+
+#[tokio::test]
+async fn the_schedules_of_a_newer_version_stay() {
+    let planned = Planned::default();
+    let (tasks, registry, publisher, hello) = set_up_with(Some(planned.clone()));
+    tasks.set("hello.wasm", guest("hello"));
+    tasks.set("hello.toml", DAILY);
+    let newer = registry.clone();
+    *planned.race.lock().expect("no panic") = Some(Box::new(move || {
+        let mut record = newer.live();
+        record.version.settings.schedule.clear();
+        newer.set("live/hello.json", serde_json::to_vec(&record).expect("JSON"));
+        // The history still has them.
+        let mut older = record.version.clone();
+        older.settings.schedule = toml_schedules();
+        record.history.insert(0, older);
+        newer.set("live/hello.json", serde_json::to_vec(&record).expect("JSON"));
+    }));
+    publisher.publish(&hello).await.expect("no fault");
+    let set = planned.set.lock().expect("no panic").clone();
+    assert_eq!(set, [("hello".to_owned(), 1), ("hello".to_owned(), 0)]);
+}
+
+fn toml_schedules() -> Vec<Schedule> {
+    wasq_protocol::Settings::from_toml(DAILY).expect("valid").schedule
+}
+
+#[tokio::test]
+async fn schedules_that_cannot_be_kept_are_refused() {
+    let refused = async |scheduler, settings: &str| {
+        let (tasks, _, publisher, hello) = set_up_with(scheduler);
+        tasks.set("hello.wasm", guest("hello"));
+        tasks.set("hello.toml", settings);
+        match publisher.publish(&hello).await.expect("no fault") {
+            Published::Rejected(rejection) => rejection.reason,
+            other => panic!("not refused: {other:?}"),
+        }
+    };
+    let some = || Some(Planned::default());
+    assert_eq!(
+        refused(None, DAILY).await,
+        "hello.toml: schedule: this deployment has no scheduler; `wasq deploy` adds one"
+    );
+    assert_eq!(refused(some(), "[[schedule]]\nevery = '1m'").await, "hello.toml: every minute is too much");
+    assert_eq!(
+        refused(some(), "[[schedule]]\ncron = '@daily'\ntimezone = 'Mars/Olympus'").await,
+        "hello.toml: timezone = \"Mars/Olympus\": there is no such time zone; write an IANA name such as \"Europe/Berlin\""
+    );
 }

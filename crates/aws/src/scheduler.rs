@@ -1,0 +1,233 @@
+//! A schedule group of EventBridge Scheduler: schedules that send messages to a queue.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use aws_config::SdkConfig;
+use aws_sdk_scheduler::Client;
+use aws_sdk_scheduler::error::SdkError;
+use aws_sdk_scheduler::primitives::DateTime;
+use aws_sdk_scheduler::types::{
+    ActionAfterCompletion, DeadLetterConfig, FlexibleTimeWindow, FlexibleTimeWindowMode, RetryPolicy,
+    ScheduleState, Target,
+};
+use wasq_protocol::{Timestamp, VarError, Vars};
+
+use crate::explain;
+
+/// The names of a schedule group, and of what its schedules need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupConfig {
+    /// `WASQ_SCHEDULE_GROUP`: the group's name.
+    pub group: String,
+    /// `WASQ_SCHEDULE_ROLE`: the ARN of the role with which schedules send messages.
+    pub role: String,
+    /// `WASQ_QUEUE_ARN`: the queue that they send to.
+    pub queue: String,
+    /// `WASQ_DEAD_LETTER_ARN`: the queue for messages that could not be sent.
+    pub dead_letters: String,
+}
+
+impl GroupConfig {
+    /// Reads the configuration; `None` if there is no group.
+    pub fn from_vars<F: Fn(&str) -> Option<String>>(vars: &Vars<F>) -> Result<Option<Self>, VarError> {
+        let Some(group) = vars.text("WASQ_SCHEDULE_GROUP") else { return Ok(None) };
+        Ok(Some(Self {
+            group,
+            role: vars.required("WASQ_SCHEDULE_ROLE", "the role with which schedules send messages")?,
+            queue: vars.required("WASQ_QUEUE_ARN", "the queue that schedules send to")?,
+            dead_letters: vars.required(
+                "WASQ_DEAD_LETTER_ARN",
+                "the queue for messages of schedules that could not be sent",
+            )?,
+        }))
+    }
+}
+
+/// A schedule that is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSchedule {
+    /// Its name in the group.
+    pub name: String,
+    /// `at(...)`, `rate(...)` or `cron(...)`.
+    pub expression: String,
+    /// The time zone of the expression; UTC if `None`.
+    pub timezone: Option<String>,
+    /// Nothing is sent before this.
+    pub start: Option<Timestamp>,
+    /// A text for people.
+    pub description: String,
+    /// The message body. `<aws.scheduler.scheduled-time>` becomes the time of the firing.
+    pub body: String,
+    /// How long it is tried to send the message of a firing.
+    pub tries_for: Duration,
+}
+
+/// A schedule as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedSchedule {
+    /// Its name in the group.
+    pub name: String,
+    /// Whether it fires.
+    pub enabled: bool,
+    /// The ARN that it sends to.
+    pub target: Option<String>,
+}
+
+/// The stand-in for the time of a firing, in a body.
+pub const SCHEDULED_TIME: &str = "<aws.scheduler.scheduled-time>";
+/// How long a one-time schedule tries to send its message. It is the longest that Scheduler allows.
+const TRIES_FOR_MAX: Duration = Duration::from_secs(24 * 3600);
+const RETRIES_MAX: i32 = 185;
+
+/// A schedule group.
+#[derive(Clone, Debug)]
+pub struct ScheduleGroup {
+    client: Client,
+    config: GroupConfig,
+}
+
+impl ScheduleGroup {
+    /// A group in the account and region of this configuration.
+    pub fn new(sdk: &SdkConfig, config: GroupConfig) -> Self {
+        Self { client: Client::new(sdk), config }
+    }
+
+    /// Sends a message at a time, once. A schedule with this name that is there already stays.
+    pub async fn send_at(&self, name: String, at: Timestamp, body: String) -> Result<()> {
+        let seconds = at.ms().div_ceil(1000);
+        let time = Timestamp::from_ms(seconds * 1000).to_string();
+        let schedule = NewSchedule {
+            expression: format!("at({})", time.trim_end_matches('Z')),
+            timezone: None,
+            start: None,
+            description: "A message that waits for its not_before".to_owned(),
+            tries_for: TRIES_FOR_MAX,
+            name,
+            body,
+        };
+        self.create(&schedule, true).await.map(drop)
+    }
+
+    /// Makes a schedule. Returns `false` if there is one with its name.
+    async fn create(&self, schedule: &NewSchedule, once: bool) -> Result<bool> {
+        let NewSchedule { name, expression, timezone, start, description, .. } = schedule;
+        let create = self.client.create_schedule().group_name(&self.config.group).name(name);
+        let create =
+            create.schedule_expression(expression).set_schedule_expression_timezone(timezone.clone());
+        let create = create.set_start_date(start.map(date)).description(description);
+        let create = create.flexible_time_window(no_window()?).target(self.target(schedule)?);
+        let after = if once { ActionAfterCompletion::Delete } else { ActionAfterCompletion::None };
+        match create.action_after_completion(after).send().await {
+            Ok(_) => Ok(true),
+            Err(SdkError::ServiceError(e)) if e.err().is_conflict_exception() => Ok(false),
+            Err(e) => Err(explain(e)).with_context(|| self.what("create", name)),
+        }
+    }
+
+    /// Makes a schedule as it is given, whether it is there or not. One that is paused stays paused.
+    pub async fn set(&self, schedule: &NewSchedule) -> Result<()> {
+        if self.create(schedule, false).await? {
+            return Ok(());
+        }
+        let there =
+            self.client.get_schedule().group_name(&self.config.group).name(&schedule.name).send().await;
+        let there = there.map_err(explain).with_context(|| self.what("read", &schedule.name))?;
+        let same = there.schedule_expression.as_deref() == Some(&schedule.expression)
+            && there.schedule_expression_timezone.as_deref().unwrap_or("UTC")
+                == schedule.timezone.as_deref().unwrap_or("UTC")
+            && there.target.as_ref() == Some(&self.target(schedule)?);
+        if same {
+            // The start of a rate stays what it was.
+            return Ok(());
+        }
+        self.update(schedule, there.state).await
+    }
+
+    async fn update(&self, schedule: &NewSchedule, state: Option<ScheduleState>) -> Result<()> {
+        let NewSchedule { name, expression, timezone, start, description, .. } = schedule;
+        let update = self.client.update_schedule().group_name(&self.config.group).name(name);
+        let update =
+            update.schedule_expression(expression).set_schedule_expression_timezone(timezone.clone());
+        let update = update.set_start_date(start.map(date)).description(description);
+        let update = update.flexible_time_window(no_window()?).target(self.target(schedule)?);
+        let updated = update.set_state(state).send().await;
+        updated.map_err(explain).with_context(|| self.what("change", name))?;
+        Ok(())
+    }
+
+    /// Pauses a schedule, or lets it go on. Returns `false` if there is none with this name.
+    pub async fn pause(&self, name: &str, paused: bool) -> Result<bool> {
+        let there = self.client.get_schedule().group_name(&self.config.group).name(name).send().await;
+        let there = match there {
+            Ok(there) => there,
+            Err(SdkError::ServiceError(e)) if e.err().is_resource_not_found_exception() => return Ok(false),
+            Err(e) => return Err(explain(e)).with_context(|| self.what("read", name)),
+        };
+        // A change replaces everything that it does not name.
+        let update = self.client.update_schedule().group_name(&self.config.group).name(name);
+        let update = update
+            .set_schedule_expression(there.schedule_expression)
+            .set_schedule_expression_timezone(there.schedule_expression_timezone)
+            .set_start_date(there.start_date)
+            .set_description(there.description)
+            .set_flexible_time_window(there.flexible_time_window)
+            .set_action_after_completion(there.action_after_completion)
+            .set_target(there.target);
+        let state = if paused { ScheduleState::Disabled } else { ScheduleState::Enabled };
+        update.state(state).send().await.map_err(explain).with_context(|| self.what("change", name))?;
+        Ok(true)
+    }
+
+    /// The schedules whose names begin so, but no more than about `max`.
+    pub async fn list(&self, prefix: &str, max: usize) -> Result<Vec<ListedSchedule>> {
+        let mut listed = Vec::new();
+        let list = self.client.list_schedules().group_name(&self.config.group).name_prefix(prefix);
+        let mut pages = list.into_paginator().page_size(100).send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(explain).with_context(|| self.what("list", prefix))?;
+            listed.extend(page.schedules.into_iter().filter_map(|schedule| {
+                Some(ListedSchedule {
+                    name: schedule.name?,
+                    enabled: schedule.state != Some(ScheduleState::Disabled),
+                    target: schedule.target.map(|target| target.arn),
+                })
+            }));
+            if listed.len() >= max {
+                break;
+            }
+        }
+        Ok(listed)
+    }
+
+    /// Deletes a schedule, if it is there.
+    pub async fn delete(&self, name: &str) -> Result<()> {
+        match self.client.delete_schedule().group_name(&self.config.group).name(name).send().await {
+            Ok(_) => Ok(()),
+            Err(SdkError::ServiceError(e)) if e.err().is_resource_not_found_exception() => Ok(()),
+            Err(e) => Err(explain(e)).with_context(|| self.what("delete", name)),
+        }
+    }
+
+    fn target(&self, schedule: &NewSchedule) -> Result<Target> {
+        let seconds = i32::try_from(schedule.tries_for.as_secs())?;
+        let retries =
+            RetryPolicy::builder().maximum_retry_attempts(RETRIES_MAX).maximum_event_age_in_seconds(seconds);
+        let letters = DeadLetterConfig::builder().arn(&self.config.dead_letters).build();
+        let target = Target::builder().arn(&self.config.queue).role_arn(&self.config.role);
+        let target = target.input(&schedule.body).retry_policy(retries.build()).dead_letter_config(letters);
+        target.build().context("make a target")
+    }
+
+    fn what(&self, verb: &str, name: &str) -> String {
+        format!("{verb} the schedule {name} of the group {}", self.config.group)
+    }
+}
+
+fn no_window() -> Result<FlexibleTimeWindow> {
+    FlexibleTimeWindow::builder().mode(FlexibleTimeWindowMode::Off).build().context("make a time window")
+}
+
+fn date(time: Timestamp) -> DateTime {
+    DateTime::from_secs(i64::try_from(time.ms() / 1000).expect("the clock ends in the year 9999"))
+}

@@ -1,0 +1,135 @@
+//! Messages whose `not_before` lies far ahead: they leave the queue.
+
+use std::time::Duration;
+
+use serde_json::json;
+use wasq_protocol::{ByteCount, Clock, ItemState, Message, Settings, SystemClock, Then, Timestamp};
+
+use crate::runs::TestRuns;
+use crate::{OptionalParts, Recorder, TestWorker, delivery, hand_over, worker_of};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn worker_with_timer(runs: Option<TestRuns>) -> (TestWorker, Recorder, tempfile::TempDir) {
+    let parts = OptionalParts { runs, has_timer: true };
+    worker_of(Settings::default(), Duration::ZERO, ByteCount::mib(4096), parts)
+}
+
+fn after(time: Duration) -> Timestamp {
+    SystemClock.now().plus(time)
+}
+
+#[tokio::test]
+async fn it_is_kept_elsewhere_before_it_is_deleted() {
+    let (worker, queue, _folder) = worker_with_timer(None);
+    let at = after(2 * HOUR);
+    let sent = delivery("a", json!({"task": "verbs", "params": [1.0, "é"], "not_before": at, "other": 1}));
+    assert!(hand_over(&worker, vec![sent]).await.is_empty());
+    // It carries its id from now on, because it gets another one in the queue.
+    let body = format!(r#"{{"task":"verbs","params":[1.0,"é"],"id":"a","not_before":"{at}","other":1}}"#);
+    assert_eq!(queue.calls(), [format!("keep {body} until {at}"), "delete a".to_owned()]);
+    let [told] = &queue.told()[..] else { panic!("one record") };
+    assert_eq!((told.then, told.kind.map(|kind| kind.as_str())), (Then::Delayed, Some("delayed")));
+    assert!(told.message.ends_with("it left the queue, and is sent again then"), "{}", told.message);
+}
+
+#[tokio::test]
+async fn it_is_not_deleted_if_it_cannot_be_kept() {
+    let (worker, queue, _folder) = worker_with_timer(None);
+    queue.break_on("keep");
+    let sent = delivery("a", json!({"task": "verbs", "not_before": after(2 * HOUR)}));
+    assert!(hand_over(&worker, vec![sent]).await.contains("a"));
+    assert_eq!(queue.calls().last().map(String::as_str), Some("visible a 5"));
+}
+
+#[tokio::test]
+async fn a_quarter_of_an_hour_is_spent_in_the_queue() {
+    let (worker, queue, _folder) = worker_with_timer(None);
+    let sent = delivery("a", json!({"task": "verbs", "not_before": after(Duration::from_secs(900))}));
+    assert!(hand_over(&worker, vec![sent]).await.contains("a"));
+    let calls = queue.calls();
+    assert!(calls == ["visible a 899"] || calls == ["visible a 900"], "{calls:?}");
+}
+
+#[tokio::test]
+async fn a_year_and_no_more() {
+    let (worker, queue, _folder) = worker_with_timer(None);
+    let body = |days: u32| json!({"task": "verbs", "not_before": after(24 * HOUR * days)});
+    let batch = vec![delivery("year", body(365)), delivery("more", body(367))];
+    assert!(hand_over(&worker, batch).await.is_empty());
+    let calls = queue.calls();
+    let begins = |word: &str| calls.iter().any(|call| call.starts_with(word));
+    assert!(
+        begins("keep {\"task\":\"verbs\",\"params\":{},\"id\":\"year\"") && begins("dead more malformed 1"),
+        "{calls:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_large_message_stays_in_the_queue() {
+    let (worker, queue, _folder) = worker_with_timer(None);
+    let body = |days: u32| json!({"task": "verbs", "params": "x".repeat(300_000), "not_before": after(24 * HOUR * days)});
+    let again = hand_over(&worker, vec![delivery("two", body(2)), delivery("four", body(4))]).await;
+    assert_eq!(again.into_iter().collect::<Vec<_>>(), ["two"]);
+    assert!(queue.calls().contains(&"dead four malformed 1".to_owned()), "{:?}", queue.calls());
+    let told = queue.told();
+    let refused = told.iter().find(|told| told.id == "four").expect("a record");
+    let expected =
+        "not_before lies more than 3 days ahead, which is the most for a message of more than 250000 bytes";
+    assert!(refused.message.starts_with(expected), "{}", refused.message);
+}
+
+#[tokio::test]
+async fn words_of_the_scheduler_in_a_message_stay_what_they_are() {
+    let (worker, queue, _folder) = worker_with_timer(None);
+    let params = json!({"<aws.scheduler.scheduled-time>": "at <aws.scheduler.execution-id>"});
+    let sent = delivery("a", json!({"task": "verbs", "params": params, "not_before": after(HOUR)}));
+    assert!(hand_over(&worker, vec![sent]).await.is_empty());
+    let call = queue.calls().remove(0);
+    let body = call.strip_prefix("keep ").and_then(|call| call.rsplit_once(" until ")).expect("a call").0;
+    assert!(!body.contains("<aws.scheduler."), "{body}");
+    let message = Message::parse(body).expect("a message");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(message.params.get()).expect("JSON"), params);
+}
+
+#[tokio::test]
+async fn the_table_shows_that_it_waits_and_it_can_be_cancelled() {
+    let runs = TestRuns::default();
+    let (worker, queue, _folder) = worker_with_timer(Some(runs.clone()));
+    let at = after(48 * HOUR);
+    let body = json!({"task": "verbs", "params": {"verb": "echo", "value": 1}, "not_before": at});
+    assert!(hand_over(&worker, vec![delivery("a", body.clone())]).await.is_empty());
+    let item = runs.item("a");
+    assert_eq!((item.state, item.next, item.attempts), (ItemState::Waiting, Some(at), 0));
+    assert!(item.expires > at.ms() / 1000, "it is remembered until then");
+
+    runs.cancel("a");
+    // It stays cancelled until its time has come, however long the queue would keep it.
+    let cancelled = runs.item("a");
+    assert!(cancelled.expires > at.plus(24 * HOUR).ms() / 1000);
+    // Its delete had failed: it comes again.
+    assert!(hand_over(&worker, vec![delivery("a", body)]).await.is_empty());
+    // The timer sends it.
+    let due = json!({"task": "verbs", "params": {"verb": "echo", "value": 1}, "id": "a", "not_before": after(Duration::ZERO)});
+    assert!(hand_over(&worker, vec![delivery("again", due)]).await.is_empty());
+    let calls = queue.calls();
+    assert_eq!(calls.iter().filter(|call| call.starts_with("keep")).count(), 1, "{calls:?}");
+    let told: Vec<_> = queue.told().iter().map(|told| told.then).collect();
+    assert_eq!(told, [Then::Delayed, Then::Cancelled, Then::Cancelled]);
+}
+
+#[tokio::test]
+async fn it_runs_when_the_timer_has_sent_it() {
+    let runs = TestRuns::default();
+    let (worker, queue, _folder) = worker_with_timer(Some(runs.clone()));
+    let body =
+        |at| json!({"task": "verbs", "params": {"verb": "echo", "value": 1}, "id": "own", "not_before": at});
+    assert!(hand_over(&worker, vec![delivery("a", body(after(HOUR)))]).await.is_empty());
+    assert!(hand_over(&worker, vec![delivery("b", body(after(Duration::ZERO)))]).await.is_empty());
+    // Scheduler may send a message twice.
+    assert!(hand_over(&worker, vec![delivery("c", body(after(Duration::ZERO)))]).await.is_empty());
+    let item = runs.item("own");
+    assert_eq!((item.state, item.attempts, item.history.len()), (ItemState::Done, 1, 1));
+    let ran = queue.told().iter().filter(|told| told.digest.is_some()).count();
+    assert_eq!(ran, 1, "one run");
+}
