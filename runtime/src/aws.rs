@@ -13,7 +13,7 @@ use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use serde_json::value::RawValue;
 use wasq_aws::{
-    GroupConfig, Outbound, QueueEndpoint, RunsTable, ScheduleGroup, SdkConfig, SecretReader, explain,
+    GroupConfig, Outbound, QueueEndpoint, RunsTable, ScheduleMaker, SdkConfig, SecretReader, explain,
     get_object,
 };
 use wasq_engine::{Addresses, Child};
@@ -373,7 +373,7 @@ impl Runs for DynamoRuns {
 struct ScheduledSends {
     sdk: SdkConfig,
     config: GroupConfig,
-    group: OnceLock<ScheduleGroup>,
+    group: OnceLock<ScheduleMaker>,
 }
 
 /// The characters of a message's name that the name of its schedule has.
@@ -381,7 +381,7 @@ const NAME_CHARS: usize = 40;
 
 impl Timer for ScheduledSends {
     async fn keep(&self, messages: Vec<Delayed>) -> Vec<Result<()>> {
-        let group = self.group.get_or_init(|| ScheduleGroup::new(&self.sdk, self.config.clone()));
+        let group = self.group.get_or_init(|| ScheduleMaker::new(&self.sdk, self.config.clone()));
         let mut results = Vec::with_capacity(messages.len());
         // One after the other, because there is no call for several.
         for message in messages {

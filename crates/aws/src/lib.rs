@@ -23,7 +23,9 @@ pub use runs::RunsTable;
 #[cfg(feature = "s3")]
 pub use s3::get_object;
 #[cfg(feature = "scheduler")]
-pub use scheduler::{GroupConfig, ListedSchedule, NewSchedule, SCHEDULED_TIME, ScheduleGroup};
+pub use scheduler::{
+    GroupConfig, ListedSchedule, NewSchedule, SCHEDULED_TIME, ScheduleGroup, ScheduleMaker,
+};
 pub use sdk::{CONNECT_TIMEOUT, explain, function_config, not_sent, sdk_config};
 #[cfg(feature = "secrets")]
 pub use secrets::SecretReader;

@@ -84,13 +84,25 @@ const RETRIES_MAX: i32 = 185;
 #[derive(Clone, Debug)]
 pub struct ScheduleGroup {
     client: Client,
+    name: String,
+}
+
+/// Makes schedules in a group.
+#[derive(Clone, Debug)]
+pub struct ScheduleMaker {
+    group: ScheduleGroup,
     config: GroupConfig,
 }
 
-impl ScheduleGroup {
+impl ScheduleMaker {
     /// A group in the account and region of this configuration.
     pub fn new(sdk: &SdkConfig, config: GroupConfig) -> Self {
-        Self { client: Client::new(sdk), config }
+        Self { group: ScheduleGroup::new(sdk, config.group.clone()), config }
+    }
+
+    /// The group.
+    pub fn group(&self) -> &ScheduleGroup {
+        &self.group
     }
 
     /// Sends a message at a time, once. A schedule with this name that is there already stays.
@@ -112,7 +124,7 @@ impl ScheduleGroup {
     /// Makes a schedule. Returns `false` if there is one with its name.
     async fn create(&self, schedule: &NewSchedule, once: bool) -> Result<bool> {
         let NewSchedule { name, expression, timezone, start, description, .. } = schedule;
-        let create = self.client.create_schedule().group_name(&self.config.group).name(name);
+        let create = self.group.client.create_schedule().group_name(&self.group.name).name(name);
         let create =
             create.schedule_expression(expression).set_schedule_expression_timezone(timezone.clone());
         let create = create.set_start_date(start.map(date)).description(description);
@@ -121,7 +133,7 @@ impl ScheduleGroup {
         match create.action_after_completion(after).send().await {
             Ok(_) => Ok(true),
             Err(SdkError::ServiceError(e)) if e.err().is_conflict_exception() => Ok(false),
-            Err(e) => Err(explain(e)).with_context(|| self.what("create", name)),
+            Err(e) => Err(explain(e)).with_context(|| self.group.what("create", name)),
         }
     }
 
@@ -131,8 +143,8 @@ impl ScheduleGroup {
             return Ok(());
         }
         let there =
-            self.client.get_schedule().group_name(&self.config.group).name(&schedule.name).send().await;
-        let there = there.map_err(explain).with_context(|| self.what("read", &schedule.name))?;
+            self.group.client.get_schedule().group_name(&self.group.name).name(&schedule.name).send().await;
+        let there = there.map_err(explain).with_context(|| self.group.what("read", &schedule.name))?;
         let same = there.schedule_expression.as_deref() == Some(&schedule.expression)
             && there.schedule_expression_timezone.as_deref().unwrap_or("UTC")
                 == schedule.timezone.as_deref().unwrap_or("UTC")
@@ -146,26 +158,43 @@ impl ScheduleGroup {
 
     async fn update(&self, schedule: &NewSchedule, state: Option<ScheduleState>) -> Result<()> {
         let NewSchedule { name, expression, timezone, start, description, .. } = schedule;
-        let update = self.client.update_schedule().group_name(&self.config.group).name(name);
+        let update = self.group.client.update_schedule().group_name(&self.group.name).name(name);
         let update =
             update.schedule_expression(expression).set_schedule_expression_timezone(timezone.clone());
         let update = update.set_start_date(start.map(date)).description(description);
         let update = update.flexible_time_window(no_window()?).target(self.target(schedule)?);
         let updated = update.set_state(state).send().await;
-        updated.map_err(explain).with_context(|| self.what("change", name))?;
+        updated.map_err(explain).with_context(|| self.group.what("change", name))?;
         Ok(())
+    }
+
+    fn target(&self, schedule: &NewSchedule) -> Result<Target> {
+        let seconds = i32::try_from(schedule.tries_for.as_secs())?;
+        let retries =
+            RetryPolicy::builder().maximum_retry_attempts(RETRIES_MAX).maximum_event_age_in_seconds(seconds);
+        let letters = DeadLetterConfig::builder().arn(&self.config.dead_letters).build();
+        let target = Target::builder().arn(&self.config.queue).role_arn(&self.config.role);
+        let target = target.input(&schedule.body).retry_policy(retries.build()).dead_letter_config(letters);
+        target.build().context("make a target")
+    }
+}
+
+impl ScheduleGroup {
+    /// A group by its name, in the account and region of this configuration.
+    pub fn new(sdk: &SdkConfig, name: String) -> Self {
+        Self { client: Client::new(sdk), name }
     }
 
     /// Pauses a schedule, or lets it go on. Returns `false` if there is none with this name.
     pub async fn pause(&self, name: &str, paused: bool) -> Result<bool> {
-        let there = self.client.get_schedule().group_name(&self.config.group).name(name).send().await;
+        let there = self.client.get_schedule().group_name(&self.name).name(name).send().await;
         let there = match there {
             Ok(there) => there,
             Err(SdkError::ServiceError(e)) if e.err().is_resource_not_found_exception() => return Ok(false),
             Err(e) => return Err(explain(e)).with_context(|| self.what("read", name)),
         };
         // A change replaces everything that it does not name.
-        let update = self.client.update_schedule().group_name(&self.config.group).name(name);
+        let update = self.client.update_schedule().group_name(&self.name).name(name);
         let update = update
             .set_schedule_expression(there.schedule_expression)
             .set_schedule_expression_timezone(there.schedule_expression_timezone)
@@ -182,7 +211,7 @@ impl ScheduleGroup {
     /// The schedules whose names begin so, but no more than about `max`.
     pub async fn list(&self, prefix: &str, max: usize) -> Result<Vec<ListedSchedule>> {
         let mut listed = Vec::new();
-        let list = self.client.list_schedules().group_name(&self.config.group).name_prefix(prefix);
+        let list = self.client.list_schedules().group_name(&self.name).name_prefix(prefix);
         let mut pages = list.into_paginator().page_size(100).send();
         while let Some(page) = pages.next().await {
             let page = page.map_err(explain).with_context(|| self.what("list", prefix))?;
@@ -202,25 +231,15 @@ impl ScheduleGroup {
 
     /// Deletes a schedule, if it is there.
     pub async fn delete(&self, name: &str) -> Result<()> {
-        match self.client.delete_schedule().group_name(&self.config.group).name(name).send().await {
+        match self.client.delete_schedule().group_name(&self.name).name(name).send().await {
             Ok(_) => Ok(()),
             Err(SdkError::ServiceError(e)) if e.err().is_resource_not_found_exception() => Ok(()),
             Err(e) => Err(explain(e)).with_context(|| self.what("delete", name)),
         }
     }
 
-    fn target(&self, schedule: &NewSchedule) -> Result<Target> {
-        let seconds = i32::try_from(schedule.tries_for.as_secs())?;
-        let retries =
-            RetryPolicy::builder().maximum_retry_attempts(RETRIES_MAX).maximum_event_age_in_seconds(seconds);
-        let letters = DeadLetterConfig::builder().arn(&self.config.dead_letters).build();
-        let target = Target::builder().arn(&self.config.queue).role_arn(&self.config.role);
-        let target = target.input(&schedule.body).retry_policy(retries.build()).dead_letter_config(letters);
-        target.build().context("make a target")
-    }
-
     fn what(&self, verb: &str, name: &str) -> String {
-        format!("{verb} the schedule {name} of the group {}", self.config.group)
+        format!("{verb} the schedule {name} of the group {}", self.name)
     }
 }
 

@@ -240,7 +240,8 @@ pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
         );
     }
     let mut is_there = settled.is_some();
-    if !kept.is_empty() {
+    let takes_over = !kept.is_empty();
+    if takes_over {
         let names: Vec<_> = kept.iter().map(|kept| kept.name.as_str()).collect();
         tell!("  an earlier stack has kept {}; taking them over with their contents", names.join(", "));
         stack.adopt(&kept).await?;
@@ -276,6 +277,10 @@ pub(crate) async fn deploy(args: Deploy, json: bool) -> Result<Ended> {
     }
 
     let deployment = stack.find().await.context("after the deployment")?;
+    if takes_over {
+        // The schedules of the earlier stack went with it, and its tasks are there.
+        PublisherFunction::of(&stack).sweep().await.context("set the schedules of the tasks again")?;
+    }
     if json {
         output::value(&json!({
             "stack": stack.name,

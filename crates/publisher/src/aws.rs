@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::primitives::ByteStream;
-use wasq_aws::{GroupConfig, NewSchedule, SCHEDULED_TIME, ScheduleGroup, SecretReader, explain, get_object};
+use wasq_aws::{GroupConfig, NewSchedule, SCHEDULED_TIME, ScheduleMaker, SecretReader, explain, get_object};
 use wasq_protocol::{
     ByteCount, Clock, Missed, PublishRequest, Schedule, SystemClock, TaskName, Timestamp, VarError, Vars,
 };
@@ -71,7 +71,7 @@ impl PublisherPorts for Lambda {
     type Registry = S3Bucket;
     type SecretStore = SecretReader;
     type Compiler = Wasm;
-    type Scheduler = ScheduleGroup;
+    type Scheduler = ScheduleMaker;
     type Clock = SystemClock;
 }
 
@@ -88,7 +88,7 @@ impl Function {
             registry,
             secrets,
             compiler: Wasm::new(config.limits)?,
-            scheduler: config.schedule_group.map(|group| ScheduleGroup::new(&sdk, group)),
+            scheduler: config.schedule_group.map(|group| ScheduleMaker::new(&sdk, group)),
             clock: SystemClock,
         };
         Ok(Self(Publisher::new(parts)))
@@ -180,7 +180,7 @@ const SCHEDULES_MAX: usize = 1000;
 /// How long a firing is tried that is to be made up for.
 const MADE_UP_WITHIN: Duration = Duration::from_secs(24 * 3600);
 
-impl Scheduler for ScheduleGroup {
+impl Scheduler for ScheduleMaker {
     fn refusal(&self, schedule: &Schedule) -> Option<String> {
         OnAws::of(schedule, SystemClock.now()).err()
     }
@@ -189,12 +189,12 @@ impl Scheduler for ScheduleGroup {
         let mut names = Vec::new();
         for schedule in schedules {
             let new = new_schedule(task, schedule)?;
-            ScheduleGroup::set(self, &new).await?;
+            ScheduleMaker::set(self, &new).await?;
             names.push(new.name);
         }
-        for listed in self.list(&prefix_on_aws(task), SCHEDULES_MAX).await? {
+        for listed in self.group().list(&prefix_on_aws(task), SCHEDULES_MAX).await? {
             if !names.contains(&listed.name) {
-                self.delete(&listed.name).await?;
+                self.group().delete(&listed.name).await?;
             }
         }
         Ok(())

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::config::timeout::TimeoutConfig;
 use aws_sdk_lambda::primitives::Blob;
+use aws_sdk_lambda::types::InvocationType;
 use wasq_protocol::{PublishRequest, TaskName};
 
 use crate::cloud::{Stack, explain};
@@ -43,6 +44,14 @@ impl PublisherFunction {
     /// As [`Self::compile`], also if the registry has the artifact.
     pub(crate) async fn compile_again(&self, task: &TaskName) -> Result<Recompiled> {
         self.request(&PublishRequest { recompile: task.clone(), unusable: true }).await
+    }
+
+    /// Lets it compare all uploads with the registry, and set all schedules. Does not wait for it.
+    pub(crate) async fn sweep(&self) -> Result<()> {
+        let sweep = self.client.invoke().function_name(&self.name).payload(Blob::new(r#"{"sweep": {}}"#));
+        let asked = sweep.invocation_type(InvocationType::Event).send().await;
+        asked.map_err(explain).with_context(|| format!("invoke {}", self.name))?;
+        Ok(())
     }
 
     async fn request(&self, request: &PublishRequest) -> Result<Recompiled> {
