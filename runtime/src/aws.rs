@@ -13,8 +13,8 @@ use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use serde_json::value::RawValue;
 use wasq_aws::{
-    GroupConfig, Outbound, QueueEndpoint, RunsTable, ScheduleMaker, SdkConfig, SecretReader, explain,
-    get_object,
+    GroupConfig, MESSAGES_PREFIX, Outbound, QueueEndpoint, RunsTable, ScheduleMaker, SdkConfig, SecretReader,
+    explain, get_object,
 };
 use wasq_engine::{Addresses, Child};
 use wasq_protocol::{
@@ -385,7 +385,7 @@ impl Timer for ScheduledSends {
         let mut results = Vec::with_capacity(messages.len());
         // One after the other, because there is no call for several.
         for message in messages {
-            let name = format!("message.{}", &message.name().to_string()[..NAME_CHARS]);
+            let name = format!("{MESSAGES_PREFIX}{}", &message.name().to_string()[..NAME_CHARS]);
             results.push(group.send_at(name, message.at, message.body).await);
         }
         results

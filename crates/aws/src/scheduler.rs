@@ -76,6 +76,8 @@ pub struct ListedSchedule {
 
 /// The stand-in for the time of a firing, in a body.
 pub const SCHEDULED_TIME: &str = "<aws.scheduler.scheduled-time>";
+/// The beginning of the names of schedules that send one message at its time. The worker makes them.
+pub const MESSAGES_PREFIX: &str = "message.";
 /// How long a one-time schedule tries to send its message. It is the longest that Scheduler allows.
 const TRIES_FOR_MAX: Duration = Duration::from_secs(24 * 3600);
 const RETRIES_MAX: i32 = 185;

@@ -22,6 +22,7 @@ use crate::pause::Pause;
 use crate::publish::{Push, Rm, Rollback};
 use crate::run::Run;
 use crate::runs::{Runs, Wait};
+use crate::schedule::Schedule;
 use crate::status::Status;
 use crate::tasks::Tasks;
 use crate::test::Test;
@@ -95,6 +96,10 @@ pub(crate) enum Command {
     ///
     /// Says meanwhile which attempts failed and when the next one is. Exit code 1: the message was given up or cancelled.
     Wait(Wait),
+    /// List, pause, resume or fire schedules
+    ///
+    /// A schedule stands in the settings of a task, as [[schedule]]. It sends a message for the task again and again.
+    Schedule(Schedule),
     /// Publish a component: put it into the tasks folder of `wasq dev`, or into the tasks bucket of a
     /// deployment (--stack)
     ///

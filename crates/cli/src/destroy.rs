@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use serde_json::json;
 use wasq_aws::QueueEndpoint;
@@ -46,6 +46,9 @@ pub(crate) async fn destroy(args: Destroy, json: bool) -> Result<Ended> {
             identity.account
         );
     }
+    if let (Some(_), false) = (&there, data) {
+        refuse_if_delayed(&stack).await?;
+    }
     ask(&stack, &identity, &kept, data, yes).await?;
     if there.is_some() {
         stack.delete().await?;
@@ -80,6 +83,23 @@ pub(crate) async fn destroy(args: Destroy, json: bool) -> Result<Ended> {
     }
     Ok(Ended::Well)
 }
+
+/// Messages that wait for their time are in the schedule group, which goes with the stack.
+async fn refuse_if_delayed(stack: &Stack) -> Result<()> {
+    // A stack whose creation has failed has no outputs.
+    let Ok(deployment) = stack.find().await else { return Ok(()) };
+    let Some(group) = deployment.schedule_group() else { return Ok(()) };
+    let count = group.delayed(DELAYED_MAX).await?;
+    let or_more = if count >= DELAYED_MAX as u64 { " or more" } else { "" };
+    ensure!(
+        count == 0,
+        "{count}{or_more} messages wait for their time outside of the queue, and would be deleted with the stack: cancel them by `wasq runs cancel --state waiting`, wait, or delete everything by --data"
+    );
+    Ok(())
+}
+
+/// Messages of the schedule group that are counted.
+const DELAYED_MAX: usize = 1000;
 
 fn kind(kept: &Kept) -> &'static str {
     if kept.kind == "AWS::SQS::Queue" { "queue" } else { "bucket" }

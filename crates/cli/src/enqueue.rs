@@ -38,10 +38,10 @@ pub(crate) struct Enqueue {
     /// The message group, such as a customer: SQS then hands out messages fairly between groups. Child tasks inherit it
     #[arg(long, value_name = "GROUP")]
     pub(crate) group: Option<String>,
-    /// Run no sooner than this time from now, at most 3 days
+    /// Run no sooner than this time from now, such as 90m or 30d; at most 366 days
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with = "at")]
     pub(crate) delay: Option<Duration>,
-    /// Run no sooner than this time, such as 2027-01-01T09:00:00+01:00, at most 3 days ahead
+    /// Run no sooner than this time, such as 2027-01-01T09:00:00+01:00; at most 366 days ahead
     #[arg(long, value_name = "TIME")]
     pub(crate) at: Option<Timestamp>,
     /// Send the message this many times, each with an id of its own
@@ -168,7 +168,10 @@ fn bodies(args: &Enqueue) -> Result<Vec<String>> {
     let not_before = args.at.or_else(|| args.delay.map(|delay| SystemClock.now().plus(delay)));
     if let Some(not_before) = not_before {
         let ahead = not_before.since(SystemClock.now());
-        ensure!(ahead <= AHEAD_MAX, "a message can wait for at most 3 days, and this one would wait longer");
+        ensure!(
+            ahead <= AHEAD_MAX,
+            "a message can wait for a year at most (366 days), and this one would wait longer"
+        );
     }
     let mut bodies = Vec::new();
     for params in args.params.read_lines()? {

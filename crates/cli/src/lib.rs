@@ -40,6 +40,7 @@ mod reference;
 mod registry;
 mod run;
 mod runs;
+mod schedule;
 mod status;
 mod surroundings;
 mod target;
@@ -112,6 +113,7 @@ pub async fn main() -> ExitCode {
         Command::Env(env) => env::env(env, json).await,
         Command::Runs(runs) => runs::runs(runs, json).await,
         Command::Wait(wait) => runs::wait(wait, json).await,
+        Command::Schedule(schedule) => schedule::schedule(schedule, json).await,
         Command::Logs(logs) => logs::logs(logs, json).await,
         Command::Completions(completions) => completions::completions(completions, Args::command()),
         #[cfg(feature = "aws")]

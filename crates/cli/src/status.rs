@@ -15,6 +15,9 @@ pub(crate) struct Status {
     pub(crate) target: TargetArgs,
 }
 
+/// Messages of a schedule group that are counted: each hundred of them is a request.
+const DELAYED_MAX: usize = 1000;
+
 pub(crate) async fn status(args: Status, json: bool) -> Result<Ended> {
     let target = args.target.target().await?;
     let address = target.queue()?;
@@ -38,11 +41,18 @@ pub(crate) async fn status(args: Status, json: bool) -> Result<Ended> {
             value
         }
     };
+    let outside = match &target {
+        // `wasq dev` counts them as SQS's delayed messages.
+        Target::Local(_) => 0,
+        Target::Aws(deployment) => match deployment.schedule_group() {
+            Some(group) => group.delayed(DELAYED_MAX).await?,
+            None => 0,
+        },
+    };
     let Counts { visible, in_flight, delayed } = counts;
-    lines.push((
-        "queue",
-        format!("{visible} waiting, {in_flight} in flight or waiting for their time, {delayed} delayed"),
-    ));
+    let delayed = delayed + outside;
+    let or_more = if outside >= DELAYED_MAX as u64 { " or more" } else { "" };
+    lines.push(("queue", format!("{visible} waiting, {in_flight} in flight, {delayed}{or_more} delayed")));
     lines.push(("dead letters", (letters.visible + letters.in_flight).to_string()));
     lines.push(("tasks", format!("{live} live, {} with a refused upload", refused.len())));
     if json {

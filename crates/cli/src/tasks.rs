@@ -3,7 +3,8 @@
 use anyhow::{Result, ensure};
 use serde_json::json;
 use wasq_local::Listed;
-use wasq_protocol::{LiveRecord, TaskName, Version};
+use wasq_protocol::{Clock, LiveRecord, Schedule, SystemClock, TaskName, Version};
+use wasq_schedule::{Firings, next_firings};
 
 use crate::output::{self, Ended, tell};
 use crate::registry::Registry;
@@ -81,9 +82,26 @@ fn whole(listed: &Listed) -> String {
     for version in std::iter::once(&record.version).chain(&record.history) {
         text += &format!("  {:<4} {}  {}\n", version.version, version.published, version.digest);
     }
+    if listed.live.is_some() && !record.version.settings.schedule.is_empty() {
+        text += "\nschedules\n";
+        for (name, schedule, _) in next_firings(&record.task, &record.version.settings, SystemClock.now()) {
+            text += &format!("  {name:<32}  {:<32}  next {}\n", schedule.when.to_string(), next(schedule));
+        }
+    }
     text += "\nsettings\n";
     for line in record.version.settings.to_toml().lines() {
         text += &format!("  {line}\n");
     }
     text
+}
+
+/// Firings that are shown of a schedule.
+const FIRINGS: usize = 3;
+
+/// The next firings of a schedule.
+fn next(schedule: &Schedule) -> String {
+    let Ok(firings) = Firings::of(schedule) else { return "never".to_owned() };
+    let times = std::iter::successors(firings.after(SystemClock.now()), |last| firings.after(*last));
+    let times: Vec<_> = times.take(FIRINGS).map(|time| time.to_string()).collect();
+    times.join(", ")
 }

@@ -1,5 +1,6 @@
 //! `cloud` in a `wasq` that was built without its feature `aws`: there are no deployments.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 
@@ -18,6 +19,9 @@ pub(crate) struct DeployedRuns(Infallible);
 
 /// The buckets of a deployment: there are none.
 pub(crate) struct Buckets(Infallible);
+
+/// The schedule group of a deployment: there is none.
+pub(crate) struct DeployedSchedules(Infallible);
 
 impl Deployment {
     pub(crate) async fn find(stack: String, _: Option<String>) -> Result<Self> {
@@ -47,6 +51,14 @@ impl Deployment {
         match self.0 {}
     }
 
+    pub(crate) fn schedule_group(&self) -> Option<DeployedSchedules> {
+        match self.0 {}
+    }
+
+    pub(crate) fn schedules(&self) -> Result<DeployedSchedules> {
+        match self.0 {}
+    }
+
     pub(crate) async fn print_logs(&self, _: &Printer, _: bool) -> Result<()> {
         match self.0 {}
     }
@@ -62,6 +74,20 @@ impl DeployedRuns {
     }
 
     pub(crate) async fn cancel(&self, _: &str) -> Result<Result<RunItem, ItemState>> {
+        match self.0 {}
+    }
+}
+
+impl DeployedSchedules {
+    pub(crate) async fn enabled(&self) -> Result<BTreeMap<String, bool>> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn pause(&self, _: &str, _: bool) -> Result<bool> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn delayed(&self, _: usize) -> Result<u64> {
         match self.0 {}
     }
 }

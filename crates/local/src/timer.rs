@@ -101,19 +101,6 @@ impl LocalTimer {
         self.changed.notify_one();
         Ok(done)
     }
-
-    /// Sends a message of a schedule now. Returns its id; `None` if there is no such schedule.
-    pub(crate) async fn fire(&self, name: String) -> Result<Option<String>, SqsError> {
-        let fired = self.db.call(move |db| {
-            let Some((task, schedule)) = find_with_task(db, &name)? else { return Ok::<_, SqsError>(None) };
-            let now = SystemClock.now();
-            send(db, schedule.body(&task, &now.to_string()), Some(task.to_string()), now)?;
-            Ok(Some(format!("{name}@{now}")))
-        });
-        let fired = fired.await?;
-        self.queues.wake(QUEUE, 1);
-        Ok(fired)
-    }
 }
 
 impl Timer for LocalTimer {
@@ -203,15 +190,11 @@ fn due(schedule: &Schedule, now: Timestamp) -> Option<i64> {
 }
 
 fn find(db: &Connection, name: &str) -> rusqlite::Result<Option<Schedule>> {
-    Ok(find_with_task(db, name)?.map(|(_, schedule)| schedule))
-}
-
-fn find_with_task(db: &Connection, name: &str) -> rusqlite::Result<Option<(TaskName, Schedule)>> {
-    let row: Option<(String, String)> = db
-        .prepare_cached("SELECT task, schedule FROM schedules WHERE name = ?")?
-        .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))
+    let text: Option<String> = db
+        .prepare_cached("SELECT schedule FROM schedules WHERE name = ?")?
+        .query_row([name], |row| row.get(0))
         .optional()?;
-    Ok(row.and_then(|(task, schedule)| Some((task.parse().ok()?, serde_json::from_str(&schedule).ok()?))))
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
 }
 
 fn send(db: &Connection, body: String, group: Option<String>, now: Timestamp) -> Result<(), SqsError> {

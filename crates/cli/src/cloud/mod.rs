@@ -5,6 +5,7 @@ mod code;
 mod logs;
 mod publisher;
 mod runs;
+mod schedules;
 mod session;
 mod stack;
 mod template;

@@ -98,6 +98,26 @@ pub(crate) struct Deployed {
     pub(crate) pong: Read<Pong>,
     /// Live tasks, each with the fingerprints of the engines that it is compiled for.
     pub(crate) tasks: BTreeMap<TaskName, Vec<Fingerprint>>,
+    /// The schedules that live tasks should have: their full names by their names on AWS.
+    pub(crate) expected_schedules: BTreeMap<String, String>,
+    /// The schedules of tasks that are there; `None` if the stack has no schedule group.
+    pub(crate) task_schedules: Option<Read<TaskSchedules>>,
+}
+
+/// The schedules of tasks in the schedule group.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TaskSchedules {
+    pub(crate) group: String,
+    pub(crate) schedules: Vec<TaskSchedule>,
+}
+
+/// A schedule of a task.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TaskSchedule {
+    pub(crate) name: String,
+    pub(crate) enabled: bool,
+    /// The ARN that it sends to.
+    pub(crate) target: String,
 }
 
 /// A function's configuration.

@@ -108,8 +108,7 @@ impl Statement {
             return Some("it allows everything except the things that it names".to_owned());
         }
         let action = self.actions.iter().find(|action| action.contains('*'));
-        // A network interface has no name before it is made.
-        let unnamed = self.actions.iter().all(|action| NETWORK_INTERFACES.contains(&action.as_str()));
+        let unnamed = self.actions.iter().all(|action| UNNAMED.contains(&action.as_str()));
         let resource = self.resources.iter().find(|resource| !unnamed && !names_one(resource));
         match (action, resource) {
             (Some(action), _) => Some(format!("it allows the action {action}")),
@@ -119,9 +118,13 @@ impl Statement {
     }
 }
 
-/// The actions by which Lambda connects a function to subnets.
-const NETWORK_INTERFACES: [&str; 3] =
-    ["ec2:CreateNetworkInterface", "ec2:DescribeNetworkInterfaces", "ec2:DeleteNetworkInterface"];
+/// Actions without resources: Lambda connects a function to subnets by network interfaces, which have no names before they are made.
+const UNNAMED: [&str; 4] = [
+    "ec2:CreateNetworkInterface",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DeleteNetworkInterface",
+    "scheduler:ListSchedules",
+];
 
 /// Whether an ARN names one resource, or the contents of one. A star may be only at the end, after a name.
 fn names_one(arn: &str) -> bool {

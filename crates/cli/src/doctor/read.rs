@@ -14,13 +14,15 @@ use aws_sdk_scheduler::types::ScheduleState;
 use aws_sdk_sqs::types::QueueAttributeName as Attribute;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
+use wasq_aws::ScheduleGroup;
 use wasq_local::Listed;
-use wasq_protocol::{Clock, Digest, Pong, SystemClock, TaskName, WorkerEvent};
+use wasq_protocol::{Clock, Digest, LiveRecord, Pong, SystemClock, TaskName, WorkerEvent};
+use wasq_schedule::{TASKS_PREFIX, name_on_aws};
 
 use crate::cloud::{Deployment, explain};
 use crate::doctor::configuration::{
     BucketSettings, Deployed, ExpiryRule, FunctionSettings, Live, MappingSettings, Place, QueueSettings,
-    Read, Redrive, RoleSettings, ScheduleSettings, TableSettings,
+    Read, Redrive, RoleSettings, ScheduleSettings, TableSettings, TaskSchedule, TaskSchedules,
 };
 use crate::doctor::policy::{Statement, statements};
 use crate::registry::Registry;
@@ -28,6 +30,9 @@ use crate::target::Target;
 
 /// The publisher needs less for an upload, with two more tries of Lambda. The hourly sweep finds what was lost.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(15 * 60);
+
+/// Schedules of tasks that are looked at.
+const SCHEDULES_MAX: usize = 10_000;
 
 /// Reads the live configuration. Parts that cannot be read are noted; only a queue that cannot be read is an
 /// error.
@@ -62,6 +67,7 @@ pub(crate) async fn live(target: &Target) -> Result<Live> {
         match Registry::of(target)?.tasks().await {
             Ok(tasks) => {
                 deployed.unpublished = reader.unpublished(&tasks).await;
+                deployed.expected_schedules = expected_schedules(&tasks);
                 deployed.tasks = tasks
                     .into_iter()
                     .filter_map(|task| task.live)
@@ -191,6 +197,7 @@ impl<'a> Reader<'a> {
             ("publisher", "PublisherRole"),
             ("schedule", "ScheduleRole"),
             ("sweep", "SweepRole"),
+            ("sender", "SenderRole"),
         ] {
             if let Some(name) = self.id(logical_id) {
                 let role = self.role(whose, &name).await;
@@ -222,7 +229,26 @@ impl<'a> Reader<'a> {
             roles,
             tasks_bucket,
             tasks: BTreeMap::new(),
+            expected_schedules: BTreeMap::new(),
+            task_schedules: self.task_schedules().await,
         }
+    }
+
+    async fn task_schedules(&mut self) -> Option<Read<TaskSchedules>> {
+        let group = self.id("ScheduleGroup")?;
+        let there = ScheduleGroup::new(&self.deployment.session.sdk, group.clone());
+        let listed = there.list(TASKS_PREFIX, SCHEDULES_MAX).await.map(|listed| TaskSchedules {
+            schedules: listed
+                .into_iter()
+                .map(|schedule| TaskSchedule {
+                    name: schedule.name,
+                    enabled: schedule.enabled,
+                    target: schedule.target.unwrap_or_default(),
+                })
+                .collect(),
+            group: group.clone(),
+        });
+        Some(self.read(&format!("schedule group {group}"), listed))
     }
 
     async fn bucket_of(&mut self, logical_id: &str) -> Read<BucketSettings> {
@@ -482,4 +508,14 @@ where
         Err(e) if e.code() == Some(code) => Ok(None),
         Err(e) => Err(explain(e)),
     }
+}
+
+/// The full names of the schedules that live tasks should have, by their names on AWS.
+fn expected_schedules(tasks: &[Listed]) -> BTreeMap<String, String> {
+    let live = tasks.iter().filter_map(|task| task.live.as_ref());
+    let of_task = |LiveRecord { task, version, .. }: &LiveRecord| {
+        let names = version.settings.schedule.iter().map(|one| (name_on_aws(task, one), one.full_name(task)));
+        names.collect::<Vec<_>>()
+    };
+    live.flat_map(of_task).collect()
 }

@@ -7,7 +7,7 @@ use wasq_protocol::{LEASE_BY_DEFAULT, RETENTION_BY_DEFAULT, format_duration, par
 
 use crate::doctor::configuration::{
     BucketSettings, Deployed, ExpiryRule, FunctionSettings, Live, MappingSettings, QueueSettings, Read,
-    RoleSettings, TableSettings,
+    RoleSettings, TableSettings, TaskSchedule,
 };
 use crate::doctor::findings::{Effect, Finding, Findings, Fix};
 
@@ -58,6 +58,7 @@ pub(crate) fn examine(live: &Live) -> Vec<Finding> {
             runs(deployed, table, &mut found);
         }
         uploads(deployed, &mut found);
+        task_schedules(live, deployed, &mut found);
         engine(deployed, &mut found);
     }
     found.sorted()
@@ -501,6 +502,38 @@ fn uploads(deployed: &Deployed, found: &mut Findings<'_>) {
         let problem = format!("{} is not notified of uploads: they do not go live", publisher.name);
         let fix = Fix::Advice("take the bucket's notifications from deploy/template.yaml");
         found.add(Effect::Stops, format!("tasks bucket {}", tasks.name), problem, fix);
+    }
+}
+
+/// Checks that live tasks have their schedules, and that there are no others.
+fn task_schedules(live: &Live, deployed: &Deployed, found: &mut Findings<'_>) {
+    let Some(there) = deployed.task_schedules.as_ref().and_then(Read::known) else { return };
+    let group = &there.group;
+    for TaskSchedule { name, enabled, target } in &there.schedules {
+        let resource = format!("schedule {group}/{name}");
+        let Some(full_name) = deployed.expected_schedules.get(name) else {
+            let problem = "no live task has this schedule; its messages become dead letters".to_owned();
+            let fix = Fix::Aws(format!("scheduler delete-schedule --group-name {group} --name {name}"));
+            found.add(Effect::Costs, resource, problem, fix);
+            continue;
+        };
+        if *target != live.queue.arn {
+            let problem = format!("{full_name} sends to {target}, and not to the queue");
+            let fix = Fix::Aws(format!(
+                "scheduler delete-schedule --group-name {group} --name {name}, and wait an hour: the publisher sets it again"
+            ));
+            found.add(Effect::Loses, resource, problem, fix);
+        } else if !enabled {
+            let problem = format!("{full_name} is paused, and sends no messages");
+            found.add(Effect::Stops, resource, problem, Fix::Wasq("schedule", format!("resume {full_name}")));
+        }
+    }
+    for (name, full_name) in &deployed.expected_schedules {
+        if !there.schedules.iter().any(|schedule| schedule.name == *name) {
+            let problem = format!("{full_name} is not set, and sends no messages");
+            let fix = Fix::Advice("the publisher sets it within an hour; its log says if it cannot");
+            found.add(Effect::Stops, format!("schedule {group}/{name}"), problem, fix);
+        }
     }
 }
 

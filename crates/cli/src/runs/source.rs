@@ -14,10 +14,10 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use wasq_local::LastStack;
 use wasq_page::Span;
-use wasq_protocol::{FailureKind, ItemState, Overview, RunItem, TaskName, Timestamp};
+use wasq_protocol::{FailureKind, ItemState, Overview, RunItem, ScheduleState, TaskName, Timestamp};
 
 use crate::cloud::DeployedRuns;
 use crate::target::{Target, TargetArgs};
@@ -211,6 +211,18 @@ impl Endpoint {
     pub(crate) async fn overview(&self, span: Span) -> Result<Overview> {
         let span = ("span", Some(span.as_str().to_owned()));
         read(self.ask(Method::GET, "overview", &[span]).await?)
+    }
+
+    /// All schedules.
+    pub(crate) async fn schedules(&self) -> Result<Vec<ScheduleState>> {
+        read(self.ask(Method::GET, "schedules", &[]).await?)
+    }
+
+    /// Pauses a schedule, or lets it go on.
+    pub(crate) async fn pause_schedule(&self, name: &str, paused: bool) -> Result<()> {
+        let what = if paused { "schedules/pause" } else { "schedules/resume" };
+        let answer = self.ask(Method::POST, what, &[("name", Some(name.to_owned()))]).await?;
+        read::<IgnoredAny>(answer).map(drop)
     }
 
     async fn ask(

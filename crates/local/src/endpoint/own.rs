@@ -8,7 +8,6 @@
 //! - `POST /wasq/cancel?id=...`: cancels a message; 409 with its state if it has ended.
 //! - `GET /wasq/schedules`: all schedules.
 //! - `POST /wasq/schedules/pause?name=...`, `resume`: pauses a schedule, or lets it go on; 409 if there is none.
-//! - `POST /wasq/schedules/fire?name=...`: sends a message of a schedule now; the answer is its id.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -57,7 +56,6 @@ pub(super) async fn respond(endpoint: &Endpoint, request: &Request<Incoming>) ->
         }
         (&Method::POST, "/wasq/schedules/pause") => pause(endpoint, &query, true).await,
         (&Method::POST, "/wasq/schedules/resume") => pause(endpoint, &query, false).await,
-        (&Method::POST, "/wasq/schedules/fire") => fire(endpoint, &query).await,
         _ => Err(Problem(
             StatusCode::NOT_FOUND,
             "wasq dev: an SQS endpoint; send POST requests with an AWS SDK\n".to_owned(),
@@ -187,17 +185,5 @@ async fn pause(endpoint: &Endpoint, query: &Query, paused: bool) -> Answer {
     if endpoint.timer.pause(query.required("name")?, paused).await? {
         return Ok(json(StatusCode::OK, &json!({})));
     }
-    Err(no_schedule())
-}
-
-async fn fire(endpoint: &Endpoint, query: &Query) -> Answer {
-    match endpoint.timer.fire(query.required("name")?).await {
-        Ok(Some(id)) => Ok(json(StatusCode::OK, &json!({ "id": id }))),
-        Ok(None) => Err(no_schedule()),
-        Err(e) => Err(Problem(StatusCode::INTERNAL_SERVER_ERROR, format!("{e}\n"))),
-    }
-}
-
-fn no_schedule() -> Problem {
-    Problem(StatusCode::CONFLICT, "there is no schedule of this name\n".to_owned())
+    Err(Problem(StatusCode::CONFLICT, "there is no schedule of this name\n".to_owned()))
 }

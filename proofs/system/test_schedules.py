@@ -1,0 +1,155 @@
+"""Messages at their times: schedules of tasks, and messages that wait outside of the queue."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import time
+
+import pytest
+
+import debian
+from conftest import BINARIES, GUESTS, wait_for
+
+DAY = 24 * 3600
+ECHO = {"verb": "echo", "value": 1}
+
+
+@pytest.fixture(scope="module")
+def clock():
+    """Sets the clock of a `wasq dev`: a function from seconds ahead to variables of its environment."""
+    folder = debian.unpacked("faketime", "libfaketime")
+    [library] = folder.rglob("libfaketimeMT.so.1")
+
+    def ahead(seconds):
+        # Only the wall clock: the timers of a process go on as before.
+        variables = {"LD_PRELOAD": library, "FAKETIME": f"+{seconds}", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        return {name: str(value) for name, value in variables.items()}
+
+    return ahead
+
+
+def restart(dev, variables):
+    """Starts a `wasq dev` again, with a clock of its own."""
+    if dev.process:
+        assert dev.stop() == 0
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        return dev.start()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def run_of(dev, id):
+    runs = dev.wasq("runs", "ls", "--max", "1000", "--json")["runs"]
+    return next((run for run in runs if run["id"] == id), None)
+
+
+def test_a_message_waits_for_a_day_and_costs_nothing(dev, clock):
+    dev.publish("verbs")
+    params = json.dumps(ECHO)
+    sent = dev.wasq("enqueue", "verbs", "--params", params, "--delay", "1d", "--id", "late", "--json")
+    assert sent["queue_url"] == dev.queue_url
+    dev.wasq("enqueue", "verbs", "--params", params, "--delay", "1d", "--id", "unwanted", "--json")
+    dev.wasq("enqueue", "verbs", "--params", params, "--at", "2030-01-01T09:00+01:00", "--json", code=2)
+    wait_for(lambda: dev.counts() == (0, 0, 2), "messages outside of the queue")
+    assert dev.wasq("status", "--json")["queue"]["delayed"] == 2
+    late = run_of(dev, "late")
+    assert late["state"] == "waiting" and late["attempts"] == 0 and late["next"] > late["sent"]
+    assert dev.wasq("runs", "cancel", "unwanted", "--json")["cancelled"] == ["unwanted"]
+
+    # It survives a restart, and does not come before its time.
+    restart(dev, clock(DAY - 3600))
+    time.sleep(1)
+    assert dev.counts() == (0, 0, 2)
+    restart(dev, clock(DAY + 1))
+    wait_for(lambda: run_of(dev, "late")["state"] == "done", "run of the message")
+    wait_for(lambda: dev.counts() == (0, 0, 0), "empty queue")
+    assert run_of(dev, "unwanted")["state"] == "cancelled"
+    assert len(dev.logged("it left the queue, and is sent again then", "late")) == 1
+
+
+def test_many_messages_come_together(dev, clock):
+    dev.publish("hello")
+    lines = "\n".join(json.dumps(ECHO) for _ in range(2000))
+    sending = [BINARIES / "wasq", "enqueue", "hello", "--params", "-", "--delay", "2h", "--json"]
+    sent = subprocess.run(sending, cwd=dev.folder, input=lines, capture_output=True, text=True)
+    assert json.loads(sent.stdout)["sent"] == 2000, sent
+    wait_for(lambda: dev.counts() == (0, 0, 2000), "messages outside of the queue", 60)
+    restart(dev, clock(2 * 3600 + 60))
+    wait_for(lambda: dev.counts() == (0, 0, 0), "run of every message", 60)
+    done = dev.wasq("runs", "ls", "--max", "1000", "--state", "done", "--json")
+    assert len(done["runs"]) == 1000 and done["next"]
+    waiting = dev.wasq("runs", "ls", "--state", "waiting", "--json")
+    assert waiting["runs"] == []
+
+
+SCHEDULES = """
+[[schedule]]
+cron = "* * * * *"
+params = { verb = "echo", value = 1 }
+
+[[schedule]]
+name = "nightly"
+cron = "0 3 * * *"
+timezone = "Europe/Berlin"
+params = { verb = "context" }
+missed = "run"
+"""
+
+
+def test_a_schedule_fires_survives_and_is_paused(new_dev, clock):
+    dev = new_dev
+    # 5 s before a full minute.
+    restart(dev, clock(55 - time.time() % 60))
+    dev.publish("verbs", settings=SCHEDULES)
+    listed = dev.wasq("schedule", "ls", "--json")["schedules"]
+    assert [schedule["name"] for schedule in listed] == ["verbs", "verbs/nightly"]
+    minute = listed[0]["next"]
+    first = wait_for(lambda: run_of(dev, f"verbs@{minute}"), "the firing")
+    wait_for(lambda: run_of(dev, first["id"])["state"] == "done", "its run")
+
+    # A firing that was missed is made up for once, if the schedule says so.
+    assert run_of(dev, f"verbs/nightly@{listed[1]['next']}") is None
+    dev.wasq("schedule", "pause", "verbs", "--json")
+    restart(dev, clock(2 * DAY))
+    missed = wait_for(lambda: [r for r in runs(dev) if r["id"].startswith("verbs/nightly@")], "the firing that was missed")
+    assert len(missed) == 1
+    wait_for(lambda: run_of(dev, missed[0]["id"])["state"] == "done", "its run")
+    assert dev.wasq("runs", "result", missed[0]["id"])["id"] == missed[0]["id"]
+
+    # One that is paused stays so, also when its task is published again.
+    before = len(runs(dev))
+    dev.publish("verbs", settings=SCHEDULES + "\n# Changed.\n[env]\nA = 'b'\n")
+    states = {s["name"]: s["paused"] for s in dev.wasq("schedule", "ls", "--json")["schedules"]}
+    assert states == {"verbs": True, "verbs/nightly": False}
+    assert len(runs(dev)) == before
+    dev.wasq("schedule", "resume", "verbs", "--json")
+    fired = dev.wasq("schedule", "fire", "verbs", "--json")["id"]
+    wait_for(lambda: (run_of(dev, fired) or {}).get("state") == "done", "the run")
+
+    # They go with the task.
+    dev.wasq("rm", "verbs", "--json", "--wait")
+    wait_for(lambda: dev.wasq("schedule", "ls", "--json")["schedules"] == [], "removed schedules")
+
+
+def runs(dev):
+    return dev.wasq("runs", "ls", "--max", "1000", "--json")["runs"]
+
+
+def test_schedules_that_cannot_be_are_refused(dev):
+    (dev.tasks / "verbs.toml").write_text('[[schedule]]\ncron = "0 7 * * *"\ntimezone = "Europe/Berln"\n')
+    (dev.tasks / "verbs.wasm").write_bytes((GUESTS / "verbs.wasm").read_bytes())
+    rejected = wait_for(lambda: dev.listed("verbs")["rejected"], "refusal")
+    assert 'timezone = "Europe/Berln": there is no such time zone' in rejected["reason"]
+    (dev.tasks / "verbs.toml").write_text('[[schedule]]\ncron = "0 25 * * *"\n')
+    wait_for(lambda: '"25" is no number from 0 to 23' in (dev.listed("verbs")["rejected"] or {}).get("reason", ""), "refusal")
+    said = dev.wasq("schedule", "fire", "verbs", "--json", code=2)
+    assert said["error"] == "there is no schedule verbs (known schedules: there are none)"
+    [count] = sqlite3.connect(dev.folder / ".wasq" / "queue.sqlite").execute("SELECT count(*) FROM schedules").fetchone()
+    assert count == 0
