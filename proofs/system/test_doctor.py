@@ -14,8 +14,11 @@ def patient(stand_in, functions, tmp_path_factory):
     """A deployment with a task, in which nothing is wrong. Its outputs are in `outputs`."""
     cloud = Cloud(stand_in, tmp_path_factory.mktemp("patient"))
     cloud.outputs = cloud.deploy(functions, STACK)
+    bucket = cloud.outputs["TasksBucketName"]
+    cloud.shell(f"echo '[[schedule]]\ncron = \"0 7 * * *\"' | aws s3 cp - s3://{bucket}/hello.toml")
     cloud.shell(f"aws s3 cp {GUESTS}/hello.wasm s3://{cloud.outputs['TasksBucketName']}/hello.wasm")
     wait_for(lambda: json.loads(cloud.shell(f"wasq tasks --stack {STACK} --json"))["tasks"], "live task")
+    wait_for(lambda: schedules(cloud), "the schedule of the task")
     assert examined(cloud) == []
     yield cloud
     cloud.shell(f"wasq destroy --stack {STACK} --data --yes")
@@ -26,6 +29,49 @@ def examined(cloud):
     read = json.loads(answer)
     assert read["unread"] == []
     return read["findings"]
+
+
+def schedules(cloud):
+    """The schedules of tasks."""
+    return cloud.client("scheduler").list_schedules(GroupName=STACK, NamePrefix="task.")["Schedules"]
+
+
+def change_schedule(**changed):
+    """Changes the schedule of the task."""
+
+    def plant(cloud):
+        api = cloud.client("scheduler")
+        [schedule] = schedules(cloud)
+        now = api.get_schedule(GroupName=STACK, Name=schedule["Name"])
+        keys = ("Name", "GroupName", "ScheduleExpression", "FlexibleTimeWindow", "Target", "Description")
+        api.update_schedule(**({key: now[key] for key in keys} | {"Target": now["Target"] | changed}))
+
+    return plant
+
+
+def add_schedule(cloud):
+    target = {"Arn": "arn:aws:sqs:us-east-1:000000000000:patient", "RoleArn": "arn:aws:iam::000000000000:role/any"}
+    cloud.client("scheduler").create_schedule(
+        Name="task.of-nobody",
+        GroupName=STACK,
+        ScheduleExpression="cron(0 7 * * ? *)",
+        FlexibleTimeWindow={"Mode": "OFF"},
+        Target=target,
+    )
+
+
+def delete_schedule(cloud):
+    [schedule] = schedules(cloud)
+    cloud.client("scheduler").delete_schedule(GroupName=STACK, Name=schedule["Name"])
+
+
+def sweep(cloud):
+    cloud.client("lambda").invoke(FunctionName=f"{STACK}-publisher", Payload=b'{"sweep": {}}')
+
+
+def sweep_without_it(cloud):
+    delete_schedule(cloud)
+    sweep(cloud)
 
 
 def role(cloud, logical_id):
@@ -225,6 +271,24 @@ PLANTED = {
         lambda cloud: cloud.shell(f"wasq pause --stack {STACK}"),
         ("stops", "schedule patient-consumer", "it is disabled"),
     ),
+    "a schedule of a task is paused": (
+        lambda cloud: cloud.shell(f"wasq schedule pause hello --stack {STACK}"),
+        ("stops", "schedule patient/task.", "hello is paused, and sends no messages"),
+    ),
+    "a schedule without a task": (
+        add_schedule,
+        ("costs", "schedule patient/task.of-nobody", "no live task has this schedule"),
+    ),
+    "a schedule of a task is gone": (
+        delete_schedule,
+        ("stops", "schedule patient/task.", "hello is not set, and sends no messages"),
+        sweep,
+    ),
+    "a schedule that sends elsewhere": (
+        change_schedule(Arn="arn:aws:sqs:us-east-1:000000000000:elsewhere"),
+        ("loses", "schedule patient/task.", "hello sends to arn:aws:sqs:us-east-1:000000000000:elsewhere"),
+        sweep_without_it,
+    ),
     "no concurrency": (
         lambda cloud: cloud.client("lambda").put_function_concurrency(
             FunctionName="patient-worker", ReservedConcurrentExecutions=0
@@ -295,7 +359,7 @@ def test_a_worker_that_cannot_reach_what_it_needs(patient):
     [finding] = examined(patient)
     assert finding["effect"] == "stops" and finding["resource"] == "function patient-worker"
     assert finding["problem"].startswith("it cannot connect to SQS, Lambda: its subnets have no way to them")
-    assert "a gateway endpoint for S3, interface endpoints for SQS, Lambda" in finding["fix"]
+    assert "a gateway endpoint for S3, interface endpoints for SQS, Lambda, EventBridge Scheduler" in finding["fix"]
     set_back = environment("patient-worker", AWS_ENDPOINT_URL_SQS=patient.url, AWS_ENDPOINT_URL_LAMBDA=patient.url)
     set_back(patient)
     assert examined(patient) == []

@@ -25,6 +25,8 @@ BY_THE_PLATFORM = {
     "PublisherRole": {("logs:CreateLogStream", "publisher"), ("logs:PutLogEvents", "publisher")},
     "ScheduleRole": {("lambda:InvokeFunction", "consumer")},
     "SweepRole": {("lambda:InvokeFunction", "publisher")},
+    # Both queues: their names begin with the stack's.
+    "SenderRole": {("sqs:SendMessage", "")},
 }
 
 
@@ -96,6 +98,16 @@ def needed(request, body, status):
     if invoked := re.fullmatch(r"/2015-03-31/functions/([^/]+)/invocations", path):
         name = urllib.parse.unquote(invoked[1])
         return {("lambda:InvokeFunction", f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}")}
+    if schedule := re.fullmatch(r"/schedules/([^/]+)", path):
+        group = json.loads(body)["GroupName"] if body else urllib.parse.parse_qs(urllib.parse.urlsplit(request.path).query)["groupName"][0]
+        operation = {"GET": "Get", "POST": "Create", "PUT": "Update", "DELETE": "Delete"}[request.command]
+        resource = f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/{group}/{urllib.parse.unquote(schedule[1])}"
+        calls = {(f"scheduler:{operation}Schedule", resource)}
+        if operation in ("Create", "Update"):
+            calls.add(("iam:PassRole", json.loads(body)["Target"]["RoleArn"]))
+        return calls
+    if path == "/schedules":
+        return {("scheduler:ListSchedules", "*")}
     bucket, _, key = urllib.parse.unquote(path).lstrip("/").partition("/")
     assert key, f"an unknown call: {request.command} {request.path}"
     operation = {"GET": "GetObject", "HEAD": "GetObject", "PUT": "PutObject", "DELETE": "DeleteObject"}[request.command]
@@ -164,7 +176,7 @@ def test_every_call_is_allowed_and_every_permission_is_used(recorded):
             assert allowed, f"{logical_id} may not {action} on {resource}"
         for action, pattern in pairs:
             used = any(action == a and fnmatch.fnmatchcase(resource, pattern) for a, resource in calls)
-            platform = any(action == a and f"roles-{function}" in pattern for a, function in BY_THE_PLATFORM[logical_id])
+            platform = any(action == a and f"roles-{function}".rstrip("-") in pattern for a, function in BY_THE_PLATFORM[logical_id])
             assert used or platform, f"{logical_id} may {action} on {pattern}, and never does"
 
 
@@ -212,6 +224,15 @@ def exercise(cloud, outputs, recorders):
     ended(send(verb("retry", reason="once more")), "retry")
     ended(send(verb("reject", reason="never")), "dead-letter")
     ended(send({"task": "unknown"}), "give-back")
+    # A message whose time is tomorrow, and schedules: one is made, changed, and deleted.
+    tomorrow = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 86_400))
+    ended(send(verb("echo", value=1) | {"not_before": tomorrow}), "delayed")
+    for number, schedule in enumerate(("cron = '0 7 * * *'", "cron = '0 8 * * *'", None)):
+        table = f"[[schedule]]\n{schedule}\n" if schedule else ""
+        s3.put_object(Bucket=tasks, Key="verbs.toml", Body=f"max_attempts = 2\n{secrets}\n{table}")
+        names = lambda: cloud.client("scheduler").list_schedules(GroupName="roles", NamePrefix="task.")["Schedules"]
+        wait_for(lambda: len(listed("verbs")["live"]["settings"].get("schedule", [])) == len(names()) == bool(schedule), "schedules")
+        wait_for(lambda: listed("verbs")["live"]["version"] >= 3 + number, "a version")
     # An artifact for another version of the worker: this worker asks the publisher for its own.
     record = json.loads(s3.get_object(Bucket=registry, Key="live/verbs.json")["Body"].read())
     record["artifacts"] = {f"{fingerprint}-another": made for fingerprint, made in record["artifacts"].items()}

@@ -153,3 +153,91 @@ def test_schedules_that_cannot_be_are_refused(dev):
     assert said["error"] == "there is no schedule verbs (known schedules: there are none)"
     [count] = sqlite3.connect(dev.folder / ".wasq" / "queue.sqlite").execute("SELECT count(*) FROM schedules").fetchone()
     assert count == 0
+
+
+STACK = "timely"
+QUEUE_ARN = f"arn:aws:sqs:us-east-1:000000000000:{STACK}"
+
+
+def test_schedules_of_a_deployment(cloud, functions, tmp_path):
+    outputs = cloud.deploy(functions, STACK, "--longest-task 1m")
+    api = cloud.client("scheduler")
+
+    def wasq(command, code=0):
+        return json.loads(cloud.shell(f"wasq {command} --stack {STACK} --json", code))
+
+    def publish(settings):
+        (tmp_path / "verbs.toml").write_text(settings)
+        (tmp_path / "verbs.wasm").write_bytes((GUESTS / "verbs.wasm").read_bytes())
+        return wasq(f"push {tmp_path}/verbs.wasm --wait")
+
+    def named(prefix):
+        listed = api.list_schedules(GroupName=STACK, NamePrefix=prefix)["Schedules"]
+        return [api.get_schedule(GroupName=STACK, Name=schedule["Name"]) for schedule in listed]
+
+    def run_of(id):
+        return next((run for run in wasq("runs ls --max 1000")["runs"] if run["id"] == id), None)
+
+    # What EventBridge Scheduler has no words for is refused, and what was live stays.
+    publish("")
+    cloud.shell(f"echo '[[schedule]]\ncron = \"0 7 13 * FRI\"' > {tmp_path}/verbs.toml")
+    refused = cloud.shell(f"wasq push {tmp_path}/verbs.wasm --wait --stack {STACK}", code=1)
+    said = refused + cloud.said
+    assert "EventBridge Scheduler cannot combine a day of the month with a day of the week" in said, said
+
+    publish("[[schedule]]\ncron = '0 7 * * MON-FRI'\ntimezone = 'Europe/Berlin'\nmissed = 'run'\nparams = {verb = 'echo', value = 1}\n")
+    [schedule] = wait_for(lambda: named("task."), "a schedule")
+    assert schedule["ScheduleExpression"] == "cron(0 7 ? * 2-6 *)"
+    assert schedule["ScheduleExpressionTimezone"] == "Europe/Berlin"
+    target = schedule["Target"]
+    assert (target["Arn"], target["RetryPolicy"]["MaximumEventAgeInSeconds"]) == (QUEUE_ARN, 86_400)
+    assert target["DeadLetterConfig"]["Arn"] == f"{QUEUE_ARN}-dead-letters"
+    body = {"task": "verbs", "params": {"value": 1, "verb": "echo"}, "id": "verbs@<aws.scheduler.scheduled-time>"}
+    assert json.loads(target["Input"]) == body
+    [listed] = wasq("schedule ls")["schedules"]
+    assert listed["name"] == "verbs" and listed["next"] and not listed["paused"]
+
+    # One that is paused stays so, and another expression takes its place.
+    wasq("schedule pause verbs")
+    publish("[[schedule]]\ncron = '0 8 * * *'\n[[schedule]]\nname = 'often'\nevery = '1m'\nparams = {verb = 'echo', value = 1}\n")
+    wait_for(lambda: len(named("task.")) == 2, "two schedules")
+    states = {schedule["ScheduleExpression"]: schedule["State"] for schedule in named("task.")}
+    assert states == {"cron(0 8 * * ? *)": "DISABLED", "rate(1 minute)": "ENABLED"}
+    assert [schedule["paused"] for schedule in wasq("schedule ls")["schedules"]] == [True, False]
+    # A minute lasts 3 s here. Each firing is a run of its own.
+    fired = lambda: [run for run in wasq("runs ls --max 1000")["runs"] if run["id"].startswith("verbs/often@")]
+    wait_for(lambda: sum(run["state"] == "done" for run in fired()) >= 2, "two firings", 60)
+
+    # A message that waits for its time is a schedule, and not in flight.
+    sent = wasq("enqueue verbs --params '{\"verb\": \"context\"}' --delay 2d --id later")
+    assert sent["message_id"]
+    wait_for(lambda: (run_of("later") or {}).get("state") == "waiting", "the message", 60)
+    [message] = wait_for(lambda: named("message."), "its schedule")
+    assert message["ScheduleExpression"].startswith("at(20") and message["ActionAfterCompletion"] == "DELETE"
+    assert wasq("status")["queue"]["delayed"] == 1
+    wasq("schedule pause verbs/often")
+    said = cloud.shell(f"wasq destroy --stack {STACK} --yes", code=2) + cloud.said
+    assert "1 messages wait for their time outside of the queue" in said, said
+    # Its time has come.
+    body = json.loads(message["Target"]["Input"])
+    assert (body["id"], body["params"]) == ("later", {"verb": "context"})
+    api.delete_schedule(GroupName=STACK, Name=message["Name"])
+    body["not_before"] = "2026-01-01T00:00:00Z"
+    cloud.client("sqs").send_message(QueueUrl=outputs["QueueUrl"], MessageBody=json.dumps(body))
+    wait_for(lambda: run_of("later")["state"] == "done", "its run", 60)
+
+    # Another is cancelled while it waits.
+    wasq("enqueue verbs --params '{\"verb\": \"echo\"}' --delay 2d --id never")
+    [message] = wait_for(lambda: named("message."), "its schedule", 60)
+    assert wasq("runs cancel never")["cancelled"] == ["never"]
+    cloud.client("sqs").send_message(QueueUrl=outputs["QueueUrl"], MessageBody=message["Target"]["Input"])
+    wait_for(lambda: any(line["id"] == "never" and line["then"] == "cancelled" for line in cloud.ran(f"{STACK}-worker")), "its end", 60)
+
+    # Schedules go with the task, and come back with a deployment that takes over its data.
+    api.delete_schedule(GroupName=STACK, Name=message["Name"])
+    cloud.shell(f"wasq destroy --stack {STACK} --yes")
+    cloud.deploy(functions, STACK, "--longest-task 1m")
+    wait_for(lambda: len(named("task.")) == 2, "the schedules", 60)
+    wasq("rm verbs --wait")
+    wait_for(lambda: named("task.") == [], "no schedule", 60)
+    cloud.shell(f"wasq destroy --stack {STACK} --data --yes")

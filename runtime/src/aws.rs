@@ -13,8 +13,8 @@ use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use serde_json::value::RawValue;
 use wasq_aws::{
-    GroupConfig, MESSAGES_PREFIX, Outbound, QueueEndpoint, RunsTable, ScheduleMaker, SdkConfig, SecretReader,
-    explain, get_object,
+    GroupConfig, MESSAGES_PREFIX, Outbound, QueueEndpoint, RunsTable, ScheduleGroup, ScheduleMaker,
+    SdkConfig, SecretReader, explain, get_object,
 };
 use wasq_engine::{Addresses, Child};
 use wasq_protocol::{
@@ -181,6 +181,7 @@ impl Function {
             queue_url: queue_url.clone(),
             bucket: registry_bucket.clone(),
             publisher: publisher_function.clone(),
+            schedule_group: schedule_group.as_ref().map(|config| config.group.clone()),
         };
         let queue = SqsQueue { sdk: sdk.clone(), queue_url, dead_letter_url, endpoints: OnceLock::new() };
         let registry = S3Registry {
@@ -231,6 +232,7 @@ struct Services {
     queue_url: String,
     bucket: String,
     publisher: Option<String>,
+    schedule_group: Option<String>,
 }
 
 /// The longest time in which a service that can be reached answers.
@@ -259,8 +261,17 @@ impl Services {
                     .await,
             )
         };
-        let (s3, sqs, lambda) = tokio::join!(s3, sqs, lambda);
-        let reached = [("S3", answered(&s3)), ("SQS", answered(&sqs)), ("Lambda", lambda)];
+        let scheduler = async {
+            let Some(group) = &self.schedule_group else { return true };
+            ScheduleGroup::new(&sdk, group.clone()).answers().await
+        };
+        let (s3, sqs, lambda, scheduler) = tokio::join!(s3, sqs, lambda, scheduler);
+        let reached = [
+            ("S3", answered(&s3)),
+            ("SQS", answered(&sqs)),
+            ("Lambda", lambda),
+            ("EventBridge Scheduler", scheduler),
+        ];
         reached.into_iter().filter(|(_, reached)| !reached).map(|(name, _)| name.to_owned()).collect()
     }
 }

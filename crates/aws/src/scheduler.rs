@@ -231,6 +231,12 @@ impl ScheduleGroup {
         Ok(listed)
     }
 
+    /// Whether EventBridge Scheduler can be connected to. Any answer counts, also a refusal.
+    pub async fn answers(&self) -> bool {
+        let asked = self.client.get_schedule().group_name(&self.name).name("no-schedule").send().await;
+        !matches!(asked, Err(SdkError::DispatchFailure(_) | SdkError::TimeoutError(_)))
+    }
+
     /// Deletes a schedule, if it is there.
     pub async fn delete(&self, name: &str) -> Result<()> {
         match self.client.delete_schedule().group_name(&self.name).name(name).send().await {

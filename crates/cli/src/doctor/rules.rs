@@ -546,7 +546,7 @@ fn engine(deployed: &Deployed, found: &mut Findings<'_>) {
             pong.unreachable.join(", ")
         );
         let fix = Fix::Advice(
-            "give the subnets a NAT gateway, or endpoints: a gateway endpoint for S3, interface endpoints for SQS, Lambda and, for secrets, SSM or Secrets Manager",
+            "give the subnets a NAT gateway, or endpoints: a gateway endpoint for S3, interface endpoints for SQS, Lambda, EventBridge Scheduler and, for secrets, SSM or Secrets Manager",
         );
         found.add(Effect::Stops, function_name(worker), problem, fix);
     }
