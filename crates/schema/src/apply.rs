@@ -1,0 +1,380 @@
+//! From a schema and a value to the first mismatch.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Number, Value};
+
+use crate::Mismatch;
+use crate::compile::{Bounds, Node, Numbers, Type, escaped};
+
+/// The steps of a check: some for any value, and more for a larger one. A step takes some ten nanoseconds.
+const STEPS: u64 = 20_000;
+const STEPS_PER_BYTE: u64 = 20;
+/// Schemas that are applied in each other. Two that refer to each other would have no end.
+const DEPTH_MAX: usize = 200;
+/// References that are followed for the words of a mismatch.
+const REFERENCES: u8 = 5;
+/// The characters of a value that a mismatch shows.
+const SHOWN: usize = 40;
+/// The values of an `enum` that a mismatch shows.
+const VALUES_SHOWN: usize = 10;
+
+pub(crate) fn apply(nodes: &[Node], value: &Value, bytes: usize) -> Result<(), Mismatch> {
+    let steps = STEPS + STEPS_PER_BYTE * bytes as u64;
+    let mut check = Check { nodes, steps, path: Vec::new() };
+    match check.node(0, value, 0) {
+        Ok(()) => Ok(()),
+        Err(Stop::Mismatch(mismatch)) => Err(*mismatch),
+        Err(Stop::TooCostly) => Err(Mismatch {
+            pointer: String::new(),
+            expected: format!("a value that the schema can be applied to in {steps} steps"),
+            got: "a value that takes more".to_owned(),
+        }),
+    }
+}
+
+enum Stop {
+    Mismatch(Box<Mismatch>),
+    TooCostly,
+}
+
+enum Part<'v> {
+    Key(&'v str),
+    Index(usize),
+}
+
+struct Check<'n, 'v> {
+    nodes: &'n [Node],
+    /// Steps that are left.
+    steps: u64,
+    /// The place in the value.
+    path: Vec<Part<'v>>,
+}
+
+impl<'v> Check<'_, 'v> {
+    fn spend(&mut self, steps: usize) -> Result<(), Stop> {
+        self.steps = self.steps.checked_sub(steps as u64).ok_or(Stop::TooCostly)?;
+        Ok(())
+    }
+
+    /// The current place, as a JSON Pointer.
+    fn pointer(&self) -> String {
+        self.path.iter().fold(String::new(), |mut pointer, part| {
+            pointer.push('/');
+            match part {
+                Part::Key(key) => pointer.push_str(&escaped(key)),
+                Part::Index(index) => pointer.push_str(&index.to_string()),
+            }
+            pointer
+        })
+    }
+
+    fn mismatch(&self, expected: String, value: &Value) -> Result<(), Stop> {
+        Err(Stop::Mismatch(Box::new(Mismatch { pointer: self.pointer(), expected, got: shown(value) })))
+    }
+
+    fn node(&mut self, index: usize, value: &'v Value, depth: usize) -> Result<(), Stop> {
+        self.spend(1)?;
+        if depth > DEPTH_MAX {
+            return Err(Stop::TooCostly);
+        }
+        let node = &self.nodes[index];
+        if node.never {
+            return self.mismatch("nothing".to_owned(), value);
+        }
+        if let Some(types) = &node.types
+            && !types.iter().any(|expected| is_of(value, *expected))
+        {
+            let names: Vec<_> = types.iter().map(|expected| name_of(*expected)).collect();
+            return self.mismatch(names.join(" or "), value);
+        }
+        if let Some(values) = &node.one_of_values {
+            self.spend(values.len())?;
+            if !values.iter().any(|expected| equal(expected, value)) {
+                let listed: Vec<_> = values.iter().take(VALUES_SHOWN).map(json).collect();
+                let more = if values.len() > VALUES_SHOWN { " or others" } else { "" };
+                return self.mismatch(format!("{}{more}", listed.join(" or ")), value);
+            }
+        }
+        match value {
+            Value::Number(number) => self.number(&node.numbers, number, value)?,
+            Value::String(text) => self.text(node, text, value)?,
+            Value::Array(values) => self.array(node, values, value, depth)?,
+            Value::Object(_) => self.object(node, value, depth)?,
+            Value::Null | Value::Bool(_) => {}
+        }
+        for part in &node.all_of {
+            self.node(*part, value, depth + 1)?;
+        }
+        if !node.any_of.is_empty() {
+            self.some_of(&node.any_of, value, depth, false)?;
+        }
+        if !node.one_of.is_empty() {
+            self.some_of(&node.one_of, value, depth, true)?;
+        }
+        if let Some(part) = node.not
+            && self.fits(part, value, depth)?.is_none()
+        {
+            return self.mismatch("something else".to_owned(), value);
+        }
+        Ok(())
+    }
+
+    /// The mismatch with a part of the schema, if there is one.
+    fn fits(&mut self, part: usize, value: &'v Value, depth: usize) -> Result<Option<Mismatch>, Stop> {
+        let place = self.path.len();
+        match self.node(part, value, depth + 1) {
+            Ok(()) => Ok(None),
+            Err(Stop::Mismatch(mismatch)) => {
+                self.path.truncate(place);
+                Ok(Some(*mismatch))
+            }
+            Err(Stop::TooCostly) => Err(Stop::TooCostly),
+        }
+    }
+
+    /// Checks that a value fits one of several schemas, or exactly one of them.
+    fn some_of(
+        &mut self,
+        parts: &[usize],
+        value: &'v Value,
+        depth: usize,
+        exactly_one: bool,
+    ) -> Result<(), Stop> {
+        let mut closest: Vec<Mismatch> = Vec::new();
+        let mut fitting = 0;
+        for part in parts {
+            match self.fits(*part, value, depth)? {
+                None if !exactly_one => return Ok(()),
+                None => fitting += 1,
+                Some(mismatch) => {
+                    // Those that came farthest are the most likely to be meant.
+                    let farthest = closest.first().map_or(0, |closest| closest.pointer.len());
+                    if mismatch.pointer.len() > farthest {
+                        closest.clear();
+                    }
+                    if mismatch.pointer.len() >= farthest {
+                        closest.push(mismatch);
+                    }
+                }
+            }
+        }
+        if fitting > 1 {
+            let expected = format!("a value that fits one of {} forms, and not {fitting}", parts.len());
+            return self.mismatch(expected, value);
+        }
+        if fitting == 1 {
+            return Ok(());
+        }
+        let pointer = self.pointer();
+        match closest.first() {
+            Some(first) if first.pointer != pointer => {
+                let mut mismatch = first.clone();
+                let same = closest.iter().filter(|other| other.pointer == first.pointer);
+                mismatch.expected = either(same.map(|other| other.expected.clone()));
+                Err(Stop::Mismatch(Box::new(mismatch)))
+            }
+            _ => {
+                let kinds = either(parts.iter().filter_map(|part| self.kind(*part, REFERENCES)));
+                let expected = if kinds.is_empty() { "one of several forms".to_owned() } else { kinds };
+                self.mismatch(expected, value)
+            }
+        }
+    }
+
+    /// A few words for what a part of the schema wants.
+    fn kind(&self, part: usize, references: u8) -> Option<String> {
+        let node = &self.nodes[part];
+        if let Some(values) = &node.one_of_values {
+            return Some(values.iter().take(VALUES_SHOWN).map(json).collect::<Vec<_>>().join(" or "));
+        }
+        let Some(types) = &node.types else {
+            // A reference to a definition.
+            let [definition] = node.all_of[..] else { return None };
+            return self.kind(definition, references.checked_sub(1)?);
+        };
+        Some(types.iter().map(|one| name_of(*one)).collect::<Vec<_>>().join(" or "))
+    }
+
+    fn number(&self, limits: &Numbers, number: &Number, value: &Value) -> Result<(), Stop> {
+        let Numbers { minimum, maximum, above, below, multiple_of } = limits;
+        let Some(float) = number.as_f64() else { return Ok(()) };
+        if minimum.is_some_and(|minimum| float < minimum) {
+            return self.mismatch(format!("at least {}", minimum.unwrap_or_default()), value);
+        }
+        if maximum.is_some_and(|maximum| float > maximum) {
+            return self.mismatch(format!("at most {}", maximum.unwrap_or_default()), value);
+        }
+        if above.is_some_and(|above| float <= above) {
+            return self.mismatch(format!("more than {}", above.unwrap_or_default()), value);
+        }
+        if below.is_some_and(|below| float >= below) {
+            return self.mismatch(format!("less than {}", below.unwrap_or_default()), value);
+        }
+        if let Some(factor) = multiple_of {
+            let times = float / factor;
+            if (times - times.round()).abs() > 1e-9 * times.abs().max(1.0) {
+                return self.mismatch(format!("a multiple of {factor}"), value);
+            }
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, node: &Node, text: &str, value: &Value) -> Result<(), Stop> {
+        if node.length.least.is_some() || node.length.most.is_some() {
+            self.spend(text.len() / 16)?;
+            self.bounds(&node.length, text.chars().count(), "characters", value)?;
+        }
+        if let Some(pattern) = &node.pattern {
+            // The time grows with both.
+            self.spend((text.len() + 1) * (pattern.text.len() + 1) / 2)?;
+            if !pattern.regex.is_match(text) {
+                return self.mismatch(format!("a text with the pattern {}", pattern.text), value);
+            }
+        }
+        Ok(())
+    }
+
+    fn bounds(&self, bounds: &Bounds, count: usize, what: &str, value: &Value) -> Result<(), Stop> {
+        let count = count as u64;
+        match (bounds.least, bounds.most) {
+            (Some(least), _) if count < least => self.mismatch(format!("at least {least} {what}"), value),
+            (_, Some(most)) if count > most => self.mismatch(format!("at most {most} {what}"), value),
+            _ => Ok(()),
+        }
+    }
+
+    fn array(&mut self, node: &Node, values: &'v [Value], value: &Value, depth: usize) -> Result<(), Stop> {
+        self.bounds(&node.count, values.len(), "items", value)?;
+        if node.unique {
+            let mut seen = BTreeSet::new();
+            for (index, item) in values.iter().enumerate() {
+                let text = json(item);
+                self.spend(1 + text.len() / 8)?;
+                if !seen.insert(text) {
+                    self.path.push(Part::Index(index));
+                    return self.mismatch("an item that is there once".to_owned(), item);
+                }
+            }
+        }
+        for (index, item) in values.iter().enumerate() {
+            let Some(part) = node.prefix.get(index).copied().or(node.items) else { break };
+            self.path.push(Part::Index(index));
+            self.node(part, item, depth + 1)?;
+            self.path.pop();
+        }
+        Ok(())
+    }
+
+    fn object(&mut self, node: &Node, value: &'v Value, depth: usize) -> Result<(), Stop> {
+        let Value::Object(map) = value else { return Ok(()) };
+        self.bounds(&node.keys, map.len(), "keys", value)?;
+        let any_key = node.properties.is_empty() && node.additional.is_none();
+        for (key, item) in map.iter().filter(|_| !any_key) {
+            self.spend(1)?;
+            let part = match (node.properties.get(key), node.additional) {
+                (Some(part), _) => *part,
+                (None, Some(part)) if self.nodes[part].never => {
+                    let known: Vec<_> =
+                        node.properties.keys().take(VALUES_SHOWN).map(|key| format!("{key:?}")).collect();
+                    let known = if known.is_empty() {
+                        "no keys".to_owned()
+                    } else {
+                        format!("only the keys {}", known.join(", "))
+                    };
+                    self.path.push(Part::Key(key));
+                    return self.mismatch(known, item);
+                }
+                (None, Some(part)) => part,
+                (None, None) => continue,
+            };
+            self.path.push(Part::Key(key));
+            self.node(part, item, depth + 1)?;
+            self.path.pop();
+        }
+        self.spend(node.required.len())?;
+        match node.required.iter().find(|key| !map.contains_key(*key)) {
+            Some(missing) => self.mismatch(format!("the key {missing:?}"), value),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Each text once, with "or" between them.
+fn either(texts: impl Iterator<Item = String>) -> String {
+    let mut all: Vec<String> = Vec::new();
+    for text in texts.take(VALUES_SHOWN) {
+        if !all.contains(&text) {
+            all.push(text);
+        }
+    }
+    all.join(" or ")
+}
+
+fn is_of(value: &Value, expected: Type) -> bool {
+    match (value, expected) {
+        (Value::Null, Type::Null)
+        | (Value::Bool(_), Type::Boolean)
+        | (Value::Number(_), Type::Number)
+        | (Value::String(_), Type::String)
+        | (Value::Array(_), Type::Array)
+        | (Value::Object(_), Type::Object) => true,
+        // As JSON Schema says, 1.0 is an integer.
+        (Value::Number(number), Type::Integer) => {
+            !number.is_f64() || number.as_f64().is_some_and(|float| float.fract() == 0.0)
+        }
+        _ => false,
+    }
+}
+
+fn name_of(expected: Type) -> &'static str {
+    match expected {
+        Type::Null => "null",
+        Type::Boolean => "a boolean",
+        Type::Integer => "a whole number",
+        Type::Number => "a number",
+        Type::String => "a text",
+        Type::Array => "a list",
+        Type::Object => "an object",
+    }
+}
+
+/// Whether two values are equal; 1 and 1.0 are.
+fn equal(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => one == other || one.as_f64() == other.as_f64(),
+        _ => one == other,
+    }
+}
+
+fn json(value: &Value) -> String {
+    value.to_string()
+}
+
+/// A value in a few words.
+fn shown(value: &Value) -> String {
+    let kind = match value {
+        Value::Null => return "null".to_owned(),
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(values) => return format!("a list of {}", values.len()),
+        Value::Object(map) => {
+            let keys: Vec<_> = map.keys().take(VALUES_SHOWN).map(|key| format!("{:?}", short(key))).collect();
+            return if keys.is_empty() {
+                "an empty object".to_owned()
+            } else {
+                format!("an object with {}", keys.join(", "))
+            };
+        }
+    };
+    format!("{kind}: {}", short(&json(value)))
+}
+
+fn short(text: &str) -> String {
+    let mut short: String = text.chars().take(SHOWN).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}

@@ -1,0 +1,230 @@
+use serde_json::{Value, json};
+
+use crate::{Schema, Schemas};
+
+fn schema(value: Value) -> Schema {
+    Schema::of(&value).expect("a schema")
+}
+
+#[track_caller]
+fn fits(schema: &Schema, value: Value) {
+    if let Err(mismatch) = schema.check(&value.to_string()) {
+        panic!("{value}: {mismatch}");
+    }
+}
+
+#[track_caller]
+fn refused(schema: &Schema, value: Value, expected: &str) {
+    let mismatch = schema.check(&value.to_string()).expect_err("it does not fit");
+    assert_eq!(mismatch.to_string(), expected);
+}
+
+fn user() -> Schema {
+    schema(json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "description": "A user.",
+        "properties": {
+            "user": {"type": "string", "minLength": 1, "maxLength": 39, "pattern": "^[a-z-]+$"},
+            "count": {"type": "integer", "minimum": 1, "maximum": 100, "default": 10},
+            "kind": {"enum": ["new", "old", 7]},
+            "tags": {"type": "array", "items": {"type": "string"}, "maxItems": 3, "uniqueItems": true},
+            "since": {"type": ["string", "null"], "format": "date"},
+            "of": {"$ref": "#/$defs/Node"}
+        },
+        "required": ["user"],
+        "$defs": {
+            "Node": {
+                "type": "object",
+                "properties": {"value": {"type": "number"}, "next": {"anyOf": [{"$ref": "#/$defs/Node"}, {"type": "null"}]}},
+                "required": ["value"],
+                "additionalProperties": false
+            }
+        }
+    }))
+}
+
+#[test]
+fn what_fits() {
+    let user = user();
+    fits(&user, json!({"user": "javimb"}));
+    fits(
+        &user,
+        json!({"user": "javimb", "count": 1.0, "kind": 7.0, "tags": ["a", "b"], "since": null, "other": 1}),
+    );
+    fits(&user, json!({"user": "javimb", "of": {"value": 1.5, "next": {"value": 2, "next": null}}}));
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let user = user();
+    refused(&user, json!({}), "at the whole: expected the key \"user\", got an empty object");
+    refused(&user, json!([1]), "at the whole: expected an object, got a list of 1");
+    refused(&user, json!({"user": 7}), "at /user: expected a text, got a number: 7");
+    refused(&user, json!({"user": ""}), "at /user: expected at least 1 characters, got a text: \"\"");
+    refused(
+        &user,
+        json!({"user": "Ä"}),
+        "at /user: expected a text with the pattern ^[a-z-]+$, got a text: \"Ä\"",
+    );
+    refused(
+        &user,
+        json!({"user": "a", "count": 1.5}),
+        "at /count: expected a whole number, got a number: 1.5",
+    );
+    refused(&user, json!({"user": "a", "count": 0}), "at /count: expected at least 1, got a number: 0");
+    refused(
+        &user,
+        json!({"user": "a", "kind": "odd"}),
+        "at /kind: expected \"new\" or \"old\" or 7, got a text: \"odd\"",
+    );
+    refused(&user, json!({"user": "a", "tags": ["x", 2]}), "at /tags/1: expected a text, got a number: 2");
+    refused(
+        &user,
+        json!({"user": "a", "tags": ["x", "x"]}),
+        "at /tags/1: expected an item that is there once, got a text: \"x\"",
+    );
+    refused(
+        &user,
+        json!({"user": "a", "since": 2026}),
+        "at /since: expected a text or null, got a number: 2026",
+    );
+    refused(
+        &user,
+        json!({"user": "a", "of": {"value": 1, "next": {"value": "x"}}}),
+        "at /of/next/value: expected a number, got a text: \"x\"",
+    );
+    refused(
+        &user,
+        json!({"user": "a", "of": {"value": 1, "nxt": 2}}),
+        "at /of/nxt: expected only the keys \"next\", \"value\", got a number: 2",
+    );
+    refused(
+        &user,
+        json!({"user": "a", "of": {"value": 1, "next": 5}}),
+        "at /of/next: expected an object or null, got a number: 5",
+    );
+}
+
+#[test]
+fn forms_and_tuples() {
+    let shape = schema(json!({
+        "oneOf": [
+            {"type": "object", "properties": {"type": {"const": "circle"}, "r": {"type": "number"}}, "required": ["type", "r"]},
+            {"type": "object", "properties": {"type": {"const": "line"}}, "required": ["type"]}
+        ]
+    }));
+    fits(&shape, json!({"type": "circle", "r": 1}));
+    fits(&shape, json!({"type": "line"}));
+    refused(
+        &shape,
+        json!({"type": "cube"}),
+        "at /type: expected \"circle\" or \"line\", got a text: \"cube\"",
+    );
+    refused(&shape, json!(1), "at the whole: expected an object, got a number: 1");
+    let both = schema(json!({"oneOf": [{"type": "number"}, {"type": "integer"}]}));
+    refused(
+        &both,
+        json!(1),
+        "at the whole: expected a value that fits one of 2 forms, and not 2, got a number: 1",
+    );
+    let pair = schema(json!({"prefixItems": [{"type": "string"}, {"type": "number"}], "items": false}));
+    fits(&pair, json!(["a", 1]));
+    refused(&pair, json!(["a", 1, 2]), "at /2: expected nothing, got a number: 2");
+    let not = schema(json!({"not": {"type": "null"}, "multipleOf": 0.01}));
+    fits(&not, json!(19.99));
+    refused(&not, json!(null), "at the whole: expected something else, got null");
+    refused(&not, json!(0.005), "at the whole: expected a multiple of 0.01, got a number: 0.005");
+}
+
+#[track_caller]
+fn no_schema(content: &str, expected: &str) {
+    assert_eq!(Schemas::parse(content.as_bytes()).expect_err("refused"), expected);
+}
+
+#[test]
+fn what_is_no_schema() {
+    no_schema("{", "wasq:schema: not JSON: EOF while parsing an object at line 1 column 1");
+    no_schema("[]", "wasq:schema: expected an object with the keys params and result");
+    no_schema(
+        r#"{"type": "object"}"#,
+        "wasq:schema: unknown key \"type\"; the keys are params and result, each a JSON Schema",
+    );
+    no_schema(r#"{"params": 1}"#, "wasq:schema: params: expected a schema, an object or a boolean, got 1");
+    no_schema(
+        r#"{"params": {"properties": {"a/b": {"typ": "string"}}}}"#,
+        "wasq:schema: params/properties/a~1b/typ: the keyword \"typ\" is unknown, or not supported; docs/types.md lists the keywords",
+    );
+    no_schema(
+        r#"{"params": {"type": "text"}}"#,
+        "wasq:schema: params/type: expected null, boolean, integer, number, string, array or object, or a list of them, got \"text\"",
+    );
+    no_schema(
+        r#"{"result": {"$ref": "https://example.com/schema.json"}}"#,
+        "wasq:schema: result/$ref: expected \"#\", or the name of a definition such as \"#/$defs/NAME\" that is there, got \"https://example.com/schema.json\"",
+    );
+    no_schema(
+        r#"{"params": {"$schema": "http://json-schema.org/draft-07/schema#"}}"#,
+        "wasq:schema: params/$schema: expected \"https://json-schema.org/draft/2020-12/schema\", got \"http://json-schema.org/draft-07/schema#\"",
+    );
+    assert!(
+        Schemas::parse(br#"{"params": {"pattern": "(a"}}"#)
+            .expect_err("refused")
+            .contains("/pattern: the pattern \"(a\" cannot be used")
+    );
+    assert!(Schemas::parse(br#"{"params": {"pattern": "(?:a{999}){999}"}}"#).is_err());
+}
+
+/// Schemas that are made to cost: each ends, and says so.
+#[test]
+fn hostile_schemas_end() {
+    // Two schemas that refer to each other, and take nothing of the value.
+    let circle = schema(
+        json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}),
+    );
+    refused(
+        &circle,
+        json!(1),
+        "at the whole: expected a value that the schema can be applied to in 20020 steps, got a value that takes more",
+    );
+    let itself = schema(json!({"allOf": [{"$ref": "#"}, {"$ref": "#"}]}));
+    assert!(itself.check("1").is_err());
+    // Twenty levels of two choices, none of which fits: a million ways.
+    let mut doubled = json!({"type": "string"});
+    for _ in 0..20 {
+        doubled = json!({"anyOf": [doubled.clone(), doubled]});
+        if doubled.to_string().len() > 60_000 {
+            break;
+        }
+    }
+    let _ = Schema::of(&doubled).map(|schema| schema.check("1"));
+    let ways = schema(json!({
+        "$ref": "#/$defs/l0",
+        "$defs": (0..40).map(|i| {
+            let next = if i == 39 { json!({"type": "string"}) } else { json!({"$ref": format!("#/$defs/l{}", i + 1)}) };
+            (format!("l{i}"), json!({"anyOf": [next.clone(), next]}))
+        }).collect::<serde_json::Map<_, _>>()
+    }));
+    refused(
+        &ways,
+        json!(1),
+        "at the whole: expected a value that the schema can be applied to in 20020 steps, got a value that takes more",
+    );
+    // A pattern that backtracking engines take for ever for.
+    let slow = schema(json!({"pattern": "^(a+)+$"}));
+    assert!(slow.check(&json!("a".repeat(30_000) + "b").to_string()).is_err());
+    // A large enum for each item of a long list.
+    let wide = schema(json!({"items": {"enum": (0..5000).collect::<Vec<_>>()}}));
+    assert!(wide.check(&json!(vec![-1; 1]).to_string()).is_err());
+    assert!(wide.check(&json!(vec![4999; 10_000]).to_string()).is_err(), "too costly");
+    // Deep values and deep schemas.
+    let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+    assert!(schema(json!({"items": {"$ref": "#"}})).check(&deep).is_err());
+    let mut nested = json!({});
+    for _ in 0..250 {
+        nested = json!({"items": nested});
+    }
+    assert!(Schema::of(&nested).expect_err("too deep").contains("more than 64 levels deep"));
+    let many: serde_json::Map<_, _> = (0..6000).map(|i| (format!("k{i}"), json!(true))).collect();
+    assert!(Schema::of(&json!({"properties": many})).expect_err("too many").contains("more than 5000 parts"));
+}
