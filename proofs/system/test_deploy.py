@@ -69,7 +69,7 @@ def test_in_subnets_and_within_a_boundary(cloud, functions):
     # MiniStack's CloudFormation leaves VpcConfig and PermissionsBoundary out; cfn-lint has checked them against their schemas.
     resources = cloud.client("cloudformation").describe_stack_resources(StackName="wasq-private")["StackResources"]
     roles = [r["PhysicalResourceId"] for r in resources if r["ResourceType"] == "AWS::IAM::Role"]
-    assert len(roles) == 5
+    assert len(roles) == 6
     [worker] = [role for role in roles if "WorkerRole" in role]
     assert ("ec2:CreateNetworkInterface", "*") in granted(cloud, worker)
     # No permission of a role lies outside the boundary.

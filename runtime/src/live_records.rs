@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::time::Instant;
 use wasq_protocol::{Caps, LiveRecord, Settings, TaskName};
+use wasq_schema::{Schema, Schemas};
 
 use crate::ports::Registry;
 
@@ -15,6 +16,8 @@ pub(crate) struct Live {
     pub(crate) record: LiveRecord,
     /// Its settings, within the operator's caps.
     pub(crate) settings: Settings,
+    /// The schema of its params, if it has one.
+    pub(crate) params: Option<Arc<Schema>>,
 }
 
 /// The records that were read last.
@@ -51,7 +54,8 @@ impl LiveRecords {
             return Ok(None);
         };
         let settings = record.version.settings.clone().capped(&self.caps);
-        let live = Arc::new(Live { record, settings });
+        let params = self.params_of(&record);
+        let live = Arc::new(Live { record, settings, params });
         if self.ttl > Duration::ZERO {
             let mut read = self.read();
             if read.len() >= REMEMBERED_MAX {
@@ -62,6 +66,26 @@ impl LiveRecords {
             read.insert(task.clone(), (now, live.clone()));
         }
         Ok(Some(live))
+    }
+
+    /// The schema of the params. The one of the record that was read last stays, because most records say the same again.
+    fn params_of(&self, record: &LiveRecord) -> Option<Arc<Schema>> {
+        let schema = record.version.schema.as_ref()?;
+        let earlier = self.read().get(&record.task).map(|(_, live)| live.clone());
+        if let Some(earlier) = earlier
+            && earlier.record.version.digest == record.version.digest
+            && earlier.record.version.schema.as_ref() == Some(schema)
+        {
+            return earlier.params.clone();
+        }
+        match Schemas::of(schema) {
+            Ok(schemas) => schemas.params.map(Arc::new),
+            Err(e) => {
+                // The publisher has checked it: a newer one may know more keywords.
+                tracing::error!(task = %record.task, "params are not checked, this worker cannot read their schema: {e}");
+                None
+            }
+        }
     }
 
     fn read(&self) -> MutexGuard<'_, HashMap<TaskName, (Instant, Arc<Live>)>> {

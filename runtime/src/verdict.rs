@@ -79,9 +79,11 @@ pub(crate) fn judge_failure(failure: &Failure, case: &Case) -> Verdict {
 
 fn judge_kind(failure: &Failure, case: &Case) -> Verdict {
     match failure.kind {
-        FailureKind::Reject | FailureKind::Malformed | FailureKind::KilledWorker | FailureKind::IdReused => {
-            Verdict::DeadLetter
-        }
+        FailureKind::Reject
+        | FailureKind::Malformed
+        | FailureKind::BadParams
+        | FailureKind::KilledWorker
+        | FailureKind::IdReused => Verdict::DeadLetter,
         FailureKind::Cancelled => Verdict::Cancelled,
         // Until the other worker's time is over.
         FailureKind::RunningElsewhere => {

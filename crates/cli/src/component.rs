@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use wasq_engine::{Addresses, Engine, Limits, Module, Pool};
 use wasq_protocol::{AddressRange, Caps, Digest, Settings, TaskName};
+use wasq_schema::{Schema, Schemas};
 use wasq_toolkit::Project;
 
 use crate::build;
@@ -65,6 +66,13 @@ impl Component {
         };
         let settings_file = path.is_some();
         Ok(Self { file: file.to_owned(), task, wasm, settings_file, settings_text, settings })
+    }
+
+    /// The schema of its params, if it has one.
+    pub(crate) fn params_schema(&self) -> Result<Option<Schema>> {
+        let in_file = |problem| anyhow!("{}: {problem}", self.file.display());
+        let Some(content) = wasq_schema::find(&self.wasm).map_err(in_file)? else { return Ok(None) };
+        Ok(Schemas::parse(content).map_err(in_file)?.params)
     }
 
     /// Compiles and loads the component, or loads what was compiled of it before. The engine runs one task at a time, and tasks may reach these

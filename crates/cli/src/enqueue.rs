@@ -17,6 +17,7 @@ use wasq_protocol::{
     AHEAD_MAX, Clock, Ended as MessageEnded, Message, RunItem, SystemClock, TaskName, Timestamp, Unfinished,
     check_id, parse_duration,
 };
+use wasq_schema::{Schema, Schemas};
 
 use crate::output::{self, Ended, Progress, tell};
 use crate::params::ParamsArgs;
@@ -75,6 +76,17 @@ pub(crate) async fn enqueue(args: Enqueue, json: bool) -> Result<Ended> {
     ensure!(count == 1 || args.id.is_none(), "--id names one message, and these are {count}; leave it out");
     ensure!(count == 1 || !args.wait, "--wait waits for one message, and these are {count}");
     let unknown = unknown(&args).await;
+    if let Some(schema) = params_schema(&args).await {
+        for body in &bodies {
+            let message = Message::parse(body)?;
+            schema.check(message.params.get()).map_err(|mismatch| {
+                anyhow!(
+                    "the params do not fit: {mismatch} (`wasq tasks {} --schema` shows the schema)",
+                    args.task
+                )
+            })?;
+        }
+    }
     let address = args.queue.clone().address().await?;
     // Before anything is sent: the deployment may remember no runs.
     let remembered = match (args.wait, &address.local) {
@@ -183,6 +195,16 @@ fn bodies(args: &Enqueue) -> Result<Vec<String>> {
         bodies.push(body);
     }
     Ok(bodies)
+}
+
+/// The schema of the task's params; `None` if it has none, or if that cannot be known.
+async fn params_schema(args: &Enqueue) -> Option<Schema> {
+    if args.queue.queue_url.is_some() {
+        return None;
+    }
+    let target = args.queue.target.clone().target().await.ok()?;
+    let record = Registry::of(&target).ok()?.task(&args.task).await.ok()?.live?;
+    Schemas::of(record.version.schema.as_ref()?).ok()?.params
 }
 
 /// Says that no task of this name is live, with the names that are similar. `None` if it is live, or if that

@@ -8,6 +8,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 use wasq_engine::{Child, LogLine, Report, RunContext, StepValues, Steps};
 use wasq_protocol::{Caps, Clock, Message, Outcome, SentRequest, Settings, SystemClock, TaskName};
+use wasq_toolkit::bad_params;
 
 use crate::component::Component;
 use crate::output::{self, Ended, Progress, tell};
@@ -39,6 +40,10 @@ pub(crate) async fn run(args: Run, json: bool) -> Result<Ended> {
     let component = Component::open(&path, settings.as_deref())?;
     let (task, settings) = (component.task.clone(), component.settings.clone().capped(&Caps::default()));
     let secrets = secrets.open(&data).of(&settings)?;
+    if let Some(failure) = bad_params(component.params_schema()?.as_ref(), params.get()) {
+        print(&Report::not_run(failure), json);
+        return Ok(Ended::TaskFailed);
+    }
     let (engine, module) = component.load(addresses.allow_address).await?;
 
     let running = Progress::start(format!("running {task}"));

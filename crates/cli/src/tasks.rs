@@ -1,6 +1,6 @@
 //! `wasq tasks`: lists live tasks and refused uploads, or shows one task.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::json;
 use wasq_local::Listed;
 use wasq_protocol::{Clock, LiveRecord, Schedule, SystemClock, TaskName, Version};
@@ -16,6 +16,9 @@ pub(crate) struct Tasks {
     /// refused
     #[arg(value_name = "TASK")]
     pub(crate) task: Option<TaskName>,
+    /// Print the JSON Schema of the task's params and result, as its component carries it
+    #[arg(long, requires = "task")]
+    pub(crate) schema: bool,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
 }
@@ -28,7 +31,12 @@ pub(crate) async fn tasks(args: Tasks, json: bool) -> Result<Ended> {
             listed.record().is_some() || listed.rejected.is_some(),
             "no task named {task} was ever uploaded here"
         );
-        if json {
+        if args.schema {
+            let Some(schema) = listed.record().and_then(|record| record.version.schema.as_ref()) else {
+                bail!("{task} has no schema: a file schema.json in its project makes one");
+            };
+            output::json_text(&serde_json::to_string_pretty(schema)?);
+        } else if json {
             output::value(&value(&listed));
         } else {
             output::text(&whole(&listed));

@@ -37,8 +37,9 @@ pub(crate) async fn test(args: Test, json: bool) -> Result<Ended> {
     let component = Component::read(&component, settings.as_deref())?;
     let (task, settings) = (component.task.clone(), component.settings_text.clone());
     let initial_memory = initial_memory(&component.wasm).unwrap_or_default();
+    let params = component.params_schema()?;
     let (engine, module) = component.load(Vec::new()).await?;
-    let subject = Subject { engine, module, task, settings, initial_memory };
+    let subject = Subject { engine, module, task, settings, initial_memory, params };
     let (mut made, mut failed): (Vec<Tried<'_>>, usize) = (Vec::new(), 0);
     for case in &cases.cases {
         let started = Instant::now();

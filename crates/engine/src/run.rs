@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasq_protocol::{Message, Outcome, SentRequest, Settings, TaskName, Timestamp};
+use wasq_protocol::{Failure, Message, Outcome, SentRequest, Settings, TaskName, Timestamp};
 
 use crate::bindings::LogLevel;
 use crate::secrets::SecretValues;
@@ -46,6 +46,23 @@ pub struct Report {
     pub denied: u32,
     /// The first HTTP requests, at most [`SentRequest::KEPT`].
     pub requests: Vec<SentRequest>,
+}
+
+impl Report {
+    /// The report of a task that was not run.
+    pub fn not_run(failure: Failure) -> Self {
+        Self {
+            outcome: Outcome::Failure(failure),
+            children: Vec::new(),
+            steps: StepValues::default(),
+            log: Vec::new(),
+            log_dropped: 0,
+            duration: Duration::ZERO,
+            peak_memory: 0,
+            denied: 0,
+            requests: Vec::new(),
+        }
+    }
 }
 
 /// The facts that a task can know about its run.

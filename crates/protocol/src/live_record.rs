@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{Digest, Settings, TaskName, Timestamp};
 
@@ -50,6 +51,9 @@ pub struct Version {
     pub world: String,
     /// How it is run.
     pub settings: Settings,
+    /// The content of the module's section `wasq:schema`: an object with the keys `params` and `result`, each a JSON Schema.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub schema: Option<Value>,
     /// When it went live.
     pub published: Timestamp,
     /// Its machine code, by fingerprint.

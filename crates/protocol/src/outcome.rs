@@ -208,6 +208,8 @@ pub enum FailureKind {
     OutputNotJson,
     /// The message is not of the shape that wasq reads.
     Malformed,
+    /// The params do not fit the schema of the task.
+    BadParams,
     /// Its worker died, again and again, and in the end with no other message beside it.
     KilledWorker,
     /// No task of this name is live.
@@ -240,6 +242,7 @@ impl FailureKind {
             | Self::OutputTooLarge
             | Self::OutputNotJson
             | Self::Malformed
+            | Self::BadParams
             | Self::KilledWorker
             | Self::IdReused
             | Self::Cancelled => true,
@@ -253,7 +256,7 @@ impl FailureKind {
     }
 
     /// Every kind, for tables and tests.
-    pub const ALL: [FailureKind; 17] = [
+    pub const ALL: [FailureKind; 18] = [
         FailureKind::Retry,
         FailureKind::Reject,
         FailureKind::Trap,
@@ -262,6 +265,7 @@ impl FailureKind {
         FailureKind::OutputTooLarge,
         FailureKind::OutputNotJson,
         FailureKind::Malformed,
+        FailureKind::BadParams,
         FailureKind::KilledWorker,
         FailureKind::UnknownTask,
         FailureKind::ArtifactMissing,
@@ -284,6 +288,7 @@ impl FailureKind {
             Self::OutputTooLarge => "output-too-large",
             Self::OutputNotJson => "output-not-json",
             Self::Malformed => "malformed",
+            Self::BadParams => "bad-params",
             Self::KilledWorker => "killed-worker",
             Self::UnknownTask => "unknown-task",
             Self::ArtifactMissing => "artifact-missing",

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, anyhow, bail};
+use serde_json::Value;
 use tracing::Instrument;
 use wasq_protocol::{
     Artifact, Clock, Digest, LiveRecord, Rejection, SecretError, SecretStore, Settings, TaskName, Timestamp,
     Version, WORLD,
 };
+use wasq_schema::{Schema, Schemas};
 
 use crate::ports::{
     Bucket, Compiled, Compiler, Condition, PublisherParts, PublisherPorts, Put, Scheduler, Upload, Uploads,
@@ -205,6 +207,10 @@ impl<P: PublisherPorts> Publisher<P> {
             Upload::Refused(reason) => return Err(in_settings(reason)),
         };
         self.check_schedules(&settings).map_err(in_settings)?;
+        let schema = schema_of(&module).map_err(|e| Unpublished::Refused(format!("{task}.wasm: {e}")))?;
+        if let Some((_, Schemas { params: Some(schema), .. })) = &schema {
+            check_params_of_schedules(task, &settings, schema).map_err(in_settings)?;
+        }
         self.check_secrets(&settings).await.map_err(|e| match e {
             Unpublished::Refused(reason) => in_settings(reason),
             e => e,
@@ -235,6 +241,7 @@ impl<P: PublisherPorts> Publisher<P> {
             digest,
             world: WORLD.to_owned(),
             settings,
+            schema: schema.map(|(json, _)| json),
             published: now,
             artifacts,
         };
@@ -392,6 +399,24 @@ impl<P: PublisherPorts> Publisher<P> {
             Put::Conflict => Err(Unpublished::Raced),
         }
     }
+}
+
+/// The schema that a module carries: its JSON, and what it says.
+fn schema_of(module: &[u8]) -> Result<Option<(Value, Schemas)>, String> {
+    let Some(content) = wasq_schema::find(module)? else { return Ok(None) };
+    let schemas = Schemas::parse(content)?;
+    let json = serde_json::from_slice(content).map_err(|e| e.to_string())?;
+    Ok(Some((json, schemas)))
+}
+
+fn check_params_of_schedules(task: &TaskName, settings: &Settings, schema: &Schema) -> Result<(), String> {
+    for schedule in &settings.schedule {
+        if let Err(mismatch) = schema.check(&schedule.params.to_string()) {
+            let name = schedule.full_name(task);
+            return Err(format!("schedule {name}: its params do not fit the schema of the task: {mismatch}"));
+        }
+    }
+    Ok(())
 }
 
 /// All versions that a record knows, newest first.

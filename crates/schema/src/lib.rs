@@ -14,7 +14,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-pub use section::{BYTES_MAX, SECTION, add, find};
+pub use section::{BYTES_MAX, SECTION, find};
 
 /// The schemas of a task.
 #[derive(Debug)]

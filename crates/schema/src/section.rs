@@ -35,17 +35,6 @@ pub fn find(wasm: &[u8]) -> Result<Option<&[u8]>, String> {
     Ok(found)
 }
 
-/// Adds the section to a component.
-pub fn add(wasm: &mut Vec<u8>, content: &[u8]) {
-    let mut body = Vec::with_capacity(content.len() + SECTION.len() + 2);
-    put_number(&mut body, SECTION.len());
-    body.extend(SECTION.as_bytes());
-    body.extend(content);
-    wasm.push(CUSTOM);
-    put_number(wasm, body.len());
-    wasm.extend(body);
-}
-
 struct Section<'a> {
     id: u8,
     content: &'a [u8],
@@ -76,21 +65,32 @@ fn number(bytes: &[u8]) -> Option<(usize, &[u8])> {
     None
 }
 
-fn put_number(bytes: &mut Vec<u8>, mut value: usize) {
-    loop {
-        let low = (value & 0x7f) as u8;
-        value >>= 7;
-        if value == 0 {
-            bytes.push(low);
-            return;
-        }
-        bytes.push(low | 0x80);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Adds the section to a component.
+    fn add(wasm: &mut Vec<u8>, content: &[u8]) {
+        let mut body = Vec::with_capacity(content.len() + SECTION.len() + 2);
+        put_number(&mut body, SECTION.len());
+        body.extend(SECTION.as_bytes());
+        body.extend(content);
+        wasm.push(CUSTOM);
+        put_number(wasm, body.len());
+        wasm.extend(body);
+    }
+
+    fn put_number(bytes: &mut Vec<u8>, mut value: usize) {
+        loop {
+            let low = (value & 0x7f) as u8;
+            value >>= 7;
+            if value == 0 {
+                bytes.push(low);
+                return;
+            }
+            bytes.push(low | 0x80);
+        }
+    }
 
     const EMPTY_COMPONENT: [u8; 8] = *b"\0asm\x0d\0\x01\0";
 

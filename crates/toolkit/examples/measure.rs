@@ -95,5 +95,5 @@ fn subject(engine: Engine, component: &str, artifact: &Path) -> Result<Subject> 
     // No measured case needs it, and the time to compute it would count as well.
     let initial_memory = 0;
     let task = component.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().parse()?;
-    Ok(Subject { engine, module, task, settings, initial_memory })
+    Ok(Subject { engine, module, task, settings, initial_memory, params: None })
 }

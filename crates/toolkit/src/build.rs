@@ -9,7 +9,7 @@ use wasq_protocol::Settings;
 use crate::contract::Contract;
 use crate::languages::{Made, Output, make};
 use crate::project::Project;
-use crate::{component, sdk};
+use crate::{component, schema, sdk};
 
 /// The result of a build.
 #[derive(Clone, Debug)]
@@ -58,6 +58,7 @@ pub fn build(project: &Project) -> Result<Built> {
         );
     }
     component::sign(&mut wasm, language, &toolchain);
+    schema::embed(project.folder(), &mut wasm)?;
     let component = project.component();
     put(&component, &wasm)?;
     let beside = component.with_extension("toml");

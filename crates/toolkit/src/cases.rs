@@ -20,6 +20,9 @@ use wasq_protocol::{
     ByteCount, Caps, Clock, FailureKind, Outcome, SecretValue, Settings, SystemClock, TaskName,
     parse_duration,
 };
+use wasq_schema::Schema;
+
+use crate::schema::bad_params;
 
 /// A file of tests: `tests.toml`.
 #[derive(Clone, Debug, Deserialize)]
@@ -149,6 +152,8 @@ pub struct Subject {
     pub settings: String,
     /// The component's memory at its start, in bytes; see [`crate::initial_memory`].
     pub initial_memory: u64,
+    /// The schema of its params, if it has one.
+    pub params: Option<Schema>,
 }
 
 /// The result of a test.
@@ -250,7 +255,7 @@ impl Case {
 
     /// Runs the test.
     pub async fn run(&self, subject: &Subject) -> Result<Verdict> {
-        let Subject { engine, module, task, settings, initial_memory } = subject;
+        let Subject { engine, module, task, settings, initial_memory, params: schema } = subject;
         let mut table: toml::Table = toml::from_str(settings).context("read the task's settings")?;
         table.extend(self.settings.clone());
         if let Some(left) = self.memory_left {
@@ -285,7 +290,10 @@ impl Case {
         let steps = self.steps.iter().map(|(name, value)| Ok((name.clone(), raw(value)?)));
         let steps = Steps::Reported(steps.collect::<Result<_>>()?);
         let run = Run { context, params: &params, settings: &settings, secrets: &secrets, steps, deadline };
-        let report = engine.run(module, run).await;
+        let report = match bad_params(schema.as_ref(), &params) {
+            Some(failure) => Report::not_run(failure),
+            None => engine.run(module, run).await,
+        };
         let mut problems = Vec::new();
         self.judge_outcome(&report.outcome, &mut problems)?;
         self.judge_rest(&report, &script, &mut problems);

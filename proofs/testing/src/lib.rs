@@ -65,6 +65,7 @@ impl Compiled {
             digest: self.module,
             world: WORLD.to_owned(),
             settings,
+            schema: None,
             published: long_ago(),
             artifacts: [(fingerprint(), self.artifact)].into(),
         };

@@ -88,6 +88,11 @@ async fn run<P: WorkerPorts>(
     ends: Timestamp,
 ) -> Result<Executed, NotRun> {
     let admitted = admit(worker, facts, received).await?;
+    if let Some(schema) = &admitted.live.params
+        && let Err(mismatch) = schema.check(admitted.message.params.get())
+    {
+        return Err(Failure::new(FailureKind::BadParams, format!("the params do not fit: {mismatch}")).into());
+    }
     let now = admitted.facts.received.plus(admitted.facts.instant.elapsed());
     let claimed = claim(worker, admitted.facts, &admitted.message, &admitted.live.settings, now).await?;
     if let Claimed::Ended(item) = claimed {

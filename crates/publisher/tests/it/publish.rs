@@ -424,3 +424,40 @@ async fn schedules_that_cannot_be_kept_are_refused() {
         "hello.toml: timezone = \"Mars/Olympus\": there is no such time zone; write an IANA name such as \"Europe/Berlin\""
     );
 }
+
+/// A guest with a section `wasq:schema`.
+fn with_schema(name: &str, content: &str) -> Vec<u8> {
+    let mut section = b"\x0bwasq:schema".to_vec();
+    section.extend(content.as_bytes());
+    assert!(section.len() < 128, "its length is one byte");
+    let mut wasm = guest(name);
+    wasm.extend([0, section.len() as u8]);
+    wasm.extend(section);
+    wasm
+}
+
+#[tokio::test]
+async fn a_schema_goes_live_with_its_module() {
+    let (tasks, registry, publisher, hello) = set_up_with(Some(Planned::default()));
+    tasks.set("hello.wasm", with_schema("hello", r#"{"params": {"required": ["user"]}}"#));
+    assert!(matches!(publisher.publish(&hello).await.expect("no fault"), Published::Live(_)));
+    assert_eq!(registry.live().version.schema, Some(serde_json::json!({"params": {"required": ["user"]}})));
+
+    let mut refused = async |wasm: Vec<u8>, settings: &str| {
+        tasks.set("hello.wasm", wasm);
+        tasks.set("hello.toml", settings);
+        match publisher.publish(&hello).await.expect("no fault") {
+            Published::Rejected(rejection) => rejection.reason,
+            other => panic!("not refused: {other:?}"),
+        }
+    };
+    assert_eq!(
+        refused(with_schema("hello", r#"{"params": {"type": "text"}}"#), "").await,
+        "hello.wasm: wasq:schema: params/type: expected null, boolean, integer, number, string, array or object, or a list of them, got \"text\""
+    );
+    let schema = r#"{"params": {"required": ["user"]}}"#;
+    assert_eq!(
+        refused(with_schema("hello", schema), DAILY).await,
+        "hello.toml: schedule hello: its params do not fit the schema of the task: at the whole: expected the key \"user\", got an empty object"
+    );
+}
