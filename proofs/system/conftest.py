@@ -41,6 +41,15 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AW
 CORE_MODULE = b"\0asm\1\0\0\0"
 
 
+def pytest_collection_modifyitems(items):
+    """Makes two groups of tests, which can run side by side: those on a stand-in for AWS, and the others.
+
+    Two stand-ins at once are too slow for leases and schedules, and two builds at once are no faster."""
+    for item in items:
+        on_stand_in = {"stand_in", "functions"} & set(item.fixturenames) or any(hasattr(item.module, name) for name in ("mini_stack", "chaos"))
+        item.add_marker(pytest.mark.xdist_group("aws" if on_stand_in else "others"))
+
+
 def aws_client(service, url, region_name=REGION):
     return boto3.client(
         service,
@@ -50,6 +59,17 @@ def aws_client(service, url, region_name=REGION):
         aws_secret_access_key="test",
         config=Config(s3={"addressing_style": "path"}, read_timeout=60, retries={"total_max_attempts": 1}),
     )
+
+
+def with_schema(wasm, schema):
+    """A component with the section, as any tool may write it."""
+    content = b"\x0bwasq:schema" + json.dumps(schema).encode()
+    length, number = len(content), bytearray()
+    while True:
+        number.append(length & 0x7F | (0x80 if length > 0x7F else 0))
+        length >>= 7
+        if not length:
+            return wasm + b"\0" + bytes(number) + content
 
 
 def wait_for(condition, what, seconds=30):

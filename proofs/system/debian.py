@@ -1,5 +1,6 @@
 """Programs of Debian, unpacked into target/ and not installed: a test must not change the machine."""
 
+import fcntl
 import re
 import shutil
 import subprocess
@@ -11,8 +12,16 @@ def unpacked(name, packages):
     """A folder with packages, and with what they need and the machine does not have."""
     folder = ROOT / "target" / name
     stamp = folder / "unpacked.txt"
-    if stamp.exists() and stamp.read_text() == packages:
-        return folder
+    with open(ROOT / "target" / f"{name}.lock", "w") as lock:
+        # Tests that run side by side may want the same.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not stamp.exists() or stamp.read_text() != packages:
+            unpack(folder, packages)
+            stamp.write_text(packages)
+    return folder
+
+
+def unpack(folder, packages):
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
@@ -24,8 +33,6 @@ def unpacked(name, packages):
     for package in folder.glob("*.deb"):
         subprocess.run(["dpkg", "--extract", package, folder], check=True)
         package.unlink()
-    stamp.write_text(packages)
-    return folder
 
 
 def download(folder, packages):

@@ -11,7 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
 import debian
-from conftest import GUESTS, ROOT, github_settings, wait_for
+from conftest import GUESTS, ROOT, github_settings, wait_for, with_schema
 
 # Everything that a task or a sender can say: markup, colours of a terminal, and a change of direction.
 HOSTILE = '<img src=x onerror="document.title=1"><script>document.title="owned"</script> \x1b[31mred\u202egnp.exe'
@@ -79,6 +79,49 @@ def busy_stack(dev):
     dev.send({"task": "verbs", "id": "patient-1", "params": {"verb": "retry-after", "seconds": 600, "reason": "later"}})
     dev.send({"task": "verbs", "id": "long-1", "params": {"verb": "sleep", "ms": 20_000}})
     wait_for(lambda: dev.listed("broken") and dev.listed("broken").get("rejected"), "refused upload")
+
+
+SCHEDULES = """
+[[schedule]]
+cron = "0 7 * * MON-FRI"
+timezone = "Europe/Berlin"
+params = { verb = "echo", value = "<script>" }
+"""
+
+
+def test_schedules_are_fired_paused_and_resumed(page, dev):
+    go(page, dev, "/schedules")
+    expect(page.locator("main")).to_contain_text("No live task has a schedule")
+    dev.publish("verbs", settings=SCHEDULES)
+    go(page, dev, "/schedules")
+    row = page.get_by_role("row", name=re.compile("^verbs "))
+    expect(row).to_contain_text("0 7 * * MON-FRI (Europe/Berlin)")
+    expect(row).to_contain_text('{"value":"<script>","verb":"echo"}')
+    row.get_by_role("button", name="Send now").click()
+    page.get_by_role("status").get_by_role("link").click()
+    expect(page.locator("h1")).to_contain_text("verbs@20")
+    expect(page.locator(".state").first).to_have_text("done")
+    go(page, dev, "/schedules")
+    row.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("status")).to_have_text("verbs is paused.")
+    expect(row).to_contain_text("paused")
+    assert dev.wasq("schedule", "ls", "--json")["schedules"][0]["paused"]
+    row.get_by_role("button", name="Resume").click()
+    expect(page.get_by_role("status")).to_have_text("verbs goes on.")
+    assert not dev.wasq("schedule", "ls", "--json")["schedules"][0]["paused"]
+
+
+def test_params_that_do_not_fit_the_schema_are_not_sent(page, dev):
+    schema = {"params": {"type": "object", "properties": {"count": {"type": "integer"}}}}
+    (dev.tasks / "typed.wasm").write_bytes(with_schema((GUESTS / "hello.wasm").read_bytes(), schema))
+    wait_for(lambda: dev.listed("typed")["live"], "live task")
+    go(page, dev, "/tasks/typed")
+    expect(page.locator("main")).to_contain_text('"type": "integer"')
+    go(page, dev, "/send?task=typed")
+    page.get_by_label("Params, as JSON").fill('{"count": "many"}')
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("main")).to_contain_text('Params: at /count: expected a whole number, got a text: "many"')
+    assert dev.counts() == (0, 0, 0) and dev.wasq("runs", "ls", "--json")["runs"] == []
 
 
 def test_every_view(page, dev):
@@ -383,7 +426,7 @@ def test_every_view_fits_each_screen_and_is_accessible(browser, dev):
     """Also makes the pictures."""
     busy_stack(dev)
     PICTURES.mkdir(parents=True, exist_ok=True)
-    views = {"overview": "/", "runs": "/runs", "run": "/runs/order-7", "tasks": "/tasks", "task": "/tasks/verbs", "dead": "/dead", "send": "/send"}
+    views = {"overview": "/", "runs": "/runs", "run": "/runs/order-7", "tasks": "/tasks", "task": "/tasks/verbs", "schedules": "/schedules", "dead": "/dead", "send": "/send"}
     for width, (w, h) in WIDTHS.items():
         for scheme in ["light", "dark"]:
             context = browser.new_context(viewport={"width": w, "height": h}, color_scheme=scheme)

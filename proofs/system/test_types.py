@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from conftest import GUESTS, reason, receive_all, wait_for
+from conftest import GUESTS, reason, receive_all, wait_for, with_schema
 
 SCHEMA = {
     "params": {
@@ -28,17 +28,6 @@ PARAMS = [
     ({"name": "Ada", "count": 10}, "at /count: expected at most 9, got a number: 10"),
     ({"name": "Ada", "kind": "odd"}, 'at /kind: expected "new" or "old", got a text: "odd"'),
 ]
-
-
-def with_schema(wasm, schema):
-    """A component with the section, as any tool may write it."""
-    content = b"\x0bwasq:schema" + json.dumps(schema).encode()
-    length, number = len(content), bytearray()
-    while True:
-        number.append(length & 0x7F | (0x80 if length > 0x7F else 0))
-        length >>= 7
-        if not length:
-            return wasm + b"\0" + bytes(number) + content
 
 
 def test_every_place_gives_the_same_answer(dev):

@@ -13,8 +13,8 @@ use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use serde_json::value::RawValue;
 use wasq_aws::{
-    GroupConfig, MESSAGES_PREFIX, Outbound, QueueEndpoint, RunsTable, ScheduleGroup, ScheduleMaker,
-    SdkConfig, SecretReader, explain, get_object,
+    GroupConfig, MessageAt, Outbound, QueueEndpoint, RunsTable, ScheduleGroup, ScheduleMaker, SdkConfig,
+    SecretReader, explain, get_object,
 };
 use wasq_engine::{Addresses, Child};
 use wasq_protocol::{
@@ -387,19 +387,16 @@ struct ScheduledSends {
     group: OnceLock<ScheduleMaker>,
 }
 
-/// The characters of a message's name that the name of its schedule has.
-const NAME_CHARS: usize = 40;
-
 impl Timer for ScheduledSends {
     async fn keep(&self, messages: Vec<Delayed>) -> Vec<Result<()>> {
         let group = self.group.get_or_init(|| ScheduleMaker::new(&self.sdk, self.config.clone()));
-        let mut results = Vec::with_capacity(messages.len());
-        // One after the other, because there is no call for several.
-        for message in messages {
-            let name = format!("{MESSAGES_PREFIX}{}", &message.name().to_string()[..NAME_CHARS]);
-            results.push(group.send_at(name, message.at, message.body).await);
-        }
-        results
+        // Scheduler knows no groups of a standard queue.
+        let message = |Delayed { name, body, group: _, at }: Delayed| MessageAt {
+            name: ScheduleGroup::message_name(&name),
+            body,
+            at,
+        };
+        group.send_all_at(messages.into_iter().map(message).collect()).await
     }
 }
 

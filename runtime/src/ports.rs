@@ -149,17 +149,14 @@ impl Timer for Infallible {
 /// A message that waits for its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delayed {
+    /// Names the message: another message has another name, also one with the same id.
+    pub name: Digest,
     /// The message body to send, with the message's own id in it.
     pub body: String,
+    /// The message's group.
+    pub group: Option<String>,
     /// When to send it.
     pub at: Timestamp,
-}
-
-impl Delayed {
-    /// Names the message: another message has another name, also one with the same id.
-    pub fn name(&self) -> Digest {
-        Digest::of(self.body.as_bytes())
-    }
 }
 
 /// The runner loads and runs a task's machine code: wasmtime ([`Wasm`](crate::Wasm)), or a

@@ -564,11 +564,28 @@ pub(crate) async fn note_delayed<P: WorkerPorts>(
         item.root = message.root.clone();
         item.sent = facts.delivery.as_ref().map(|delivery| delivery.sent);
         item.next = Some(at);
+        item.set_failure(FailureKind::Delayed, &format!("it waits until {at}, its not_before"));
         item.keep_for(at.since(now) + RunItem::LONGEST_IN_QUEUES, now);
         ItemWrite { item, replaces: None }
     };
     let writes: Vec<_> = delayed.into_iter().map(write).collect();
     let answers = put(runs, &writes).await;
+    // The same message was sent before, with an earlier time.
+    let later = writes.iter().zip(&answers).filter_map(|(ItemWrite { item, .. }, answer)| match answer {
+        Ok(Written::Refused(Some(stored)))
+            if stored.state == ItemState::Waiting
+                && stored.params == item.params
+                && stored.kind == Some(FailureKind::Delayed)
+                && stored.next < item.next =>
+        {
+            Some(ItemWrite { item: item.clone(), replaces: Some(stored.revision.clone()) })
+        }
+        _ => None,
+    });
+    let later: Vec<_> = later.collect();
+    if !later.is_empty() {
+        put(runs, &later).await;
+    }
     let cancelled =
         writes.into_iter().zip(answers).filter_map(|(ItemWrite { item, .. }, answer)| match answer {
             Ok(Written::Refused(Some(stored)))

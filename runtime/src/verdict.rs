@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wasq_protocol::{Backoff, Delivery, Failure, FailureKind, Timestamp};
+use wasq_protocol::{AHEAD_IN_QUEUE, Backoff, Delivery, Failure, FailureKind, Timestamp};
 
 /// The way in which a message is settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +121,19 @@ fn judge_kind(failure: &Failure, case: &Case) -> Verdict {
             _ => Verdict::Release(case.early.min(WAIT_MAX)),
         },
     }
+}
+
+/// Judges a message whose `not_before` lies at `at`, and that the timer could not keep. It comes again soon: the timer may have it, and
+/// then it must not stay in the queue as well. If the queue would forget it before its time, it is a dead letter before.
+pub(crate) fn judge_not_kept(
+    delivery: &Delivery,
+    at: Timestamp,
+    now: Timestamp,
+    kept_for: Duration,
+) -> Verdict {
+    let wait = (now.since(delivery.first_received) / 4).clamp(HOST_FAULT_WAIT, HOST_FAULT_WAIT_MAX);
+    let is_forgotten = at.since(delivery.sent) > AHEAD_IN_QUEUE && now.since(delivery.sent) + wait > kept_for;
+    if is_forgotten { Verdict::DeadLetter } else { Verdict::Release(wait.min(at.since(now))) }
 }
 
 /// The wait that begins when the first receive of a message was `known_for` ago.

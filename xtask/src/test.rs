@@ -37,9 +37,11 @@ pub(crate) fn test(select: &[String]) -> Result<()> {
         }
     }
     let mut pytest = Command::new(programs.join("pytest"));
-    // One after the other: two stand-ins for AWS at once on two cores are too slow for leases and schedules.
     pytest.arg(root().join("proofs/system"));
-    if !select.is_empty() {
+    if select.is_empty() {
+        // The two groups of `conftest.py`, side by side.
+        pytest.args(["--numprocesses", "2", "--dist", "loadgroup"]);
+    } else {
         pytest.arg("-k").arg(select.join(" "));
     }
     run(&mut pytest)

@@ -24,7 +24,8 @@ pub use runs::RunsTable;
 pub use s3::get_object;
 #[cfg(feature = "scheduler")]
 pub use scheduler::{
-    GroupConfig, ListedSchedule, MESSAGES_PREFIX, NewSchedule, SCHEDULED_TIME, ScheduleGroup, ScheduleMaker,
+    GroupConfig, ListedSchedule, MESSAGES_PREFIX, MessageAt, NewSchedule, SCHEDULED_TIME, ScheduleGroup,
+    ScheduleMaker, without_words,
 };
 pub use sdk::{CONNECT_TIMEOUT, explain, function_config, not_sent, sdk_config};
 #[cfg(feature = "secrets")]

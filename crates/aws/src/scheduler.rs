@@ -11,7 +11,8 @@ use aws_sdk_scheduler::types::{
     ActionAfterCompletion, DeadLetterConfig, FlexibleTimeWindow, FlexibleTimeWindowMode, RetryPolicy,
     ScheduleState, Target,
 };
-use wasq_protocol::{Timestamp, VarError, Vars};
+use futures_util::future::join_all;
+use wasq_protocol::{Clock, Digest, RunItem, SystemClock, Timestamp, VarError, Vars};
 
 use crate::explain;
 
@@ -57,10 +58,23 @@ pub struct NewSchedule {
     pub start: Option<Timestamp>,
     /// A text for people.
     pub description: String,
-    /// The message body. `<aws.scheduler.scheduled-time>` becomes the time of the firing.
+    /// The message body. Words such as [`SCHEDULED_TIME`] are replaced at the firing.
     pub body: String,
     /// How long it is tried to send the message of a firing.
     pub tries_for: Duration,
+    /// Whether a message that could not be sent goes to the dead-letter queue.
+    pub dead_letter: bool,
+}
+
+/// A message that is to be sent at a time, once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageAt {
+    /// The name of its schedule.
+    pub name: String,
+    /// The message body.
+    pub body: String,
+    /// When to send it; a part of a second is rounded up.
+    pub at: Timestamp,
 }
 
 /// A schedule as it is listed.
@@ -81,6 +95,8 @@ pub const MESSAGES_PREFIX: &str = "message.";
 /// How long a one-time schedule tries to send its message. It is the longest that Scheduler allows.
 const TRIES_FOR_MAX: Duration = Duration::from_secs(24 * 3600);
 const RETRIES_MAX: i32 = 185;
+/// The characters of a message's name that the name of its schedule has.
+const NAME_CHARS: usize = 40;
 
 /// A schedule group.
 #[derive(Clone, Debug)]
@@ -107,8 +123,13 @@ impl ScheduleMaker {
         &self.group
     }
 
-    /// Sends a message at a time, once. A schedule with this name that is there already stays.
-    pub async fn send_at(&self, name: String, at: Timestamp, body: String) -> Result<()> {
+    /// Sends messages at their times, each once. A schedule that is there already stays. There is no call for several: the calls are
+    /// made at once.
+    pub async fn send_all_at(&self, messages: Vec<MessageAt>) -> Vec<Result<()>> {
+        join_all(messages.into_iter().map(|message| self.send_at(message))).await
+    }
+
+    async fn send_at(&self, MessageAt { name, body, at }: MessageAt) -> Result<()> {
         let seconds = at.ms().div_ceil(1000);
         let time = Timestamp::from_ms(seconds * 1000).to_string();
         let schedule = NewSchedule {
@@ -117,8 +138,9 @@ impl ScheduleMaker {
             start: None,
             description: "A message that waits for its not_before".to_owned(),
             tries_for: TRIES_FOR_MAX,
+            dead_letter: true,
+            body: without_words(&body),
             name,
-            body,
         };
         self.create(&schedule, true).await.map(drop)
     }
@@ -175,8 +197,10 @@ impl ScheduleMaker {
         let retries =
             RetryPolicy::builder().maximum_retry_attempts(RETRIES_MAX).maximum_event_age_in_seconds(seconds);
         let letters = DeadLetterConfig::builder().arn(&self.config.dead_letters).build();
+        let letters = schedule.dead_letter.then_some(letters);
         let target = Target::builder().arn(&self.config.queue).role_arn(&self.config.role);
-        let target = target.input(&schedule.body).retry_policy(retries.build()).dead_letter_config(letters);
+        let target =
+            target.input(&schedule.body).retry_policy(retries.build()).set_dead_letter_config(letters);
         target.build().context("make a target")
     }
 }
@@ -187,6 +211,11 @@ impl ScheduleGroup {
         Self { client: Client::new(sdk), name }
     }
 
+    /// The name of the schedule of a message, by the name under which the timer keeps it.
+    pub fn message_name(kept_as: &Digest) -> String {
+        format!("{MESSAGES_PREFIX}{}", &kept_as.to_string()[..NAME_CHARS])
+    }
+
     /// Pauses a schedule, or lets it go on. Returns `false` if there is none with this name.
     pub async fn pause(&self, name: &str, paused: bool) -> Result<bool> {
         let there = self.client.get_schedule().group_name(&self.name).name(name).send().await;
@@ -195,12 +224,16 @@ impl ScheduleGroup {
             Err(SdkError::ServiceError(e)) if e.err().is_resource_not_found_exception() => return Ok(false),
             Err(e) => return Err(explain(e)).with_context(|| self.what("read", name)),
         };
+        let expression = there.schedule_expression.clone().unwrap_or_default();
+        let start = there.start_date.map(|start| next_start(&expression, start, SystemClock.now()));
         // A change replaces everything that it does not name.
         let update = self.client.update_schedule().group_name(&self.name).name(name);
         let update = update
             .set_schedule_expression(there.schedule_expression)
             .set_schedule_expression_timezone(there.schedule_expression_timezone)
-            .set_start_date(there.start_date)
+            .set_start_date(start)
+            .set_end_date(there.end_date)
+            .set_kms_key_arn(there.kms_key_arn)
             .set_description(there.description)
             .set_flexible_time_window(there.flexible_time_window)
             .set_action_after_completion(there.action_after_completion)
@@ -251,10 +284,47 @@ impl ScheduleGroup {
     }
 }
 
+/// A body without words that EventBridge Scheduler replaces. It is the same JSON.
+pub fn without_words(body: &str) -> String {
+    body.replace(RunItem::WORD, RunItem::ESCAPED_WORD)
+}
+
+/// The start that a rate may be given again: the first firing that lies ahead. A start that is over may be refused, and without one
+/// a rate fires at once.
+fn next_start(expression: &str, start: DateTime, now: Timestamp) -> DateTime {
+    let minutes =
+        expression.strip_prefix("rate(").and_then(|rate| rate.split(' ').next()?.parse::<i64>().ok());
+    let now = i64::try_from(now.ms() / 1000).unwrap_or(i64::MAX);
+    match minutes.map(|minutes| minutes * 60).filter(|seconds| *seconds > 0) {
+        Some(seconds) if start.secs() <= now => {
+            let firings = (now - start.secs()) / seconds + 1;
+            DateTime::from_secs(start.secs() + firings * seconds)
+        }
+        _ => start,
+    }
+}
+
 fn no_window() -> Result<FlexibleTimeWindow> {
     FlexibleTimeWindow::builder().mode(FlexibleTimeWindowMode::Off).build().context("make a time window")
 }
 
 fn date(time: Timestamp) -> DateTime {
     DateTime::from_secs(i64::try_from(time.ms() / 1000).expect("the clock ends in the year 9999"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_goes_on_in_its_rhythm() {
+        let start = |expression: &str, start: i64, now: u64| {
+            next_start(expression, DateTime::from_secs(start), Timestamp::from_ms(now * 1000)).secs()
+        };
+        assert_eq!(start("rate(15 minutes)", 9_000, 10_000), 10_800);
+        assert_eq!(start("rate(15 minutes)", 9_000, 10_800), 11_700);
+        assert_eq!(start("rate(1 minute)", 9_000, 9_000), 9_060);
+        assert_eq!(start("rate(15 minutes)", 9_000, 8_000), 9_000, "it lies ahead");
+        assert_eq!(start("cron(0 7 * * ? *)", 9_000, 10_000), 9_000);
+    }
 }

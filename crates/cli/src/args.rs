@@ -98,7 +98,7 @@ pub(crate) enum Command {
     Wait(Wait),
     /// List, pause, resume or fire schedules
     ///
-    /// A schedule stands in the settings of a task, as [[schedule]]. It sends a message for the task again and again.
+    /// You write a schedule into the settings of a task, as `[[schedule]]`. It sends a message for the task again and again.
     Schedule(Schedule),
     /// Publish a component: put it into the tasks folder of `wasq dev`, or into the tasks bucket of a
     /// deployment (--stack)

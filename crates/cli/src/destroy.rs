@@ -7,7 +7,7 @@ use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use serde_json::json;
 use wasq_aws::QueueEndpoint;
 
-use crate::cloud::{Bucket, CodeBucket, Identity, Kept, Namespace, Session, Stack, explain};
+use crate::cloud::{Bucket, CodeBucket, Deployment, Identity, Kept, Namespace, Session, Stack, explain};
 use crate::output::{self, Ended, tell};
 use crate::target::stack_name;
 
@@ -46,8 +46,8 @@ pub(crate) async fn destroy(args: Destroy, json: bool) -> Result<Ended> {
             identity.account
         );
     }
-    if let (Some(_), false) = (&there, data) {
-        refuse_if_delayed(&stack).await?;
+    if let (Some(deployment), false) = (&there, data) {
+        refuse_if_delayed(deployment).await?;
     }
     ask(&stack, &identity, &kept, data, yes).await?;
     if there.is_some() {
@@ -85,15 +85,14 @@ pub(crate) async fn destroy(args: Destroy, json: bool) -> Result<Ended> {
 }
 
 /// Messages that wait for their time are in the schedule group, which goes with the stack.
-async fn refuse_if_delayed(stack: &Stack) -> Result<()> {
-    // A stack whose creation has failed has no outputs.
-    let Ok(deployment) = stack.find().await else { return Ok(()) };
-    let Some(group) = deployment.schedule_group() else { return Ok(()) };
+async fn refuse_if_delayed(deployment: &Deployment) -> Result<()> {
+    let Some(group) = deployment.schedule_group_that_is_there().await? else { return Ok(()) };
     let count = group.delayed(DELAYED_MAX).await?;
     let or_more = if count >= DELAYED_MAX as u64 { " or more" } else { "" };
+    let name = &deployment.name;
     ensure!(
         count == 0,
-        "{count}{or_more} messages wait for their time outside of the queue, and would be deleted with the stack: cancel them by `wasq runs cancel --state waiting`, wait, or delete everything by --data"
+        "messages that wait for their time would be deleted with the stack: {count}{or_more}. Wait, or cancel them by `wasq runs cancel --kind delayed --stack {name}`, or delete everything by --data"
     );
     Ok(())
 }

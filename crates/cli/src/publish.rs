@@ -183,7 +183,8 @@ struct Upload {
 
 /// The result of an upload.
 enum Came {
-    Live(Version),
+    /// It is live as this version.
+    Live(u64),
     Refused(Rejection),
 }
 
@@ -228,7 +229,7 @@ impl Upload {
                 output::value(&json!({ "task": task, "rejected": rejection, "duration_ms": ms }));
                 return Ok(Ended::InPart);
             }
-            Came::Live(Version { version, .. }) => {
+            Came::Live(version) => {
                 output::text(&format!(
                     "{task} is live, version {version}, after {:.1} s\n",
                     ms as f64 / 1000.0
@@ -259,7 +260,7 @@ fn came(now: Listed, before: &Listed, digest: &Digest, settings: &Settings) -> O
         && record.version.digest == *digest
         && record.version.settings == *settings
     {
-        return Some(Came::Live(record.version));
+        return Some(Came::Live(record.version.version));
     }
     // An upload that could not be read has no digest.
     let rejected = now.rejected.filter(|rejection| rejection.digest.is_none_or(|found| found == *digest))?;

@@ -2,9 +2,10 @@
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
-use wasq_protocol::{Clock, ScheduleState, SystemClock, Timestamp};
+use wasq_protocol::{Clock, ScheduleState, SystemClock};
 use wasq_schedule::{name_on_aws, next_firings};
 
+use crate::cloud::Deployment;
 use crate::output::{self, Ended, tell};
 use crate::registry::Registry;
 use crate::runs::Endpoint;
@@ -69,14 +70,21 @@ pub(crate) async fn schedule(args: Schedule, json: bool) -> Result<Ended> {
 
 /// All schedules of live tasks, in the order of their names.
 pub(crate) async fn list(target: &Target) -> Result<Vec<ScheduleState>> {
-    let deployment = match target {
-        Target::Local(data) => return Endpoint::of(data)?.schedules().await,
-        Target::Aws(deployment) => deployment,
-    };
+    match target {
+        Target::Local(data) => Endpoint::of(data)?.schedules().await,
+        Target::Aws(deployment) => of_deployment(deployment, &Registry::of(target)?).await,
+    }
+}
+
+/// The schedules of a deployment, in the order of their names.
+pub(crate) async fn of_deployment(
+    deployment: &Deployment,
+    registry: &Registry,
+) -> Result<Vec<ScheduleState>> {
     let enabled = deployment.schedules()?.enabled().await?;
     let now = SystemClock.now();
     let mut states = Vec::new();
-    for record in Registry::of(target)?.tasks().await?.into_iter().filter_map(|listed| listed.live) {
+    for record in registry.tasks().await?.into_iter().filter_map(|listed| listed.live) {
         for (name, schedule, next) in next_firings(&record.task, &record.version.settings, now) {
             // One that is not there yet is set within an hour.
             let paused = enabled.get(&name_on_aws(&record.task, schedule)) == Some(&false);
@@ -134,8 +142,7 @@ async fn pause(target: &Target, name: &str, paused: bool, json: bool) -> Result<
 
 async fn fire(target: &Target, name: &str, json: bool) -> Result<Ended> {
     let ScheduleState { task, schedule, .. } = find(target, name).await?;
-    let now = SystemClock.now();
-    let time = Timestamp::from_ms(now.ms() / 1000 * 1000).to_string();
+    let time = SystemClock.now().to_string();
     let address = target.queue()?;
     let client = address.client().await;
     let sent = client

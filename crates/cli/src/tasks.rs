@@ -4,7 +4,7 @@ use anyhow::{Result, bail, ensure};
 use serde_json::json;
 use wasq_local::Listed;
 use wasq_protocol::{Clock, LiveRecord, Schedule, SystemClock, TaskName, Version};
-use wasq_schedule::{Firings, next_firings};
+use wasq_schedule::Firings;
 
 use crate::output::{self, Ended, tell};
 use crate::registry::Registry;
@@ -91,8 +91,9 @@ fn whole(listed: &Listed) -> String {
         text += &format!("  {:<4} {}  {}\n", version.version, version.published, version.digest);
     }
     if listed.live.is_some() && !record.version.settings.schedule.is_empty() {
-        text += "\nschedules\n";
-        for (name, schedule, _) in next_firings(&record.task, &record.version.settings, SystemClock.now()) {
+        text += "\nschedules (`wasq schedule ls` says which are paused)\n";
+        for schedule in &record.version.settings.schedule {
+            let name = schedule.full_name(&record.task);
             text += &format!("  {name:<32}  {:<32}  next {}\n", schedule.when.to_string(), next(schedule));
         }
     }

@@ -172,9 +172,10 @@ const MIGRATIONS: [&str; 6] = [
     "
     -- Messages that wait outside of the queue for their time.
     CREATE TABLE delayed (
-        name TEXT PRIMARY KEY,         -- the digest of the body
+        name TEXT PRIMARY KEY,         -- made of the id, the params and the time
         due_ms INTEGER NOT NULL,
-        body TEXT NOT NULL
+        body TEXT NOT NULL,
+        group_id TEXT
     ) STRICT;
     CREATE INDEX delayed_due ON delayed (due_ms);
     CREATE TABLE schedules (

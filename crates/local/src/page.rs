@@ -15,7 +15,8 @@ use wasq_page::{
     Token, Upload,
 };
 use wasq_protocol::{
-    Clock, DeadLetterAttributes, Digest, LiveRecord, MessageCounts, Overview, RunItem, SystemClock, TaskName,
+    Clock, DeadLetterAttributes, Digest, LiveRecord, MessageCounts, Overview, RunItem, ScheduleState,
+    SystemClock, TaskName,
 };
 
 use crate::data_folder::{LastStack, is_running, registry_path, write_private};
@@ -28,7 +29,7 @@ use crate::sqs::letters;
 use crate::sqs::messages::Send;
 use crate::sqs::queues::Queues;
 use crate::stack::{DEAD_LETTERS, QUEUE, RETENTION_SECONDS};
-use crate::timer::count_delayed;
+use crate::timer::{self, LocalTimer, count_delayed};
 
 /// The data of the page of a stack.
 pub(crate) struct LocalPage {
@@ -37,6 +38,7 @@ pub(crate) struct LocalPage {
     tasks: PathBuf,
     queues: Queues,
     runs: LocalRuns,
+    timer: LocalTimer,
     stats: Stats,
     changes: watch::Sender<u64>,
     reader: Arc<Mutex<Option<Connection>>>,
@@ -58,10 +60,11 @@ impl LocalPage {
         tasks: PathBuf,
         queues: Queues,
         runs: LocalRuns,
+        timer: LocalTimer,
         results: &Results,
     ) -> Self {
         let (stats, changes) = (results.stats().clone(), results.changes().clone());
-        Self { data, tasks, queues, runs, stats, changes, reader: Arc::default() }
+        Self { data, tasks, queues, runs, timer, stats, changes, reader: Arc::default() }
     }
 
     /// Something has been done that the page shows.
@@ -149,6 +152,16 @@ impl Data for LocalPage {
         tokio::task::spawn_blocking(write).await??;
         self.change();
         Ok(())
+    }
+
+    async fn schedules(&self) -> Result<Vec<ScheduleState>> {
+        self.read(timer::list).await
+    }
+
+    async fn pause(&self, schedule: &ScheduleState, paused: bool) -> Result<bool> {
+        let done = self.timer.pause(schedule.name.clone(), paused).await?;
+        self.change();
+        Ok(done)
     }
 
     async fn remove(&self, task: &TaskName) -> Result<()> {

@@ -120,7 +120,8 @@ impl Results {
         let item = self.runs.get(id.as_ref().unwrap_or(message_id).clone()).await?;
         // An earlier message with this id may have failed, or have had other params: that says nothing of this one.
         let this = |item: &RunItem| match &item.message_id {
-            Some(last) if last != message_id => {
+            // A message without an id of its own has that of its first send, also after a delay.
+            Some(last) if last != message_id && item.id != *message_id => {
                 let stays = matches!(item.state, ItemState::Done | ItemState::Cancelled);
                 stays && (params.is_none() || item.params.is_none() || item.params == *params)
             }

@@ -15,6 +15,7 @@ use wasq_protocol::{
 use wasq_runtime::Runs;
 
 use crate::db::{Db, DbError};
+use crate::timer::forget;
 
 /// The table of runs. Cheap to clone.
 #[derive(Clone)]
@@ -73,7 +74,15 @@ impl LocalRuns {
             };
             let item = write.item.clone();
             let row = RowWrite::of(&write);
-            let written = self.db.call(move |db| row.put(db, now_ms())).await?;
+            let kept_as = stored.as_ref().and_then(RunItem::kept_as);
+            let written = self.db.call(move |db| {
+                let written = row.put(db, now_ms())?;
+                if let (Written::Yes, Some(kept_as)) = (&written, kept_as) {
+                    forget(db, &kept_as)?;
+                }
+                Ok::<_, DbError>(written)
+            });
+            let written = written.await?;
             if matches!(written, Written::Yes) {
                 if let (true, Some(owner)) = (item.cancel, &item.owner) {
                     self.cancels().insert(own_id, owner.clone());

@@ -211,7 +211,14 @@ impl Stack {
         let worker = Worker::new(parts, settings);
         let invoker = LocalInvoker::new(worker);
 
-        let page = LocalPage::new(data.clone(), last.tasks.clone(), queues.clone(), runs.clone(), &results);
+        let page = LocalPage::new(
+            data.clone(),
+            last.tasks.clone(),
+            queues.clone(),
+            runs.clone(),
+            timer.clone(),
+            &results,
+        );
         let token = page::token(&data)?;
         let site = Site::new(page, token.clone(), address.port());
         let changes = results.changes().clone();

@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::Notify;
 use tokio::time::sleep;
-use wasq_protocol::{Clock, Missed, Schedule, ScheduleState, SystemClock, TaskName, Timestamp};
+use wasq_protocol::{Clock, Digest, Missed, Schedule, ScheduleState, SystemClock, TaskName, Timestamp};
 use wasq_publisher::Scheduler;
 use wasq_runtime::{Delayed, Timer};
 use wasq_schedule::Firings;
@@ -108,8 +108,15 @@ impl Timer for LocalTimer {
         let count = messages.len();
         let kept = self.db.call(move |db| {
             for message in messages {
-                db.prepare_cached("INSERT OR IGNORE INTO delayed (name, due_ms, body) VALUES (?, ?, ?)")?
-                    .execute(params![message.name().to_string(), ms(message.at), message.body])?;
+                db.prepare_cached(
+                    "INSERT OR IGNORE INTO delayed (name, due_ms, body, group_id) VALUES (?, ?, ?, ?)",
+                )?
+                .execute(params![
+                    message.name.to_string(),
+                    ms(message.at),
+                    message.body,
+                    message.group
+                ])?;
             }
             Ok::<_, DbError>(())
         });
@@ -151,6 +158,12 @@ impl Scheduler for LocalTimer {
         self.changed.notify_one();
         Ok(())
     }
+}
+
+/// Forgets a message that waits, because it was cancelled.
+pub(crate) fn forget(db: &Connection, kept_as: &Digest) -> rusqlite::Result<()> {
+    db.prepare_cached("DELETE FROM delayed WHERE name = ?")?.execute([kept_as.to_string()])?;
+    Ok(())
 }
 
 /// The number of messages that wait outside of the queue.
@@ -207,13 +220,14 @@ fn send(db: &Connection, body: String, group: Option<String>, now: Timestamp) ->
 fn send_due(db: &Connection, now: Timestamp) -> Result<usize, SqsError> {
     let mut due = db.prepare_cached(
         "DELETE FROM delayed WHERE name IN (SELECT name FROM delayed WHERE due_ms <= ?1 ORDER BY due_ms LIMIT ?2)
-         RETURNING body",
+         RETURNING body, group_id",
     )?;
-    let bodies: Vec<String> =
-        due.query_map(params![ms(now), AT_ONCE], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    let count = bodies.len();
-    for body in bodies {
-        send(db, body, None, now)?;
+    let messages: Vec<(String, Option<String>)> = due
+        .query_map(params![ms(now), AT_ONCE], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let count = messages.len();
+    for (body, group) in messages {
+        send(db, body, group, now)?;
     }
     Ok(count)
 }
@@ -227,12 +241,14 @@ fn fire_due(db: &Connection, now: Timestamp) -> Result<usize, SqsError> {
         .collect::<rusqlite::Result<_>>()?;
     let mut sent = 0;
     for (name, task, schedule, paused, due_ms) in rows {
-        let (Ok(task), Ok(schedule)) =
-            (task.parse::<TaskName>(), serde_json::from_str::<Schedule>(&schedule))
-        else {
+        let parsed = (task.parse::<TaskName>(), serde_json::from_str::<Schedule>(&schedule));
+        let firings = parsed.1.as_ref().ok().and_then(|schedule| Firings::of(schedule).ok());
+        let ((Ok(task), Ok(schedule)), Some(firings)) = (parsed, firings) else {
+            // Another version of wasq has written it.
+            tracing::error!("the schedule {name} cannot be read, and fires no more: publish its task again");
+            db.prepare_cached("UPDATE schedules SET due_ms = NULL WHERE name = ?")?.execute([name])?;
             continue;
         };
-        let Ok(firings) = Firings::of(&schedule) else { continue };
         let before = timestamp(due_ms).minus(Duration::from_millis(1));
         if let Some(last) = firings.last_between(before, now).filter(|_| !paused) {
             if now.since(last) <= Schedule::LATE || schedule.missed == Missed::Run {

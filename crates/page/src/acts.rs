@@ -3,7 +3,8 @@
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use wasq_protocol::{Digest, Message, TaskName, check_id};
+use wasq_protocol::{Clock, Digest, Message, SystemClock, TaskName, check_id};
+use wasq_schema::Schemas;
 
 use crate::data::{Cancelled, Data, DeadLetters, Sending, Task, Upload};
 use crate::form::{Form, address};
@@ -26,6 +27,7 @@ impl<D: Data> Site<D> {
                 Ok(redirect(&address("/run", &[("id", Some(id)), ("asked", Some(asked))])))
             }
             "/act/letters" => self.letters(form).await,
+            "/act/schedule" => self.schedule(form).await,
             "/act/rollback" => self.rollback(form).await,
             "/act/remove" => self.remove(form).await,
             "/act/send" => self.send(form).await,
@@ -47,6 +49,32 @@ impl<D: Data> Site<D> {
         Ok(redirect(&address("/dead", &[(what, Some(&number.to_string()))])))
     }
 
+    async fn schedule(&self, form: &Form) -> Result<Response<Body>, Problem> {
+        let name = form.exactly("name");
+        let gone = || missing(format!("There is no schedule {name:?} any more."));
+        let schedule = self.data.schedules().await?.into_iter().find(|state| state.name == name);
+        let schedule = schedule.ok_or_else(gone)?;
+        let (word, value) = match form.text("what") {
+            Some("fire") => {
+                let now = SystemClock.now().to_string();
+                let message = Message::parse(&schedule.schedule.body(&schedule.task, &now));
+                let message = message.map_err(|e| wrong(e.to_string()))?;
+                let id = message.id.clone().unwrap_or_default();
+                self.data.send(Sending { message, delay_seconds: 0 }).await?;
+                ("fired", id)
+            }
+            Some(what @ ("pause" | "resume")) => {
+                let paused = what == "pause";
+                if !self.data.pause(&schedule, paused).await? {
+                    return Err(gone());
+                }
+                (if paused { "paused" } else { "resumed" }, name.to_owned())
+            }
+            _ => return Err(wrong("What is to be done with the schedule?".to_owned())),
+        };
+        Ok(redirect(&address("/schedules", &[(word, Some(&value))])))
+    }
+
     async fn send(&self, form: &Form) -> Result<Response<Body>, Problem> {
         let field = |name| form.text(name).unwrap_or_default().to_owned();
         let filled = Filled {
@@ -64,6 +92,10 @@ impl<D: Data> Site<D> {
                 return Ok(page(StatusCode::BAD_REQUEST, self.send_form(&filled).await?));
             }
         };
+        if let Some(wrong) = self.bad_params(&sending.message).await? {
+            let filled = Filled { wrong: Some(wrong), ..filled };
+            return Ok(page(StatusCode::BAD_REQUEST, self.send_form(&filled).await?));
+        }
         let own = sending.message.id.clone();
         let id = self.data.send(sending).await?;
         // Sent first, then deleted: nothing is lost between the two.
@@ -77,6 +109,15 @@ impl<D: Data> Site<D> {
         };
         let id_of_run = own.as_deref().unwrap_or(&id);
         Ok(redirect(&address("/run", &[("id", Some(id_of_run)), ("sent", Some(&id)), ("letter", letter)])))
+    }
+
+    /// What is wrong with the params of a message by the schema of its task.
+    async fn bad_params(&self, message: &Message) -> Result<Option<String>, Problem> {
+        let task = self.task(message.task.as_str()).await?;
+        let schema = task.and_then(|task| task.record?.version.schema);
+        let schemas = schema.and_then(|schema| Schemas::of(&schema).ok());
+        let mismatch = schemas.and_then(|schemas| schemas.params?.check(message.params.get()).err());
+        Ok(mismatch.map(|mismatch| format!("Params: {mismatch}")))
     }
 
     /// The form for a message that is to be sent instead of a dead letter. It gets an id of its own: the id of the letter belongs to its

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Deserialize;
 use wasq_protocol::{
     DeadLetterAttributes, Digest, FailureKind, ItemState, LiveRecord, Message, Overview, Rejection, RunItem,
-    SentRequest, TaskName,
+    ScheduleState, SentRequest, TaskName,
 };
 
 /// The queue, the runs and the tasks behind the page.
@@ -25,6 +25,12 @@ pub trait Data: Send + Sync + 'static {
 
     /// All tasks, by name.
     fn tasks(&self) -> impl Future<Output = Result<Vec<Task>>> + Send;
+
+    /// All schedules, in the order of their names.
+    fn schedules(&self) -> impl Future<Output = Result<Vec<ScheduleState>>> + Send;
+
+    /// Pauses a schedule, or lets it go on. Returns whether it is there.
+    fn pause(&self, schedule: &ScheduleState, paused: bool) -> impl Future<Output = Result<bool>> + Send;
 
     /// A component of the registry.
     fn module(&self, digest: &Digest) -> impl Future<Output = Result<Vec<u8>>> + Send;

@@ -177,6 +177,16 @@ impl<D: Data> Site<D> {
             }
             "/runs" => return self.runs(&query).await,
             "/tasks" => whole(View::Tasks, "Tasks", live, &views::tasks::tasks(&self.data.tasks().await?)),
+            "/schedules" => {
+                let asked = |name, of: fn(String) -> views::schedules::Asked| {
+                    query.text(name).map(|text| of(text.to_owned()))
+                };
+                let asked = asked("fired", views::schedules::Asked::Fired)
+                    .or_else(|| asked("paused", views::schedules::Asked::Paused))
+                    .or_else(|| asked("resumed", views::schedules::Asked::Resumed));
+                let main = views::schedules::schedules(&self.data.schedules().await?, asked.as_ref());
+                whole(View::Schedules, "Schedules", live, &main)
+            }
             "/dead" => {
                 let DeadLetters { letters, note } = self.data.dead_letters().await?;
                 let groups = Group::all(letters);

@@ -85,6 +85,8 @@ impl Cron {
         let every_day = self.days == Numbers::from(1..=31);
         let every_weekday = self.weekdays == Numbers::from(0..=6);
         let (days, weekdays) = match (every_day, every_weekday) {
+            // One of the two matches every day.
+            (true, _) | (_, true) if self.either_day => ("*".to_owned(), "?".to_owned()),
             (_, true) => (self.days.for_aws(FIELDS[2].least..=FIELDS[2].most, 0), "?".to_owned()),
             // Sunday is 1 there.
             (true, false) => ("?".to_owned(), self.weekdays.for_aws(0..=6, 1)),
@@ -192,7 +194,7 @@ impl Field {
         let number = text.parse().ok().filter(|number| digits && (self.least..=self.most).contains(number));
         number.ok_or_else(|| {
             let names = if self.names.is_empty() { "" } else { ", or its English name in three letters" };
-            format!("{text:?} is no number from {} to {}{names}", self.least, self.most)
+            format!("{text:?} is not a number from {} to {}{names}", self.least, self.most)
         })
     }
 }
@@ -214,7 +216,7 @@ impl FromStr for Cron {
         let &[minutes, hours, days, months, weekdays] = &fields[..] else {
             let count = fields.len();
             return Err(error(format!(
-                "five fields are needed (minute, hour, day of the month, month, day of the week), and these are {count}; \"0 7 * * *\" is every day at 07:00"
+                "expected 5 fields (minute, hour, day of the month, month, day of the week), found {count}; \"0 7 * * *\" is every day at 07:00"
             )));
         };
         let parse = |index: usize, text| FIELDS[index].parse(text).map_err(error);
@@ -279,6 +281,10 @@ mod tests {
         aws("30 8-18/2 1,15 jan,jul *", "cron(30 8,10,12,14,16,18 1,15 1,7 ? *)");
         aws("@weekly", "cron(0 0 ? * 1 *)");
         aws("0 0 1-31 * 1-7", "cron(0 0 * * ? *)");
+        aws("0 0 1-31 * MON-FRI", "cron(0 0 * * ? *)");
+        aws("0 0 13 * 0-6", "cron(0 0 * * ? *)");
+        aws("0 0 * * MON-FRI", "cron(0 0 ? * 2-6 *)");
+        aws("0 0 */1 * MON-FRI", "cron(0 0 ? * 2-6 *)");
         // An odd day that is a Monday, and a 13th or a Friday.
         for combined in ["0 0 */2 * 1", "0 0 13 * 5"] {
             let said = combined.parse::<Cron>().expect("valid").for_aws().expect_err("cannot be said");
@@ -301,11 +307,11 @@ mod tests {
 
     #[test]
     fn what_is_no_expression() {
-        refused("60 * * * *", "minute \"60\": \"60\" is no number from 0 to 59");
-        refused("* * 0 * *", "day of the month \"0\": \"0\" is no number from 1 to 31");
+        refused("60 * * * *", "minute \"60\": \"60\" is not a number from 0 to 59");
+        refused("* * 0 * *", "day of the month \"0\": \"0\" is not a number from 1 to 31");
         refused(
             "0 7 * * MO",
-            "day of the week \"MO\": \"MO\" is no number from 0 to 7, or its English name in three letters",
+            "day of the week \"MO\": \"MO\" is not a number from 0 to 7, or its English name in three letters",
         );
         refused("5/10 * * * *", "minute \"5/10\": a step needs * or a range before it, such as 5-59/2");
         refused("*/0 * * * *", "minute \"*/0\": \"0\" is no step; write a number from 1, such as */5");
@@ -313,13 +319,13 @@ mod tests {
         refused("0 0 30 2 *", "it never fires: no month in \"2\" has the day \"30\"");
         refused(
             "0 7 * * * *",
-            "five fields are needed (minute, hour, day of the month, month, day of the week), and these are 6; \"0 7 * * *\" is every day at 07:00",
+            "expected 5 fields (minute, hour, day of the month, month, day of the week), found 6; \"0 7 * * *\" is every day at 07:00",
         );
         refused(
             "@reboot",
             "the macros are @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly",
         );
-        refused("0 +7 * * *", "hour \"+7\": \"+7\" is no number from 0 to 23");
+        refused("0 +7 * * *", "hour \"+7\": \"+7\" is not a number from 0 to 23");
     }
 
     #[test]

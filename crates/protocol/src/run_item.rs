@@ -296,13 +296,35 @@ impl RunItem {
         }
     }
 
+    /// How words begin that EventBridge Scheduler replaces in a message body.
+    pub const WORD: &str = "<aws.scheduler.";
+    /// The same in JSON, and no such word.
+    pub const ESCAPED_WORD: &str = "\\u003caws.scheduler.";
+
     /// The digest of a message's task and params.
     pub fn params_digest(message: &Message) -> Digest {
         let mut hasher = crate::Hasher::default();
         hasher.update(message.task.as_str().as_bytes());
         hasher.update(b"\0");
-        hasher.update(message.params.get().as_bytes());
+        let params = message.params.get();
+        // EventBridge Scheduler replaces words that begin so. A message that waits there has the sign escaped, and is the same.
+        if params.contains(Self::ESCAPED_WORD) {
+            hasher.update(params.replace(Self::ESCAPED_WORD, Self::WORD).as_bytes());
+        } else {
+            hasher.update(params.as_bytes());
+        }
         hasher.finish()
+    }
+
+    /// The name under which the timer keeps a message: another id, other params or another time have another name.
+    pub fn delayed_name(id: &str, params: &Digest, at: Timestamp) -> Digest {
+        Digest::of(format!("{id}\0{params}\0{}", at.ms()).as_bytes())
+    }
+
+    /// The name under which the timer keeps this message, if it does.
+    pub fn kept_as(&self) -> Option<Digest> {
+        let is_kept = self.state == ItemState::Waiting && self.kind == Some(FailureKind::Delayed);
+        Some(Self::delayed_name(&self.id, self.params.as_ref().filter(|_| is_kept)?, self.next?))
     }
 
     /// Whether somebody asked to cancel the message while this owner runs it.

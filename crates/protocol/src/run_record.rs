@@ -190,7 +190,7 @@ impl RunRecord {
     ///
     /// - `run_ms` and `peak_memory_bytes`, if there was a run. The sample count of `run_ms` is the number of
     ///   runs.
-    /// - `failed` and `dead_lettered` (0 or 1 each), unless the message is released.
+    /// - `failed` and `dead_lettered` (0 or 1 each), unless the message is released or delayed.
     ///
     /// [The format](https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html)
     pub fn to_json_with_metrics(&self, metrics: Metrics, function: &str) -> String {
@@ -198,7 +198,7 @@ impl RunRecord {
         if self.digest.is_some() {
             listed.extend([("run_ms", "Milliseconds"), ("peak_memory_bytes", "Bytes")]);
         }
-        if self.then != Then::Release {
+        if !matches!(self.then, Then::Release | Then::Delayed) {
             listed.extend([("failed", "Count"), ("dead_lettered", "Count")]);
         }
         let mut dimensions = vec![vec!["function"]];

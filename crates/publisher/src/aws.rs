@@ -7,7 +7,9 @@ use anyhow::{Context, Result, anyhow};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::primitives::ByteStream;
-use wasq_aws::{GroupConfig, NewSchedule, SCHEDULED_TIME, ScheduleMaker, SecretReader, explain, get_object};
+use wasq_aws::{
+    GroupConfig, NewSchedule, SCHEDULED_TIME, ScheduleMaker, SecretReader, explain, get_object, without_words,
+};
 use wasq_protocol::{
     ByteCount, Clock, Missed, PublishRequest, Schedule, SystemClock, TaskName, Timestamp, VarError, Vars,
 };
@@ -201,6 +203,14 @@ impl Scheduler for ScheduleMaker {
     }
 }
 
+/// The body of a schedule's messages. Only its id contains a word that is replaced.
+fn body_of_firings(task: &TaskName, schedule: &Schedule) -> String {
+    let body = schedule.body(task, SCHEDULED_TIME);
+    // The id is the last key.
+    let (before, after) = body.split_at(body.rfind(SCHEDULED_TIME).unwrap_or(body.len()));
+    format!("{}{after}", without_words(before))
+}
+
 /// A schedule of a task, as EventBridge Scheduler has it.
 fn new_schedule(task: &TaskName, schedule: &Schedule) -> Result<NewSchedule> {
     let OnAws { expression, timezone, start } =
@@ -211,11 +221,13 @@ fn new_schedule(task: &TaskName, schedule: &Schedule) -> Result<NewSchedule> {
         timezone,
         start,
         description: format!("The schedule {} of wasq", schedule.full_name(task)),
-        body: schedule.body(task, SCHEDULED_TIME),
+        body: body_of_firings(task, schedule),
         tries_for: match schedule.missed {
             Missed::Skip => Schedule::LATE,
             Missed::Run => MADE_UP_WITHIN,
         },
+        // A firing that is left out is no dead letter.
+        dead_letter: schedule.missed == Missed::Run,
     })
 }
 

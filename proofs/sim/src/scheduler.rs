@@ -66,7 +66,7 @@ impl Timer for SimTimer {
                 let fails = if fails { state.rng.u64(0..FAILS_FOR.as_millis() as u64) } else { 0 };
                 let twice = state.storm && chance(&mut state.rng, 0.1);
                 let fires = message.at.plus(Duration::from_millis(late + fails));
-                state.schedules.create(message.name().to_string(), Kept { body: message.body, fires, twice });
+                state.schedules.create(message.name.to_string(), Kept { body: message.body, fires, twice });
             });
             results.push(kept.await);
         }

@@ -8,9 +8,11 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use wasq_protocol::{
-    Clock, DeadLetter, DeadLetterAttributes, Failure, FailureKind, Invoke, Message, Outcome,
+    Clock, DeadLetter, DeadLetterAttributes, Failure, FailureKind, Invoke, Message, Outcome, RunItem,
 };
 
 use crate::delivery::judge::Judged;
@@ -21,7 +23,7 @@ use crate::runs::{
     Claim, Committed, Memory, RunEnd, at_end, children_are_sent, commit, note_dead, note_delayed,
 };
 use crate::state::WorkerState;
-use crate::verdict::Verdict;
+use crate::verdict::{KEPT_MARGIN, Verdict, judge_not_kept};
 
 /// A judged delivery on its way to be settled.
 pub(crate) struct Settling {
@@ -97,8 +99,8 @@ async fn settle<P: WorkerPorts>(
 ) -> Vec<usize> {
     commit_ends(worker, &mut batch, invoke).await;
     send_children(worker, &mut batch).await;
-    send_dead_letters(worker, &mut batch).await;
     delay(worker, &mut batch).await;
+    send_dead_letters(worker, &mut batch).await;
 
     let (mut delete, mut deleted) = (Vec::new(), Vec::new());
     let (mut release, mut released) = (Vec::new(), Vec::new());
@@ -300,13 +302,12 @@ async fn delay<P: WorkerPorts>(worker: &WorkerState<P>, batch: &mut [Settling]) 
     let Some(timer) = &worker.ports.timer else { return };
     let mut delayed = Vec::new();
     for (i, Settling { judged, .. }) in batch.iter().enumerate() {
-        if let (Verdict::Delay(at), Some(delivery)) = (&judged.verdict, &judged.facts.delivery)
+        let Judged { facts, verdict, .. } = judged;
+        if let (Verdict::Delay(at), Some(delivery)) = (verdict, &facts.delivery)
             && let Ok(mut message) = Message::parse(&delivery.body)
         {
-            message.id = Some(judged.facts.id.clone());
-            if let Some(escaped) = without_keywords(&message) {
-                message = escaped;
-            }
+            message.id = Some(facts.id.clone());
+            message.traceparent = message.traceparent.take().or_else(|| facts.traceparent.clone());
             delayed.push((i, message, *at));
         }
     }
@@ -324,24 +325,32 @@ async fn delay<P: WorkerPorts>(worker: &WorkerState<P>, batch: &mut [Settling]) 
             batch[i].judged.verdict = Verdict::Cancelled;
         }
     }
-    let messages = delayed.iter().map(|(_, message, at)| Delayed { body: message.to_json(), at: *at });
-    let results = timer.keep(messages.collect()).await;
-    for ((i, ..), result) in delayed.into_iter().zip(results) {
-        if let Err(e) = result {
-            put_off(&mut batch[i].judged, format!("keep the message until its not_before: {e:#}"));
+    let kept = delayed.iter().map(|(i, message, at)| Delayed {
+        name: RunItem::delayed_name(&batch[*i].judged.facts.id, &RunItem::params_digest(message), *at),
+        body: message.to_json(),
+        group: batch[*i].judged.facts.delivery.as_ref().and_then(|delivery| delivery.group.clone()),
+        at: *at,
+    });
+    // The other messages of the batch wait for this.
+    let results = timeout(KEPT_WITHIN, timer.keep(kept.collect())).await;
+    let late =
+        |_| delayed.iter().map(|_| Err(anyhow!("no answer within {} s", KEPT_WITHIN.as_secs()))).collect();
+    let results: Vec<_> = results.unwrap_or_else(late);
+    let now = worker.ports.clock.now();
+    let kept_for = worker.settings.retention.saturating_sub(KEPT_MARGIN);
+    for ((i, _, at), result) in delayed.into_iter().zip(results) {
+        let judged = &mut batch[i].judged;
+        if let (Err(e), Some(delivery)) = (result, &judged.facts.delivery) {
+            let why = format!("keep the message outside of the queue until its not_before: {e:#}");
+            judged.facts.span.in_scope(|| tracing::error!("{why}"));
+            judged.verdict = judge_not_kept(delivery, at, now, kept_for);
+            judged.outcome = Outcome::Failure(Failure::new(FailureKind::Unavailable, why));
         }
     }
 }
 
-/// EventBridge Scheduler replaces words such as this in a body. The message with the sign escaped, which is the same JSON.
-const KEYWORD: &str = "<aws.scheduler.";
-
-fn without_keywords(message: &Message) -> Option<Message> {
-    let body = message.to_json();
-    body.contains(KEYWORD)
-        .then(|| body.replace(KEYWORD, "\\u003caws.scheduler."))
-        .and_then(|body| Message::parse(&body).ok())
-}
+/// How long the timer may take. It can answer late: to keep a message again changes nothing.
+const KEPT_WITHIN: Duration = Duration::from_secs(5);
 
 /// Turns a verdict that could not be carried out into another try.
 fn put_off(judged: &mut Judged, why: String) {

@@ -109,7 +109,7 @@ impl Queue for Recorder {
 
 impl Timer for Recorder {
     async fn keep(&self, messages: Vec<Delayed>) -> Vec<Result<()>> {
-        let note = |Delayed { body, at }: Delayed| self.note(format!("keep {body} until {at}"));
+        let note = |Delayed { body, at, .. }: Delayed| self.note(format!("keep {body} until {at}"));
         messages.into_iter().map(note).collect()
     }
 }

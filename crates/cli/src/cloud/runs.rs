@@ -3,13 +3,17 @@
 use std::ops::ControlFlow;
 
 use anyhow::{Result, bail};
-use wasq_aws::RunsTable;
+use wasq_aws::{RunsTable, ScheduleGroup};
 use wasq_protocol::{Cancelling, Clock, ItemState, RunItem, SystemClock, Written};
 
 use crate::cloud::Deployment;
 
 /// The table of runs of a deployment.
-pub(crate) struct DeployedRuns(RunsTable);
+pub(crate) struct DeployedRuns {
+    table: RunsTable,
+    /// The group of the messages that wait for their time.
+    group: Option<ScheduleGroup>,
+}
 
 /// How often a cancel is tried while others write the same item.
 const ROUNDS: usize = 10;
@@ -25,17 +29,21 @@ impl Deployment {
             );
         };
         let bucket = self.output("RegistryBucketName")?;
-        Ok(DeployedRuns(RunsTable::new(&self.session.sdk, table, bucket)))
+        let group = self.outputs.get("ScheduleGroupName");
+        Ok(DeployedRuns {
+            table: RunsTable::new(&self.session.sdk, table, bucket),
+            group: group.map(|group| ScheduleGroup::new(&self.session.sdk, group.clone())),
+        })
     }
 }
 
 impl DeployedRuns {
     pub(crate) async fn get(&self, id: &str) -> Result<Option<RunItem>> {
-        self.0.get(id).await
+        self.table.get(id).await
     }
 
     pub(crate) async fn scan(&self, look: impl FnMut(RunItem) -> ControlFlow<()>) -> Result<()> {
-        self.0.scan(look).await
+        self.table.scan(look).await
     }
 
     /// Cancels a message. If it has ended, the answer is its state.
@@ -48,7 +56,14 @@ impl DeployedRuns {
                 Cancelling::Write(write) => *write,
             };
             let item = write.item.clone();
-            if let Written::Yes = self.0.put(&[write]).await.remove(0)? {
+            if let Written::Yes = self.table.put(&[write]).await.remove(0)? {
+                if let (Some(group), Some(kept_as)) =
+                    (&self.group, stored.as_ref().and_then(RunItem::kept_as))
+                    && let Err(e) = group.delete(&ScheduleGroup::message_name(&kept_as)).await
+                {
+                    // It is cancelled in any case: at its time, the worker deletes it.
+                    tracing::warn!("the schedule of {id} stays until its time: {e:#}");
+                }
                 return Ok(Ok(item));
             }
         }

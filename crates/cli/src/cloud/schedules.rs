@@ -21,6 +21,12 @@ impl Deployment {
         Some(DeployedSchedules(ScheduleGroup::new(&self.session.sdk, group.clone())))
     }
 
+    /// Its schedule group, also if the stack is not complete and has no outputs.
+    pub(crate) async fn schedule_group_that_is_there(&self) -> Result<Option<DeployedSchedules>> {
+        let group = self.resources().await?.remove("ScheduleGroup");
+        Ok(group.map(|group| DeployedSchedules(ScheduleGroup::new(&self.session.sdk, group))))
+    }
+
     /// As [`Self::schedule_group`]; the error says what to do.
     pub(crate) fn schedules(&self) -> Result<DeployedSchedules> {
         match self.schedule_group() {

@@ -99,7 +99,7 @@ pub(crate) struct Deployed {
     /// Live tasks, each with the fingerprints of the engines that it is compiled for.
     pub(crate) tasks: BTreeMap<TaskName, Vec<Fingerprint>>,
     /// The schedules that live tasks should have: their full names by their names on AWS.
-    pub(crate) expected_schedules: BTreeMap<String, String>,
+    pub(crate) expected_schedules: Read<BTreeMap<String, String>>,
     /// The schedules of tasks that are there; `None` if the stack has no schedule group.
     pub(crate) task_schedules: Option<Read<TaskSchedules>>,
 }

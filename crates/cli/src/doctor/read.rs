@@ -67,7 +67,7 @@ pub(crate) async fn live(target: &Target) -> Result<Live> {
         match Registry::of(target)?.tasks().await {
             Ok(tasks) => {
                 deployed.unpublished = reader.unpublished(&tasks).await;
-                deployed.expected_schedules = expected_schedules(&tasks);
+                deployed.expected_schedules = Read::Known(expected_schedules(&tasks));
                 deployed.tasks = tasks
                     .into_iter()
                     .filter_map(|task| task.live)
@@ -229,7 +229,7 @@ impl<'a> Reader<'a> {
             roles,
             tasks_bucket,
             tasks: BTreeMap::new(),
-            expected_schedules: BTreeMap::new(),
+            expected_schedules: Read::Unknown,
             task_schedules: self.task_schedules().await,
         }
     }

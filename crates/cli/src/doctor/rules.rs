@@ -508,10 +508,11 @@ fn uploads(deployed: &Deployed, found: &mut Findings<'_>) {
 /// Checks that live tasks have their schedules, and that there are no others.
 fn task_schedules(live: &Live, deployed: &Deployed, found: &mut Findings<'_>) {
     let Some(there) = deployed.task_schedules.as_ref().and_then(Read::known) else { return };
+    let Some(expected) = deployed.expected_schedules.known() else { return };
     let group = &there.group;
     for TaskSchedule { name, enabled, target } in &there.schedules {
         let resource = format!("schedule {group}/{name}");
-        let Some(full_name) = deployed.expected_schedules.get(name) else {
+        let Some(full_name) = expected.get(name) else {
             let problem = "no live task has this schedule; its messages become dead letters".to_owned();
             let fix = Fix::Aws(format!("scheduler delete-schedule --group-name {group} --name {name}"));
             found.add(Effect::Costs, resource, problem, fix);
@@ -528,7 +529,7 @@ fn task_schedules(live: &Live, deployed: &Deployed, found: &mut Findings<'_>) {
             found.add(Effect::Stops, resource, problem, Fix::Wasq("schedule", format!("resume {full_name}")));
         }
     }
-    for (name, full_name) in &deployed.expected_schedules {
+    for (name, full_name) in expected {
         if !there.schedules.iter().any(|schedule| schedule.name == *name) {
             let problem = format!("{full_name} is not set, and sends no messages");
             let fix = Fix::Advice("the publisher sets it within an hour; its log says if it cannot");

@@ -124,7 +124,8 @@ fn state(item: &RunItem) -> String {
     let mut text = item.state.to_string();
     match (item.state, item.next, item.lease_until) {
         (ItemState::Waiting | ItemState::Retrying, Some(next), _) => {
-            let _ = write!(text, ", next try at {next}");
+            let what = if item.attempts == 0 { "runs" } else { "next try" };
+            let _ = write!(text, ", {what} at {next}");
         }
         (ItemState::Running, _, Some(until)) => {
             let _ = write!(text, ", its worker has time until {until}");

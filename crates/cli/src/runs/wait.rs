@@ -51,7 +51,7 @@ pub(crate) async fn until_ended(
     timeout: Duration,
 ) -> Result<MessageEnded> {
     let deadline = Instant::now() + timeout;
-    let (mut pause, mut told) = (FIRST_PAUSE, None);
+    let (mut pause, mut told, mut delayed) = (FIRST_PAUSE, None, false);
     loop {
         let item = source.get(id).await?;
         if let (Some(item), Some(sent)) = (&item, sent)
@@ -62,11 +62,14 @@ pub(crate) async fn until_ended(
             );
         }
         let this = |item: &RunItem| {
-            let is_last = sent.is_none_or(|sent| item.message_id.as_deref() == Some(sent.message_id));
+            // A message that was delayed comes with another id of the queue.
+            let is_last =
+                delayed || sent.is_none_or(|sent| item.message_id.as_deref() == Some(sent.message_id));
             // One that is done or cancelled is not run again.
             is_last || matches!(item.state, ItemState::Done | ItemState::Cancelled)
         };
         let item = item.filter(this);
+        delayed |= item.as_ref().is_some_and(|item| item.kept_as().is_some());
         if let Some(ended) = item.as_ref().and_then(MessageEnded::of) {
             return Ok(ended);
         }
@@ -92,7 +95,8 @@ fn news(item: &RunItem) -> Option<String> {
     };
     let next = || {
         let wait = item.next.map(|next| next.since(SystemClock.now()).as_millis().div_ceil(1000));
-        wait.map(|seconds| format!("; next try in {seconds} s")).unwrap_or_default()
+        let what = if item.attempts == 0 { "it runs" } else { "next try" };
+        wait.map(|seconds| format!("; {what} in {seconds} s")).unwrap_or_default()
     };
     match item.state {
         ItemState::Running => Some(format!("attempt {} is running", item.attempts)),

@@ -9,11 +9,13 @@ use tokio::time::Instant;
 use wasq_aws::QueueEndpoint;
 use wasq_local::Listed;
 use wasq_page::{Cancelled, Data, DeadLetters, LogLine, Page, Search, Sending, Span, Stats, Task, Upload};
-use wasq_protocol::{Clock, Digest, MessageCounts, Overview, RunItem, SystemClock, TaskName};
+use wasq_protocol::{Clock, Digest, MessageCounts, Overview, RunItem, ScheduleState, SystemClock, TaskName};
+use wasq_schedule::name_on_aws;
 
 use crate::cloud::Deployment;
 use crate::deployed::DeployedQueues;
 use crate::registry::Registry;
+use crate::schedule::of_deployment;
 use crate::ui::letters::Letters;
 use crate::ui::remembered::Remembered;
 
@@ -91,14 +93,24 @@ impl DeployedPage {
     }
 }
 
+/// Messages outside of the queue that are counted: each hundred of them is a request.
+const DELAYED_MAX: usize = 300;
+
 impl Data for DeployedPage {
     async fn overview(&self, span: Span) -> Result<Overview> {
-        let (queue, dead, tasks) =
-            tokio::try_join!(self.queue.counts(), self.dead_letters.counts(), self.tasks())?;
+        let outside = async {
+            match self.deployment.schedule_group() {
+                // Credentials that may read the queue need not be allowed to list schedules.
+                Some(group) => Ok(group.delayed(DELAYED_MAX).await.unwrap_or(0)),
+                None => Ok(0),
+            }
+        };
+        let (queue, dead, tasks, outside) =
+            tokio::try_join!(self.queue.counts(), self.dead_letters.counts(), self.tasks(), outside)?;
         let counts = MessageCounts {
             waiting: queue.visible,
             in_flight: queue.in_flight,
-            delayed: queue.delayed,
+            delayed: queue.delayed + outside,
             dead: dead.visible + dead.in_flight + dead.delayed,
         };
         let now = SystemClock.now();
@@ -158,6 +170,14 @@ impl Data for DeployedPage {
             self.registry.upload(&format!("{task}.toml"), settings.into_bytes()).await?;
         }
         self.registry.upload(&format!("{task}.wasm"), module).await
+    }
+
+    async fn schedules(&self) -> Result<Vec<ScheduleState>> {
+        of_deployment(&self.deployment, &self.registry).await
+    }
+
+    async fn pause(&self, schedule: &ScheduleState, paused: bool) -> Result<bool> {
+        self.deployment.schedules()?.pause(&name_on_aws(&schedule.task, &schedule.schedule), paused).await
     }
 
     async fn remove(&self, task: &TaskName) -> Result<()> {

@@ -9,7 +9,7 @@ use crate::limits::Limits;
 use crate::run::{Child, RunContext};
 use crate::state::RunState;
 
-/// The longest delay of a child. A later run belongs in a schedule, because the queue forgets a message after
+/// The longest delay of a child: also a child that cannot leave the queue must be there at its time. A queue may forget messages after
 /// 4 days.
 const DELAY_MAX_SECONDS: u32 = 3 * 24 * 3600;
 /// The bytes that `not_before` and `descendants` add to a message.

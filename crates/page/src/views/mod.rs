@@ -4,6 +4,7 @@ pub(crate) mod dead;
 pub(crate) mod overview;
 pub(crate) mod run;
 pub(crate) mod runs;
+pub(crate) mod schedules;
 pub(crate) mod send;
 pub(crate) mod tasks;
 
@@ -19,6 +20,7 @@ pub(crate) enum View {
     Overview,
     Runs,
     Tasks,
+    Schedules,
     Dead,
     Send,
     /// None of them.
@@ -26,10 +28,11 @@ pub(crate) enum View {
 }
 
 impl View {
-    const LINKS: [(Self, &str, &str); 5] = [
+    const LINKS: [(Self, &str, &str); 6] = [
         (Self::Overview, "/", "Overview"),
         (Self::Runs, "/runs", "Runs"),
         (Self::Tasks, "/tasks", "Tasks"),
+        (Self::Schedules, "/schedules", "Schedules"),
         (Self::Dead, "/dead", "Dead letters"),
         (Self::Send, "/send", "Send"),
     ];

@@ -58,7 +58,7 @@ pub(crate) fn run(
             (fact("started", run.started.map(time)))
             (fact("ended", run.ended.map(time)))
             (fact("took", took.map(|took| html! { (took) })))
-            (fact("next try", run.next.map(time)))
+            (fact(if run.attempts == 0 { "runs at" } else { "next try" }, run.next.map(time)))
             (fact("its worker has time until", run.lease_until.map(time)))
             (fact("attempts", Some(html! { (run.attempts) @if run.cut_off > 0 { ", and " (run.cut_off) " cut off" } })))
             (fact("module", run.module.map(|module| html! { code { (module.short()) } })))

@@ -130,6 +130,10 @@ pub(crate) fn task(task: &Task, asked: Option<Asked>) -> Markup {
         @if let Some(record) = record {
             h2 { "Settings" }
             pre tabindex="0" { (settings(&record.version)) }
+            @if let Some(schema) = &record.version.schema {
+                h2 { "Schema" }
+                pre tabindex="0" { (bounded(&format!("{schema:#}"), REASON_BYTES)) }
+            }
             h2 { "Versions" }
             div.scroll tabindex="0" role="region" aria-label="Versions" { table {
                 thead { tr { th.number { "version" } th { "published" } th { "module" } th { "world" } th.number { "artifacts" } th { "act" } } }

@@ -262,7 +262,7 @@ fn schedules_that_are_none() {
         "params of a schedule: JSON has no dates; write the date in quotes"
     );
     assert!(said("cron = '@daily'\nmisssed = 'run'").starts_with("unknown field `misssed`"));
-    assert!(said("cron = '61 * * * *'").contains("\"61\" is no number from 0 to 59"));
+    assert!(said("cron = '61 * * * *'").contains("\"61\" is not a number from 0 to 59"));
     assert_eq!(
         said("every = '1h'\n[[schedule]]\nevery = '2h'"),
         "schedule: two have no name; if a task has several schedules, each has a name of its own"

@@ -443,7 +443,7 @@ async fn a_schema_goes_live_with_its_module() {
     assert!(matches!(publisher.publish(&hello).await.expect("no fault"), Published::Live(_)));
     assert_eq!(registry.live().version.schema, Some(serde_json::json!({"params": {"required": ["user"]}})));
 
-    let mut refused = async |wasm: Vec<u8>, settings: &str| {
+    let refused = async |wasm: Vec<u8>, settings: &str| {
         tasks.set("hello.wasm", wasm);
         tasks.set("hello.toml", settings);
         match publisher.publish(&hello).await.expect("no fault") {
