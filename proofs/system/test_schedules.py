@@ -143,6 +143,20 @@ def runs(dev):
     return dev.wasq("runs", "ls", "--max", "1000", "--json")["runs"]
 
 
+def test_firings_that_would_overlap(dev):
+    dev.publish("verbs", settings='[[schedule]]\ncron = "0 3 * * *"\noverlap = "skip"\nparams = { verb = "sleep", ms = 3000 }\n')
+    first = dev.wasq("schedule", "fire", "verbs", "--json")["id"]
+    wait_for(lambda: (run_of(dev, first) or {}).get("state") == "running", "the first firing")
+    second = dev.wasq("schedule", "fire", "verbs", "--json")["id"]
+    wait_for(lambda: (run_of(dev, second) or {}).get("state") == "cancelled", "the second firing")
+    assert run_of(dev, second)["kind"] == "skipped" and run_of(dev, first)["state"] == "running"
+    wait_for(lambda: run_of(dev, first)["state"] == "done", "the end of the first firing")
+    third = dev.wasq("schedule", "fire", "verbs", "--json")["id"]
+    wait_for(lambda: (run_of(dev, third) or {}).get("state") == "done", "the third firing")
+    # The item that says whose turn it is is no run.
+    assert {run["id"] for run in runs(dev)} == {first, second, third}
+
+
 def test_schedules_that_cannot_be_are_refused(dev):
     (dev.tasks / "verbs.toml").write_text('[[schedule]]\ncron = "0 7 * * *"\ntimezone = "Europe/Berln"\n')
     (dev.tasks / "verbs.wasm").write_bytes((GUESTS / "verbs.wasm").read_bytes())
@@ -179,7 +193,7 @@ def test_schedules_of_a_deployment(cloud, functions, tmp_path):
     def run_of(id):
         return next((run for run in wasq("runs ls --max 1000")["runs"] if run["id"] == id), None)
 
-    # What EventBridge Scheduler has no words for is refused, and what was live stays.
+    # An expression that EventBridge Scheduler cannot express is refused, and the version before stays live.
     publish("")
     cloud.shell(f"echo '[[schedule]]\ncron = \"0 7 13 * FRI\"' > {tmp_path}/verbs.toml")
     refused = cloud.shell(f"wasq push {tmp_path}/verbs.wasm --wait --stack {STACK}", code=1)

@@ -84,7 +84,7 @@ fn judge_kind(failure: &Failure, case: &Case) -> Verdict {
         | FailureKind::BadParams
         | FailureKind::KilledWorker
         | FailureKind::IdReused => Verdict::DeadLetter,
-        FailureKind::Cancelled => Verdict::Cancelled,
+        FailureKind::Cancelled | FailureKind::Skipped => Verdict::Cancelled,
         // Until the other worker's time is over.
         FailureKind::RunningElsewhere => {
             Verdict::Release(failure.retry_after().unwrap_or(HOST_FAULT_WAIT).min(WAIT_MAX))

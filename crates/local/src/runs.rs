@@ -186,7 +186,9 @@ pub(crate) fn find(db: &Connection, id: &str) -> rusqlite::Result<Option<RunItem
 /// As [`LocalRuns::list`], on any connection.
 pub(crate) fn list(db: &Connection, filter: &RunFilter) -> rusqlite::Result<Vec<(i64, RunItem)>> {
     let RunFilter { task, state, kind, parent, before, max } = filter;
-    let mut sql = "SELECT number, item FROM runs WHERE number < ?1 AND expires_ms > ?2".to_owned();
+    // Ids that begin with a blank are those of turns. The plus keeps SQLite from searching by the id.
+    let mut sql =
+        "SELECT number, item FROM runs WHERE number < ?1 AND expires_ms > ?2 AND +id >= '!'".to_owned();
     let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(before.unwrap_or(i64::MAX)), Box::new(now_ms())];
     let mut must_be = |column: &str, value: Option<String>| {
         if let Some(value) = value {

@@ -35,7 +35,7 @@ const LOOK: Duration = Duration::from_secs(10);
 /// The pause after a fault of the database.
 const FAULT_PAUSE: Duration = Duration::from_secs(1);
 
-/// What one look at the clock has done.
+/// The result of one look at the clock.
 struct Looked {
     sent: usize,
     /// When something is due next.
@@ -89,7 +89,7 @@ impl LocalTimer {
     pub(crate) async fn pause(&self, name: String, paused: bool) -> Result<bool, DbError> {
         let done = self.db.call(move |db| {
             let Some(schedule) = find(db, &name)? else { return Ok::<_, DbError>(false) };
-            // What would have fired during the pause is no missed firing.
+            // A firing during the pause is not missed, because it was not wanted.
             let next = due(&schedule, SystemClock.now());
             db.execute(
                 "UPDATE schedules SET paused = ?, due_ms = ? WHERE name = ?",

@@ -111,7 +111,7 @@ impl<D: Data> Site<D> {
         Ok(redirect(&address("/run", &[("id", Some(id_of_run)), ("sent", Some(&id)), ("letter", letter)])))
     }
 
-    /// What is wrong with the params of a message by the schema of its task.
+    /// The first mismatch between the params of a message and the schema of its task.
     async fn bad_params(&self, message: &Message) -> Result<Option<String>, Problem> {
         let task = self.task(message.task.as_str()).await?;
         let schema = task.and_then(|task| task.record?.version.schema);

@@ -45,7 +45,7 @@ pub use run_item::{
     AttemptEnd, Cancelling, ChildRef, ItemState, ItemWrite, RunItem, Step, UnsentChild, Written,
 };
 pub use run_record::{Metrics, RecordLevel, RunOutcome, RunRecord, SavedStep, SentRequest, Then};
-pub use schedule::{Missed, Schedule, ScheduleState, When};
+pub use schedule::{Missed, Overlap, Schedule, ScheduleState, When};
 pub use secret::{Secret, SecretError, SecretSource, SecretStore, SecretValue};
 pub use settings::{AllowedHost, Backoff, Caps, Settings, SettingsError};
 pub use time::{Clock, SystemClock, Timestamp};

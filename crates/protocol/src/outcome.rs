@@ -228,6 +228,8 @@ pub enum FailureKind {
     IdReused,
     /// Somebody cancelled the message.
     Cancelled,
+    /// Another firing of the same schedule was running.
+    Skipped,
 }
 
 impl FailureKind {
@@ -245,6 +247,7 @@ impl FailureKind {
             | Self::BadParams
             | Self::KilledWorker
             | Self::IdReused
+            | Self::Skipped
             | Self::Cancelled => true,
             Self::UnknownTask
             | Self::ArtifactMissing
@@ -256,7 +259,7 @@ impl FailureKind {
     }
 
     /// Every kind, for tables and tests.
-    pub const ALL: [FailureKind; 18] = [
+    pub const ALL: [FailureKind; 19] = [
         FailureKind::Retry,
         FailureKind::Reject,
         FailureKind::Trap,
@@ -275,6 +278,7 @@ impl FailureKind {
         FailureKind::RunningElsewhere,
         FailureKind::IdReused,
         FailureKind::Cancelled,
+        FailureKind::Skipped,
     ];
 
     /// The name on the wire.
@@ -298,6 +302,7 @@ impl FailureKind {
             Self::RunningElsewhere => "running-elsewhere",
             Self::IdReused => "id-reused",
             Self::Cancelled => "cancelled",
+            Self::Skipped => "skipped",
         }
     }
 }

@@ -301,6 +301,16 @@ impl RunItem {
     /// The same in JSON, and no such word.
     pub const ESCAPED_WORD: &str = "\\u003caws.scheduler.";
 
+    /// The id of the item that says which firing of a schedule runs. No message has such an id, because it begins with a blank.
+    pub fn turn_id(schedule: &str) -> String {
+        format!(" turn of {schedule}")
+    }
+
+    /// Whether it is the item of a message, and not one of wasq's own.
+    pub fn is_of_message(&self) -> bool {
+        !self.id.starts_with(' ')
+    }
+
     /// The digest of a message's task and params.
     pub fn params_digest(message: &Message) -> Digest {
         let mut hasher = crate::Hasher::default();

@@ -21,6 +21,8 @@ pub struct Schedule {
     pub params: Value,
     /// Whether a firing is made up for that could not take place within 15 minutes.
     pub missed: Missed,
+    /// Whether a firing runs while another one of the same schedule does.
+    pub overlap: Overlap,
 }
 
 /// When a schedule fires.
@@ -32,7 +34,7 @@ pub enum When {
     Every(Duration),
 }
 
-/// What becomes of a firing that could not take place in time.
+/// The fate of a firing that could not take place in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Missed {
@@ -41,6 +43,17 @@ pub enum Missed {
     Skip,
     /// It is made up for as soon as possible. Of several, the last one is.
     Run,
+}
+
+/// The fate of a firing that would run while another one of the same schedule does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overlap {
+    /// It runs beside the other.
+    #[default]
+    Allow,
+    /// It does not run. This needs the table of runs.
+    Skip,
 }
 
 impl Schedule {
@@ -54,6 +67,11 @@ impl Schedule {
             Some(name) => format!("{task}/{name}"),
             None => task.to_string(),
         }
+    }
+
+    /// Whether this is the id of a firing's message.
+    pub fn is_firing(&self, task: &TaskName, id: &str) -> bool {
+        id.strip_prefix(&self.full_name(task)).is_some_and(|rest| rest.starts_with('@'))
     }
 
     /// The body of the message of one firing. `time` is the time of the firing, as RFC 3339, or a text that stands for it. Two messages of
@@ -105,6 +123,8 @@ struct Wire {
     timezone: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     missed: Option<Missed>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    overlap: Option<Overlap>,
     // Last, because a table in TOML ends the keys before it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     params: Option<Value>,
@@ -118,7 +138,7 @@ impl TryFrom<Wire> for Schedule {
     type Error = String;
 
     fn try_from(wire: Wire) -> Result<Self, String> {
-        let Wire { name, cron, every, timezone, missed, params } = wire;
+        let Wire { name, cron, every, timezone, missed, overlap, params } = wire;
         if let Some(name) = &name {
             let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
             if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(valid) {
@@ -149,7 +169,8 @@ impl TryFrom<Wire> for Schedule {
         if has_date(&params) {
             return Err("params of a schedule: JSON has no dates; write the date in quotes".to_owned());
         }
-        Ok(Self { name, when, params, missed: missed.unwrap_or_default() })
+        let (missed, overlap) = (missed.unwrap_or_default(), overlap.unwrap_or_default());
+        Ok(Self { name, when, params, missed, overlap })
     }
 }
 
@@ -173,12 +194,20 @@ fn has_date(value: &Value) -> bool {
 
 impl From<Schedule> for Wire {
     fn from(schedule: Schedule) -> Self {
-        let Schedule { name, when, params, missed } = schedule;
+        let Schedule { name, when, params, missed, overlap } = schedule;
         let (cron, every, timezone) = match when {
             When::Cron(cron, timezone) => (Some(cron), None, Some(timezone).filter(|zone| zone != UTC)),
             When::Every(every) => (None, Some(format_duration(every)), None),
         };
         let params = Some(params).filter(|params| params.as_object().is_none_or(|map| !map.is_empty()));
-        Self { name, cron, every, timezone, missed: Some(missed).filter(|m| *m != Missed::default()), params }
+        Self {
+            name,
+            cron,
+            every,
+            timezone,
+            missed: Some(missed).filter(|missed| *missed != Missed::default()),
+            overlap: Some(overlap).filter(|overlap| *overlap != Overlap::default()),
+            params,
+        }
     }
 }

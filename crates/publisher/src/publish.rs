@@ -107,7 +107,7 @@ impl<P: PublisherPorts> Publisher<P> {
             // The scheduler may have lost one, or have been restored.
             self.schedule(task).await?;
             if rejection.is_some_and(|rejection| rejection.fault) {
-                // What was left to do is done.
+                // The schedules were all that was left to do.
                 self.0.registry.delete(&Rejection::key(task)).await?;
             }
             return Ok(None);

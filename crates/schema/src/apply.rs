@@ -91,7 +91,7 @@ impl<'v> Check<'_, 'v> {
         if let Some(values) = &node.one_of_values {
             self.spend(values.len())?;
             if !values.iter().any(|expected| equal(expected, value)) {
-                let listed: Vec<_> = values.iter().take(VALUES_SHOWN).map(json).collect();
+                let listed: Vec<_> = values.iter().take(VALUES_SHOWN).map(brief).collect();
                 let more = if values.len() > VALUES_SHOWN { " or others" } else { "" };
                 return self.mismatch(format!("{}{more}", listed.join(" or ")), value);
             }
@@ -186,7 +186,7 @@ impl<'v> Check<'_, 'v> {
     fn kind(&self, part: usize, references: u8) -> Option<String> {
         let node = &self.nodes[part];
         if let Some(values) = &node.one_of_values {
-            return Some(values.iter().take(VALUES_SHOWN).map(json).collect::<Vec<_>>().join(" or "));
+            return Some(values.iter().take(VALUES_SHOWN).map(brief).collect::<Vec<_>>().join(" or "));
         }
         let Some(types) = &node.types else {
             // A reference to a definition.
@@ -275,8 +275,12 @@ impl<'v> Check<'_, 'v> {
             let part = match (node.properties.get(key), node.additional) {
                 (Some(part), _) => *part,
                 (None, Some(part)) if self.nodes[part].never => {
-                    let known: Vec<_> =
-                        node.properties.keys().take(VALUES_SHOWN).map(|key| format!("{key:?}")).collect();
+                    let known: Vec<_> = node
+                        .properties
+                        .keys()
+                        .take(VALUES_SHOWN)
+                        .map(|key| format!("{:?}", short(key)))
+                        .collect();
                     let known = if known.is_empty() {
                         "no keys".to_owned()
                     } else {
@@ -294,7 +298,7 @@ impl<'v> Check<'_, 'v> {
         }
         self.spend(node.required.len())?;
         match node.required.iter().find(|key| !map.contains_key(*key)) {
-            Some(missing) => self.mismatch(format!("the key {missing:?}"), value),
+            Some(missing) => self.mismatch(format!("the key {:?}", short(missing)), value),
             None => Ok(()),
         }
     }
@@ -351,6 +355,11 @@ fn json(value: &Value) -> String {
     value.to_string()
 }
 
+/// A value as JSON, shortened.
+fn brief(value: &Value) -> String {
+    short(&json(value))
+}
+
 /// A value in a few words.
 fn shown(value: &Value) -> String {
     let kind = match value {
@@ -368,9 +377,10 @@ fn shown(value: &Value) -> String {
             };
         }
     };
-    format!("{kind}: {}", short(&json(value)))
+    format!("{kind}: {}", brief(value))
 }
 
+/// The beginning of a text.
 fn short(text: &str) -> String {
     let mut short: String = text.chars().take(SHOWN).collect();
     if short.len() < text.len() {

@@ -36,16 +36,23 @@ pub struct Schema {
 pub struct Mismatch {
     /// The place in the value, as a JSON Pointer: `/user/name`; empty for the whole value.
     pub pointer: String,
-    /// What the schema wants there.
+    /// The form that the schema wants there, in words.
     pub expected: String,
-    /// What is there.
+    /// The value that is there, in words.
     pub got: String,
 }
+
+/// The bytes of a pointer that the text of a mismatch has.
+const POINTER_SHOWN: usize = 300;
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { pointer, expected, got } = self;
-        let place = if pointer.is_empty() { "the whole" } else { pointer };
+        let place = if pointer.is_empty() {
+            "the whole"
+        } else {
+            &pointer[..pointer.floor_char_boundary(POINTER_SHOWN)]
+        };
         write!(f, "at {place}: expected {expected}, got {got}")
     }
 }

@@ -10,6 +10,7 @@ use wasq_protocol::{
     Caps, LiveRecord, MAX_MESSAGE_BYTES, Message, Rejection, Settings, Timestamp, WorkerEvent,
 };
 use wasq_publisher::PublisherEvent;
+use wasq_schema::Schemas;
 
 /// The most bytes of a reason. Reasons go into logs and into attributes of dead letters.
 const REASON_BYTES_MAX: usize = 4096;
@@ -99,5 +100,25 @@ pub fn publisher_event(data: &[u8]) {
         }
         Ok(PublisherEvent::Recompile(_) | PublisherEvent::Sweep) => {}
         Err(e) => refused(e),
+    }
+}
+
+/// A schema, a line, and a value that it is applied to. The content of a section goes the same way.
+pub fn schema(data: &[u8]) {
+    let _ = wasq_schema::find(data);
+    let Ok(text) = str::from_utf8(data) else { return };
+    let (schema, value) = text.split_once('\n').unwrap_or((text, "null"));
+    let schemas = match Schemas::parse(schema.as_bytes()) {
+        Ok(schemas) => schemas,
+        Err(e) => {
+            // The message may show a value of the schema.
+            assert!(e.len() <= REASON_BYTES_MAX + 2 * schema.len(), "{} bytes", e.len());
+            return;
+        }
+    };
+    for schema in schemas.params.iter().chain(&schemas.result) {
+        if let Err(mismatch) = schema.check(value) {
+            refused(mismatch);
+        }
     }
 }

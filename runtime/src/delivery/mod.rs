@@ -22,7 +22,7 @@ use tracing::Instrument;
 use wasq_protocol::{Failure, FailureKind, RunItem, Timestamp};
 
 use crate::ports::WorkerPorts;
-use crate::runs::{Claimed, claim};
+use crate::runs::{Claimed, claim, take_turn};
 use crate::state::WorkerState;
 
 pub(crate) use facts::Facts;
@@ -97,6 +97,10 @@ async fn run<P: WorkerPorts>(
     let claimed = claim(worker, admitted.facts, &admitted.message, &admitted.live.settings, now).await?;
     if let Claimed::Ended(item) = claimed {
         return Err(NotRun::Ended(item));
+    }
+    if let Some(runs) = &worker.ports.runs {
+        let (facts, task) = (&mut *admitted.facts, &admitted.message.task);
+        take_turn(runs, facts, task, &admitted.live.settings, now).await?;
     }
     let prepared = prepare(worker, admitted, ends).await?;
     Ok(execute(worker, prepared).await)

@@ -67,6 +67,7 @@ impl<'a, P: WorkerPorts> Recorder<'a, P> {
                         | FailureKind::Delayed
                         | FailureKind::RunningElsewhere
                         | FailureKind::Cancelled
+                        | FailureKind::Skipped
                 );
                 let level = if expected { RecordLevel::Info } else { RecordLevel::Warn };
                 (level, RunOutcome::Failure, message, Some(failure.kind))

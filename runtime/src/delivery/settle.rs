@@ -20,7 +20,7 @@ use crate::delivery::record::Recorder;
 use crate::lease::Held;
 use crate::ports::{Delayed, Queue, Release, Timer, WorkerPorts};
 use crate::runs::{
-    Claim, Committed, Memory, RunEnd, at_end, children_are_sent, commit, note_dead, note_delayed,
+    Claim, Committed, Memory, RunEnd, at_end, children_are_sent, commit, end_turns, note_dead, note_delayed,
 };
 use crate::state::WorkerState;
 use crate::verdict::{KEPT_MARGIN, Verdict, judge_not_kept};
@@ -165,7 +165,8 @@ async fn commit_ends<P: WorkerPorts>(
             ended @ Memory::Ended(_) => facts.memory = ended,
         }
     }
-    let committed = commit(worker, runs, ends).await;
+    let mut committed = commit(worker, runs, ends).await;
+    end_turns(runs, committed.iter_mut().map(|(claim, _)| &mut **claim), now).await;
     let dead = without_claim.into_iter().filter_map(|i| {
         let Judged { facts, outcome, verdict, .. } = &batch[i].judged;
         match outcome {

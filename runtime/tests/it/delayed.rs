@@ -1,9 +1,11 @@
-//! Messages whose `not_before` lies far ahead: they leave the queue.
+//! Messages at their times: those whose `not_before` lies far ahead leave the queue, and firings of a schedule may have turns.
 
 use std::time::Duration;
 
 use serde_json::json;
-use wasq_protocol::{ByteCount, Clock, ItemState, Message, RunItem, Settings, SystemClock, Then, Timestamp};
+use wasq_protocol::{
+    ByteCount, Clock, FailureKind, ItemState, Message, RunItem, Settings, SystemClock, Then, Timestamp,
+};
 
 use crate::runs::TestRuns;
 use crate::{OptionalParts, Recorder, TestWorker, delivery, hand_over, worker_of};
@@ -147,4 +149,72 @@ async fn it_runs_when_the_timer_has_sent_it() {
     assert_eq!((item.state, item.attempts, item.history.len()), (ItemState::Done, 1, 1));
     let ran = queue.told().iter().filter(|told| told.digest.is_some()).count();
     assert_eq!(ran, 1, "one run");
+}
+
+/// The task of the tests, with a schedule whose firings have turns, and one whose firings have not.
+fn with_schedules() -> Settings {
+    let text = "max_attempts = 2\nbackoff = { base = '0s', cap = '0s' }\n[[schedule]]\nname = 'one'\nevery = '1h'\noverlap = 'skip'\n[[schedule]]\nname = 'all'\nevery = '1h'";
+    Settings::from_toml(text).expect("valid settings")
+}
+
+fn firing(receipt: &str, id: &str, ms: u32) -> wasq_protocol::Delivery {
+    delivery(receipt, json!({"task": "verbs", "params": {"verb": "sleep", "ms": ms}, "id": id}))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_firing_at_a_time() {
+    let runs = TestRuns::default();
+    let parts = OptionalParts { runs: Some(runs.clone()), has_timer: false };
+    let (worker, queue, _folder) = worker_of(with_schedules(), Duration::ZERO, ByteCount::mib(4096), parts);
+    let running = tokio::spawn({
+        let worker = worker.clone();
+        async move { hand_over(&worker, vec![firing("a", "verbs/one@T1", 1500)]).await }
+    });
+    while runs.items().iter().all(|item| item.id != RunItem::turn_id("verbs/one")) {
+        runs.written().await;
+    }
+    // A second firing does not run, and one of a schedule without turns, and other messages, do.
+    let batch =
+        vec![firing("b", "verbs/one@T2", 1), firing("c", "verbs/all@T2", 1), firing("d", "verbs/one", 1)];
+    assert!(hand_over(&worker, batch).await.is_empty());
+    assert!(!running.is_finished(), "the first firing runs all the while");
+    let skipped = runs.item("verbs/one@T2");
+    assert_eq!((skipped.state, skipped.attempts), (ItemState::Cancelled, 0));
+    assert_eq!(skipped.kind, Some(FailureKind::Skipped));
+    assert_eq!(
+        skipped.reason.as_deref(),
+        Some("verbs/one@T1, another firing of the schedule verbs/one, is running")
+    );
+    for id in ["verbs/all@T2", "verbs/one"] {
+        assert_eq!(runs.item(id).state, ItemState::Done, "{id}");
+    }
+    assert!(running.await.expect("no panic").is_empty());
+    assert_eq!(runs.item(&RunItem::turn_id("verbs/one")).state, ItemState::Done);
+    // The next one runs.
+    assert!(hand_over(&worker, vec![firing("e", "verbs/one@T3", 1)]).await.is_empty());
+    assert_eq!(runs.item("verbs/one@T3").state, ItemState::Done);
+    assert!(queue.calls().contains(&"delete b".to_owned()));
+}
+
+#[tokio::test]
+async fn a_turn_ends_with_the_lease_of_its_run() {
+    let runs = TestRuns::default();
+    let parts = OptionalParts { runs: Some(runs.clone()), has_timer: false };
+    let (worker, _queue, _folder) = worker_of(with_schedules(), Duration::ZERO, ByteCount::mib(4096), parts);
+    // Its worker has died.
+    let mut turn = RunItem::new(RunItem::turn_id("verbs/one"), ItemState::Running, SystemClock.now());
+    turn.owner = Some("verbs/one@T1".to_owned());
+    turn.keep_for(HOUR, SystemClock.now());
+    turn.lease_until = Some(after(HOUR));
+    runs.has(turn.clone());
+    assert!(hand_over(&worker, vec![firing("b", "verbs/one@T2", 1)]).await.is_empty());
+    assert_eq!(runs.item("verbs/one@T2").kind, Some(FailureKind::Skipped));
+    // The same firing, made again.
+    assert!(hand_over(&worker, vec![firing("a", "verbs/one@T1", 1)]).await.is_empty());
+    assert_eq!(runs.item("verbs/one@T1").state, ItemState::Done);
+    turn.lease_until = Some(SystemClock.now());
+    turn.revision = "another".to_owned();
+    runs.has(turn);
+    assert!(hand_over(&worker, vec![firing("c", "verbs/one@T3", 1)]).await.is_empty());
+    assert_eq!(runs.item("verbs/one@T3").state, ItemState::Done);
 }

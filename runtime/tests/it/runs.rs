@@ -66,8 +66,17 @@ impl TestRuns {
         self.table().items.get(id).cloned().expect("it is remembered")
     }
 
+    pub(crate) fn items(&self) -> Vec<RunItem> {
+        self.table().items.values().cloned().collect()
+    }
+
+    /// Waits until an item is written.
+    pub(crate) async fn written(&self) {
+        self.written.notified().await;
+    }
+
     /// Puts an item there that another worker may have written.
-    fn has(&self, item: RunItem) {
+    pub(crate) fn has(&self, item: RunItem) {
         self.table().items.insert(item.id.clone(), item);
     }
 

@@ -42,7 +42,9 @@ impl DeployedRuns {
         self.table.get(id).await
     }
 
-    pub(crate) async fn scan(&self, look: impl FnMut(RunItem) -> ControlFlow<()>) -> Result<()> {
+    /// Reads the items of all messages.
+    pub(crate) async fn scan(&self, mut look: impl FnMut(RunItem) -> ControlFlow<()>) -> Result<()> {
+        let look = |item: RunItem| if item.is_of_message() { look(item) } else { ControlFlow::Continue(()) };
         self.table.scan(look).await
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::json;
 use wasq_protocol::{
-    AllowedHost, Attribute, Backoff, Batch, ByteCount, Delivery, Message, Missed, Schedule, Secret, Settings,
-    TaskName, Timestamp, When, WorkerEvent, format_duration, parse_duration,
+    AllowedHost, Attribute, Backoff, Batch, ByteCount, Delivery, Message, Missed, Overlap, Schedule, Secret,
+    Settings, TaskName, Timestamp, When, WorkerEvent, format_duration, parse_duration,
 };
 
 fn delivery() -> impl Strategy<Value = Delivery> {
@@ -59,6 +59,7 @@ fn schedule() -> impl Strategy<Value = Schedule> {
         when,
         params,
         missed: if run { Missed::Run } else { Missed::Skip },
+        overlap: if run { Overlap::Skip } else { Overlap::Allow },
     })
 }
 

@@ -1,6 +1,9 @@
 //! The memory of runs. A worker claims the item of a message before it runs the message, and writes the end into it. All rules of the
 //! table are here: the adapters only compare a revision and write.
 
+mod notes;
+mod turns;
+
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
@@ -14,6 +17,9 @@ use crate::delivery::Facts;
 use crate::ports::{Runs, WorkerPorts};
 use crate::state::WorkerState;
 use crate::verdict::Verdict;
+
+pub(crate) use notes::{note_dead, note_delayed};
+pub(crate) use turns::{end_turns, take_turn};
 
 /// The memory of a delivery's message.
 #[derive(Debug, Default)]
@@ -38,6 +44,8 @@ pub(crate) struct Claim {
     pub(crate) certain: bool,
     /// Another delivery has claimed the message since.
     pub(crate) lost: bool,
+    /// The turn of its schedule, if it has taken one.
+    pub(crate) turn: Option<RunItem>,
 }
 
 impl Claim {
@@ -106,8 +114,13 @@ pub(crate) async fn claim<P: WorkerPorts>(
     for _ in 0..ROUNDS {
         item.revision = revision();
         // Before the call: if this delivery is ended during it, the claim may have been made.
-        facts.memory =
-            Memory::Claimed(Box::new(Claim { item: item.clone(), keep, certain: false, lost: false }));
+        facts.memory = Memory::Claimed(Box::new(Claim {
+            item: item.clone(),
+            keep,
+            certain: false,
+            lost: false,
+            turn: None,
+        }));
         let write = ItemWrite { item, replaces: replaces.take() };
         let stored = match put(runs, &[write]).await.remove(0) {
             Ok(Written::Yes) => return Ok(taken(facts)),
@@ -376,7 +389,12 @@ pub(crate) fn at_end(claim: &Claim, run: &RunEnd<'_>) -> RunItem {
             item.set_children(children.iter().map(unsent).collect());
         }
         Verdict::DeadLetter => end(&mut item, ItemState::Dead, *now),
-        Verdict::Cancelled => end(&mut item, ItemState::Cancelled, *now),
+        Verdict::Cancelled => {
+            if facts.digest.is_none() {
+                item.attempts = item.attempts.saturating_sub(1);
+            }
+            end(&mut item, ItemState::Cancelled, *now);
+        }
         Verdict::Retry(after) => {
             item.state = ItemState::Retrying;
             item.next = Some(now.plus(*after));
@@ -491,121 +509,6 @@ pub(crate) async fn children_are_sent<R: Runs>(runs: &R, items: Vec<&RunItem>) {
             tracing::warn!("the table of runs does not know that children are sent: {e:#}");
         }
     }
-}
-
-/// Writes the ends of messages that are given up without a claim, such as those that are no messages. Items of other messages with
-/// the same ids stay.
-pub(crate) async fn note_dead<P: WorkerPorts>(
-    worker: &WorkerState<P>,
-    runs: &P::Runs,
-    dead: Vec<(&Facts, &Failure)>,
-) {
-    if dead.is_empty() {
-        return;
-    }
-    let now = worker.ports.clock.now();
-    let keep = Settings::default().keep.min(worker.settings.caps.keep);
-    let write = |(facts, failure): (&Facts, &Failure)| {
-        let mut item = RunItem::new(facts.id.clone(), ItemState::Dead, now);
-        item.revision = revision();
-        item.task = facts.task.clone();
-        item.parent = facts.parent.clone();
-        item.message_id = facts.delivery.as_ref().map(|delivery| delivery.message_id.clone());
-        item.sent = facts.delivery.as_ref().map(|delivery| delivery.sent);
-        item.set_failure(failure.kind, &failure.message);
-        end(&mut item, ItemState::Dead, now);
-        item.keep_for(keep, now);
-        ItemWrite { item, replaces: None }
-    };
-    let writes: Vec<_> = dead.into_iter().map(write).collect();
-    let answers = put(runs, &writes).await;
-    let again = writes.into_iter().zip(answers).filter_map(|(ItemWrite { item, .. }, answer)| match answer {
-        Ok(Written::Refused(Some(stored)))
-            if stored.message_id == item.message_id && !is_over(stored.state) =>
-        {
-            let item = RunItem {
-                params: stored.params,
-                attempts: stored.attempts,
-                cut_off: stored.cut_off,
-                history: stored.history.clone(),
-                steps: stored.steps.clone(),
-                started: stored.started,
-                ..item
-            };
-            Some(ItemWrite { item, replaces: Some(stored.revision) })
-        }
-        Ok(_) => None,
-        Err(e) => {
-            tracing::warn!(id = item.id, "the end of the message is not remembered: {e:#}");
-            None
-        }
-    });
-    let again: Vec<_> = again.collect();
-    if !again.is_empty() {
-        put(runs, &again).await;
-    }
-}
-
-/// Notes that messages wait outside of the queue until their times. Returns the ids of those that somebody has cancelled. Items that
-/// are there stay as they are.
-pub(crate) async fn note_delayed<P: WorkerPorts>(
-    worker: &WorkerState<P>,
-    runs: &P::Runs,
-    delayed: Vec<(&Facts, &Message, Timestamp)>,
-) -> Vec<String> {
-    let now = worker.ports.clock.now();
-    let write = |(facts, message, at): (&Facts, &Message, Timestamp)| {
-        let mut item = RunItem::new(facts.id.clone(), ItemState::Waiting, now);
-        item.revision = revision();
-        item.task = Some(message.task.clone());
-        item.params = Some(RunItem::params_digest(message));
-        item.message_id = facts.delivery.as_ref().map(|delivery| delivery.message_id.clone());
-        item.parent = message.parent.clone();
-        item.root = message.root.clone();
-        item.sent = facts.delivery.as_ref().map(|delivery| delivery.sent);
-        item.next = Some(at);
-        item.set_failure(FailureKind::Delayed, &format!("it waits until {at}, its not_before"));
-        item.keep_for(at.since(now) + RunItem::LONGEST_IN_QUEUES, now);
-        ItemWrite { item, replaces: None }
-    };
-    let writes: Vec<_> = delayed.into_iter().map(write).collect();
-    let answers = put(runs, &writes).await;
-    // The same message was sent before, with an earlier time.
-    let later = writes.iter().zip(&answers).filter_map(|(ItemWrite { item, .. }, answer)| match answer {
-        Ok(Written::Refused(Some(stored)))
-            if stored.state == ItemState::Waiting
-                && stored.params == item.params
-                && stored.kind == Some(FailureKind::Delayed)
-                && stored.next < item.next =>
-        {
-            Some(ItemWrite { item: item.clone(), replaces: Some(stored.revision.clone()) })
-        }
-        _ => None,
-    });
-    let later: Vec<_> = later.collect();
-    if !later.is_empty() {
-        put(runs, &later).await;
-    }
-    let cancelled =
-        writes.into_iter().zip(answers).filter_map(|(ItemWrite { item, .. }, answer)| match answer {
-            Ok(Written::Refused(Some(stored)))
-                if stored.state == ItemState::Cancelled
-                    && !stored.is_expired(now)
-                    && (stored.params.is_none() || stored.params == item.params) =>
-            {
-                Some(item.id)
-            }
-            Ok(_) => None,
-            Err(e) => {
-                tracing::warn!(id = item.id, "nobody can see that the message waits, or cancel it: {e:#}");
-                None
-            }
-        });
-    cancelled.collect()
-}
-
-fn is_over(state: ItemState) -> bool {
-    matches!(state, ItemState::Done | ItemState::Cancelled)
 }
 
 /// Writes items. What fails is tried again, with the same revision: a write whose answer was lost is then refused by itself.
