@@ -41,6 +41,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AW
 CORE_MODULE = b"\0asm\1\0\0\0"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Makes two groups of tests, which can run side by side: those on a stand-in for AWS, and the others.
 

@@ -52,6 +52,7 @@ pub struct Version {
     /// How it is run.
     pub settings: Settings,
     /// The content of the module's section `wasq:schema`: an object with the keys `params` and `result`, each a JSON Schema.
+    /// Earlier versions are listed without it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub schema: Option<Value>,
     /// When it went live.

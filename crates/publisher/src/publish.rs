@@ -253,7 +253,8 @@ impl<P: PublisherPorts> Publisher<P> {
             None => (now, Vec::new()),
             Some(record) => {
                 let mut history = record.history;
-                history.insert(0, record.version);
+                // The module has it, and workers read the record all the time.
+                history.insert(0, Version { schema: None, ..record.version });
                 history.truncate(LiveRecord::HISTORY_MAX);
                 (record.first_published, history)
             }

@@ -443,6 +443,12 @@ async fn a_schema_goes_live_with_its_module() {
     assert!(matches!(publisher.publish(&hello).await.expect("no fault"), Published::Live(_)));
     assert_eq!(registry.live().version.schema, Some(serde_json::json!({"params": {"required": ["user"]}})));
 
+    // A record is read all the time: it has the schema of the live version only.
+    tasks.set("hello.wasm", with_schema("verbs", r#"{"params": {"required": ["verb"]}}"#));
+    publisher.publish(&hello).await.expect("no fault");
+    let record = registry.live();
+    assert!(record.version.schema.is_some() && record.history.iter().all(|version| version.schema.is_none()));
+
     let refused = async |wasm: Vec<u8>, settings: &str| {
         tasks.set("hello.wasm", wasm);
         tasks.set("hello.toml", settings);
