@@ -41,14 +41,13 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AW
 CORE_MODULE = b"\0asm\1\0\0\0"
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Makes two groups of tests, which can run side by side: those on a stand-in for AWS, and the others.
-
-    Two stand-ins at once are too slow for leases and schedules, and two builds at once are no faster."""
+    """Marks the tests on a stand-in for AWS. They can run beside the others: two stand-ins at once are too slow for leases and
+    schedules, and two builds at once are no faster."""
     for item in items:
-        on_stand_in = {"stand_in", "functions"} & set(item.fixturenames) or any(hasattr(item.module, name) for name in ("mini_stack", "chaos"))
-        item.add_marker(pytest.mark.xdist_group("aws" if on_stand_in else "others"))
+        has_its_own = any(hasattr(item.module, name) for name in ("mini_stack", "chaos"))
+        if has_its_own or {"stand_in", "functions"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.aws)
 
 
 def aws_client(service, url, region_name=REGION):
