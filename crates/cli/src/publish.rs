@@ -184,7 +184,7 @@ struct Upload {
 /// The result of an upload.
 enum Came {
     /// It is live as this version.
-    Live(u64),
+    Live(Box<Version>),
     Refused(Rejection),
 }
 
@@ -231,7 +231,8 @@ impl Upload {
             }
             Came::Live(version) => {
                 output::text(&format!(
-                    "{task} is live, version {version}, after {:.1} s\n",
+                    "{task} is live, version {}, after {:.1} s\n",
+                    version.version,
                     ms as f64 / 1000.0
                 ));
             }
@@ -260,7 +261,7 @@ fn came(now: Listed, before: &Listed, digest: &Digest, settings: &Settings) -> O
         && record.version.digest == *digest
         && record.version.settings == *settings
     {
-        return Some(Came::Live(record.version.version));
+        return Some(Came::Live(Box::new(record.version)));
     }
     // An upload that could not be read has no digest.
     let rejected = now.rejected.filter(|rejection| rejection.digest.is_none_or(|found| found == *digest))?;
