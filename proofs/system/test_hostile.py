@@ -8,6 +8,9 @@ import pytest
 
 from conftest import BINARIES, GUESTS, wait_for
 
+# It compiles what costs most, and waits for honest runs beside that.
+pytestmark = pytest.mark.alone
+
 LIMIT = 2 << 30
 # The limits of the guests, as in `proofs/hostile`: small, so that the guests reach them soon.
 SETTINGS = """

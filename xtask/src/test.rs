@@ -45,7 +45,7 @@ pub(crate) fn test(select: &[String]) -> Result<()> {
         return run(&mut pytest(["-k", &select.join(" ")]));
     }
     // The tests on a stand-in for AWS wait most of the time, and the others build: they run side by side.
-    let mut others = pytest(["-m", "not aws"]);
+    let mut others = pytest(["-m", "not aws and not alone"]);
     let others = std::thread::spawn(move || others.output());
     let on_aws = run(&mut pytest(["-m", "aws"]));
     let others = others.join().expect("it does not panic").context("run pytest")?;
@@ -53,5 +53,5 @@ pub(crate) fn test(select: &[String]) -> Result<()> {
     eprint!("{}", String::from_utf8_lossy(&others.stderr));
     on_aws?;
     ensure!(others.status.success(), "the tests without a stand-in for AWS: {}", others.status);
-    Ok(())
+    run(&mut pytest(["-m", "alone"]))
 }
