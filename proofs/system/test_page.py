@@ -13,6 +13,9 @@ from playwright.sync_api import expect, sync_playwright
 import debian
 from conftest import GUESTS, ROOT, github_settings, wait_for, with_schema
 
+# Other tests run beside these.
+expect.set_options(timeout=20_000)
+
 # Everything that a task or a sender can say: markup, colours of a terminal, and a change of direction.
 HOSTILE = '<img src=x onerror="document.title=1"><script>document.title="owned"</script> \x1b[31mred\u202egnp.exe'
 HOSTILE_ID = 'evil/<b>&"id?#'

@@ -14,6 +14,9 @@ from playwright.sync_api import expect
 from conftest import BINARIES, GUESTS, wait_for
 from test_page import PICTURES, browser  # noqa: F401
 
+# Other tests run beside these.
+expect.set_options(timeout=20_000)
+
 SETTINGS = 'max_attempts = 2\nbackoff = { base = "1s", cap = "1s" }\n'
 # Each deployment has a name of its own: a consumer of one before may still drain its queue.
 NAMES = (f"ui-{number}" for number in itertools.count())
