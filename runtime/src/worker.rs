@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use wasq_protocol::{
     Batch, BatchItemFailure, BatchResponse, Clock, EventError, Invoke, Message, Outcome, Pong, WorkerEvent,
 };
 
-use crate::delivery::{Receiving, Settling, deliver, direct, receive, settle_batch, settle_direct};
+use crate::delivery::{
+    Delivered, Receiving, Settling, Watch, deliver, deliver_alone, direct, receive, settle_batch,
+    settle_direct,
+};
 use crate::lease::{Held, Leases};
 use crate::ports::{Queue, Runner, WorkerParts, WorkerPorts};
 use crate::state::{WorkerSettings, WorkerState};
@@ -56,7 +59,7 @@ impl<P: WorkerPorts> Worker<P> {
         match WorkerEvent::parse(payload, self.0.ports.clock.now(), self.0.settings.lease)? {
             WorkerEvent::Message(message) => Ok(Answer::Outcome(self.run(message, &invoke).await)),
             WorkerEvent::Batch(batch) => {
-                Ok(Answer::Batch { unfinished: self.run_batch(batch, &invoke).await })
+                Ok(Answer::Batch { unfinished: self.run_batch(batch, Source::Consumer, &invoke).await })
             }
             WorkerEvent::Ping => Ok(Answer::Pong(Pong {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -65,7 +68,7 @@ impl<P: WorkerPorts> Worker<P> {
             })),
             WorkerEvent::EventSource(mut batch) => {
                 self.extend_repeated(&mut batch).await;
-                let unfinished = self.run_batch(batch, &invoke).await;
+                let unfinished = self.run_batch(batch, Source::Mapping, &invoke).await;
                 let failures = unfinished.into_iter().map(|message_id| BatchItemFailure { message_id });
                 Ok(Answer::EventSource(BatchResponse { failures: failures.collect() }))
             }
@@ -86,8 +89,10 @@ impl<P: WorkerPorts> Worker<P> {
     async fn run(&self, message: Message, invoke: &Invoke) -> Outcome {
         let (now, instant) = (self.0.ports.clock.now(), Instant::now());
         let (facts, received) = direct(message, invoke.trace_header.clone(), now, instant);
-        let judged = deliver(&self.0, facts, Ok(received), invoke.ends).await;
-        settle_direct(&self.0, judged, invoke).await
+        match deliver(&self.0, facts, Ok(received), invoke.ends).await {
+            Delivered::Judged(judged) => settle_direct(&self.0, judged, invoke).await,
+            Delivered::MustBeAlone(_) => unreachable!("the caller of a direct invoke watches it"),
+        }
     }
 
     /// Extends the leases of messages of an event source mapping that were received before: nobody says when their leases end. The
@@ -119,17 +124,25 @@ impl<P: WorkerPorts> Worker<P> {
 
     /// Runs and settles a batch, each delivery on its own: none can fail another. Returns the SQS ids of the messages that
     /// come again.
-    async fn run_batch(&self, batch: Batch, invoke: &Invoke) -> Vec<String> {
+    async fn run_batch(&self, batch: Batch, source: Source, invoke: &Invoke) -> Vec<String> {
         let ids: Vec<String> = batch.deliveries.iter().map(|d| d.message_id.clone()).collect();
         let (now, instant) = (self.0.ports.clock.now(), Instant::now());
         let mut leases = Leases::new(self.0.settings.lease, batch.deliveries.len(), now, instant);
+        let alone = ids.len() == 1;
+        let watch = match source {
+            Source::Consumer => Watch::Watched,
+            Source::Mapping => Watch::Unwatched { alone },
+        };
+        // Only the table of runs knows that a worker may have died of a message.
+        let may_be_suspect = source == Source::Mapping && !alone && self.0.ports.runs.is_some();
         let receiving = Receiving { now, instant, has_timer: self.0.ports.timer.is_some() };
         let mut received = Vec::with_capacity(batch.deliveries.len());
         for (index, delivery) in batch.deliveries.into_iter().enumerate() {
             let message_id = &ids[index];
             let (receipt, until) = (delivery.receipt.clone(), delivery.lease_until);
             match receive(delivery, receiving) {
-                Some((facts, message)) => {
+                Some((mut facts, message)) => {
+                    facts.watch = watch;
                     leases.hold(index, receipt, until, facts.span.clone());
                     received.push((index, facts, message));
                 }
@@ -138,19 +151,34 @@ impl<P: WorkerPorts> Worker<P> {
         }
         let leases = Arc::new(leases);
         let (sender, judged) = mpsc::channel(received.len().max(1));
+        let places = may_be_suspect.then(|| Places::new(received.len()));
         // Tasks of their own, so that they run on every core; they end with this invoke.
         let mut runs = Vec::with_capacity(received.len());
         for (index, facts, message) in received {
             let (leases, sender) = (leases.clone(), sender.clone());
             let (counted, ends) = (Counted::new(self.clone()), invoke.ends);
+            let (places, mut place) = (places.clone(), None);
+            if let Some(places) = &places {
+                place = Some(places.take().await);
+            }
             runs.push(AbortOnDropHandle::new(tokio::spawn(async move {
-                let judged = deliver(&counted.0.0, facts, message, ends).await;
+                let worker = &counted.0.0;
+                let judged = match deliver(worker, facts, message, ends).await {
+                    Delivered::Judged(judged) => judged,
+                    Delivered::MustBeAlone(facts) => {
+                        drop(place.take());
+                        let places =
+                            places.expect("only the deliveries of an event can be told to run alone");
+                        place = Some(places.take_all().await);
+                        deliver_alone(worker, facts, ends).await
+                    }
+                };
                 let held = leases.release(index).await;
                 // A success is settled even if another worker has the message now. The table of runs knows who has it.
                 let claimed = judged.facts.claim().is_some();
                 if held == Held::Still || judged.verdict == Verdict::Done || claimed {
                     // The receiver lives until every sender is gone.
-                    let _ = sender.send(Settling { index, judged, held }).await;
+                    let _ = sender.send(Settling { index, judged, held, _place: place }).await;
                 } else {
                     judged.facts.span.in_scope(|| tracing::warn!("left alone: its lease ran out"));
                 }
@@ -165,6 +193,37 @@ impl<P: WorkerPorts> Worker<P> {
         // Every message that is not known to be finished comes again, also that of a delivery whose task panicked.
         let again = ids.into_iter().enumerate().filter(|(index, _)| !finished.contains(index));
         again.map(|(_, id)| id).collect()
+    }
+}
+
+/// Who has handed a batch over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Consumer,
+    /// An event source mapping.
+    Mapping,
+}
+
+/// The places of an event's deliveries: each has one until it is settled. To run alone is to have all of them.
+#[derive(Clone)]
+struct Places {
+    places: Arc<Semaphore>,
+    count: u32,
+}
+
+impl Places {
+    fn new(count: usize) -> Self {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        Self { places: Arc::new(Semaphore::new(count as usize)), count }
+    }
+
+    async fn take(&self) -> OwnedSemaphorePermit {
+        self.places.clone().acquire_owned().await.expect("the semaphore is never closed")
+    }
+
+    /// Waits until all other deliveries of the event are settled, or wait themselves.
+    async fn take_all(&self) -> OwnedSemaphorePermit {
+        self.places.clone().acquire_many_owned(self.count).await.expect("the semaphore is never closed")
     }
 }
 

@@ -35,6 +35,12 @@ pub struct RunItem {
     /// Runs that were cut off: their worker did not write how they ended.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub cut_off: u32,
+    /// Those of them that were cut off one after the other while their message ran alone, without anybody seeing how they ended.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub cut_off_alone: u32,
+    /// No other message of its event runs beside it, and nobody sees it if its worker dies.
+    #[serde(skip_serializing_if = "is_false", default)]
+    pub alone: bool,
     /// Names the delivery that runs it, or ran it last.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub owner: Option<String>,
@@ -270,6 +276,8 @@ impl RunItem {
             params: None,
             attempts: 0,
             cut_off: 0,
+            cut_off_alone: 0,
+            alone: false,
             owner: None,
             lease_until: None,
             cancel: false,

@@ -36,8 +36,8 @@ enum Command {
     All(Box<All>),
     /// Compiles the no-op for each way into a folder; `repeat` and `runs` take the artifacts.
     Compile { noop: PathBuf, folder: PathBuf },
-    /// Runs the no-op RUNS times: `bare`, `interruptible`, by the `engine`, by the `worker`, or by the worker
-    /// in `batches`.
+    /// Runs the no-op RUNS times: `bare`, `interruptible`, by the `engine`, by the `worker`, by the worker
+    /// in `batches`, or by one that is also `remembering` them.
     Repeat { way: String, artifact: PathBuf, runs: usize },
     /// Measures warm runs, in ROUNDS rounds.
     Runs {

@@ -151,8 +151,11 @@ pub(crate) struct Throughput {
     pub(crate) bare: Samples,
     pub(crate) engine: Samples,
     pub(crate) worker: Samples,
+    /// The worker with a table of runs that takes no time.
+    pub(crate) remembering: Samples,
     pub(crate) engine_ratio: Samples,
     pub(crate) worker_ratio: Samples,
+    pub(crate) remembering_ratio: Samples,
 }
 
 /// Like [`warm`], with a thread of runs on each core.
@@ -160,10 +163,14 @@ fn throughput(runtime: &Runtime, bare: &Arc<Bare>, compiled: &Compiled, rounds: 
     const RUNS_PER_CORE: usize = 20_000;
     let cores = cores();
     let engine = Arc::new(EngineAlone::new(compiled, 10)?);
-    let worker = WorkerAlone::new(compiled.clone(), u32::try_from(cores * BATCH)?)?;
+    let concurrency = u32::try_from(cores * BATCH)?;
+    let worker = WorkerAlone::new(compiled.clone(), concurrency)?;
     let batch: Arc<str> = worker.batch(PARAMS, BATCH)?.into();
+    // Each core has its own table: a batch must not forget the messages of another.
+    let remembering = (0..cores).map(|_| WorkerAlone::remembering(compiled.clone(), concurrency));
+    let remembering = remembering.collect::<Result<Vec<_>>>()?;
     let rate = |started: Instant| (cores * RUNS_PER_CORE) as f64 / started.elapsed().as_secs_f64();
-    let mut figures: [Vec<f64>; 5] = Default::default();
+    let mut figures: [Vec<f64>; 7] = Default::default();
     for round in 0..=rounds {
         let started = Instant::now();
         let threads: Vec<_> = (0..cores)
@@ -210,13 +217,40 @@ fn throughput(runtime: &Runtime, bare: &Arc<Bare>, compiled: &Compiled, rounds: 
             runtime.block_on(of_core)??;
         }
         let of_worker = rate(started);
+
+        let started = Instant::now();
+        let loops: Vec<_> = remembering
+            .iter()
+            .map(|worker| {
+                let (worker, batch) = (worker.clone(), batch.clone());
+                runtime.spawn(async move {
+                    for _ in 0..RUNS_PER_CORE / BATCH {
+                        worker.handle_new(&batch).await?;
+                    }
+                    anyhow::Ok(())
+                })
+            })
+            .collect();
+        for of_core in loops {
+            runtime.block_on(of_core)??;
+        }
+        let of_remembering = rate(started);
         if round > 0 {
-            let of_round = [of_bare, of_engine, of_worker, of_engine / of_bare, of_worker / of_bare];
+            let of_round = [
+                of_bare,
+                of_engine,
+                of_worker,
+                of_remembering,
+                of_engine / of_bare,
+                of_worker / of_bare,
+                of_remembering / of_bare,
+            ];
             figures.iter_mut().zip(of_round).for_each(|(figures, figure)| figures.push(figure));
         }
     }
-    let [bare, engine, worker, engine_ratio, worker_ratio] = figures.map(Samples::new);
-    Ok(Throughput { bare, engine, worker, engine_ratio, worker_ratio })
+    let [bare, engine, worker, remembering, engine_ratio, worker_ratio, remembering_ratio] =
+        figures.map(Samples::new);
+    Ok(Throughput { bare, engine, worker, remembering, engine_ratio, worker_ratio, remembering_ratio })
 }
 
 /// The cores that this process may use.
@@ -263,17 +297,25 @@ pub(crate) fn repeat(way: &str, artifact: &Path, runs: usize) -> Result<()> {
                 Ok(())
             })
         }
-        "batches" => {
+        "batches" | "remembering" => {
             // The deliveries run one after the other: each waits for the only slot.
-            let worker = WorkerAlone::new(Compiled::read("noop", artifact)?, ALONE)?;
+            let compiled = Compiled::read("noop", artifact)?;
+            let worker = match way {
+                "batches" => WorkerAlone::new(compiled, ALONE)?,
+                _ => WorkerAlone::remembering(compiled, ALONE)?,
+            };
             let batch = worker.batch(PARAMS, BATCH)?;
             runtime.block_on(async {
                 for _ in 0..runs / BATCH {
-                    worker.handle(&batch).await?;
+                    worker.handle_new(&batch).await?;
                 }
                 Ok(())
             })
         }
-        other => anyhow::bail!("unknown way {other:?}: bare, interruptible, engine, worker or batches"),
+        other => {
+            anyhow::bail!(
+                "unknown way {other:?}: bare, interruptible, engine, worker, batches or remembering"
+            )
+        }
     }
 }

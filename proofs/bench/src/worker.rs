@@ -1,16 +1,20 @@
 //! wasq's worker with nothing around it: a queue, a registry and a log that take no time.
 
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::time::Instant;
 use wasq_engine::{Addresses, Engine, Limits, Module, Pool, Run, RunContext, SecretValues, Steps};
 use wasq_protocol::{
-    Batch, ByteCount, Caps, Clock, Invoke, LiveRecord, Outcome, SecretError, SecretSource, SecretStore,
-    SecretValue, Settings, SystemClock, TaskName,
+    Batch, ByteCount, Caps, Clock, Invoke, ItemWrite, LiveRecord, Outcome, RunItem, SecretError,
+    SecretSource, SecretStore, SecretValue, Settings, SystemClock, TaskName, Written,
 };
-use wasq_runtime::{Answer, Finished, Observer, Wasm, Worker, WorkerParts, WorkerPorts, WorkerSettings};
+use wasq_runtime::{
+    Answer, Finished, Observer, Runs, Wasm, Worker, WorkerParts, WorkerPorts, WorkerSettings,
+};
 use wasq_testing::{AcceptingQueue, Tasks, delivery, worker_settings};
 
 /// Long enough for every run here.
@@ -99,10 +103,21 @@ pub(crate) fn load(engine: &Engine, artifact: &Path) -> Result<Module> {
 pub(crate) struct WorkerAlone {
     worker: Worker<Ports>,
     task: TaskName,
+    table: Option<Table>,
 }
 
 impl WorkerAlone {
+    /// A worker without a table of runs.
     pub(crate) fn new(compiled: Compiled, concurrency: u32) -> Result<Self> {
+        Self::with_table(compiled, concurrency, None)
+    }
+
+    /// A worker with a table of runs that takes no time.
+    pub(crate) fn remembering(compiled: Compiled, concurrency: u32) -> Result<Self> {
+        Self::with_table(compiled, concurrency, Some(Table::default()))
+    }
+
+    fn with_table(compiled: Compiled, concurrency: u32, table: Option<Table>) -> Result<Self> {
         let settings = WorkerSettings {
             memory: ByteCount(u64::MAX),
             modules_max: 64,
@@ -114,7 +129,7 @@ impl WorkerAlone {
         let registry = Tasks::default();
         registry.publish(&task, &code, Settings::default());
         let parts = WorkerParts::<Ports> {
-            runs: None,
+            runs: table.clone(),
             timer: None,
             queue: AcceptingQueue,
             registry,
@@ -123,7 +138,7 @@ impl WorkerAlone {
             observer: Nobody,
             clock: SystemClock,
         };
-        Ok(Self { worker: Worker::new(parts, settings), task })
+        Ok(Self { worker: Worker::new(parts, settings), task, table })
     }
 
     /// The payload of an invoke with one message.
@@ -146,6 +161,14 @@ impl WorkerAlone {
         }
     }
 
+    /// Answers one invoke whose messages the table of runs does not know yet.
+    pub(crate) async fn handle_new(&self, payload: &str) -> Result<()> {
+        if let Some(table) = &self.table {
+            table.forget();
+        }
+        self.handle(payload).await
+    }
+
     /// Runs under way.
     pub(crate) fn in_flight(&self) -> u64 {
         self.worker.in_flight()
@@ -156,6 +179,35 @@ fn succeeded(outcome: &Outcome) -> Result<()> {
     match outcome {
         Outcome::Success { .. } => Ok(()),
         Outcome::Failure(failure) => bail!("the task failed: {failure}"),
+    }
+}
+
+/// A table of runs in memory.
+#[derive(Clone, Default)]
+struct Table(Arc<Mutex<HashMap<String, RunItem>>>);
+
+impl Table {
+    fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+impl Runs for Table {
+    async fn put(&self, writes: &[ItemWrite]) -> Vec<Result<Written>> {
+        let mut items = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let write = |ItemWrite { item, replaces }: &ItemWrite| {
+            let stored = items.get(&item.id);
+            if stored.map(|stored| &stored.revision) != replaces.as_ref() {
+                return Ok(Written::Refused(stored.cloned().map(Box::new)));
+            }
+            items.insert(item.id.clone(), item.clone());
+            Ok(Written::Yes)
+        };
+        writes.iter().map(write).collect()
+    }
+
+    async fn cancelled(&self, _: &str, _: &str) {
+        std::future::pending().await
     }
 }
 
@@ -176,7 +228,7 @@ impl Observer for Nobody {
 struct Ports;
 
 impl WorkerPorts for Ports {
-    type Runs = std::convert::Infallible;
+    type Runs = Table;
     type Timer = std::convert::Infallible;
     type Queue = AcceptingQueue;
     type Registry = Tasks;

@@ -93,7 +93,7 @@ impl Process {
                 self.die();
             }
         }
-        if self.dead.load(Ordering::Relaxed) {
+        if self.is_dead() {
             std::future::pending::<()>().await;
         }
     }
@@ -112,6 +112,11 @@ impl Process {
             }
             self.died.notify_one();
         }
+    }
+
+    /// Whether it has ended.
+    pub fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Relaxed)
     }
 
     /// Ends it, because a message killed it.

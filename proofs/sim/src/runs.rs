@@ -115,12 +115,14 @@ impl Runs for SimRuns {
     }
 }
 
-/// A call that is not answered yet. If the worker waits no longer, that is a fault.
+/// A call that is not answered yet. If the worker waits no longer, that is a fault. Its death was one already.
 struct Asked<'a>(&'a Process);
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        self.0.fault();
+        if !self.0.is_dead() {
+            self.0.fault();
+        }
     }
 }
 

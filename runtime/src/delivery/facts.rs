@@ -32,6 +32,8 @@ pub(crate) struct Facts {
     pub(crate) received: Timestamp,
     /// The same moment, to measure from.
     pub(crate) instant: Instant,
+    /// Who sees it if the worker dies of this delivery.
+    pub(crate) watch: Watch,
     /// Which attempt it is; the first is 1. The number of receives until the message is claimed. Without a claim, the receives that
     /// only waited are taken off once the live record is known.
     pub(crate) attempt: u32,
@@ -72,6 +74,18 @@ impl Facts {
             Memory::Nothing => None,
         }
     }
+}
+
+/// Who sees it if a worker dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watch {
+    /// The consumer, or the caller of a direct invoke.
+    Watched,
+    /// Nobody: the delivery came by an event source mapping.
+    Unwatched {
+        /// No other delivery of its event runs beside it.
+        alone: bool,
+    },
 }
 
 /// How often the task's settings let a message be attempted, and after which waits.

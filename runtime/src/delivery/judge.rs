@@ -5,7 +5,6 @@ use tokio::time::Instant;
 use wasq_engine::Child;
 use wasq_protocol::{Failure, FailureKind, ItemState, Outcome, RunItem, Settings};
 
-use crate::delivery::NotRun;
 use crate::delivery::execute::Executed;
 use crate::delivery::facts::{Facts, Retries};
 use crate::delivery::receive::can_leave_the_queue;
@@ -29,13 +28,12 @@ pub(crate) struct Judged {
 pub(crate) fn judge<P: WorkerPorts>(
     worker: &WorkerState<P>,
     facts: Box<Facts>,
-    executed: Result<Executed, NotRun>,
+    executed: Result<Executed, Failure>,
 ) -> Judged {
     let (outcome, children) = match executed {
         Ok(Executed { outcome: outcome @ Outcome::Success { .. }, children }) => (outcome, children),
         Ok(Executed { outcome, .. }) => (outcome, Vec::new()),
-        Err(NotRun::Failed(failure)) => (Outcome::Failure(failure), Vec::new()),
-        Err(NotRun::Ended(item)) => return ended_before(facts, item),
+        Err(failure) => (Outcome::Failure(failure), Vec::new()),
     };
     let verdict = match (&outcome, &facts.delivery) {
         (Outcome::Success { .. }, _) => Verdict::Done,
@@ -67,7 +65,7 @@ pub(crate) fn judge<P: WorkerPorts>(
 }
 
 /// The verdict on a message that has ended before: what its end still needs is done.
-fn ended_before(mut facts: Box<Facts>, item: Box<RunItem>) -> Judged {
+pub(crate) fn ended_before(mut facts: Box<Facts>, item: Box<RunItem>) -> Judged {
     let failure = |kind| {
         let reason = item.reason.clone().unwrap_or_default();
         Outcome::Failure(Failure::new(item.kind.unwrap_or(kind), reason))

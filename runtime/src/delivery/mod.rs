@@ -25,14 +25,14 @@ use crate::ports::WorkerPorts;
 use crate::runs::{Claimed, claim, take_turn};
 use crate::state::WorkerState;
 
-pub(crate) use facts::Facts;
+pub(crate) use facts::{Facts, Watch};
 pub(crate) use judge::Judged;
 pub(crate) use receive::{Received, Receiving, direct, receive};
 pub(crate) use settle::{Settling, settle_batch, settle_direct};
 
 use admit::admit;
 use execute::{Executed, execute};
-use judge::judge;
+use judge::{ended_before, judge};
 use prepare::prepare;
 
 /// Why a message was not run.
@@ -41,12 +41,22 @@ pub(crate) enum NotRun {
     Failed(Failure),
     /// It has ended before: its item says how.
     Ended(Box<RunItem>),
+    /// Its worker may have died of it: it must not run beside others.
+    MustBeAlone,
 }
 
 impl From<Failure> for NotRun {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
     }
+}
+
+/// What became of a delivery.
+pub(crate) enum Delivered {
+    /// It has a verdict.
+    Judged(Judged),
+    /// It may be what its last worker died of. It must be delivered again when no other delivery of its event runs.
+    MustBeAlone(Box<Facts>),
 }
 
 /// Takes a received message to its verdict. `ends` is when the worker must be done. If the worker is told to stop, the
@@ -56,14 +66,34 @@ pub(crate) async fn deliver<P: WorkerPorts>(
     mut facts: Box<Facts>,
     received: Result<Received, Failure>,
     ends: Timestamp,
-) -> Judged {
+) -> Delivered {
     let span = facts.span.clone();
     let executed = match received {
         // Pinned where it is: a run's future is large, and moving it into `Instrumented` would copy it.
         Ok(received) => pin!(unless_stopped(worker, &mut facts, received, ends)).instrument(span).await,
         Err(failure) => Err(NotRun::Failed(failure)),
     };
-    judge(worker, facts, executed)
+    Delivered::Judged(match executed {
+        Ok(executed) => judge(worker, facts, Ok(executed)),
+        Err(NotRun::Failed(failure)) => judge(worker, facts, Err(failure)),
+        Err(NotRun::Ended(item)) => ended_before(facts, item),
+        Err(NotRun::MustBeAlone) => return Delivered::MustBeAlone(facts),
+    })
+}
+
+/// Delivers a message again that must run alone, when it does.
+pub(crate) async fn deliver_alone<P: WorkerPorts>(
+    worker: &WorkerState<P>,
+    mut facts: Box<Facts>,
+    ends: Timestamp,
+) -> Judged {
+    facts.watch = Watch::Unwatched { alone: true };
+    facts.span.in_scope(|| tracing::warn!("nobody knows how its last run ended: it runs alone now"));
+    let received = facts.parse_again();
+    match deliver(worker, facts, received, ends).await {
+        Delivered::Judged(judged) => judged,
+        Delivered::MustBeAlone(_) => unreachable!("it runs alone"),
+    }
 }
 
 async fn unless_stopped<P: WorkerPorts>(
@@ -95,8 +125,10 @@ async fn run<P: WorkerPorts>(
     }
     let now = admitted.facts.received.plus(admitted.facts.instant.elapsed());
     let claimed = claim(worker, admitted.facts, &admitted.message, &admitted.live.settings, now).await?;
-    if let Claimed::Ended(item) = claimed {
-        return Err(NotRun::Ended(item));
+    match claimed {
+        Claimed::Yes => {}
+        Claimed::Ended(item) => return Err(NotRun::Ended(item)),
+        Claimed::MustBeAlone => return Err(NotRun::MustBeAlone),
     }
     if let Some(runs) = &worker.ports.runs {
         let (facts, task) = (&mut *admitted.facts, &admitted.message.task);

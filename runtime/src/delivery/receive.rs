@@ -8,7 +8,7 @@ use wasq_protocol::{
     Timestamp, traceparent_of,
 };
 
-use crate::delivery::facts::{Facts, Usage};
+use crate::delivery::facts::{Facts, Usage, Watch};
 use crate::runs::Memory;
 
 /// A delivery with less than this left of its lease is not touched: another worker may have it soon.
@@ -152,6 +152,7 @@ impl Facts {
             trace_header,
             received: now,
             instant,
+            watch: Watch::Watched,
             attempt: 1,
             retries: None,
             digest: None,
@@ -183,6 +184,14 @@ impl Facts {
             ));
         }
         Ok(())
+    }
+
+    /// The message of a delivery that was read before.
+    pub(crate) fn parse_again(&self) -> Result<Received, Failure> {
+        let body = self.delivery.as_ref().map(|delivery| delivery.body.as_str()).unwrap_or_default();
+        let message =
+            Message::parse(body).map_err(|e| Failure::new(FailureKind::Malformed, e.to_string()))?;
+        Ok(Received { message, early: Duration::ZERO })
     }
 
     fn received(&self, message: Message) -> Received {

@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
 use wasq_protocol::{
     Clock, DeadLetter, DeadLetterAttributes, Failure, FailureKind, Invoke, Message, Outcome, RunItem,
@@ -31,6 +31,8 @@ pub(crate) struct Settling {
     pub(crate) index: usize,
     pub(crate) judged: Judged,
     pub(crate) held: Held,
+    /// Its place in its event, until it is settled.
+    pub(crate) _place: Option<OwnedSemaphorePermit>,
 }
 
 /// After a child or a dead letter could not be sent, its message is tried again after this.
@@ -44,7 +46,7 @@ pub(crate) async fn settle_direct<P: WorkerPorts>(
     judged: Judged,
     invoke: &Invoke,
 ) -> Outcome {
-    let mut batch = vec![Settling { index: 0, judged, held: Held::Still }];
+    let mut batch = vec![Settling { index: 0, judged, held: Held::Still, _place: None }];
     let others = commit_ends(worker, &mut batch, invoke).await;
     batch.extend(others.into_iter().map(|(mut settling, failure)| {
         settling.judged.outcome = Outcome::Failure(failure);

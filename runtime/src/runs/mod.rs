@@ -9,11 +9,11 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use wasq_engine::{Child, NotStored};
 use wasq_protocol::{
-    AttemptEnd, ChildRef, Clock, Digest, Failure, FailureKind, Invoke, ItemState, ItemWrite, Message,
-    Outcome, RunItem, Settings, Step, Timestamp, UnsentChild, Written,
+    AttemptEnd, ChildRef, Clock, DEATHS_MAX, Digest, Failure, FailureKind, Invoke, ItemState, ItemWrite,
+    Message, Outcome, RunItem, Settings, Step, Timestamp, UnsentChild, Written,
 };
 
-use crate::delivery::Facts;
+use crate::delivery::{Facts, Watch};
 use crate::ports::{Runs, WorkerPorts};
 use crate::state::WorkerState;
 use crate::verdict::Verdict;
@@ -87,6 +87,8 @@ pub(crate) enum Claimed {
     Yes,
     /// The message has ended before.
     Ended(Box<RunItem>),
+    /// Nobody knows how its last run ended, and nobody would see the end of the next one either. So it must not run beside others.
+    MustBeAlone,
 }
 
 /// Claims the item of a message for a run by these settings. Without an answer of the table, the message runs without it,
@@ -123,7 +125,7 @@ pub(crate) async fn claim<P: WorkerPorts>(
         }));
         let write = ItemWrite { item, replaces: replaces.take() };
         let stored = match put(runs, &[write]).await.remove(0) {
-            Ok(Written::Yes) => return Ok(taken(facts)),
+            Ok(Written::Yes) => return taken(facts),
             // It was deleted meanwhile.
             Ok(Written::Refused(None)) => {
                 item = fresh.clone();
@@ -148,10 +150,15 @@ pub(crate) async fn claim<P: WorkerPorts>(
             && claim.item.revision == stored.revision
         {
             // An earlier call has made it, and its answer was lost.
-            return Ok(taken(facts));
+            return taken(facts);
         }
         facts.memory = Memory::Nothing;
         item = match decide(&stored, &fresh, died, now) {
+            Claiming::Take(item)
+                if facts.watch == (Watch::Unwatched { alone: false }) && may_kill(&stored, &item) =>
+            {
+                return Ok(Claimed::MustBeAlone);
+            }
             Claiming::Take(item) => *item,
             Claiming::Cancel(mut cancelled) => {
                 cancelled.revision = revision();
@@ -172,13 +179,22 @@ pub(crate) async fn claim<P: WorkerPorts>(
 }
 
 /// The claim has been made.
-fn taken(facts: &mut Facts) -> Claimed {
+fn taken(facts: &mut Facts) -> Result<Claimed, Failure> {
     if let Memory::Claimed(claim) = &mut facts.memory {
         claim.certain = true;
         facts.attempt = claim.item.attempts;
         facts.span.record("attempt", facts.attempt);
+        // As where the consumer sees the deaths: only the first run had others beside it.
+        let RunItem { cut_off, cut_off_alone, .. } = claim.item;
+        if cut_off >= DEATHS_MAX && cut_off_alone >= DEATHS_MAX - 1 {
+            let reason = format!(
+                "its run was cut off {cut_off} times, the last {cut_off_alone} times while it ran alone: its worker dies of it; the \
+                 log of the worker says how"
+            );
+            return Err(Failure::new(FailureKind::KilledWorker, reason));
+        }
     }
-    Claimed::Yes
+    Ok(Claimed::Yes)
 }
 
 fn elsewhere(until: Timestamp, now: Timestamp) -> Failure {
@@ -194,6 +210,11 @@ fn elsewhere(until: Timestamp, now: Timestamp) -> Failure {
 
 fn crowded() -> Failure {
     Failure::new(FailureKind::Unavailable, "others write the item of this message at the same time")
+}
+
+/// Whether the last worker may have died of a message.
+fn may_kill(stored: &RunItem, again: &RunItem) -> bool {
+    stored.state == ItemState::Running || again.cut_off_alone > 0
 }
 
 fn reused(stored: &RunItem) -> Failure {
@@ -221,6 +242,7 @@ fn fresh<P: WorkerPorts>(
     item.message_id = facts.delivery.as_ref().map(|delivery| delivery.message_id.clone());
     item.attempts = 1;
     item.owner = Some(owner(facts));
+    item.alone = facts.watch == (Watch::Unwatched { alone: true });
     item.lease_until = Some(now.plus(PREPARE_MARGIN + settings.timeout + COMMIT_MARGIN));
     item.once = settings.once;
     item.parent = message.parent.clone();
@@ -244,6 +266,7 @@ fn decide(stored: &RunItem, fresh: &RunItem, died: bool, now: Timestamp) -> Clai
     let again = || RunItem {
         attempts: stored.attempts + 1,
         cut_off: stored.cut_off,
+        cut_off_alone: stored.cut_off_alone,
         cancel: stored.cancel,
         history: stored.history.clone(),
         steps: stored.steps.clone(),
@@ -265,6 +288,8 @@ fn decide(stored: &RunItem, fresh: &RunItem, died: bool, now: Timestamp) -> Clai
             _ => Claiming::Take(Box::new(RunItem {
                 attempts: stored.attempts.max(1),
                 cut_off: stored.cut_off + 1,
+                // The table may not have taken the end of a run of a task that says `once`.
+                cut_off_alone: stored.cut_off_alone + u32::from(stored.alone && !stored.once),
                 ..again()
             })),
         },
@@ -274,9 +299,13 @@ fn decide(stored: &RunItem, fresh: &RunItem, died: bool, now: Timestamp) -> Clai
             Claiming::Ended
         }
         // It was redriven, or sent again.
-        ItemState::Dead => {
-            Claiming::Take(Box::new(RunItem { attempts: 1, cut_off: 0, cancel: false, ..again() }))
-        }
+        ItemState::Dead => Claiming::Take(Box::new(RunItem {
+            attempts: 1,
+            cut_off: 0,
+            cut_off_alone: 0,
+            cancel: false,
+            ..again()
+        })),
     }
 }
 
@@ -366,7 +395,9 @@ pub(crate) fn at_end(claim: &Claim, run: &RunEnd<'_>) -> RunItem {
     if let Some(failure) = failure {
         item.set_failure(failure.kind, &failure.message);
     }
+    item.alone = false;
     if facts.digest.is_some() {
+        item.cut_off_alone = 0;
         item.add_attempt(AttemptEnd {
             attempt: facts.attempt,
             ended: *now,

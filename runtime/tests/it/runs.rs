@@ -295,6 +295,77 @@ async fn a_message_that_runs_elsewhere_waits_for_that() {
     assert_eq!((item.state, item.attempts, item.cut_off), (ItemState::Done, 1, 1));
 }
 
+/// Hands an event of a mapping over. Returns the queue's ids of the messages that come again.
+async fn map(worker: &TestWorker, messages: &[(&str, Value)]) -> Vec<String> {
+    let now = SystemClock.now();
+    let records: Vec<_> = messages
+        .iter()
+        .map(|(id, params)| {
+            json!({
+                "messageId": id, "receiptHandle": id, "eventSource": "aws:sqs",
+                "body": json!({"task": "verbs", "id": id, "params": params}).to_string(),
+                "attributes": {
+                    "ApproximateReceiveCount": "1", "ApproximateFirstReceiveTimestamp": now.ms().to_string(),
+                    "SentTimestamp": now.ms().to_string(),
+                },
+            })
+        })
+        .collect();
+    let (event, ends) = (json!({"Records": records}).to_string(), now.plus(Duration::from_secs(60)));
+    match worker.handle(&event, Invoke::until(ends)).await.expect("an event") {
+        wasq_runtime::Answer::EventSource(answer) => {
+            answer.failures.into_iter().map(|failure| failure.message_id).collect()
+        }
+        other => panic!("not a mapping's answer: {other:?}"),
+    }
+}
+
+/// A message whose worker may have died of it. Nobody has seen that.
+fn cut_off(id: &str) -> RunItem {
+    running(id, echo(), SystemClock.now().minus(Duration::from_secs(1)))
+}
+
+#[tokio::test]
+async fn behind_a_mapping_a_message_that_was_cut_off_runs_after_the_others() {
+    let (worker, queue, runs, _folder) = remembering(Settings::default());
+    ["a", "b"].into_iter().for_each(|id| runs.has(cut_off(id)));
+    let slow = json!({"verb": "sleep", "ms": 300});
+    assert!(map(&worker, &[("a", echo()), ("slow", slow), ("b", echo())]).await.is_empty());
+    let calls = queue.calls();
+    assert_eq!(calls[0], "delete slow", "{calls:?}");
+    assert_eq!(calls.len(), 3, "one after the other: {calls:?}");
+    for id in ["a", "b"] {
+        let item = runs.item(id);
+        assert_eq!((item.state, item.attempts, item.cut_off), (ItemState::Done, 1, 1));
+        assert_eq!((item.alone, item.cut_off_alone), (false, 0));
+    }
+}
+
+#[tokio::test]
+async fn behind_a_mapping_a_message_that_is_cut_off_alone_again_and_again_is_a_dead_letter() {
+    let (worker, queue, runs, _folder) = remembering(Settings::default());
+    // Its first run had others beside it, and this is the end of its second run alone.
+    let killer = RunItem { cut_off: 2, cut_off_alone: 1, alone: true, ..cut_off("killer") };
+    runs.has(killer.clone());
+    // The table may not have taken its ends.
+    runs.has(RunItem { id: "once".to_owned(), once: true, ..killer.clone() });
+    // It was cut off beside others.
+    runs.has(RunItem { id: "beside".to_owned(), alone: false, ..killer });
+    let messages = ["killer", "once", "beside"].map(|id| (id, echo()));
+    assert!(map(&worker, &messages).await.is_empty());
+    let item = runs.item("killer");
+    assert_eq!((item.state, item.kind, item.attempts), (ItemState::Dead, Some(FailureKind::KilledWorker), 1));
+    let reason = item.reason.expect("a dead letter has a reason");
+    assert!(
+        reason.starts_with("its run was cut off 3 times, the last 2 times while it ran alone"),
+        "{reason}"
+    );
+    assert!(queue.calls().contains(&"dead killer killed-worker 1".to_owned()), "{:?}", queue.calls());
+    for id in ["once", "beside"] {
+        assert_eq!(runs.item(id).state, ItemState::Done);
+    }
+}
+
 #[tokio::test]
 async fn a_run_that_was_taken_over_settles_nothing() {
     let (worker, queue, runs, _folder) = remembering(Settings::default());

@@ -139,6 +139,26 @@ async fn a_step_that_was_stored_as_the_time_ended_stays() {
     assert_eq!(saved(&runs.item("order")), [("one", "1", 1)]);
 }
 
+/// The worker is told to stop while a step is stored, and the answer is still on its way.
+#[tokio::test]
+async fn a_step_that_was_stored_as_the_worker_stopped_stays() {
+    let (worker, queue, runs, _folder) = remembering(at_once());
+    runs.at_step(AtStep::Slow);
+    let steps = json!({"verb": "steps", "calls": [{"load": "one"}, {"save": ["one", "1"]}]});
+    let running = hand_over(&worker, vec![with_id("a", "order", steps)]);
+    let stopping = async {
+        while runs.items().iter().all(|item| item.steps.is_empty()) {
+            runs.written().await;
+        }
+        worker.stop();
+    };
+    let (unfinished, ()) = tokio::join!(running, stopping);
+    assert!(unfinished.contains("a"));
+    assert_eq!(queue.calls(), ["visible a 0"]);
+    let item = runs.item("order");
+    assert_eq!((item.state, item.attempts, saved(&item)), (ItemState::Waiting, 0, vec![("one", "1", 1)]));
+}
+
 #[tokio::test]
 async fn without_a_table_a_task_with_steps_waits() {
     let (worker, queue, _folder) = worker(at_once());

@@ -61,6 +61,17 @@ fn killers(seed: u64) -> Scenario {
     Scenario { tasks: 400, weather, drain, load: Load::Killers, ..Scenario::of_seed(seed) }
 }
 
+/// Behind an event source mapping nobody sees the deaths: the table of runs counts them.
+#[test]
+fn behind_a_mapping_the_table_of_runs_finds_what_kills_its_workers() {
+    for seed in 1..=4 {
+        let drain = Drain::EventSource;
+        let report = run(Scenario { drain, runs: Remembering::On, ..killers(seed) });
+        assert!(report.violations.is_empty(), "{:#?}", report.violations);
+        assert_eq!((report.totals.succeeded, report.totals.dead), (380, 20));
+    }
+}
+
 #[test]
 fn a_worker_that_is_busy_for_hours_costs_no_healthy_message() {
     for seed in [1, 2] {
