@@ -20,7 +20,7 @@ def test_the_example_does_the_same_in_every_language(author, language):
     shown = json.loads(author.shell(f"wasq test {project} --cases {CASES} --json"))
     assert shown["count"] >= 25 and shown["failed"] == 0
     kinds = {case["outcome"].get("kind", "success") for case in shown["cases"]}
-    assert kinds == {"success", "retry", "reject", "trap", "out-of-time", "out-of-memory"}
+    assert kinds == {"success", "retry", "reject", "bad-params", "trap", "out-of-time", "out-of-memory"}
 
 
 STEPS = ROOT / "proofs" / "languages" / "steps"

@@ -1,11 +1,13 @@
 """Tasks with a schema: the same answer wherever params are checked."""
 
 import json
+import shutil
 
 import pytest
 
-from conftest import GUESTS, reason, receive_all, wait_for, with_schema
+from conftest import GUESTS, ROOT, reason, receive_all, wait_for, with_schema
 
+TYPED_SOURCES = ROOT / "proofs" / "languages" / "typed"
 SCHEMA = {
     "params": {
         "type": "object",
@@ -81,3 +83,94 @@ def test_a_schema_that_is_none_is_named(author):
     (project / "schema.json").write_text('{"type": "object"}')
     author.shell("wasq build typed", code=2)
     assert 'schema.json: unknown key "type"; the keys are params and result' in author.said, author.said
+
+
+# One table of params for tasks with the same types in several languages. The second value is the place of the mismatch, or None if
+# the params fit; a dict says it for languages with other types.
+TYPED = ["rust", "python", "typescript", "go"]
+TABLE = [
+    ('{"user": "Ada"}', None),
+    ('{"user": "", "more": 1, "other": [1e400, "\\\\ud800"]}', None),
+    ("{}", ""),
+    ("null", ""),
+    ('["Ada"]', ""),
+    ('"Ada"', ""),
+    ('{"user": null}', "/user"),
+    ('{"user": 7}', "/user"),
+    ('{"User": "Ada"}', ""),
+    ('{"user": "Ada", "count": -5}', None),
+    ('{"user": "Ada", "count": "5"}', "/count"),
+    ('{"user": "Ada", "count": null}', "/count"),
+    ('{"user": "Ada", "count": 1.5}', "/count"),
+    # JSON has one kind of number. Rust and Go read a whole number only if it is written as one, and have sizes.
+    ('{"user": "Ada", "count": 1.0}', {"python": None, "typescript": None, "rust": "/count", "go": "/count"}),
+    ('{"user": "Ada", "count": 3000000000}', {"python": None, "typescript": None, "rust": "/count", "go": "/count"}),
+    ('{"user": "Ada", "ratio": 1}', None),
+    ('{"user": "Ada", "ratio": true}', "/ratio"),
+    ('{"user": "Ada", "note": null}', None),
+    ('{"user": "Ada", "note": "x"}', None),
+    ('{"user": "Ada", "note": []}', "/note"),
+    ('{"user": "Ada", "kind": "old"}', None),
+    # Go has no types for some texts.
+    ('{"user": "Ada", "kind": "odd"}', {"go": None, "*": "/kind"}),
+    ('{"user": "Ada", "kind": "New"}', {"go": None, "*": "/kind"}),
+    ('{"user": "Ada", "home": {"street": "x", "zip": 80331}}', {"python": None, "*": "/home/zip"}),
+    ('{"user": "Ada", "home": {"street": "x", "zip": null}}', None),
+    ('{"user": "Ada", "home": {"zip": 1}}', "/home"),
+    ('{"user": "Ada", "home": {"street": null}}', "/home/street"),
+    ('{"user": "Ada", "home": "x"}', "/home"),
+    ('{"user": "Ada", "tags": ["a", "b"]}', None),
+    ('{"user": "Ada", "tags": ["a", 1]}', "/tags/1"),
+    ('{"user": "Ada", "tags": {}}', "/tags"),
+    # A list that is nil is null in Go.
+    ('{"user": "Ada", "tags": null}', {"go": None, "*": "/tags"}),
+    ('{"user": "Ada", "scores": {"a": 1}}', None),
+    ('{"user": "Ada", "scores": {"a": "1"}}', "/scores/a"),
+    ('{"user": "Ada", "scores": [1]}', "/scores"),
+    ('{"user": "Ada", "pair": ["x", true]}', None),
+    ('{"user": "Ada", "pair": ["x"]}', {"go": None, "*": "/pair"}),
+    ('{"user": "Ada", "pair": ["x", 1]}', {"go": None, "*": "/pair/1"}),
+    ('{"user": "Ada", "since": "2026-11-27T10:00:00Z"}', None),
+    ('{"user": "Ada", "since": "2026-11-27T10:00:00"}', {"python": None, "rust": None, "*": "/since"}),
+    ('{"user": "Ada", "since": "2026-11-31T10:00:00Z"}', {"rust": None, "*": "/since"}),
+    ('{"user": "Ada", "since": "yesterday"}', {"rust": None, "*": "/since"}),
+]
+
+
+@pytest.mark.parametrize("language", TYPED)
+def test_the_types_of_a_task_are_its_schema(author, language):
+    """What the schema refuses and what the SDK refuses is the same."""
+    project = author.new("typed", language)
+    source = {"rust": "lib.rs"}.get(language, {"python": "task.py", "typescript": "task.ts", "go": "task.go"}.get(language))
+    shutil.copy(TYPED_SOURCES / source, project / ("src/lib.rs" if language == "rust" else source))
+    author.shell("wasq build typed")
+    component = project / "build" / "typed.wasm"
+    section = section_of(component.read_bytes())
+    assert section["params"]["properties"]["user"] == {"type": "string", "description": "Who it is."}
+    assert section["params"]["required"] == ["user"] and section["result"]["required"] == ["user"]
+    without = author.folder / "alone.wasm"
+    without.write_bytes(component.read_bytes().replace(b"\x0bwasq:schema{", b"\x0bwasq:unused{"))
+
+    def cases(name, kind):
+        text = ""
+        for i, (params, wrong) in enumerate(TABLE):
+            place = wrong.get(language, wrong.get("*")) if isinstance(wrong, dict) else wrong
+            text += f"[[case]]\nname = '{i}: {params}'\nparams_json = '''{params}'''\n"
+            if place is None:
+                text += f"expect.success_json = '''{{\"user\": {json.dumps(json.loads(params)['user'])}}}'''\n"
+            else:
+                message = f"at {place or 'the whole'}: " if kind == "bad-params" else "params"
+                text += f"expect.failure = {{ kind = '{kind}', message = '{message}' }}\n"
+        (author.folder / name).write_text(text)
+
+    cases("with.toml", "bad-params")
+    author.shell("wasq test typed/build/typed.wasm --cases with.toml --json")
+    # The types of TypeScript are gone at run time.
+    if language != "typescript":
+        cases("without.toml", "reject")
+        author.shell("wasq test alone.wasm --cases without.toml --json")
+
+
+def section_of(wasm):
+    """The content of the section of a component that `wasq build` made: it is the last one."""
+    return json.loads(wasm[wasm.rindex(b"\x0bwasq:schema{") + 12 :])

@@ -19,7 +19,8 @@
 //	}
 //
 // `wasq build` makes a component of it. Params and result are of any types that encoding/json reads and writes; params that do not
-// fit are rejected, with the path. A param that the type does not name is ignored.
+// fit are rejected, with the path. A param that the type does not name is ignored. A field is required unless it is a pointer, or its
+// tag says omitempty or omitzero. `wasq build` makes the schema of the task of both types and their comments.
 //
 // After an error the message gets another attempt by the task's retry policy, with the error's text as the
 // reason. The same holds for a panic, with its stack. [Reject] moves the message to the dead-letter queue.
@@ -35,6 +36,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"runtime/debug"
 	"strings"
 )
@@ -43,6 +45,7 @@ var handler func(params []byte) ([]byte, error)
 
 // Handle makes a function the task. Call it in init: main does not run.
 func Handle[Params, Output any](function func(Params) (Output, error)) {
+	describe(reflect.TypeFor[Params](), reflect.TypeFor[Output]())
 	handler = func(text []byte) ([]byte, error) {
 		var params Params
 		decoder := json.NewDecoder(bytes.NewReader(text))
@@ -51,6 +54,16 @@ func Handle[Params, Output any](function func(Params) (Output, error)) {
 		}
 		if _, err := decoder.Token(); err != io.EOF {
 			return nil, Reject("params: more than one JSON value")
+		}
+		// A param that the type does not name may have any number.
+		var value any
+		decoder = json.NewDecoder(bytes.NewReader(text))
+		decoder.UseNumber()
+		if err := decoder.Decode(&value); err != nil {
+			return nil, rejected(err)
+		}
+		if problem := check(value, reflect.TypeFor[Params](), "params"); problem != "" {
+			return nil, Reject("%s", problem)
 		}
 		output, err := function(params)
 		if err != nil {

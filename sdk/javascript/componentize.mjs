@@ -1,4 +1,5 @@
-// node componentize.mjs TASK WIT OUT: a component of a task's module. Run by `wasq build` in the project's folder.
+// node componentize.mjs TASK WIT OUT [--schema]: a component of a task's module. Run by `wasq build` in the project's folder. With
+// --schema, it also prints the schema of the types of a task in TypeScript, behind "wasq:schema ".
 
 import { readFile, writeFile } from "node:fs/promises";
 import { SourceMap } from "node:module";
@@ -11,7 +12,9 @@ import { componentize, version } from "@bytecodealliance/componentize-js";
 import { build } from "esbuild";
 import { parseSync } from "oxc-parser";
 
-const [task, witPath, out] = process.argv.slice(2);
+import { schemasOf } from "./schema.mjs";
+
+const [task, witPath, out, ...options] = process.argv.slice(2);
 const sdk = dirname(fileURLToPath(import.meta.url));
 const bundle = join(dirname(out), "bundle.js");
 const project = process.cwd();
@@ -246,4 +249,14 @@ try {
   process.exit(1);
 }
 await writeFile(out, component);
+if (options.includes("--schema")) {
+  let schemas;
+  try {
+    schemas = schemasOf(task, project);
+  } catch (error) {
+    console.error(`the schema of the types cannot be made: ${error.message}`);
+    process.exit(1);
+  }
+  if (schemas) console.log(`wasq:schema ${JSON.stringify(schemas)}`);
+}
 console.log(`componentize-js ${version}`);

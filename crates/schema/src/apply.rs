@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Number, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::Mismatch;
-use crate::compile::{Bounds, Node, Numbers, Type, escaped};
+use crate::compile::{Bounds, Node, Numbers, Pattern, Type, escaped};
+use crate::format::Format;
+use crate::seen::{Number, Parts, Seen, short};
 
 /// The steps of a check: some for any value, and more for a larger one. A step takes some ten nanoseconds.
 const STEPS: u64 = 20_000;
@@ -14,15 +17,13 @@ const STEPS_PER_BYTE: u64 = 20;
 const DEPTH_MAX: usize = 200;
 /// References that are followed for the words of a mismatch.
 const REFERENCES: u8 = 5;
-/// The characters of a value that a mismatch shows.
-const SHOWN: usize = 40;
 /// The values of an `enum` that a mismatch shows.
 const VALUES_SHOWN: usize = 10;
 
-pub(crate) fn apply(nodes: &[Node], value: &Value, bytes: usize) -> Result<(), Mismatch> {
-    let steps = STEPS + STEPS_PER_BYTE * bytes as u64;
+pub(crate) fn apply(nodes: &[Node], value: &RawValue) -> Result<(), Mismatch> {
+    let steps = STEPS + STEPS_PER_BYTE * value.get().len() as u64;
     let mut check = Check { nodes, steps, path: Vec::new() };
-    match check.node(0, value, 0) {
+    match check.raw(0, value, 0) {
         Ok(()) => Ok(()),
         Err(Stop::Mismatch(mismatch)) => Err(*mismatch),
         Err(Stop::TooCostly) => Err(Mismatch {
@@ -38,20 +39,20 @@ enum Stop {
     TooCostly,
 }
 
-enum Part<'v> {
-    Key(&'v str),
+enum Part {
+    Key(String),
     Index(usize),
 }
 
-struct Check<'n, 'v> {
+struct Check<'n> {
     nodes: &'n [Node],
     /// Steps that are left.
     steps: u64,
     /// The place in the value.
-    path: Vec<Part<'v>>,
+    path: Vec<Part>,
 }
 
-impl<'v> Check<'_, 'v> {
+impl Check<'_> {
     fn spend(&mut self, steps: usize) -> Result<(), Stop> {
         self.steps = self.steps.checked_sub(steps as u64).ok_or(Stop::TooCostly)?;
         Ok(())
@@ -69,11 +70,20 @@ impl<'v> Check<'_, 'v> {
         })
     }
 
-    fn mismatch(&self, expected: String, value: &Value) -> Result<(), Stop> {
-        Err(Stop::Mismatch(Box::new(Mismatch { pointer: self.pointer(), expected, got: shown(value) })))
+    fn mismatch(&self, expected: String, value: &Seen<'_>) -> Result<(), Stop> {
+        Err(Stop::Mismatch(Box::new(Mismatch { pointer: self.pointer(), expected, got: value.shown() })))
     }
 
-    fn node(&mut self, index: usize, value: &'v Value, depth: usize) -> Result<(), Stop> {
+    /// Reads a value, and checks it.
+    fn raw(&mut self, index: usize, value: &RawValue, depth: usize) -> Result<(), Stop> {
+        if self.nodes[index].takes_all {
+            return self.spend(1);
+        }
+        self.spend(value.get().len() / 16)?;
+        self.node(index, &Seen::new(value), depth)
+    }
+
+    fn node(&mut self, index: usize, value: &Seen<'_>, depth: usize) -> Result<(), Stop> {
         self.spend(1)?;
         if depth > DEPTH_MAX {
             return Err(Stop::TooCostly);
@@ -83,25 +93,27 @@ impl<'v> Check<'_, 'v> {
             return self.mismatch("nothing".to_owned(), value);
         }
         if let Some(types) = &node.types
-            && !types.iter().any(|expected| is_of(value, *expected))
+            && !types.iter().any(|expected| value.is_of(*expected))
         {
             let names: Vec<_> = types.iter().map(|expected| name_of(*expected)).collect();
             return self.mismatch(names.join(" or "), value);
         }
         if let Some(values) = &node.one_of_values {
-            self.spend(values.len())?;
-            if !values.iter().any(|expected| equal(expected, value)) {
+            let parses = matches!(value.value, Parts::List(_) | Parts::Object(_));
+            self.spend(values.len() * if parses { 1 + value.json.len() / 8 } else { 1 })?;
+            if !values.iter().any(|expected| value.is(expected)) {
                 let listed: Vec<_> = values.iter().take(VALUES_SHOWN).map(brief).collect();
                 let more = if values.len() > VALUES_SHOWN { " or others" } else { "" };
                 return self.mismatch(format!("{}{more}", listed.join(" or ")), value);
             }
         }
-        match value {
-            Value::Number(number) => self.number(&node.numbers, number, value)?,
-            Value::String(text) => self.text(node, text, value)?,
-            Value::Array(values) => self.array(node, values, value, depth)?,
-            Value::Object(_) => self.object(node, value, depth)?,
-            Value::Null | Value::Bool(_) => {}
+        match &value.value {
+            Parts::Number => self.number(node, value)?,
+            Parts::Text(text) => self.text(node, text, value)?,
+            Parts::List(values) => self.array(node, values, value, depth)?,
+            Parts::Object(_) => self.object(node, value, depth)?,
+            Parts::Damaged => return self.mismatch("a text that is Unicode".to_owned(), value),
+            Parts::Null | Parts::Bool(_) => {}
         }
         for part in &node.all_of {
             self.node(*part, value, depth + 1)?;
@@ -121,7 +133,7 @@ impl<'v> Check<'_, 'v> {
     }
 
     /// The mismatch with a part of the schema, if there is one.
-    fn fits(&mut self, part: usize, value: &'v Value, depth: usize) -> Result<Option<Mismatch>, Stop> {
+    fn fits(&mut self, part: usize, value: &Seen<'_>, depth: usize) -> Result<Option<Mismatch>, Stop> {
         let place = self.path.len();
         match self.node(part, value, depth + 1) {
             Ok(()) => Ok(None),
@@ -137,7 +149,7 @@ impl<'v> Check<'_, 'v> {
     fn some_of(
         &mut self,
         parts: &[usize],
-        value: &'v Value,
+        value: &Seen<'_>,
         depth: usize,
         exactly_one: bool,
     ) -> Result<(), Stop> {
@@ -188,6 +200,11 @@ impl<'v> Check<'_, 'v> {
         if let Some(values) = &node.one_of_values {
             return Some(values.iter().take(VALUES_SHOWN).map(brief).collect::<Vec<_>>().join(" or "));
         }
+        if let (Some(Format::Text { words, .. }), None | Some([Type::String])) =
+            (node.format, node.types.as_deref())
+        {
+            return Some(words.to_owned());
+        }
         let Some(types) = &node.types else {
             // A reference to a definition.
             let [definition] = node.all_of[..] else { return None };
@@ -196,9 +213,10 @@ impl<'v> Check<'_, 'v> {
         Some(types.iter().map(|one| name_of(*one)).collect::<Vec<_>>().join(" or "))
     }
 
-    fn number(&self, limits: &Numbers, number: &Number, value: &Value) -> Result<(), Stop> {
-        let Numbers { minimum, maximum, above, below, multiple_of } = limits;
-        let Some(float) = number.as_f64() else { return Ok(()) };
+    fn number(&self, node: &Node, value: &Seen<'_>) -> Result<(), Stop> {
+        let Numbers { minimum, maximum, above, below, multiple_of } = &node.numbers;
+        let number = value.number();
+        let float = number.map_or(f64::NAN, Number::float);
         if minimum.is_some_and(|minimum| float < minimum) {
             return self.mismatch(format!("at least {}", minimum.unwrap_or_default()), value);
         }
@@ -211,6 +229,11 @@ impl<'v> Check<'_, 'v> {
         if below.is_some_and(|below| float >= below) {
             return self.mismatch(format!("less than {}", below.unwrap_or_default()), value);
         }
+        if let Some(Format::Whole { name, least, most }) = node.format
+            && !number.and_then(Number::whole).is_some_and(|whole| (least..=most).contains(&whole))
+        {
+            return self.mismatch(format!("a whole number of the type {name}"), value);
+        }
         if let Some(factor) = multiple_of {
             let times = float / factor;
             if (times - times.round()).abs() > 1e-9 * times.abs().max(1.0) {
@@ -220,22 +243,47 @@ impl<'v> Check<'_, 'v> {
         Ok(())
     }
 
-    fn text(&mut self, node: &Node, text: &str, value: &Value) -> Result<(), Stop> {
+    fn text(&mut self, node: &Node, text: &str, value: &Seen<'_>) -> Result<(), Stop> {
         if node.length.least.is_some() || node.length.most.is_some() {
             self.spend(text.len() / 16)?;
             self.bounds(&node.length, text.chars().count(), "characters", value)?;
         }
-        if let Some(pattern) = &node.pattern {
-            // The time grows with both.
-            self.spend((text.len() + 1) * (pattern.text.len() + 1) / 2)?;
-            if !pattern.regex.is_match(text) {
-                return self.mismatch(format!("a text with the pattern {}", pattern.text), value);
+        if let Some(pattern) = &node.pattern
+            && !self.matches(pattern, text)?
+        {
+            return self.mismatch(format!("a text with the pattern {}", pattern.text), value);
+        }
+        if let Some(Format::Text { words, fits }) = node.format {
+            self.spend(text.len() / 16)?;
+            if !fits(text) {
+                return self.mismatch(words.to_owned(), value);
             }
         }
         Ok(())
     }
 
-    fn bounds(&self, bounds: &Bounds, count: usize, what: &str, value: &Value) -> Result<(), Stop> {
+    fn matches(&mut self, pattern: &Pattern, text: &str) -> Result<bool, Stop> {
+        // The time grows with both.
+        self.spend((text.len() + 1) * (pattern.text.len() + 1) / 2)?;
+        Ok(pattern.regex.is_match(text))
+    }
+
+    /// Checks a key of an object against the schema of its keys.
+    fn name(&mut self, part: usize, key: &str, item: &RawValue, depth: usize) -> Result<(), Stop> {
+        let json = Value::from(key).to_string();
+        let name = Seen::text(&json, key.to_owned());
+        let mut check = Check { nodes: self.nodes, steps: self.steps, path: Vec::new() };
+        let checked = check.node(part, &name, depth + 1);
+        self.steps = check.steps;
+        match checked {
+            Err(Stop::Mismatch(mismatch)) => {
+                self.mismatch(format!("a key that is {}", mismatch.expected), &Seen::new(item))
+            }
+            other => other,
+        }
+    }
+
+    fn bounds(&self, bounds: &Bounds, count: usize, what: &str, value: &Seen<'_>) -> Result<(), Stop> {
         let count = count as u64;
         match (bounds.least, bounds.most) {
             (Some(least), _) if count < least => self.mismatch(format!("at least {least} {what}"), value),
@@ -244,36 +292,61 @@ impl<'v> Check<'_, 'v> {
         }
     }
 
-    fn array(&mut self, node: &Node, values: &'v [Value], value: &Value, depth: usize) -> Result<(), Stop> {
+    fn array(
+        &mut self,
+        node: &Node,
+        values: &[&RawValue],
+        value: &Seen<'_>,
+        depth: usize,
+    ) -> Result<(), Stop> {
         self.bounds(&node.count, values.len(), "items", value)?;
         if node.unique {
             let mut seen = BTreeSet::new();
             for (index, item) in values.iter().enumerate() {
-                let text = json(item);
-                self.spend(1 + text.len() / 8)?;
+                self.spend(1 + item.get().len() / 8)?;
+                let value: Result<Value, _> = serde_json::from_str(item.get());
+                let text = value.map_or_else(|_| item.get().to_owned(), |value| value.to_string());
                 if !seen.insert(text) {
                     self.path.push(Part::Index(index));
-                    return self.mismatch("an item that is there once".to_owned(), item);
+                    return self.mismatch("an item that is there once".to_owned(), &Seen::new(item));
                 }
             }
         }
         for (index, item) in values.iter().enumerate() {
             let Some(part) = node.prefix.get(index).copied().or(node.items) else { break };
             self.path.push(Part::Index(index));
-            self.node(part, item, depth + 1)?;
+            self.raw(part, item, depth + 1)?;
             self.path.pop();
         }
         Ok(())
     }
 
-    fn object(&mut self, node: &Node, value: &'v Value, depth: usize) -> Result<(), Stop> {
-        let Value::Object(map) = value else { return Ok(()) };
+    fn object(&mut self, node: &Node, value: &Seen<'_>, depth: usize) -> Result<(), Stop> {
+        let Parts::Object(map) = &value.value else { return Ok(()) };
         self.bounds(&node.keys, map.len(), "keys", value)?;
-        let any_key = node.properties.is_empty() && node.additional.is_none();
+        let any_key = node.properties.is_empty()
+            && node.additional.is_none()
+            && node.names.is_none()
+            && node.by_pattern.is_empty();
         for (key, item) in map.iter().filter(|_| !any_key) {
             self.spend(1)?;
+            if let Some(names) = node.names {
+                self.path.push(Part::Key(key.clone()));
+                self.name(names, key, item, depth)?;
+                self.path.pop();
+            }
+            let mut known = false;
+            for (pattern, part) in &node.by_pattern {
+                if self.matches(pattern, key)? {
+                    known = true;
+                    self.path.push(Part::Key(key.clone()));
+                    self.raw(*part, item, depth + 1)?;
+                    self.path.pop();
+                }
+            }
             let part = match (node.properties.get(key), node.additional) {
                 (Some(part), _) => *part,
+                (None, _) if known => continue,
                 (None, Some(part)) if self.nodes[part].never => {
                     let known: Vec<_> = node
                         .properties
@@ -281,19 +354,21 @@ impl<'v> Check<'_, 'v> {
                         .take(VALUES_SHOWN)
                         .map(|key| format!("{:?}", short(key)))
                         .collect();
-                    let known = if known.is_empty() {
+                    let known = if let Some((pattern, _)) = node.by_pattern.first() {
+                        format!("a key with the pattern {}", pattern.text)
+                    } else if known.is_empty() {
                         "no keys".to_owned()
                     } else {
                         format!("only the keys {}", known.join(", "))
                     };
-                    self.path.push(Part::Key(key));
-                    return self.mismatch(known, item);
+                    self.path.push(Part::Key(key.clone()));
+                    return self.mismatch(known, &Seen::new(item));
                 }
                 (None, Some(part)) => part,
                 (None, None) => continue,
             };
-            self.path.push(Part::Key(key));
-            self.node(part, item, depth + 1)?;
+            self.path.push(Part::Key(key.clone()));
+            self.raw(part, item, depth + 1)?;
             self.path.pop();
         }
         self.spend(node.required.len())?;
@@ -315,22 +390,6 @@ fn either(texts: impl Iterator<Item = String>) -> String {
     all.join(" or ")
 }
 
-fn is_of(value: &Value, expected: Type) -> bool {
-    match (value, expected) {
-        (Value::Null, Type::Null)
-        | (Value::Bool(_), Type::Boolean)
-        | (Value::Number(_), Type::Number)
-        | (Value::String(_), Type::String)
-        | (Value::Array(_), Type::Array)
-        | (Value::Object(_), Type::Object) => true,
-        // As JSON Schema says, 1.0 is an integer.
-        (Value::Number(number), Type::Integer) => {
-            !number.is_f64() || number.as_f64().is_some_and(|float| float.fract() == 0.0)
-        }
-        _ => false,
-    }
-}
-
 fn name_of(expected: Type) -> &'static str {
     match expected {
         Type::Null => "null",
@@ -343,48 +402,7 @@ fn name_of(expected: Type) -> &'static str {
     }
 }
 
-/// Whether two values are equal; 1 and 1.0 are.
-fn equal(one: &Value, other: &Value) -> bool {
-    match (one, other) {
-        (Value::Number(one), Value::Number(other)) => one == other || one.as_f64() == other.as_f64(),
-        _ => one == other,
-    }
-}
-
-fn json(value: &Value) -> String {
-    value.to_string()
-}
-
 /// A value as JSON, shortened.
 fn brief(value: &Value) -> String {
-    short(&json(value))
-}
-
-/// A value in a few words.
-fn shown(value: &Value) -> String {
-    let kind = match value {
-        Value::Null => return "null".to_owned(),
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(values) => return format!("a list of {}", values.len()),
-        Value::Object(map) => {
-            let keys: Vec<_> = map.keys().take(VALUES_SHOWN).map(|key| format!("{:?}", short(key))).collect();
-            return if keys.is_empty() {
-                "an empty object".to_owned()
-            } else {
-                format!("an object with {}", keys.join(", "))
-            };
-        }
-    };
-    format!("{kind}: {}", brief(value))
-}
-
-/// The beginning of a text.
-fn short(text: &str) -> String {
-    let mut short: String = text.chars().take(SHOWN).collect();
-    if short.len() < text.len() {
-        short.push('…');
-    }
-    short
+    short(&value.to_string())
 }

@@ -5,9 +5,13 @@ use std::collections::BTreeMap;
 use regex_lite::{Regex, RegexBuilder};
 use serde_json::{Map, Value};
 
+use crate::format::Format;
+
 /// A schema without its parts: these are other nodes. The first node is the whole.
 #[derive(Debug, Default)]
 pub(crate) struct Node {
+    /// The schema `true`, or `{}`: everything fits.
+    pub(crate) takes_all: bool,
     /// The schema `false`: nothing fits.
     pub(crate) never: bool,
     pub(crate) types: Option<Vec<Type>>,
@@ -15,6 +19,7 @@ pub(crate) struct Node {
     pub(crate) numbers: Numbers,
     pub(crate) length: Bounds,
     pub(crate) pattern: Option<Pattern>,
+    pub(crate) format: Option<Format>,
     pub(crate) count: Bounds,
     pub(crate) unique: bool,
     pub(crate) prefix: Vec<usize>,
@@ -22,7 +27,9 @@ pub(crate) struct Node {
     pub(crate) keys: Bounds,
     pub(crate) required: Vec<String>,
     pub(crate) properties: BTreeMap<String, usize>,
+    pub(crate) by_pattern: Vec<(Pattern, usize)>,
     pub(crate) additional: Option<usize>,
+    pub(crate) names: Option<usize>,
     pub(crate) all_of: Vec<usize>,
     pub(crate) any_of: Vec<usize>,
     pub(crate) one_of: Vec<usize>,
@@ -73,7 +80,7 @@ const PATTERN_SIZE_MAX: usize = 100 << 10;
 /// The dialect.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 /// Keywords that say nothing about what fits.
-const ANNOTATIONS: [&str; 12] = [
+const ANNOTATIONS: [&str; 11] = [
     "title",
     "description",
     "default",
@@ -81,7 +88,6 @@ const ANNOTATIONS: [&str; 12] = [
     "deprecated",
     "readOnly",
     "writeOnly",
-    "format",
     "$comment",
     "contentEncoding",
     "contentMediaType",
@@ -127,14 +133,16 @@ impl<'a> Compiler<'a> {
 
     fn parse(&mut self, schema: &'a Value, at: &str, depth: usize) -> Result<Node, String> {
         match schema {
-            Value::Bool(fits) => Ok(Node { never: !fits, ..Node::default() }),
+            Value::Bool(fits) => Ok(Node { takes_all: *fits, never: !fits, ..Node::default() }),
             Value::Object(map) => self.object(map, at, depth),
             other => Err(format!("{at}: expected a schema, an object or a boolean, got {other}")),
         }
     }
 
     fn object(&mut self, map: &'a Map<String, Value>, at: &str, depth: usize) -> Result<Node, String> {
-        let mut node = Node::default();
+        let is_annotation = |key: &str| ANNOTATIONS.contains(&key) || key.starts_with("x-");
+        let takes_all = map.keys().all(|key| is_annotation(key));
+        let mut node = Node { takes_all, ..Node::default() };
         for (key, value) in map {
             let here = format!("{at}/{}", escaped(key));
             match key.as_str() {
@@ -169,10 +177,22 @@ impl<'a> Compiler<'a> {
                         .ok_or_else(|| format!("{here}: expected true or false, got {value}"))?;
                 }
                 "pattern" => node.pattern = Some(pattern(value, &here)?),
+                "format" => node.format = value.as_str().and_then(Format::named),
                 "required" => node.required = texts(value, &here)?,
                 "items" => node.items = Some(self.node(value, &here, depth + 1)?),
                 "additionalProperties" => node.additional = Some(self.node(value, &here, depth + 1)?),
                 "not" => node.not = Some(self.node(value, &here, depth + 1)?),
+                "propertyNames" => node.names = Some(self.node(value, &here, depth + 1)?),
+                "patternProperties" => {
+                    let Value::Object(properties) = value else {
+                        return Err(format!("{here}: expected an object of schemas"));
+                    };
+                    for (text, schema) in properties {
+                        let place = format!("{here}/{}", escaped(text));
+                        let pattern = pattern(&Value::String(text.clone()), &place)?;
+                        node.by_pattern.push((pattern, self.node(schema, &place, depth + 1)?));
+                    }
+                }
                 "prefixItems" => node.prefix = self.list(value, &here, depth)?,
                 "anyOf" => node.any_of = self.list(value, &here, depth)?,
                 "oneOf" => node.one_of = self.list(value, &here, depth)?,
@@ -195,7 +215,7 @@ impl<'a> Compiler<'a> {
                         return Err(format!("{here}: expected {DIALECT:?}, got {value}"));
                     }
                 }
-                annotation if ANNOTATIONS.contains(&annotation) || annotation.starts_with("x-") => {}
+                annotation if is_annotation(annotation) => {}
                 unknown => {
                     return Err(format!(
                         "{here}: the keyword {unknown:?} is unknown, or not supported; docs/types.md lists the keywords"

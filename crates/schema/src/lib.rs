@@ -8,10 +8,13 @@
 
 mod apply;
 mod compile;
+mod format;
 mod section;
+mod seen;
 
 use std::fmt;
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 pub use section::{BYTES_MAX, SECTION, find};
@@ -91,12 +94,12 @@ impl Schema {
 
     /// Checks a JSON text.
     pub fn check(&self, json: &str) -> Result<(), Mismatch> {
-        let value: Value = serde_json::from_str(json).map_err(|e| Mismatch {
+        let value: &RawValue = serde_json::from_str(json).map_err(|e| Mismatch {
             pointer: String::new(),
-            expected: "JSON of at most 127 levels".to_owned(),
+            expected: "JSON".to_owned(),
             got: e.to_string(),
         })?;
-        apply::apply(&self.nodes, &value, json.len())
+        apply::apply(&self.nodes, value)
     }
 }
 

@@ -228,3 +228,74 @@ fn hostile_schemas_end() {
     let many: serde_json::Map<_, _> = (0..6000).map(|i| (format!("k{i}"), json!(true))).collect();
     assert!(Schema::of(&json!({"properties": many})).expect_err("too many").contains("more than 5000 parts"));
 }
+
+#[test]
+fn whole_numbers_of_a_language() {
+    let count = schema(json!({"type": "integer", "format": "uint8"}));
+    fits(&count, json!(255));
+    refused(&count, json!(256), "at the whole: expected a whole number of the type uint8, got a number: 256");
+    refused(&count, json!(1.0), "at the whole: expected a whole number of the type uint8, got a number: 1.0");
+    for (format, text) in [
+        ("int8", "-128"),
+        ("uint8", "255"),
+        ("int64", "-9223372036854775808"),
+        ("uint64", "18446744073709551615"),
+        ("int", "0"),
+    ] {
+        assert_eq!(schema(json!({ "format": format })).check(text), Ok(()), "{format}");
+    }
+    for (format, text) in [
+        ("int8", "128"),
+        ("uint8", "-1"),
+        ("int64", "9223372036854775808"),
+        ("uint64", "18446744073709551616"),
+        ("int32", "1e2"),
+    ] {
+        assert!(schema(json!({ "format": format })).check(text).is_err(), "{format}: {text}");
+    }
+    // A format that nobody knows, or that is for another type, changes nothing.
+    fits(&schema(json!({"format": "email"})), json!("x"));
+    fits(&schema(json!({"format": "uint8"})), json!("x"));
+}
+
+#[test]
+fn texts_of_a_format() {
+    let since = schema(json!({"type": "string", "anyOf": [{"format": "date-time"}, {"format": "date"}]}));
+    fits(&since, json!("2026-11-27T10:00:00Z"));
+    fits(&since, json!("2026-11-27"));
+    refused(
+        &since,
+        json!("2026-11-31"),
+        "at the whole: expected a date and time with its offset, such as 2026-11-27T10:00:00Z or a date such as 2026-11-27, got a \
+         text: \"2026-11-31\"",
+    );
+}
+
+#[test]
+fn keys_by_pattern_and_by_a_schema() {
+    let by_id = schema(json!({
+        "type": "object", "patternProperties": {"^[0-9]+$": {"type": "string"}}, "additionalProperties": false
+    }));
+    fits(&by_id, json!({"7": "a", "12": "b"}));
+    refused(&by_id, json!({"7": 1}), "at /7: expected a text, got a number: 1");
+    refused(&by_id, json!({"x": "a"}), "at /x: expected a key with the pattern ^[0-9]+$, got a text: \"a\"");
+    let named =
+        schema(json!({"propertyNames": {"enum": ["a", "b"]}, "additionalProperties": {"type": "integer"}}));
+    fits(&named, json!({"a": 1}));
+    refused(&named, json!({"c": 1}), "at /c: expected a key that is \"a\" or \"b\", got a number: 1");
+}
+
+/// What no schema looks at may be anything that is JSON.
+#[test]
+fn a_part_that_no_schema_looks_at_is_not_read() {
+    let user = user();
+    let deep = "[".repeat(5_000) + &"]".repeat(5_000);
+    for other in [deep.as_str(), "1e400", r#""\ud800""#, "123456789012345678901234567890"] {
+        assert_eq!(user.check(&format!(r#"{{"user": "a", "other": {other}}}"#)), Ok(()), "{other}");
+    }
+    let mismatch = user.check(r#"{"user": "\ud800"}"#).expect_err("no text");
+    assert_eq!(mismatch.to_string(), r#"at /user: expected a text, got a text that is no Unicode: "\ud800""#);
+    let number = schema(json!({"type": "number", "maximum": 10}));
+    assert!(number.check("1e400").is_err() && number.check("-1e400").is_ok());
+    assert_eq!(schema(json!({"type": "integer"})).check("123456789012345678901234567890"), Ok(()));
+}

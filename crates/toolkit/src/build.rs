@@ -44,8 +44,9 @@ pub fn build(project: &Project) -> Result<Built> {
     lock.lock().context("wait for another build of the project")?;
     sdk::write(project)?;
     let language = project.language();
-    let Output { made, toolchain } =
-        make(project).with_context(|| format!("build {} ({language})", project.folder().display()))?;
+    let schema_file = schema::file(project.folder())?;
+    let Output { made, schema: of_types, toolchain } = make(project, schema_file.is_none())
+        .with_context(|| format!("build {} ({language})", project.folder().display()))?;
     let mut wasm = match made {
         Made::Component(wasm) => wasm,
         Made::Module(module) => component::from_module(module)?,
@@ -58,7 +59,11 @@ pub fn build(project: &Project) -> Result<Built> {
         );
     }
     component::sign(&mut wasm, language, &toolchain);
-    schema::embed(project.folder(), &mut wasm)?;
+    if let Some(content) = &schema_file {
+        schema::embed(content, schema::Source::File(project.folder()), &mut wasm)?;
+    } else if let Some(content) = &of_types {
+        schema::embed(content, schema::Source::Types, &mut wasm)?;
+    }
     let component = project.component();
     put(&component, &wasm)?;
     let beside = component.with_extension("toml");

@@ -14,9 +14,10 @@ import (
 )
 
 type Params struct {
+	// A user of GitHub.
 	User string `json:"user"`
 	// A task that gets the result as its params.
-	Then string `json:"then"`
+	Then string `json:"then,omitempty"`
 }
 
 type Output struct {

@@ -3,12 +3,24 @@
 import logging
 import os
 import re
+from typing import TypedDict
 
 from wasq_task import EnqueueError, Reject, RetryAfter, enqueue, http, task
 
 
+class Output(TypedDict):
+    user: str
+    repositories: int
+
+
 @task
-def github_repositories(user: str, then: str | None = None):
+def github_repositories(user: str, then: str | None = None) -> Output:
+    """How many public repositories a GitHub user has.
+
+    Args:
+        user: A user of GitHub.
+        then: A task that gets the result as its params.
+    """
     if not re.fullmatch("[A-Za-z0-9-]+", user):
         raise Reject(f"params.user: {user[:100]!r} is no GitHub user name")
     api = os.environ.get("GITHUB_API", "https://api.github.com")
@@ -21,7 +33,7 @@ def github_repositories(user: str, then: str | None = None):
     if repositories < 0:
         raise SystemExit(f"GitHub counts {repositories} repositories")
     logging.info("%s has %s public repositories", user, repositories)
-    result = {"user": user, "repositories": repositories}
+    result: Output = {"user": user, "repositories": repositories}
     if then is not None:
         try:
             enqueue(then, result)

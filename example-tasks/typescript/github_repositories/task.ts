@@ -3,6 +3,7 @@
 import { EnqueueError, Reject, RetryAfter, abort, enqueue, env, http, log } from "wasq-task";
 
 interface Params {
+  /** A user of GitHub. */
   user: string;
   /** A task that gets the result as its params. */
   then?: string;
@@ -14,8 +15,6 @@ interface Output {
 }
 
 export default function githubRepositories({ user, then }: Params): Output {
-  // Types are gone at run time.
-  if (typeof user !== "string") throw new Reject("params.user: expected a string");
   if (!/^[A-Za-z0-9-]+$/.test(user)) {
     throw new Reject(`params.user: ${JSON.stringify(user.slice(0, 100))} is no GitHub user name`);
   }

@@ -24,6 +24,7 @@ from wasq_world.imports import log, outcome  # noqa: E402
 from .failures import Reject, Retry, RetryAfter  # noqa: E402
 from .params import caller  # noqa: E402
 from .results import to_json  # noqa: E402
+from .schema import schemas  # noqa: E402
 from .tasks import registered  # noqa: E402
 
 bundle.check_late_imports(_task_module)
@@ -123,3 +124,6 @@ def _text(text: str) -> str:
 
 
 bundle.collect()
+# `wasq build` finds it in the component: componentize-py shows nothing of what a task prints while it is loaded.
+_schemas = json.dumps(schemas(_function)).encode()
+_schemas = b"wasq:schema %d %b" % (len(_schemas), _schemas)

@@ -5,6 +5,7 @@ import dataclasses
 import datetime
 import enum
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -104,12 +105,12 @@ def reader(hint: Any, _known: dict | None = None) -> Reader:
         return _checked("None", lambda value: value is None)
     if origin in _PLAIN:
         return _PLAIN[origin]
-    if origin in _ARRAYS:
+    if origin in ARRAYS:
         element = reader(arguments[0] if arguments else Any, known)
-        return _array(hint, _ARRAYS[origin], element)
+        return _array(hint, ARRAYS[origin], element)
     if origin is tuple:
         return _tuple(hint, arguments, known)
-    if origin in _OBJECTS:
+    if origin in OBJECTS:
         key = _key(arguments[0] if arguments else str)
         element = reader(arguments[1] if len(arguments) > 1 else Any, known)
         return lambda value, path: {
@@ -189,7 +190,8 @@ def _literal(hint, arguments):
     def read(value, path):
         for each in arguments:
             plain = each.value if isinstance(each, enum.Enum) else each
-            if value == plain and type(value) is type(plain):
+            # JSON has one kind of number: 1.0 is 1.
+            if value == plain and (type(value) is type(plain) or _is_number(value) and _is_number(plain)):
                 return each
         raise Reject(_mismatch(hint, value, path))
 
@@ -235,7 +237,7 @@ def _key(hint):
     if hint in (str, Any, object) or isinstance(hint, typing.TypeVar):
         return lambda name, path: name
     if hint is int:
-        return _key_by(int)
+        return _key_by(int, INTEGER)
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return _key_by(hint)
     if typing.get_origin(hint) is typing.Literal:
@@ -244,9 +246,11 @@ def _key(hint):
     raise Unsupported(f"the keys of a JSON object are texts, not {inspect.formatannotation(hint)}")
 
 
-def _key_by(kind):
+def _key_by(kind, pattern=""):
     def read(name, path):
         try:
+            if pattern and not re.search(pattern, name):
+                raise ValueError
             return kind(name)
         except ValueError:
             raise Reject(f"{path}.{name}: the key is no {kind.__name__}") from None
@@ -325,29 +329,42 @@ def _float(value, path):
     return _converted(float, float)(value, path)
 
 
-def _from_text(kind, convert):
-    read = _converted(kind, convert, _TEXTS.get(kind.__name__, f"a {kind.__name__} as text"))
-    return lambda value, path: read(_of(str, kind, value, path), path)
+def _from_text(kind, pattern, convert):
+    """Reads a text that has the form which the schema of the type has as well."""
+    wanted = _TEXTS.get(kind.__name__, f"a {kind.__name__} as text")
+    read = _converted(kind, convert, wanted)
+
+    def read_text(value, path):
+        if not re.fullmatch(pattern, _of(str, kind, value, path), re.ASCII):
+            raise Reject(f"{path}: expected {wanted}, found {value[:100]!r}")
+        return read(value, path)
+
+    return read_text
 
 
 _TEXTS = {
-    "datetime": "a date and time as text (ISO 8601)",
-    "date": "a date as text (ISO 8601)",
-    "time": "a time as text (ISO 8601)",
+    "datetime": "a date and time as text (2026-11-27T10:00:00Z)",
+    "date": "a date as text (2026-11-27)",
+    "time": "a time as text (10:00:00)",
 }
+# The texts of whole numbers, and of numbers.
+INTEGER = r"^[+-]?[0-9]+$"
+DECIMAL = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_DATE = r"\d{4}-\d\d-\d\d"
+_TIME = r"([01]\d|2[0-3]):\d\d:\d\d(\.\d{1,9})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)?"
 
 
 def _uuid(value, path):
     from uuid import UUID
 
-    return _from_text(UUID, UUID)(value, path)
+    return _from_text(UUID, r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", UUID)(value, path)
 
 
 def _decimal(value, path):
     from decimal import Decimal
 
-    if not isinstance(value, str) and not _is_number(value):
-        raise Reject(_mismatch(Decimal, value, path))
+    if not _is_number(value) and not re.search(DECIMAL, _of(str, Decimal, value, path)):
+        raise Reject(f"{path}: expected a number as text, found {value[:100]!r}")
     return _converted(Decimal, lambda number: Decimal(str(number)))(value, path)
 
 
@@ -355,13 +372,13 @@ class _ByName(dict):
     """Types by their names, so that this module does not import theirs."""
 
     def __contains__(self, kind):
-        return super().__contains__(_name(kind))
+        return super().__contains__(kind_name(kind))
 
     def __getitem__(self, kind):
-        return super().__getitem__(_name(kind))
+        return super().__getitem__(kind_name(kind))
 
 
-def _name(kind):
+def kind_name(kind):
     return f"{getattr(kind, '__module__', '')}.{getattr(kind, '__qualname__', '')}"
 
 
@@ -371,14 +388,14 @@ _PLAIN = _ByName(
         "builtins.bool": lambda value, path: _of(bool, bool, value, path),
         "builtins.int": _int,
         "builtins.float": _float,
-        "datetime.datetime": _from_text(datetime.datetime, datetime.datetime.fromisoformat),
-        "datetime.date": _from_text(datetime.date, datetime.date.fromisoformat),
-        "datetime.time": _from_text(datetime.time, datetime.time.fromisoformat),
+        "datetime.datetime": _from_text(datetime.datetime, f"{_DATE}T{_TIME}", datetime.datetime.fromisoformat),
+        "datetime.date": _from_text(datetime.date, _DATE, datetime.date.fromisoformat),
+        "datetime.time": _from_text(datetime.time, _TIME, datetime.time.fromisoformat),
         "uuid.UUID": _uuid,
         "decimal.Decimal": _decimal,
     }
 )
-_ARRAYS = {
+ARRAYS = {
     list: list,
     abc.Sequence: list,
     abc.MutableSequence: list,
@@ -389,4 +406,4 @@ _ARRAYS = {
     abc.MutableSet: set,
     frozenset: frozenset,
 }
-_OBJECTS = (dict, abc.Mapping, abc.MutableMapping)
+OBJECTS = (dict, abc.Mapping, abc.MutableMapping)

@@ -1,10 +1,10 @@
 //! Go, by its own compiler.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::{Made, Output, read, scratch};
 use crate::project::Project;
-use crate::tool::Tool;
+use crate::tool::{Found, Tool};
 
 const GO: Tool = Tool {
     name: "go",
@@ -18,7 +18,7 @@ pub(super) fn toolchain() -> Result<String> {
     Ok(GO.find(&[])?.title())
 }
 
-pub(super) fn make(project: &Project) -> Result<Output> {
+pub(super) fn make(project: &Project, with_schema: bool) -> Result<Output> {
     let go = GO.find(&[])?;
     let module = scratch(project)?.join("module.wasm");
     go.run(
@@ -33,5 +33,20 @@ pub(super) fn make(project: &Project) -> Result<Output> {
             .env("GOARCH", "wasm")
             .current_dir(project.folder()),
     )?;
-    Ok(Output { made: Made::Module(read(&module)?), toolchain: go.title() })
+    let schema = if with_schema { Some(schema(project, &go)?) } else { None };
+    Ok(Output { made: Made::Module(read(&module)?), schema, toolchain: go.title() })
+}
+
+/// Builds the task for this machine, and lets it write the schema of its types.
+fn schema(project: &Project, go: &Found) -> Result<String> {
+    let file = scratch(project)?.join("schema.json");
+    go.run(
+        go.command()
+            .args(["run", "."])
+            .env("WASQ_SCHEMA_FILE", &file)
+            .env("GOWORK", "off")
+            .env("CGO_ENABLED", "0")
+            .current_dir(project.folder()),
+    )?;
+    std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))
 }

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, bail};
 
-use super::{Made, Output, read, scratch};
+use super::{Made, Output, read, schema_in, scratch};
 use crate::project::Project;
 use crate::sdk;
 use crate::tool::Tool;
@@ -24,7 +24,7 @@ pub(super) fn toolchain() -> Result<String> {
     Ok(NODE.find(&[])?.title())
 }
 
-pub(super) fn make(project: &Project) -> Result<Output> {
+pub(super) fn make(project: &Project, with_schema: bool) -> Result<Output> {
     let node = NODE.find(&[])?;
     for package in PACKAGES {
         let mut folders = project.folder().ancestors();
@@ -44,10 +44,12 @@ pub(super) fn make(project: &Project) -> Result<Output> {
             .arg(project.language().mark())
             .arg(sdk.join("wit"))
             .arg(&component)
+            .args(with_schema.then_some("--schema"))
             .current_dir(project.folder()),
     )?;
     // The last line of the output names the toolchain.
+    let schema = schema_in(&output.stdout);
     let said = String::from_utf8(output.stdout).context("read what node says")?;
     let toolchain = said.lines().last().unwrap_or_default().to_owned();
-    Ok(Output { made: Made::Component(read(&component)?), toolchain })
+    Ok(Output { made: Made::Component(read(&component)?), schema, toolchain })
 }

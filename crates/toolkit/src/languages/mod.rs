@@ -21,23 +21,36 @@ pub(crate) enum Made {
     Module(Vec<u8>),
 }
 
+/// Stands before the schema of a task's types in what a toolchain writes.
+const SCHEMA_MARK: &str = "wasq:schema ";
+
+/// The schema in the output of a toolchain, if it says one.
+fn schema_in(stdout: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(stdout);
+    text.lines().rev().find_map(|line| line.strip_prefix(SCHEMA_MARK)).map(str::to_owned)
+}
+
 /// The product of a toolchain, and the toolchain's name and version.
 pub(crate) struct Output {
     pub(crate) made: Made,
+    /// The schema that the task's types say, as JSON, if they say one and it was asked for.
+    pub(crate) schema: Option<String>,
     /// Such as `zig 0.17.1`.
     pub(crate) toolchain: String,
 }
 
-/// Runs the toolchain of a project's language.
-pub(crate) fn make(project: &Project) -> Result<Output> {
+/// Runs the toolchain of a project's language. `with_schema`: also makes the schema of the task's types, where the language has types that
+/// say one.
+pub(crate) fn make(project: &Project, with_schema: bool) -> Result<Output> {
     match project.language() {
-        Language::Rust => rust::make(project),
-        Language::Python => python::make(project),
-        Language::JavaScript | Language::TypeScript => javascript::make(project),
+        Language::Rust => rust::make(project, with_schema),
+        Language::Python => python::make(project, with_schema),
+        Language::JavaScript => javascript::make(project, false),
+        Language::TypeScript => javascript::make(project, with_schema),
         Language::C => native::c(project),
         Language::Cpp => native::cpp(project),
         Language::Zig => native::zig(project),
-        Language::Go => go::make(project),
+        Language::Go => go::make(project, with_schema),
     }
 }
 

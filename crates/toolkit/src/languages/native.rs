@@ -77,7 +77,7 @@ fn compile(project: &Project, compiler: &str, extension: &str, options: &[&str])
             .arg(&module)
             .current_dir(project.folder()),
     )?;
-    Ok(Output { made: Made::Module(read(&module)?), toolchain: zig.title() })
+    Ok(Output { made: Made::Module(read(&module)?), schema: None, toolchain: zig.title() })
 }
 
 /// The sources in the project's folder and in its `src`, relative to it, so that messages name them as people do.
@@ -120,5 +120,5 @@ pub(super) fn zig(project: &Project) -> Result<Output> {
             .arg(folder.join("zig-cache"))
             .current_dir(project.folder()),
     )?;
-    Ok(Output { made: Made::Module(read(&module)?), toolchain: zig.title() })
+    Ok(Output { made: Made::Module(read(&module)?), schema: None, toolchain: zig.title() })
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Made, Output, read, scratch};
+use super::{Made, Output, SCHEMA_MARK, read, scratch};
 use crate::project::Project;
 use crate::sdk;
 use crate::tool::Tool;
@@ -23,7 +23,7 @@ pub(super) fn toolchain() -> Result<String> {
     Ok(COMPONENTIZE_PY.find(&[])?.title())
 }
 
-pub(super) fn make(project: &Project) -> Result<Output> {
+pub(super) fn make(project: &Project, with_schema: bool) -> Result<Output> {
     let environments = ENVIRONMENTS.map(|name| project.folder().join(name));
     let tool = COMPONENTIZE_PY.find(&environments.clone().map(|folder| folder.join("bin")))?;
     let component = scratch(project)?.join("component.wasm");
@@ -52,7 +52,21 @@ pub(super) fn make(project: &Project) -> Result<Output> {
         making.env("VIRTUAL_ENV", environment);
     }
     tool.run_telling(&mut making, |output| told(&String::from_utf8_lossy(&output.stderr)))?;
-    Ok(Output { made: Made::Component(read(&component)?), toolchain: tool.title() })
+    let component = read(&component)?;
+    let schema = if with_schema { schema_in(&component) } else { None };
+    Ok(Output { made: Made::Component(component), schema, toolchain: tool.title() })
+}
+
+/// The schema that `wasq_task/component.py` has left in the memory of the component: the mark, a number of bytes, and as many bytes of JSON.
+fn schema_in(component: &[u8]) -> Option<String> {
+    let mark = SCHEMA_MARK.as_bytes();
+    component.windows(mark.len()).enumerate().filter(|(_, bytes)| *bytes == mark).find_map(|(at, _)| {
+        let rest = &component[at + mark.len()..];
+        let digits = rest.iter().take(10).position(|byte| *byte == b' ')?;
+        let bytes: usize = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?;
+        let text = std::str::from_utf8(rest.get(digits + 1..)?.get(..bytes)?).ok()?;
+        (text.starts_with('{') && text.ends_with('}')).then(|| text.to_owned())
+    })
 }
 
 /// The task's own traceback. componentize-py puts its own before it, and repeats the error after it.
@@ -63,7 +77,14 @@ fn told(stderr: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::told;
+    use super::{schema_in, told};
+
+    #[test]
+    fn the_schema_is_found_in_memory() {
+        let memory = b"\0wasq:schema is a text\0wasq:schema 99999 {}\0wasq:schema 12 {\"params\":1}rest";
+        assert_eq!(schema_in(memory).as_deref(), Some(r#"{"params":1}"#));
+        assert_eq!(schema_in(b"nothing"), None);
+    }
 
     #[test]
     fn only_the_tasks_own_traceback_is_told() {

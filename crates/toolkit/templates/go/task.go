@@ -8,6 +8,7 @@ import (
 )
 
 type Params struct {
+	// Who is greeted.
 	Name string `json:"name"`
 }
 

@@ -3,12 +3,12 @@
 import { Reject, log } from "wasq-task";
 
 interface Params {
+  /** Who is greeted. */
   name: string;
 }
 
 export default function greet({ name }: Params): { greeting: string } {
-  // Types are gone at run time.
-  if (typeof name !== "string" || name === "") throw new Reject("params.name: expected a name");
+  if (name === "") throw new Reject("params.name is empty");
   log.info(`greeting ${name}`);
   return { greeting: `Hello, ${name}!` };
 }

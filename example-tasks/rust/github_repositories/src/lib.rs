@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wasq_task::{Failure, http, queue, task};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct Params {
+    /// A user of GitHub.
     user: String,
     /// A task that gets the result as its params.
     then: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Output {
     user: String,
     repositories: i64,

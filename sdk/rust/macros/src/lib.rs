@@ -41,6 +41,11 @@ fn expand(
         return Err(Error::new(Span::call_site(), problem));
     }
     let name = &signature.ident;
+    let (syn::FnArg::Typed(params), ReturnType::Type(_, result)) = (&signature.inputs[0], &signature.output)
+    else {
+        return Err(Error::new_spanned(&signature.inputs, "a task is a function, and no method"));
+    };
+    let params = &params.ty;
     Ok(quote! {
         #function
 
@@ -54,10 +59,18 @@ fn expand(
         const _: () = {
             struct Component;
 
+            #[allow(unexpected_cfgs)]
             impl ::wasq_task::__private::Guest for Component {
                 fn run(
                     params: ::std::string::String,
                 ) -> ::std::result::Result<::std::string::String, ::wasq_task::__private::WitFailure> {
+                    // `wasq build` builds the crate so to ask for its schema.
+                    #[cfg(wasq_schema)]
+                    {
+                        let _ = (params, #name);
+                        ::wasq_task::__schemas!(#params, #result)
+                    }
+                    #[cfg(not(wasq_schema))]
                     ::wasq_task::__private::run(&params, #name)
                 }
             }

@@ -1,14 +1,16 @@
 //! The task TASK_NAME: `{"name": "Ada"}` -> `{"greeting": "Hello, Ada!"}`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wasq_task::{Failure, task};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct Params {
+    /// Who is greeted.
     name: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Output {
     greeting: String,
 }
