@@ -52,11 +52,13 @@ def test_every_place_gives_the_same_answer(dev):
         assert reason(letter) == ("bad-params", f"the params do not fit: {wrong}")
         run = dev.wasq("runs", "show", message_id, "--json")["run"]
         assert (run["state"], run["attempts"], run["kind"]) == ("dead", 0, "bad-params")
-    # A child of a task, and a schedule.
+    # A task that sends a child is told at once, and a schedule is refused.
     dev.publish("verbs")
-    dev.send({"task": "verbs", "params": {"verb": "enqueue", "task": "typed", "count": 1, "fail": False}})
+    parent = dev.send({"task": "verbs", "params": {"verb": "enqueue", "task": "typed", "count": 1, "fail": False}})
     [letter] = receive_all(dev.sqs, dev.dead_letter_url, 1)
-    assert reason(letter)[0] == "bad-params" and json.loads(letter["Body"])["parent"]
+    told = 'params: they do not fit the task typed: at the whole: expected the key "name", got an object with "value", "verb"'
+    kind, why = reason(letter)
+    assert kind == "reject" and told in why.replace('\\"', '"') and dev.wasq("runs", "show", parent, "--json")["run"]["state"] == "dead"
     (dev.tasks / "typed.toml").write_text('[[schedule]]\nevery = "1h"\nparams = {name = "Ada", count = 10}\n')
     rejected = wait_for(lambda: dev.listed("typed")["rejected"], "refusal")
     wrong = "at /count: expected at most 9, got a number: 10"

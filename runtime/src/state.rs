@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use wasq_engine::{CheckChild, ChildCheck};
 use wasq_protocol::{ByteCount, Caps, TaskName};
 
 use crate::live_records::LiveRecords;
@@ -52,14 +53,31 @@ pub(crate) struct WorkerState<P: WorkerPorts> {
     /// When the publisher was last asked to compile a task.
     asked_for: Mutex<HashMap<TaskName, Instant>>,
     stop: CancellationToken,
+    /// This state, for runs that send messages.
+    pub(crate) child_checks: Weak<dyn CheckChild>,
+}
+
+impl<P: WorkerPorts> CheckChild for WorkerState<P> {
+    fn check_child<'a>(&'a self, task: &'a TaskName, params: &'a str) -> ChildCheck<'a> {
+        Box::pin(async move {
+            // If the task is not live, or the registry does not answer, the worker that has the message next knows more.
+            let Ok(Some(live)) = self.live.get(&self.ports.registry, task, Instant::now()).await else {
+                return Ok(());
+            };
+            let Some(schema) = &live.params else { return Ok(()) };
+            schema.check(params).map_err(|mismatch| format!("they do not fit the task {task}: {mismatch}"))
+        })
+    }
 }
 
 /// The publisher is asked for an artifact once in this time, however many deliveries miss it: it may be compiling.
 const ASK_EVERY: Duration = Duration::from_secs(30);
 
 impl<P: WorkerPorts> WorkerState<P> {
-    pub(crate) fn new(ports: WorkerParts<P>, settings: WorkerSettings) -> Self {
+    /// `this` is the state itself.
+    pub(crate) fn new(ports: WorkerParts<P>, settings: WorkerSettings, this: &Weak<Self>) -> Self {
         Self {
+            child_checks: this.clone(),
             ports,
             live: LiveRecords::new(settings.live_ttl, settings.caps),
             modules: Modules::new(settings.modules_max, settings.modules_bytes_max),

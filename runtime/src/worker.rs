@@ -50,7 +50,7 @@ pub enum Answer {
 impl<P: WorkerPorts> Worker<P> {
     /// A worker on these ports.
     pub fn new(ports: WorkerParts<P>, settings: WorkerSettings) -> Self {
-        Self(Arc::new(WorkerState::new(ports, settings)))
+        Self(Arc::new_cyclic(|this| WorkerState::new(ports, settings, this)))
     }
 
     /// Answers one invoke.

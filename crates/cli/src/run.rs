@@ -57,6 +57,7 @@ pub(crate) async fn run(args: Run, json: bool) -> Result<Ended> {
                 secrets: &secrets,
                 steps: Steps::default(),
                 deadline: Instant::now() + settings.timeout,
+                child_checks: None,
             },
         )
         .await;

@@ -9,6 +9,7 @@ wasmtime::component::bindgen!({
     world: "task",
     imports: {
         "wasq:task/http.send": async,
+        "wasq:task/queue.enqueue": async,
         "wasq:task/steps.save": async | trappable,
     },
     exports: { default: async },

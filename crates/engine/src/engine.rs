@@ -138,7 +138,7 @@ impl Engine {
 
     /// Runs a task once, in a sandbox of its own. The answer is always a report, whatever the task does.
     pub async fn run(&self, module: &Module, run: Run<'_>) -> Report {
-        let Run { context, params, settings, secrets, steps, deadline } = run;
+        let Run { context, params, settings, secrets, steps, deadline, child_checks } = run;
         let started = Instant::now();
         let secrets = RunSecrets::new(&settings.secrets, secrets);
         let context = Arc::new(context);
@@ -159,6 +159,7 @@ impl Engine {
             outgoing,
             secrets,
             steps,
+            child_checks,
             env: &settings.env,
         });
         let mut store = Store::new(&self.wasmtime, state);

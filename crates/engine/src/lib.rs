@@ -32,6 +32,6 @@ pub use limits::Limits;
 pub use outgoing::{Responder, Responding};
 pub use request_url::normalized_url;
 pub use resolver::{Resolver, Resolving};
-pub use run::{Child, LogLine, Report, Run, RunContext};
+pub use run::{CheckChild, Child, ChildCheck, LogLine, Report, Run, RunContext};
 pub use secrets::SecretValues;
 pub use steps::{NotStored, SaveStep, StepValues, Steps};

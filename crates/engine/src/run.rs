@@ -1,5 +1,7 @@
 //! A run: what goes in, and what comes out.
 
+use std::pin::Pin;
+use std::sync::Weak;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -23,7 +25,18 @@ pub struct Run<'a> {
     pub steps: Steps,
     /// The time at which the run is ended: the earlier of the task's timeout and the worker's own end.
     pub deadline: Instant,
+    /// Checks the params of the messages that it sends. Without it, their workers do.
+    pub child_checks: Option<Weak<dyn CheckChild>>,
 }
+
+/// Checks the params of a message when a task sends it: the task can still react then.
+pub trait CheckChild: Send + Sync {
+    /// Compares params, as JSON text, with the schema of a task. The error says why they do not fit. If nobody knows the schema, they fit.
+    fn check_child<'a>(&'a self, task: &'a TaskName, params: &'a str) -> ChildCheck<'a>;
+}
+
+/// The answer to [`CheckChild::check_child`].
+pub type ChildCheck<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
 
 /// The outcome of a run, and its measurements.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! The data of a store: everything of one run, and nothing of any other run.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -12,7 +12,7 @@ use crate::capture::{Lines, RunLog};
 use crate::holdings::Holdings;
 use crate::limits::{Limits, MemoryMeter};
 use crate::outgoing::Outgoing;
-use crate::run::{Child, RunContext};
+use crate::run::{CheckChild, Child, RunContext};
 use crate::secrets::RunSecrets;
 use crate::steps::{RunSteps, Steps};
 
@@ -24,6 +24,7 @@ pub(crate) struct RunState {
     pub(crate) log: RunLog,
     pub(crate) children: Vec<Child>,
     pub(crate) children_bytes: usize,
+    pub(crate) child_checks: Option<Weak<dyn CheckChild>>,
     pub(crate) outgoing: Outgoing,
     pub(crate) secrets: RunSecrets,
     pub(crate) steps: RunSteps,
@@ -52,12 +53,14 @@ pub(crate) struct NewRun<'a> {
     pub(crate) outgoing: Outgoing,
     pub(crate) secrets: RunSecrets,
     pub(crate) steps: Steps,
+    pub(crate) child_checks: Option<Weak<dyn CheckChild>>,
     pub(crate) env: &'a BTreeMap<String, String>,
 }
 
 impl RunState {
     pub(crate) fn new(run: NewRun<'_>) -> Self {
-        let NewRun { context, log, limits, memory_bytes_max, outgoing, secrets, steps, env } = run;
+        let NewRun { context, log, limits, memory_bytes_max, outgoing, secrets, steps, child_checks, env } =
+            run;
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         let mut wasi_http = WasiHttpCtx::new();
@@ -69,6 +72,7 @@ impl RunState {
             log,
             children: Vec::new(),
             children_bytes: 0,
+            child_checks,
             outgoing,
             secrets,
             steps: RunSteps::new(steps),

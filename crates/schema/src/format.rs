@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A format that a value must have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Format {
     /// A whole number that is written as one, and that a type of a language can hold.
     Whole { name: &'static str, least: i128, most: i128 },

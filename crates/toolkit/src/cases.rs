@@ -289,7 +289,15 @@ impl Case {
         let raw = |value: &Value| RawValue::from_string(value.to_string());
         let steps = self.steps.iter().map(|(name, value)| Ok((name.clone(), raw(value)?)));
         let steps = Steps::Reported(steps.collect::<Result<_>>()?);
-        let run = Run { context, params: &params, settings: &settings, secrets: &secrets, steps, deadline };
+        let run = Run {
+            context,
+            params: &params,
+            settings: &settings,
+            secrets: &secrets,
+            steps,
+            deadline,
+            child_checks: None,
+        };
         let report = match bad_params(schema.as_ref(), &params) {
             Some(failure) => Report::not_run(failure),
             None => engine.run(module, run).await,

@@ -88,7 +88,11 @@ async fn answered(task: TaskName, component: &[u8]) -> Result<String> {
     };
     let deadline = Instant::now() + settings.timeout;
     let (params, settings, secrets, steps) = ("null", &settings, &secrets, Steps::default());
-    match engine.run(&module, Run { context, params, settings, secrets, steps, deadline }).await.outcome {
+    match engine
+        .run(&module, Run { context, params, settings, secrets, steps, deadline, child_checks: None })
+        .await
+        .outcome
+    {
         Outcome::Success { output } => Ok(output.get().to_owned()),
         Outcome::Failure(failure) => bail!("{failure}"),
     }

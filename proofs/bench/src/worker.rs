@@ -81,7 +81,7 @@ impl EngineAlone {
         };
         let deadline = Instant::now() + LEASE;
         let (settings, secrets, steps) = (&self.settings, &self.secrets, Steps::default());
-        let run = Run { context, params, settings, secrets, steps, deadline };
+        let run = Run { context, params, settings, secrets, steps, deadline, child_checks: None };
         succeeded(&self.engine.run(&self.module, run).await.outcome)
     }
 }

@@ -59,7 +59,15 @@ pub fn component(data: &[u8]) {
     runtime.block_on(async {
         let (secrets, deadline) = (Default::default(), Instant::now() + TIMEOUT);
         let steps = Steps::default();
-        let run = Run { context, params: "{}", settings: &settings, secrets: &secrets, steps, deadline };
+        let run = Run {
+            context,
+            params: "{}",
+            settings: &settings,
+            secrets: &secrets,
+            steps,
+            deadline,
+            child_checks: None,
+        };
         let report = engine.run(&module, run).await;
         assert!(report.peak_memory <= settings.memory.0);
     });

@@ -58,6 +58,7 @@ pub(crate) async fn execute<P: WorkerPorts>(
         secrets: &secrets,
         steps,
         deadline: instant + timeout,
+        child_checks: Some(worker.child_checks.clone()),
     };
     let running = worker.ports.runner.run(&module, run);
     let report = match (&worker.ports.runs, facts.claim_mut(), saves) {

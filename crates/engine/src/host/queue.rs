@@ -1,5 +1,6 @@
 //! `wasq:task/queue`: child tasks, held back until their parent has succeeded.
 
+use std::sync::Weak;
 use std::time::Duration;
 
 use wasq_protocol::{Digest, MAX_MESSAGE_BYTES, Message};
@@ -16,7 +17,7 @@ const DELAY_MAX_SECONDS: u32 = 3 * 24 * 3600;
 const ADDED_BYTES: usize = 100;
 
 impl Host for RunState {
-    fn enqueue(
+    async fn enqueue(
         &mut self,
         task: String,
         params: String,
@@ -31,6 +32,11 @@ impl Host for RunState {
                 "params: all children of a run together have at most {} bytes",
                 self.limits.children_bytes_max
             )));
+        }
+        if let Some(checks) = self.child_checks.as_ref().and_then(Weak::upgrade) {
+            let (task, params) = (&child.message.task, child.message.params.get());
+            let checked = checks.check_child(task, params).await;
+            checked.map_err(|why| EnqueueError::Invalid(format!("params: {why}")))?;
         }
         self.children.push(child);
         Ok(id)

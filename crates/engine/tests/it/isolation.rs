@@ -87,6 +87,7 @@ async fn spying((engine, module): &(Engine, Module), verb: &str) -> Report {
         secrets: &secrets,
         steps: Steps::default(),
         deadline,
+        child_checks: None,
     };
     engine.run(module, run).await
 }

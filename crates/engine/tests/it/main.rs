@@ -82,6 +82,7 @@ async fn run_secretly(params: Value, settings: &Settings, secrets: &SecretValues
         secrets,
         steps: Steps::default(),
         deadline,
+        child_checks: None,
     };
     engine.run(module, run).await
 }
@@ -98,6 +99,7 @@ async fn run_with((engine, module): &(Engine, Module), params: Value, settings: 
                 secrets: &Default::default(),
                 steps: Steps::default(),
                 deadline,
+                child_checks: None,
             },
         )
         .await
@@ -116,6 +118,7 @@ async fn run_as(context: RunContext, params: Value, settings: &Settings) -> Repo
                 secrets: &Default::default(),
                 steps: Steps::default(),
                 deadline,
+                child_checks: None,
             },
         )
         .await

@@ -22,7 +22,15 @@ async fn run_with_steps(calls: Value, settings: &Settings, steps: Steps) -> Repo
     let ((engine, module), deadline) = (verbs(), Instant::now() + settings.timeout);
     let params = json!({ "verb": "steps", "calls": calls }).to_string();
     let secrets = [("TOKEN".to_owned(), SecretValue::new("t0p-secret-value".to_owned()))].into();
-    let run = Run { context: context(), params: &params, settings, secrets: &secrets, steps, deadline };
+    let run = Run {
+        context: context(),
+        params: &params,
+        settings,
+        secrets: &secrets,
+        steps,
+        deadline,
+        child_checks: None,
+    };
     engine.run(module, run).await
 }
 
@@ -233,7 +241,15 @@ async fn the_key_of_a_request_in_a_step_is_the_same_in_every_attempt() {
         let context = wasq_engine::RunContext { attempt, ..context() };
         let params = json!({ "verb": "steps", "calls": calls }).to_string();
         let (secrets, steps) = (Default::default(), Steps::default());
-        let run = Run { context, params: &params, settings: &settings, secrets: &secrets, steps, deadline };
+        let run = Run {
+            context,
+            params: &params,
+            settings: &settings,
+            secrets: &secrets,
+            steps,
+            deadline,
+            child_checks: None,
+        };
         keys.push(output(&engine.run(module, run).await));
     }
     let [first, second] = &keys[..] else { panic!("two attempts") };
@@ -261,8 +277,15 @@ async fn a_task_of_the_first_version_runs_unchanged() {
     let (secrets, deadline) = (Default::default(), Instant::now() + settings.timeout);
     let params = json!(format!("http://{address}/echo")).to_string();
     let steps = Steps::default();
-    let run =
-        Run { context: context(), params: &params, settings: &settings, secrets: &secrets, steps, deadline };
+    let run = Run {
+        context: context(),
+        params: &params,
+        settings: &settings,
+        secrets: &secrets,
+        steps,
+        deadline,
+        child_checks: None,
+    };
     let report = engine.run(&module, run).await;
     let got = output(&report);
     assert_eq!((&got["id"], &got["status"]), (&json!("m-1"), &json!(200)));
