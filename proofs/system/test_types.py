@@ -176,3 +176,145 @@ def test_the_types_of_a_task_are_its_schema(author, language):
 def section_of(wasm):
     """The content of the section of a component that `wasq build` made: it is the last one."""
     return json.loads(wasm[wasm.rindex(b"\x0bwasq:schema{") + 12 :])
+
+
+SENDERS = {
+    "type": "object",
+    "description": "Who is greeted.",
+    "properties": {
+        "name": {"type": "string", "description": "A name."},
+        "max-count": {"type": ["integer", "null"]},
+        "kind": {"enum": ["new", "old"]},
+        "home": {"$ref": "#/$defs/Tree"},
+        "of": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "number"}}]},
+        "class": {"type": "boolean"},
+    },
+    "required": ["name"],
+    "$defs": {
+        "Tree": {
+            "type": "object",
+            "properties": {"value": {"type": "number"}, "left": {"anyOf": [{"$ref": "#/$defs/Tree"}, {"type": "null"}]}},
+            "required": ["value"],
+        }
+    },
+}
+RESULT = {"type": "object", "properties": {"greeting": {"type": "string"}}, "required": ["greeting"]}
+
+
+@pytest.fixture
+def greeter(author):
+    """A `wasq dev` with a task that has many types."""
+    project = author.new("greeter", "c")
+    (project / "schema.json").write_text(json.dumps({"params": SENDERS, "result": RESULT}))
+    author.dev("greeter")
+    return author
+
+
+def test_senders_in_typescript(greeter):
+    greeter.shell("wasq types greeter --lang ts > greeter.ts")
+    (greeter.folder / "node_modules").symlink_to(ROOT / "example-tasks" / "node_modules")
+    (greeter.folder / "main.ts").write_text(
+        """
+        import { type Params, type Queue, type Result, enqueue, message } from "./greeter";
+        const sent: string[] = [];
+        const queue: Queue = { sendMessage: async ({ MessageBody }) => { sent.push(MessageBody); return { MessageId: "1" }; } };
+        const params: Params = { name: "Ada", "max-count": null, kind: "old", home: { value: 1, left: { value: 2 } }, of: [1] };
+        const id: string = await enqueue(queue, "https://queue", params, { id: "a", notBefore: new Date(0) });
+        // @ts-expect-error
+        message({});
+        // @ts-expect-error
+        message({ name: "Ada", kind: "odd" });
+        const result: Result = JSON.parse("{}");
+        export const greeting: string = result.greeting + id;
+        """
+    )
+    options = "--strict --noEmit --target es2022 --module esnext --moduleResolution bundler --lib es2022"
+    greeter.shell(f"node_modules/.bin/tsc {options} main.ts")
+
+
+def test_senders_in_python(greeter):
+    greeter.shell("wasq types greeter --lang python > greeter.py")
+    environment = json.loads(greeter.shell("wasq env --json"))
+    (greeter.folder / "main.py").write_text(
+        f"""
+import datetime, boto3, greeter
+
+params: greeter.Params = {{"name": "Ada", "max-count": None, "kind": "old", "home": {{"value": 1.0, "left": {{"value": 2.0}}}}}}
+sqs = boto3.client("sqs", endpoint_url={environment["AWS_ENDPOINT_URL"]!r})
+before = datetime.datetime.now(datetime.UTC)
+print(greeter.enqueue(sqs, {environment["QUEUE_URL"]!r}, params, id="a", not_before=before))
+"""
+    )
+    python = ROOT / "target" / "python" / "bin" / "python"
+    assert greeter.shell(f"AWS_DEFAULT_REGION=us-east-1 AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x {python} main.py") == "a\n"
+    assert json.loads(greeter.shell("wasq wait a")) == {"greeting": "Hello, Ada!"}
+
+
+def test_senders_in_rust(greeter):
+    crate = greeter.folder / "sender"
+    (crate / "src").mkdir(parents=True)
+    (crate / "Cargo.toml").write_text(
+        '[package]\nname = "sender"\nversion = "0.1.0"\nedition = "2024"\n[dependencies]\n'
+        'serde = { version = "1", features = ["derive"] }\nserde_json = "1"\n[workspace]\n'
+    )
+    greeter.shell("wasq types greeter --lang rust > sender/src/greeter.rs")
+    (crate / "src" / "main.rs").write_text(
+        """
+        #[allow(dead_code)]
+        mod greeter;
+
+        fn main() {
+            let home = greeter::Tree { value: 1.0, left: Some(Box::new(greeter::Tree { value: 2.0, left: None })) };
+            let params = greeter::Params {
+                name: "Ada".to_owned(),
+                max_count: None,
+                kind: Some(greeter::ParamsKind::Old),
+                home: Some(Box::new(home)),
+                of: Some(greeter::ParamsOf::Text("x".to_owned())),
+                class: None,
+            };
+            println!("{}", greeter::message(&params, Some("a")).unwrap());
+        }
+        """
+    )
+    shutil.copy(ROOT / "Cargo.lock", crate / "Cargo.lock")
+    message = json.loads(greeter.shell("cd sender && cargo run --quiet --offline"))
+    home = {"value": 1.0, "left": {"value": 2.0}}
+    assert message == {"task": "greeter", "id": "a", "params": {"name": "Ada", "kind": "old", "home": home, "of": "x"}}
+
+
+def test_types_of_what_has_none(greeter):
+    greeter.shell("wasq types nobody --lang python", code=2)
+    assert "no task named nobody is live" in greeter.said
+    greeter.shell("wasq types greeter --lang cobol", code=2)
+    assert "one of typescript, python, rust" in greeter.said
+
+
+def test_a_version_that_takes_less_is_refused_if_the_settings_say_so(dev):
+    hello = (GUESTS / "hello.wasm").read_bytes()
+    settings = 'compatible = "backward"\n'
+
+    def schema(**properties):
+        return {"params": {"type": "object", "properties": {"name": {"type": "string"}} | properties, "required": ["name"]}}
+
+    def publish(schema, settings=settings):
+        """Uploads a version, and returns the reason if it is refused."""
+        before = dev.listed("typed")
+        (dev.tasks / "typed.toml").write_text(settings)
+        # Copied as a whole, as `wasq push` does it.
+        (dev.folder / "new.wasm").write_bytes(with_schema(hello, schema))
+        shutil.move(dev.folder / "new.wasm", dev.tasks / "typed.wasm")
+        listed = wait_for(lambda: (now := dev.listed("typed")) != before and now, "another version, or a refusal")
+        return listed["rejected"] and listed["rejected"]["reason"]
+
+    assert publish(schema(limit={"type": "integer"})) is None
+    assert publish(schema(limit={"type": "number"}, since={"type": "string"})) is None
+    assert publish(schema(limit={"type": "integer"}, other={})) == (
+        "typed.wasm: it refuses params that the live version 2 takes, and its settings say "
+        'compatible = "backward": at /limit: it refuses a number'
+    )
+    assert dev.listed("typed")["live"]["version"]["version"] == 2
+    # An earlier version may come back.
+    assert publish(schema(limit={"type": "integer"})) is None
+    assert publish(schema(limit={"type": "boolean"})) is not None
+    assert publish(schema(limit={"type": "boolean"}), settings="max_attempts = 3\n") is None

@@ -27,6 +27,7 @@ use crate::status::Status;
 use crate::tasks::Tasks;
 use crate::test::Test;
 use crate::top::Top;
+use crate::types::Types;
 #[cfg(feature = "aws")]
 use crate::ui::Ui;
 #[cfg(feature = "aws")]
@@ -109,6 +110,8 @@ pub(crate) enum Command {
     Push(Push),
     /// List live tasks and refused uploads, or show everything about one task
     Tasks(Tasks),
+    /// Write types of a task's params and result, and a function that sends, in the language of a sender
+    Types(Types),
     /// Bring an earlier version of a task back, with its settings, as a new version
     Rollback(Rollback),
     /// Remove a task: nothing runs under its name any more

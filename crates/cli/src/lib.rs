@@ -47,6 +47,7 @@ mod target;
 mod tasks;
 mod test;
 mod top;
+mod types;
 #[cfg(feature = "aws")]
 mod ui;
 #[cfg(feature = "aws")]
@@ -107,6 +108,7 @@ pub async fn main() -> ExitCode {
         Command::Rollback(rollback) => publish::rollback(rollback, json).await,
         Command::Rm(rm) => publish::rm(rm, json).await,
         Command::Tasks(tasks) => tasks::tasks(tasks, json).await,
+        Command::Types(types) => types::types(types, json).await,
         Command::Dlq(dlq) => dlq::dlq(dlq, json).await,
         Command::Status(status) => status::status(status, json).await,
         Command::Top(top) => top::top(top, json).await,

@@ -112,6 +112,7 @@ fn every_setting_is_listed_with_its_default() {
     // Written only if there are some.
     expected.insert("[secrets]".to_owned(), "none".to_owned());
     expected.insert("[[schedule]]".to_owned(), "none".to_owned());
+    expected.insert("compatible".to_owned(), "none".to_owned());
     expected.insert("keep".to_owned(), wasq_protocol::format_duration(Settings::default().keep));
     expected.insert("once".to_owned(), Settings::default().once.to_string());
     expected.insert("idempotency_key".to_owned(), Settings::default().idempotency_key.to_string());

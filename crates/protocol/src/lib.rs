@@ -47,7 +47,7 @@ pub use run_item::{
 pub use run_record::{Metrics, RecordLevel, RunOutcome, RunRecord, SavedStep, SentRequest, Then};
 pub use schedule::{Missed, Overlap, Schedule, ScheduleState, When};
 pub use secret::{Secret, SecretError, SecretSource, SecretStore, SecretValue};
-pub use settings::{AllowedHost, Backoff, Caps, Settings, SettingsError};
+pub use settings::{AllowedHost, Backoff, Caps, Compatible, Settings, SettingsError};
 pub use time::{Clock, SystemClock, Timestamp};
 pub use trace::traceparent_of;
 pub use units::{ByteCount, UnitError, format_duration, parse_duration};

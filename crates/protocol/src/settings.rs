@@ -59,9 +59,20 @@ pub struct Settings {
     // secrets.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, Secret>,
+    /// What a new version must have in common with the live one. Default: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compatible: Option<Compatible>,
     /// When wasq itself sends messages for the task. At most 20.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub schedule: Vec<Schedule>,
+}
+
+/// How the schema of a new version fits that of the live one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compatible {
+    /// The new version takes all params that the live one takes.
+    Backward,
 }
 
 /// Exponential backoff with full jitter: before attempt n + 1, wait a random time of up to `min(cap, base * 2^(n-1))`.
@@ -90,6 +101,7 @@ impl Default for Settings {
             idempotency_key: true,
             env: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            compatible: None,
             schedule: Vec::new(),
         }
     }
@@ -200,6 +212,7 @@ impl Settings {
             idempotency_key: _,
             env,
             secrets,
+            compatible: _,
             schedule,
         } = self;
         within("timeout", timeout, &TIMEOUT, |d| format_duration(*d))?;

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use tracing::Instrument;
 use wasq_protocol::{
-    Artifact, Clock, Digest, LiveRecord, Rejection, SecretError, SecretStore, Settings, TaskName, Timestamp,
-    Version, WORLD,
+    Artifact, Clock, Compatible, Digest, LiveRecord, Rejection, SecretError, SecretStore, Settings, TaskName,
+    Timestamp, Version, WORLD,
 };
 use wasq_schema::{Schema, Schemas};
 
@@ -214,6 +214,11 @@ impl<P: PublisherPorts> Publisher<P> {
         let schema = schema_of(&module).map_err(|e| Unpublished::Refused(format!("{task}.wasm: {e}")))?;
         if let Some((_, Schemas { params: Some(schema), .. })) = &schema {
             check_params_of_schedules(task, &settings, schema).map_err(in_settings)?;
+        }
+        if settings.compatible == Some(Compatible::Backward) {
+            let params = schema.as_ref().and_then(|(_, schemas)| schemas.params.as_ref());
+            check_compatible(&live, &digest, params)
+                .map_err(|e| Unpublished::Refused(format!("{task}.wasm: {e}")))?;
         }
         self.check_secrets(&settings).await.map_err(|e| match e {
             Unpublished::Refused(reason) => in_settings(reason),
@@ -422,6 +427,30 @@ fn check_params_of_schedules(task: &TaskName, settings: &Settings, schema: &Sche
         }
     }
     Ok(())
+}
+
+/// Whether a module takes all params that the live version takes. A version of before may always come back.
+fn check_compatible(live: &Live, digest: &Digest, params: Option<&Schema>) -> Result<(), String> {
+    let Some(record) = live.record.as_ref().filter(|record| record.removed.is_none()) else { return Ok(()) };
+    let Some(params) = params else { return Ok(()) };
+    if versions(live).any(|version| version.digest == *digest) {
+        return Ok(());
+    }
+    // A schema that this publisher cannot read takes who knows what.
+    let earlier = match &record.version.schema {
+        Some(schema) => Schemas::of(schema)?.params,
+        None => None,
+    };
+    let compared = match &earlier {
+        Some(earlier) => params.takes_all_of(earlier),
+        None => params.takes_anything(),
+    };
+    compared.map_err(|narrower| {
+        format!(
+            "it refuses params that the live version {} takes, and its settings say compatible = \"backward\": {narrower}",
+            record.version.version
+        )
+    })
 }
 
 /// All versions that a record knows, newest first.

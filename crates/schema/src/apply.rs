@@ -20,6 +20,13 @@ const REFERENCES: u8 = 5;
 /// The values of an `enum` that a mismatch shows.
 const VALUES_SHOWN: usize = 10;
 
+/// Applies one part of a schema to a JSON text.
+pub(crate) fn apply_at(nodes: &[Node], index: usize, json: &str) -> Result<(), ()> {
+    let value: &RawValue = serde_json::from_str(json).map_err(drop)?;
+    let mut check = Check { nodes, steps: STEPS + STEPS_PER_BYTE * json.len() as u64, path: Vec::new() };
+    check.raw(index, value, 0).map_err(drop)
+}
+
 pub(crate) fn apply(nodes: &[Node], value: &RawValue) -> Result<(), Mismatch> {
     let steps = STEPS + STEPS_PER_BYTE * value.get().len() as u64;
     let mut check = Check { nodes, steps, path: Vec::new() };
@@ -390,7 +397,7 @@ fn either(texts: impl Iterator<Item = String>) -> String {
     all.join(" or ")
 }
 
-fn name_of(expected: Type) -> &'static str {
+pub(crate) fn name_of(expected: Type) -> &'static str {
     match expected {
         Type::Null => "null",
         Type::Boolean => "a boolean",

@@ -37,7 +37,7 @@ pub(crate) struct Node {
 }
 
 /// A type of JSON.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Type {
     Null,
     Boolean,

@@ -7,6 +7,7 @@
 //! its own `$defs`, and a check ends after a number of steps that depends on the size of the value.
 
 mod apply;
+mod compare;
 mod compile;
 mod format;
 mod section;
@@ -17,6 +18,7 @@ use std::fmt;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+pub use compare::Narrower;
 pub use section::{BYTES_MAX, SECTION, find};
 
 /// The schemas of a task.

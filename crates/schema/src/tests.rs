@@ -299,3 +299,142 @@ fn a_part_that_no_schema_looks_at_is_not_read() {
     assert!(number.check("1e400").is_err() && number.check("-1e400").is_ok());
     assert_eq!(schema(json!({"type": "integer"})).check("123456789012345678901234567890"), Ok(()));
 }
+
+/// A later schema, compared with an earlier one: `None` if it takes as much.
+#[track_caller]
+fn compared(earlier: Value, later: Value, narrower: Option<&str>) {
+    let found = schema(later).takes_all_of(&schema(earlier)).err().map(|narrower| narrower.to_string());
+    assert_eq!(found.as_deref(), narrower);
+}
+
+#[test]
+fn later_schemas_that_take_as_much() {
+    let same = json!({
+        "type": "object", "properties": {"a": {"type": "string", "pattern": "^x"}, "n": {"$ref": "#/$defs/N"}}, "required": ["a"],
+        "$defs": {"N": {"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#/$defs/N"}, {"type": "null"}]}}}}
+    });
+    compared(same.clone(), same, None);
+    let user = |more: Value| {
+        let mut user =
+            json!({"type": "object", "properties": {"user": {"type": "string"}}, "required": ["user"]});
+        for (key, value) in more.as_object().expect("an object") {
+            user["properties"][key] = value.clone();
+        }
+        user
+    };
+    // A new param that may be missing.
+    compared(user(json!({})), user(json!({"limit": {"type": "integer"}})), None);
+    compared(user(json!({"limit": {"type": "integer"}})), user(json!({})), None);
+    compared(
+        user(json!({"limit": {"type": "integer"}})),
+        user(json!({"limit": {"type": ["number", "null"]}})),
+        None,
+    );
+    compared(json!({"enum": ["a", "b"]}), json!({"type": "string", "maxLength": 1}), None);
+    compared(json!({"enum": ["a"]}), json!({"enum": ["b", "a"]}), None);
+    compared(
+        json!({"type": ["string", "null"]}),
+        json!({"anyOf": [{"type": "null"}, {"type": "string"}]}),
+        None,
+    );
+    compared(
+        json!({"anyOf": [{"type": "null"}, {"type": "string"}]}),
+        json!({"type": ["string", "null"]}),
+        None,
+    );
+    compared(
+        json!({"type": "integer", "format": "uint8"}),
+        json!({"type": "number", "minimum": 0, "maximum": 255}),
+        None,
+    );
+    compared(
+        json!({"type": "integer", "format": "uint8"}),
+        json!({"type": "integer", "format": "int64"}),
+        None,
+    );
+    compared(json!({"type": "string", "format": "date"}), json!({"type": "string"}), None);
+    compared(
+        json!({"type": "array", "items": {"const": 1}, "maxItems": 3}),
+        json!({"items": {"type": "integer"}}),
+        None,
+    );
+    compared(json!(false), json!({"type": "null"}), None);
+    compared(json!({"type": "null"}), json!({}), None);
+}
+
+#[test]
+fn later_schemas_that_take_less() {
+    let of = |properties: Value, required: Value| json!({"type": "object", "properties": properties, "required": required});
+    compared(
+        of(json!({"user": {"type": "string"}}), json!(["user"])),
+        of(json!({"user": {"type": "string"}, "limit": {"type": "integer"}}), json!(["user", "limit"])),
+        Some("at the whole: the key \"limit\" is required now"),
+    );
+    compared(
+        of(json!({"home": {"properties": {"zip": {"type": "string"}}, "type": "object"}}), json!([])),
+        of(json!({"home": {"properties": {"zip": {"type": "integer"}}, "type": "object"}}), json!([])),
+        Some("at /home/zip: it refuses a text"),
+    );
+    compared(json!({}), json!({"type": "object"}), Some("at the whole: it refuses null"));
+    compared(json!({"enum": ["a", "b"]}), json!({"enum": ["a"]}), Some("at the whole: it refuses \"b\""));
+    compared(
+        json!({"type": "integer", "maximum": 10}),
+        json!({"type": "integer", "maximum": 9}),
+        Some("at the whole: it takes at most 9"),
+    );
+    compared(
+        json!({"type": "integer"}),
+        json!({"type": "integer", "format": "int32"}),
+        Some("at the whole: it takes whole numbers of the type int32"),
+    );
+    compared(
+        json!({"type": "string"}),
+        json!({"type": "string", "pattern": "^a"}),
+        Some("at the whole: it wants the pattern ^a"),
+    );
+    compared(
+        json!({"type": ["string", "null"]}),
+        json!({"type": "string"}),
+        Some("at the whole: it refuses null"),
+    );
+    compared(
+        json!({"type": "array", "items": {"type": "string"}}),
+        json!({"type": "array", "items": {"type": "string", "minLength": 1}}),
+        Some("at /*: it takes at least 1 characters"),
+    );
+    compared(
+        json!({"type": "object"}),
+        json!({"type": "object", "additionalProperties": false}),
+        Some("at /*: the live version takes anything here"),
+    );
+    compared(
+        json!({"anyOf": [{"type": "string"}, {"type": "integer"}]}),
+        json!({"anyOf": [{"type": "string"}, {"type": "boolean"}]}),
+        Some("at the whole: it refuses a whole number"),
+    );
+    compared(
+        json!({"type": "object", "properties": {"n": {"$ref": "#/$defs/N"}}, "$defs": {"N": {"type": "number"}}}),
+        json!({"type": "object", "properties": {"n": {"$ref": "#/$defs/N"}}, "$defs": {"N": {"type": "integer"}}}),
+        Some("at /n: it refuses a number"),
+    );
+    assert!(schema(json!({"type": "object"})).takes_anything().is_err());
+    assert!(schema(json!({"description": "anything"})).takes_anything().is_ok());
+}
+
+/// Comparing ends, whatever the schemas are.
+#[test]
+fn hostile_comparisons_end() {
+    let deep = |last: &str| {
+        json!({
+            "$ref": "#/$defs/l0",
+            "$defs": (0..60).map(|i| {
+                let next = if i == 59 { json!({"type": last}) } else { json!({"$ref": format!("#/$defs/l{}", i + 1)}) };
+                (format!("l{i}"), json!({"anyOf": [next.clone(), next.clone(), {"type": "array", "items": next}]}))
+            }).collect::<serde_json::Map<_, _>>()
+        })
+    };
+    let (one, other) = (schema(deep("string")), schema(deep("number")));
+    assert!(one.takes_all_of(&other).is_err());
+    let circle = schema(json!({"allOf": [{"$ref": "#"}, {"$ref": "#"}]}));
+    let _ = circle.takes_all_of(&circle);
+}

@@ -12,6 +12,7 @@ mod project;
 mod schema;
 mod sdk;
 mod tool;
+mod types;
 mod watch;
 
 pub use build::{Built, build};
@@ -24,4 +25,5 @@ pub use languages::toolchain;
 pub use new::create;
 pub use project::Project;
 pub use schema::bad_params;
+pub use types::{SenderLanguage, sender_types};
 pub use watch::Projects;

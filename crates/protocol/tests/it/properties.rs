@@ -6,8 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::json;
 use wasq_protocol::{
-    AllowedHost, Attribute, Backoff, Batch, ByteCount, Delivery, Message, Missed, Overlap, Schedule, Secret,
-    Settings, TaskName, Timestamp, When, WorkerEvent, format_duration, parse_duration,
+    AllowedHost, Attribute, Backoff, Batch, ByteCount, Compatible, Delivery, Message, Missed, Overlap,
+    Schedule, Secret, Settings, TaskName, Timestamp, When, WorkerEvent, format_duration, parse_duration,
 };
 
 fn delivery() -> impl Strategy<Value = Delivery> {
@@ -83,6 +83,7 @@ fn settings() -> impl Strategy<Value = Settings> {
             once: max_attempts % 2 == 0,
             idempotency_key: max_attempts % 3 == 0,
             env,
+            compatible: (max_attempts % 5 == 0).then_some(Compatible::Backward),
             secrets: [("TOKEN".to_owned(), secret)].into(),
             schedule: vec![schedule],
         },

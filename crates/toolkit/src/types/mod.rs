@@ -1,0 +1,83 @@
+//! Types for the senders of a task, from its schema: `wasq types`.
+
+mod python;
+mod rust;
+mod shape;
+mod typescript;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde_json::Value;
+use wasq_protocol::TaskName;
+
+use shape::Types;
+
+/// A language in which types can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SenderLanguage {
+    /// Interfaces, and a function that sends by the SDK for JavaScript.
+    TypeScript,
+    /// `TypedDict`s, and a function that sends by boto3.
+    Python,
+    /// Structs for serde, and a function that writes a message.
+    Rust,
+}
+
+impl SenderLanguage {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::TypeScript, Self::Python, Self::Rust];
+
+    /// Its name in commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TypeScript => "typescript",
+            Self::Python => "python",
+            Self::Rust => "rust",
+        }
+    }
+}
+
+impl fmt::Display for SenderLanguage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for SenderLanguage {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let name = match text.to_lowercase().as_str() {
+            "ts" => "typescript".to_owned(),
+            "py" => "python".to_owned(),
+            "rs" => "rust".to_owned(),
+            other => other.to_owned(),
+        };
+        Self::ALL
+            .into_iter()
+            .find(|language| language.name() == name)
+            .ok_or_else(|| format!("one of {}", Self::ALL.map(Self::name).join(", ")))
+    }
+}
+
+/// Writes a module with the types of a task's params and result, and a small function that sends. `schema` is the content of the
+/// section `wasq:schema`.
+pub fn sender_types(task: &TaskName, schema: &Value, language: SenderLanguage) -> String {
+    let types = Types::of(schema);
+    match language {
+        SenderLanguage::TypeScript => typescript::module(task, &types),
+        SenderLanguage::Python => python::module(task, &types),
+        SenderLanguage::Rust => rust::module(task, &types),
+    }
+}
+
+/// The lines of a comment, each behind `before`.
+fn comment(text: &str, before: &str) -> String {
+    // A comment must not end where the schema's author wants it to.
+    let text = text.replace("*/", "* /");
+    text.lines().map(|line| format!("{before}{line}").trim_end().to_owned() + "\n").collect()
+}
+
+#[cfg(test)]
+mod tests;
