@@ -114,17 +114,50 @@ def test_schedules_are_fired_paused_and_resumed(page, dev):
     assert not dev.wasq("schedule", "ls", "--json")["schedules"][0]["paused"]
 
 
-def test_params_that_do_not_fit_the_schema_are_not_sent(page, dev):
-    schema = {"params": {"type": "object", "properties": {"count": {"type": "integer"}}}}
+def publish_typed(dev):
+    """Publishes a task with a schema."""
+    properties = {
+        "name": {"type": "string", "description": "Who is greeted."},
+        "count": {"type": "integer", "default": 3},
+        "kind": {"enum": ["new", "old"]},
+        "tags": {"type": "array", "items": {"type": "string"}},
+    }
+    schema = {"params": {"type": "object", "properties": properties, "required": ["name"]}}
     (dev.tasks / "typed.wasm").write_bytes(with_schema((GUESTS / "hello.wasm").read_bytes(), schema))
     wait_for(lambda: dev.listed("typed")["live"], "live task")
+
+
+def test_params_that_do_not_fit_the_schema_are_not_sent(page, dev):
+    publish_typed(dev)
     go(page, dev, "/tasks/typed")
     expect(page.locator("main")).to_contain_text('"type": "integer"')
+    # A field for each param.
+    go(page, dev, "/send")
+    page.locator("main").get_by_role("link", name="typed").click()
+    page.get_by_label("name").fill("Ada")
+    expect(page.locator("main")).to_contain_text("Who is greeted.")
+    expect(page.locator("main")).to_contain_text("(without one: 3)")
+    page.get_by_label("count").fill("many")
+    page.get_by_label("kind").select_option("old")
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("alert")).to_have_text('count: "many" is no number: expected value at line 1 column 1.')
+    expect(page.get_by_label("kind")).to_have_value("old")
+    page.get_by_label("count").fill("1.5")
+    page.get_by_label("tags").fill('["a"]')
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("alert")).to_have_text("Params: at /count: expected a whole number, got a number: 1.5")
+    assert dev.counts() == (0, 0, 0) and dev.wasq("runs", "ls", "--json")["runs"] == []
+    page.get_by_label("count").fill("")
+    page.get_by_label("Id (").fill("greet-1")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("h1")).to_contain_text("greet-1")
+    wait_for(lambda: dev.logged("greet-1", "run begins"), "run")
+    # As JSON, the same check.
     go(page, dev, "/send?task=typed")
-    page.get_by_label("Params, as JSON").fill('{"count": "many"}')
+    page.get_by_role("link", name="Write the params as JSON").click()
+    page.get_by_label("Params, as JSON").fill('{"name": "Ada", "count": "many"}')
     page.get_by_role("button", name="Send").click()
     expect(page.locator("main")).to_contain_text('Params: at /count: expected a whole number, got a text: "many"')
-    assert dev.counts() == (0, 0, 0) and dev.wasq("runs", "ls", "--json")["runs"] == []
 
 
 def test_every_view(page, dev):
@@ -428,8 +461,9 @@ def test_the_page_works_without_its_script(browser, dev):
 def test_every_view_fits_each_screen_and_is_accessible(browser, dev):
     """Also makes the pictures."""
     busy_stack(dev)
+    publish_typed(dev)
     PICTURES.mkdir(parents=True, exist_ok=True)
-    views = {"overview": "/", "runs": "/runs", "run": "/runs/order-7", "tasks": "/tasks", "task": "/tasks/verbs", "schedules": "/schedules", "dead": "/dead", "send": "/send"}
+    views = {"overview": "/", "runs": "/runs", "run": "/runs/order-7", "tasks": "/tasks", "task": "/tasks/verbs", "schedules": "/schedules", "dead": "/dead", "send": "/send", "fields": "/send?task=typed"}
     for width, (w, h) in WIDTHS.items():
         for scheme in ["light", "dark"]:
             context = browser.new_context(viewport={"width": w, "height": h}, color_scheme=scheme)

@@ -234,19 +234,18 @@ def test_senders_in_typescript(greeter):
 
 def test_senders_in_python(greeter):
     greeter.shell("wasq types greeter --lang python > greeter.py")
-    environment = json.loads(greeter.shell("wasq env --json"))
     (greeter.folder / "main.py").write_text(
-        f"""
-import datetime, boto3, greeter
+        """
+import datetime, os
+import boto3, greeter
 
-params: greeter.Params = {{"name": "Ada", "max-count": None, "kind": "old", "home": {{"value": 1.0, "left": {{"value": 2.0}}}}}}
-sqs = boto3.client("sqs", endpoint_url={environment["AWS_ENDPOINT_URL"]!r})
+params: greeter.Params = {"name": "Ada", "max-count": None, "kind": "old", "home": {"value": 1.0, "left": {"value": 2.0}}}
 before = datetime.datetime.now(datetime.UTC)
-print(greeter.enqueue(sqs, {environment["QUEUE_URL"]!r}, params, id="a", not_before=before))
+print(greeter.enqueue(boto3.client("sqs"), os.environ["QUEUE_URL"], params, id="a", not_before=before))
 """
     )
     python = ROOT / "target" / "python" / "bin" / "python"
-    assert greeter.shell(f"AWS_DEFAULT_REGION=us-east-1 AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x {python} main.py") == "a\n"
+    assert greeter.shell(f'eval "$(wasq env)" && {python} main.py') == "a\n"
     assert json.loads(greeter.shell("wasq wait a")) == {"greeting": "Hello, Ada!"}
 
 
@@ -313,8 +312,29 @@ def test_a_version_that_takes_less_is_refused_if_the_settings_say_so(dev):
         "typed.wasm: it refuses params that the live version 2 takes, and its settings say "
         'compatible = "backward": at /limit: it refuses a number'
     )
-    assert dev.listed("typed")["live"]["version"]["version"] == 2
+    assert dev.listed("typed")["live"]["version"] == 2
     # An earlier version may come back.
     assert publish(schema(limit={"type": "integer"})) is None
     assert publish(schema(limit={"type": "boolean"})) is not None
     assert publish(schema(limit={"type": "boolean"}), settings="max_attempts = 3\n") is None
+
+
+@pytest.mark.parametrize("language", ["rust", "python", "typescript"])
+def test_a_project_from_a_schema(author, language):
+    (author.folder / "greet.json").write_text(json.dumps(SENDERS))
+    author.shell(f"wasq new greet --lang {language} --from-schema greet.json")
+    project = author.folder / "greet"
+    if (project / "package.json").exists():
+        (project / "node_modules").symlink_to(ROOT / "example-tasks" / "node_modules")
+    shown = json.loads(author.shell("wasq test greet --json"))
+    assert (shown["count"], shown["failed"]) == (1, 0)
+    assert "at /kind: expected" in author.shell("""wasq run greet --params '{"name": "Ada", "kind": "odd"}' 2>&1""", code=1)
+
+
+def test_no_project_from_what_is_no_schema(author):
+    (author.folder / "bad.json").write_text('{"type": "text"}')
+    author.shell("wasq new greet --lang python --from-schema bad.json", code=2)
+    assert "the schema: params/type: expected null, boolean" in author.said and not (author.folder / "greet").exists()
+    (author.folder / "good.json").write_text('{"type": "object"}')
+    author.shell("wasq new greet --lang zig --from-schema good.json", code=2)
+    assert "there are no types for params in Zig" in author.said

@@ -7,6 +7,7 @@ use wasq_protocol::{Clock, Digest, Message, SystemClock, TaskName, check_id};
 use wasq_schema::Schemas;
 
 use crate::data::{Cancelled, Data, DeadLetters, Sending, Task, Upload};
+use crate::fields::{fill, params};
 use crate::form::{Form, address};
 use crate::site::{Body, Problem, Site, missing, no_task, page, redirect, wrong};
 use crate::views::send::Filled;
@@ -77,15 +78,33 @@ impl<D: Data> Site<D> {
 
     async fn send(&self, form: &Form) -> Result<Response<Body>, Problem> {
         let field = |name| form.text(name).unwrap_or_default().to_owned();
+        let task = field("task");
+        let mut fields = match form.text("as") {
+            Some("fields") => self.fields(&task).await?,
+            _ => None,
+        };
+        let params = match &mut fields {
+            Some(fields) => {
+                fill(fields, form);
+                params(fields)
+            }
+            None => Ok(form.exactly("params").to_owned()),
+        };
+        let (params, no_params) = match params {
+            Ok(params) => (params, None),
+            Err(why) => (String::new(), Some(why)),
+        };
         let filled = Filled {
-            task: field("task"),
-            params: form.exactly("params").to_owned(),
+            task,
+            params,
+            fields,
             id: field("id"),
             delay: field("delay"),
             letter: form.text("letter").map(str::to_owned),
             wrong: None,
         };
-        let sending = match sending(&filled) {
+        let sent = no_params.map_or_else(|| sending(&filled), Err);
+        let sending = match sent {
             Ok(sending) => sending,
             Err(why) => {
                 let filled = Filled { wrong: Some(why), ..filled };
@@ -192,7 +211,7 @@ fn asked(task: &TaskName, what: &str) -> Response<Body> {
 
 /// A message from the fields of the form.
 fn sending(filled: &Filled) -> Result<Sending, String> {
-    let Filled { task, params, id, delay, letter: _, wrong: _ } = filled;
+    let Filled { task, params, id, delay, fields: _, letter: _, wrong: _ } = filled;
     let task: TaskName = task.parse().map_err(|e| format!("Task: {e}: {task:?}"))?;
     let params = if params.trim().is_empty() { "{}" } else { params.trim() };
     let params = serde_json::from_str(params).map_err(|e| format!("Params: not JSON: {e}"))?;

@@ -18,6 +18,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use wasq_protocol::{Clock, FailureKind, ItemState, SystemClock, TaskName};
 
 use crate::data::{Data, DeadLetters, Group, NotAPlace, Search, Task};
+use crate::fields::{Field, fields_of};
 use crate::form::{Form, decoded};
 use crate::guard::Token;
 use crate::text::line;
@@ -198,10 +199,14 @@ impl<D: Data> Site<D> {
             "/send" => {
                 let filled = match query.text("letter") {
                     Some(letter) => self.of_letter(letter).await?,
-                    None => Filled {
-                        task: query.text("task").unwrap_or_default().to_owned(),
-                        ..Filled::default()
-                    },
+                    None => {
+                        let task = query.text("task").unwrap_or_default().to_owned();
+                        let fields = match query.text("as") {
+                            Some("json") => None,
+                            _ => self.fields(&task).await?,
+                        };
+                        Filled { task, fields, ..Filled::default() }
+                    }
                 };
                 self.send_form(&filled).await?
             }
@@ -291,11 +296,20 @@ impl<D: Data> Site<D> {
 
     pub(crate) async fn send_form(&self, filled: &Filled) -> Result<String, Problem> {
         let tasks = self.data.tasks().await?;
-        let live = tasks
+        let live: Vec<_> = tasks
             .into_iter()
-            .filter(|task| task.record.as_ref().is_some_and(|record| record.removed.is_none()));
-        let names: Vec<TaskName> = live.map(|task| task.name).collect();
-        Ok(whole(View::Send, "Send a message", None, &views::send::send(filled, &names)))
+            .filter(|task| task.record.as_ref().is_some_and(|record| record.removed.is_none()))
+            .collect();
+        let with_fields: Vec<TaskName> =
+            live.iter().filter(|task| fields_of_task(task).is_some()).map(|task| task.name.clone()).collect();
+        let names: Vec<TaskName> = live.into_iter().map(|task| task.name).collect();
+        let main = views::send::send(filled, &names, &with_fields);
+        Ok(whole(View::Send, "Send a message", None, &main))
+    }
+
+    /// The fields for the params of a task, if its schema says them.
+    pub(crate) async fn fields(&self, task: &str) -> Result<Option<Vec<Field>>, Problem> {
+        Ok(self.task(task).await?.as_ref().and_then(fields_of_task))
     }
 
     /// Tells a browser again and again that something has changed, and how often.
@@ -369,4 +383,8 @@ pub(crate) fn redirect(to: &str) -> Response<Body> {
     // Addresses of pages are made here, and encoded.
     response.headers_mut().insert(LOCATION, to.parse().unwrap_or(HeaderValue::from_static("/")));
     response
+}
+
+fn fields_of_task(task: &Task) -> Option<Vec<Field>> {
+    fields_of(task.record.as_ref()?.version.schema.as_ref()?.get("params")?)
 }

@@ -2,26 +2,40 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::Value;
 use wasq_protocol::TaskName;
+use wasq_schema::Schemas;
 
 use crate::language::Language;
 use crate::project::{Project, free_name};
+use crate::schema::FILE;
 use crate::sdk;
+use crate::types::{cases, source};
 
 /// The tests are the same in every language.
 const TESTS: &str = include_str!("../templates/tests.toml");
 const SETTINGS: &str = include_str!("../templates/settings.toml");
 const GITIGNORE: &str = "/build\n/target\n/node_modules\n/.venv\n__pycache__/\n";
 
-/// Makes a project in a new folder, or in one that is empty.
-pub fn create(folder: &Path, language: Language) -> Result<Project> {
+/// Makes a project in a new folder, or in one that is empty. With a schema, the content of `schema.json`, the task has types for its params.
+pub fn create(folder: &Path, language: Language, schema: Option<&Value>) -> Result<Project> {
     let shown = folder.display();
     // The folder `.` has a name only as an absolute path.
     let absolute = std::path::absolute(folder).with_context(|| format!("find {shown}"))?;
     let name = absolute.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let name: TaskName = name.parse().with_context(|| format!("{shown}: the folder's name is the task's"))?;
     free_name(&name)?;
+    let of_schema = match schema {
+        None => None,
+        Some(schema) => {
+            Schemas::of(schema).map_err(|problem| anyhow!("the schema: {problem}"))?;
+            let source = source(&name, schema, language).with_context(|| {
+                format!("there are no types for params in {language}; take rust, python or typescript, or write {FILE} into the project")
+            })?;
+            Some((source, cases(schema), serde_json::to_string_pretty(schema)? + "\n"))
+        }
+    };
     match std::fs::read_dir(folder) {
         Ok(mut entries) => {
             if entries.next().is_some() {
@@ -37,7 +51,12 @@ pub fn create(folder: &Path, language: Language) -> Result<Project> {
     let shared = [(settings.as_str(), SETTINGS), ("tests.toml", TESTS), (".gitignore", GITIGNORE)];
     // Packages have stricter names than tasks.
     let package = package_name(&name);
-    for (path, text) in sdk::template(language).iter().copied().chain(shared) {
+    let mut files: Vec<_> = sdk::template(language).iter().copied().chain(shared).collect();
+    if let Some((source, cases, schema)) = &of_schema {
+        files.retain(|(path, _)| *path != language.source() && *path != "tests.toml");
+        files.extend([(language.source(), source.as_str()), ("tests.toml", cases), (FILE, schema)]);
+    }
+    for (path, text) in files {
         let path = folder.join(path);
         let within = path.parent().context("a file lies in a folder")?;
         std::fs::create_dir_all(within).with_context(|| format!("create {}", within.display()))?;

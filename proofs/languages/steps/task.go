@@ -11,9 +11,9 @@ import (
 
 type Params struct {
 	Amount int     `json:"amount"`
-	Charge string  `json:"charge"`
+	Charge string  `json:"charge,omitempty"`
 	Mail   *string `json:"mail"`
-	Tries  int     `json:"tries"`
+	Tries  int     `json:"tries,omitempty"`
 }
 
 type Receipt struct {

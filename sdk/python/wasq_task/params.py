@@ -129,7 +129,7 @@ def _class(kind: type, known: dict) -> Reader:
     if issubclass(kind, enum.Enum):
         return _enum(kind)
     if typing.is_typeddict(kind):
-        return _record(kind, known, kind.__required_keys__, lambda **fields: fields, others=True)
+        return _record(kind, known, required_keys(kind), lambda **fields: fields, others=True)
     if dataclasses.is_dataclass(kind):
         fields = [field for field in dataclasses.fields(kind) if field.init]
         missing = dataclasses.MISSING
@@ -152,6 +152,17 @@ def _class(kind: type, known: dict) -> Reader:
         f"a param cannot be of the type {kind.__qualname__}; use JSON's types, dataclasses, TypedDict, Enum, "
         "datetime, UUID, Decimal or Any"
     )
+
+
+def required_keys(kind: type) -> set[str]:
+    """The keys that a TypedDict needs. Where annotations are texts, the class itself does not see `NotRequired` in them."""
+    keys = set(kind.__required_keys__)
+    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+        if typing.get_origin(hint) is typing.NotRequired:
+            keys.discard(name)
+        elif typing.get_origin(hint) is typing.Required:
+            keys.add(name)
+    return keys
 
 
 def _record(kind, known, needed, make, names=None, others=False):

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from .params import ARRAYS, DECIMAL, INTEGER, OBJECTS, Unsupported, kind_name
+from .params import ARRAYS, DECIMAL, INTEGER, OBJECTS, Unsupported, kind_name, required_keys
 from .results import to_json
 
 _MISSING = object()
@@ -145,7 +145,7 @@ class _Schema:
             return self.defined(kind, kind.__name__, lambda: _enum(kind))
         if typing.is_typeddict(kind):
             fields = dict.fromkeys(typing.get_type_hints(kind), _MISSING)
-            needed = kind.__required_keys__
+            needed = required_keys(kind)
             return self.defined(kind, kind.__name__, lambda: self.fields(kind, fields, needed))
         if dataclasses.is_dataclass(kind):
             missing = dataclasses.MISSING

@@ -3,11 +3,17 @@
 use maud::{Markup, html};
 use wasq_protocol::TaskName;
 
+use crate::fields::{self, Field, Kind};
+use crate::form::address;
+use crate::text::line;
+
 /// The fields of the form, as they were filled in, and what is wrong with them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filled {
     pub(crate) task: String,
     pub(crate) params: String,
+    /// The params, each in a field of its own, if the schema of the task says them.
+    pub(crate) fields: Option<Vec<Field>>,
     pub(crate) id: String,
     pub(crate) delay: String,
     /// The queue's id of the dead letter that is deleted when the message is sent.
@@ -15,22 +21,67 @@ pub(crate) struct Filled {
     pub(crate) wrong: Option<String>,
 }
 
-pub(crate) fn send(filled: &Filled, tasks: &[TaskName]) -> Markup {
-    let Filled { task, params, id, delay, letter, wrong } = filled;
+/// The form. `with_fields` are the tasks whose params can be filled in one by one.
+pub(crate) fn send(filled: &Filled, tasks: &[TaskName], with_fields: &[TaskName]) -> Markup {
+    let Filled { task, params, fields, id, delay, letter, wrong } = filled;
     html! {
         h1 { "Send a message" }
         @if let Some(wrong) = wrong { p.said.bad role="alert" { (wrong) } }
         @if letter.is_some() { p { "The message is sent as a new one, with an id of its own. The dead letter is deleted then." } }
         form.send method="post" action="/act/send" {
             @if let Some(letter) = letter { input type="hidden" name="letter" value=(letter); }
-            label { "Task" input name="task" list="tasks" value=(task) required autocomplete="off"; }
-            datalist #tasks { @for task in tasks { option value=(task) {} } }
-            label { "Params, as JSON" textarea name="params" rows="10" spellcheck="false" {
-                @if params.is_empty() { "{}" } @else { (params) }
-            } }
+            @if let Some(fields) = fields {
+                input type="hidden" name="task" value=(task);
+                input type="hidden" name="as" value="fields";
+                p { "Task " b { (task) } ". " a href=(address("/send", &[("task", Some(task)), ("as", Some("json"))])) { "Write the params as JSON" } }
+                @for field in fields { (param(field)) }
+            } @else {
+                label { "Task" input name="task" list="tasks" value=(task) required autocomplete="off"; }
+                datalist #tasks { @for task in tasks { option value=(task) {} } }
+                @if !with_fields.is_empty() && letter.is_none() {
+                    p { "With a field for each param: "
+                        @for (i, name) in with_fields.iter().enumerate() {
+                            @if i > 0 { ", " }
+                            a href=(address("/send", &[("task", Some(name.as_str()))])) { (name) }
+                        }
+                    }
+                }
+                label { "Params, as JSON" textarea name="params" rows="10" spellcheck="false" {
+                    @if params.is_empty() { "{}" } @else { (params) }
+                } }
+            }
             label { "Id (without one, the queue gives one)" input name="id" value=(id) autocomplete="off"; }
             label { "Delay in seconds, up to 900" input name="delay" value=(delay) inputmode="numeric" autocomplete="off"; }
             button { "Send" }
+        }
+    }
+}
+
+/// The field of a param.
+fn param(field: &Field) -> Markup {
+    let Field { key, kind, required, description, default, value } = field;
+    let name = fields::name(key);
+    let hint = match (required, default) {
+        (true, _) => String::new(),
+        (false, Some(default)) => format!(" (without one: {})", line(default, 60)),
+        (false, None) => " (optional)".to_owned(),
+    };
+    html! {
+        label {
+            span { b { (line(key, 100)) } (hint) }
+            @if let Some(description) = description { small { (line(description, 500)) } }
+            @match kind {
+                Kind::Text => input name=(name) value=(value) autocomplete="off";,
+                Kind::Number => input name=(name) value=(value) inputmode="decimal" required[*required] autocomplete="off";,
+                Kind::Choice(values) => select name=(name) {
+                    @if !required { option value="" { "" } }
+                    @for choice in values {
+                        @let choice = fields::shown(choice);
+                        option value=(choice) selected[choice == *value] { (line(&choice, 100)) }
+                    }
+                },
+                Kind::Json => textarea name=(name) rows="3" spellcheck="false" placeholder="JSON" required[*required] { (value) },
+            }
         }
     }
 }
@@ -52,7 +103,7 @@ pub(crate) fn sent(id: &str, letter: Option<&str>) -> Markup {
     html! {
         h1 { "Sent" }
         (of_letter(letter))
-        p.said role="status" { "The message is in the queue. Its id is " b.id { (crate::text::line(id, 200)) } ". No worker has had it yet." }
+        p.said role="status" { "The message is in the queue. Its id is " b.id { (line(id, 200)) } ". No worker has had it yet." }
         p { a href=(format!("/runs/{}?sent=1", crate::form::encoded(id))) { "Look again" } }
     }
 }

@@ -3,6 +3,7 @@
 mod python;
 mod rust;
 mod shape;
+mod task;
 mod typescript;
 
 use std::fmt;
@@ -12,6 +13,8 @@ use serde_json::Value;
 use wasq_protocol::TaskName;
 
 use shape::Types;
+
+pub(crate) use task::{cases, source};
 
 /// A language in which types can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,32 +14,11 @@ const KEYWORDS: [&str; 35] = [
 ];
 
 pub(super) fn module(task: &TaskName, types: &Types) -> String {
-    let mut text = format!(
+    let text = format!(
         "\"\"\"The types of the task {task}. Made by `wasq types`.\"\"\"\n\nfrom __future__ import annotations\n\nimport \
          json\nfrom datetime import datetime\nfrom typing import Any, Literal, NotRequired, TypeAlias, TypedDict\n\n"
     );
-    for Named { name, description, form } in &types.named {
-        text += "\n";
-        match form {
-            Form::Record(fields) if fields.iter().all(|field| is_name(&field.key)) => {
-                text += &class(name, description.as_deref(), fields);
-            }
-            Form::Record(fields) => {
-                text += &comment(description.as_deref().unwrap_or_default(), "# ");
-                let fields = fields.iter().map(|field| {
-                    let key = Value::from(field.key.as_str());
-                    format!("    {key}: {},\n", Value::from(field_shape(field)))
-                });
-                text += &format!("{name} = TypedDict(\"{name}\", {{\n{}}})\n", fields.collect::<String>());
-            }
-            Form::Shape(form) => {
-                text += &comment(description.as_deref().unwrap_or_default(), "# ");
-                // A text, because it may name types that come later.
-                text += &format!("{name}: TypeAlias = {}\n", Value::from(shape(form)));
-            }
-        }
-        text += "\n";
-    }
+    let text = text + &declarations(types);
     let params = shape(&types.params);
     text + &format!(
         r#"
@@ -63,6 +42,34 @@ def enqueue(sqs: Any, queue_url: str, params: {params}, *, id: str | None = None
     return id or sent["MessageId"]
 "#
     )
+}
+
+/// The types alone.
+pub(super) fn declarations(types: &Types) -> String {
+    let mut text = String::new();
+    for Named { name, description, form } in &types.named {
+        text += "\n";
+        match form {
+            Form::Record(fields) if fields.iter().all(|field| is_name(&field.key)) => {
+                text += &class(name, description.as_deref(), fields);
+            }
+            Form::Record(fields) => {
+                text += &comment(description.as_deref().unwrap_or_default(), "# ");
+                let fields = fields.iter().map(|field| {
+                    let key = Value::from(field.key.as_str());
+                    format!("    {key}: {},\n", Value::from(field_shape(field)))
+                });
+                text += &format!("{name} = TypedDict(\"{name}\", {{\n{}}})\n", fields.collect::<String>());
+            }
+            Form::Shape(form) => {
+                text += &comment(description.as_deref().unwrap_or_default(), "# ");
+                // A text, because it may name types that come later.
+                text += &format!("{name}: TypeAlias = {}\n", Value::from(shape(form)));
+            }
+        }
+        text += "\n";
+    }
+    text
 }
 
 fn class(name: &str, description: Option<&str>, fields: &[Field]) -> String {
@@ -92,7 +99,7 @@ fn is_name(key: &str) -> bool {
     key.starts_with(begins) && key.chars().all(plain) && !key.starts_with("__") && !KEYWORDS.contains(&key)
 }
 
-fn shape(shape_of: &Shape) -> String {
+pub(super) fn shape(shape_of: &Shape) -> String {
     let joined = |parts: &[Shape]| parts.iter().map(shape).collect::<Vec<_>>();
     match shape_of {
         Shape::Any => "Any".to_owned(),

@@ -16,12 +16,7 @@ const KEYWORDS: [&str; 51] = [
 ];
 
 pub(super) fn module(task: &TaskName, types: &Types) -> String {
-    let mut writer = Writer { types, text: String::new(), more: String::new() };
-    for named in &types.named {
-        writer.named(named);
-    }
-    let params = writer.shape(&types.params, "Params");
-    let Writer { text, more, .. } = writer;
+    let (declarations, params) = declarations(types);
     format!(
         r#"//! The types of the task {task}. Made by `wasq types`. They need serde, with its feature `derive`, and serde_json.
 
@@ -30,7 +25,7 @@ use serde::{{Deserialize, Serialize}};
 /// The name of the task.
 pub const TASK: &str = "{task}";
 
-{text}{more}/// The body of a message for the task {task}: send it by `send_message` of aws-sdk-sqs. A message that is sent again with the same id
+{declarations}/// The body of a message for the task {task}: send it by `send_message` of aws-sdk-sqs. A message that is sent again with the same id
 /// runs once while its end is remembered.
 pub fn message(params: &{params}, id: Option<&str>) -> serde_json::Result<String> {{
     #[derive(Serialize)]
@@ -44,6 +39,17 @@ pub fn message(params: &{params}, id: Option<&str>) -> serde_json::Result<String
 }}
 "#
     )
+}
+
+/// The types alone, and the type of the params.
+pub(super) fn declarations(types: &Types) -> (String, String) {
+    let mut writer = Writer { types, text: String::new(), more: String::new() };
+    for named in &types.named {
+        writer.named(named);
+    }
+    let params = writer.shape(&types.params, "Params");
+    let Writer { text, more, .. } = writer;
+    (text + &more, params)
 }
 
 struct Writer<'a> {

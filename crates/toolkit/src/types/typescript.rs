@@ -7,26 +7,7 @@ use crate::types::comment;
 use crate::types::shape::{Form, Named, Shape, Types};
 
 pub(super) fn module(task: &TaskName, types: &Types) -> String {
-    let mut text = format!("// The types of the task {task}. Made by `wasq types`.\n\n");
-    for Named { name, description, form } in &types.named {
-        if let Some(description) = description {
-            text += &documented(description, "");
-        }
-        match form {
-            Form::Record(fields) => {
-                text += &format!("export interface {name} {{\n");
-                for field in fields {
-                    if let Some(description) = &field.description {
-                        text += &documented(description, "  ");
-                    }
-                    let optional = if field.required { "" } else { "?" };
-                    text += &format!("  {}{optional}: {};\n", key(&field.key), shape(&field.shape));
-                }
-                text += "}\n\n";
-            }
-            Form::Shape(form) => text += &format!("export type {name} = {};\n\n", shape(form)),
-        }
-    }
+    let text = format!("// The types of the task {task}. Made by `wasq types`.\n\n") + &declarations(types);
     let params = shape(&types.params);
     text + &format!(
         r#"/** How a message is sent. */
@@ -56,6 +37,31 @@ export async function enqueue(queue: Queue, queueUrl: string, params: {params}, 
     )
 }
 
+/// The types alone.
+pub(super) fn declarations(types: &Types) -> String {
+    let mut text = String::new();
+    for Named { name, description, form } in &types.named {
+        if let Some(description) = description {
+            text += &documented(description, "");
+        }
+        match form {
+            Form::Record(fields) => {
+                text += &format!("export interface {name} {{\n");
+                for field in fields {
+                    if let Some(description) = &field.description {
+                        text += &documented(description, "  ");
+                    }
+                    let optional = if field.required { "" } else { "?" };
+                    text += &format!("  {}{optional}: {};\n", key(&field.key), shape(&field.shape));
+                }
+                text += "}\n\n";
+            }
+            Form::Shape(form) => text += &format!("export type {name} = {};\n\n", shape(form)),
+        }
+    }
+    text
+}
+
 fn documented(text: &str, indent: &str) -> String {
     format!("{indent}/**\n{}{indent} */\n", comment(text, &format!("{indent} * ")))
 }
@@ -66,7 +72,7 @@ fn key(key: &str) -> String {
     if is_name { key.to_owned() } else { Value::from(key).to_string() }
 }
 
-fn shape(shape_of: &Shape) -> String {
+pub(super) fn shape(shape_of: &Shape) -> String {
     let joined = |parts: &[Shape]| parts.iter().map(shape).collect::<Vec<_>>();
     match shape_of {
         Shape::Any => "unknown".to_owned(),
