@@ -321,7 +321,7 @@ def test_a_version_that_takes_less_is_refused_if_the_settings_say_so(dev):
 
 @pytest.mark.parametrize("language", ["rust", "python", "typescript"])
 def test_a_project_from_a_schema(author, language):
-    (author.folder / "greet.json").write_text(json.dumps(SENDERS))
+    (author.folder / "greet.json").write_text(json.dumps({"params": SENDERS, "result": RESULT}))
     author.shell(f"wasq new greet --lang {language} --from-schema greet.json")
     project = author.folder / "greet"
     if (project / "package.json").exists():

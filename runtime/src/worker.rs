@@ -152,15 +152,14 @@ impl<P: WorkerPorts> Worker<P> {
         let leases = Arc::new(leases);
         let (sender, judged) = mpsc::channel(received.len().max(1));
         let places = may_be_suspect.then(|| Places::new(received.len()));
+        // All before the first delivery runs: one that must be alone waits for all of them.
+        let mut taken = places.as_ref().map(|places| places.take_each()).unwrap_or_default();
         // Tasks of their own, so that they run on every core; they end with this invoke.
         let mut runs = Vec::with_capacity(received.len());
         for (index, facts, message) in received {
             let (leases, sender) = (leases.clone(), sender.clone());
             let (counted, ends) = (Counted::new(self.clone()), invoke.ends);
-            let (places, mut place) = (places.clone(), None);
-            if let Some(places) = &places {
-                place = Some(places.take().await);
-            }
+            let (places, mut place) = (places.clone(), taken.pop());
             runs.push(AbortOnDropHandle::new(tokio::spawn(async move {
                 let worker = &counted.0.0;
                 let judged = match deliver(worker, facts, message, ends).await {
@@ -217,8 +216,10 @@ impl Places {
         Self { places: Arc::new(Semaphore::new(count as usize)), count }
     }
 
-    async fn take(&self) -> OwnedSemaphorePermit {
-        self.places.clone().acquire_owned().await.expect("the semaphore is never closed")
+    /// One place for each delivery.
+    fn take_each(&self) -> Vec<OwnedSemaphorePermit> {
+        let take = |_| self.places.clone().try_acquire_owned().expect("as many places as deliveries");
+        (0..self.count).map(take).collect()
     }
 
     /// Waits until all other deliveries of the event are settled, or wait themselves.

@@ -35,8 +35,15 @@ func fieldsOf(kind reflect.Type) []field {
 	var fields []field
 	at := map[string]int{}
 	depths := map[string]int{}
+	// A struct may embed itself.
+	open := map[reflect.Type]bool{}
 	var add func(kind reflect.Type, depth int, optional bool)
 	add = func(kind reflect.Type, depth int, optional bool) {
+		if open[kind] {
+			return
+		}
+		open[kind] = true
+		defer delete(open, kind)
 		for i := range kind.NumField() {
 			each := kind.Field(i)
 			tag, tagged := each.Tag.Lookup("json")
@@ -69,11 +76,16 @@ func fieldsOf(kind reflect.Type) []field {
 				}
 				return false
 			}
+			inner := each.Type
+			if pointer {
+				inner = inner.Elem()
+			}
 			found := field{
 				name:     name,
 				kind:     each.Type,
 				required: !optional && !pointer && !has("omitempty") && !has("omitzero"),
-				quoted:   has("string"),
+				// As encoding/json has it, for these only.
+				quoted: has("string") && (isNumber(inner) || inner.Kind() == reflect.Bool || inner.Kind() == reflect.String),
 				owner:    kind,
 				goName:   each.Name,
 			}
@@ -91,6 +103,10 @@ func fieldsOf(kind reflect.Type) []field {
 	}
 	add(kind, 0, false)
 	return fields
+}
+
+func isNumber(kind reflect.Type) bool {
+	return reflect.Int <= kind.Kind() && kind.Kind() <= reflect.Float64
 }
 
 // readsItself says whether a type reads its JSON by a method of its own, and whether that takes texts.
@@ -112,7 +128,10 @@ func check(value any, kind reflect.Type, path string) string {
 		}
 		return ""
 	}
-	if itself, _ := readsItself(kind); itself {
+	if itself, text := readsItself(kind); itself {
+		if text && value == nil {
+			return path + ": expected " + kind.String() + ", found null"
+		}
 		return ""
 	}
 	switch kind.Kind() {
@@ -133,6 +152,9 @@ func check(value any, kind reflect.Type, path string) string {
 	}
 	switch value := value.(type) {
 	case []any:
+		if kind.Kind() == reflect.Slice && kind.Elem().Kind() == reflect.Uint8 {
+			return path + ": expected a text in base64, found an array"
+		}
 		if kind.Kind() == reflect.Array && len(value) != kind.Len() {
 			return path + ": expected " + kind.String() + ", found an array of another length"
 		}

@@ -136,7 +136,8 @@ func (s *schemas) of(kind reflect.Type) (map[string]any, error) {
 	case reflect.Map:
 		values, err := s.of(kind.Elem())
 		schema := map[string]any{"type": []string{"object", "null"}, "additionalProperties": values}
-		if _, whole := formats[kind.Key().Kind()]; whole {
+		itself, _ := readsItself(kind.Key())
+		if _, whole := formats[kind.Key().Kind()]; whole && !itself {
 			schema["propertyNames"] = map[string]any{"pattern": wholeNumber}
 		}
 		return schema, err
@@ -177,7 +178,9 @@ func (s *schemas) object(kind reflect.Type) (map[string]any, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s.%s: %w", kind, each.goName, err)
 		}
-		if each.quoted && schema["type"] != "string" {
+		if each.quoted && each.kind.Kind() == reflect.Pointer {
+			schema = map[string]any{"type": []string{"string", "null"}}
+		} else if each.quoted {
 			schema = map[string]any{"type": "string"}
 		}
 		if comment := s.comment(each.owner, each.goName); comment != "" {

@@ -69,7 +69,7 @@ function whole(types, type) {
 
 class Types {
   constructor(ts, program, checker) {
-    Object.assign(this, { ts, program, checker, definitions: {}, names: new Map(), path: ["params"] });
+    Object.assign(this, { ts, program, checker, definitions: {}, names: new Map(), open: new Set(), path: ["params"] });
   }
 
   /** The schema of the values of a type. */
@@ -88,6 +88,10 @@ class Types {
     if (is(ts.TypeFlags.Undefined | ts.TypeFlags.Void)) return { type: "null" };
     if (is(ts.TypeFlags.NonPrimitive)) return { type: ["object", "array"] };
     if (is(ts.TypeFlags.Never)) throw this.unsupported(type);
+    // A text with a brand, for example, is a text.
+    const primitive = ts.TypeFlags.StringLike | ts.TypeFlags.NumberLike | ts.TypeFlags.BooleanLike;
+    const plain = type.isIntersection() && type.types.find((each) => each.flags & primitive);
+    if (plain) return this.of(plain);
     if (checker.isTupleType(type)) return this.tuple(type);
     if (checker.isArrayType(type)) return this.array(checker.getTypeArguments(type)[0]);
     if (!is(ts.TypeFlags.Object | ts.TypeFlags.Intersection)) {
@@ -110,7 +114,23 @@ class Types {
 
   /** A reference to the definition of a type with a name, which is made if it is not there. */
   defined(type, symbol, make) {
-    if (!symbol || symbol.name.startsWith("__") || this.isOfLibrary(symbol)) return make();
+    if (!symbol || symbol.name.startsWith("__")) return make();
+    // `Partial<T>` and alike have no definition, unless one refers to itself.
+    if (this.isOfLibrary(symbol) && !this.names.has(type)) {
+      if (!this.open.has(type)) {
+        this.open.add(type);
+        const made = make();
+        this.open.delete(type);
+        const name = this.names.get(type);
+        if (!name) return made;
+        this.definitions[name] = made;
+        return { $ref: `#/$defs/${name}` };
+      }
+      let { name } = symbol;
+      while (Object.hasOwn(this.definitions, name)) name += "_";
+      this.names.set(type, name);
+      this.definitions[name] = {};
+    }
     if (!this.names.has(type)) {
       let { name } = symbol;
       while (Object.hasOwn(this.definitions, name)) name += "_";
@@ -170,9 +190,13 @@ class Types {
     const required = [];
     for (const property of checker.getPropertiesOfType(type)) {
       const { name } = property;
+      // The name of a symbol, which no JSON has.
+      if (name.startsWith("__@")) continue;
       this.path.push(name);
-      const isOptional = (property.flags & ts.SymbolFlags.Optional) !== 0;
-      properties[name] = this.tagged(property, this.of(checker.getTypeOfSymbol(property)));
+      const found = checker.getTypeOfSymbol(property);
+      const parts = found.isUnion() ? found.types : [found];
+      const isOptional = (property.flags & ts.SymbolFlags.Optional) !== 0 || parts.some((each) => each.flags & ts.TypeFlags.Undefined);
+      properties[name] = this.tagged(property, this.of(found));
       if (!isOptional) required.push(name);
       this.path.pop();
     }
@@ -197,10 +221,12 @@ class Types {
     for (const tag of symbol.getJsDocTags(this.checker)) {
       const text = this.ts.displayPartsToString(tag.text).trim();
       if (tag.name === "asType" && text === "integer") {
-        found.type = Array.isArray(found.type) ? found.type.map((each) => (each === "number" ? "integer" : each)) : "integer";
+        const whole = (each) => (each === "number" ? "integer" : each);
+        if (found.type === "array" && found.items) found.items = { ...found.items, type: whole(found.items.type) };
+        else if (found.type) found.type = Array.isArray(found.type) ? found.type.map(whole) : whole(found.type);
       } else if (Object.hasOwn(TAGS, tag.name)) {
         try {
-          found[tag.name] = TAGS[tag.name](text);
+          found[tag.name] = text === "" && TAGS[tag.name] === Number ? NaN : TAGS[tag.name](text);
         } catch {
           throw new Error(`${this.path.join(".")}: the tag @${tag.name} has no JSON value: ${text}`);
         }

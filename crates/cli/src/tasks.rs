@@ -33,7 +33,7 @@ pub(crate) async fn tasks(args: Tasks, json: bool) -> Result<Ended> {
         );
         if args.schema {
             let Some(schema) = listed.record().and_then(|record| record.version.schema.as_ref()) else {
-                bail!("{task} has no schema: a file schema.json in its project makes one");
+                bail!("{task} has no schema; docs/types.md says how a task gets one");
             };
             output::json_text(&serde_json::to_string_pretty(schema)?);
         } else if json {

@@ -7,7 +7,7 @@ use wasq_protocol::{Clock, Digest, Message, SystemClock, TaskName, check_id};
 use wasq_schema::Schemas;
 
 use crate::data::{Cancelled, Data, DeadLetters, Sending, Task, Upload};
-use crate::fields::{fill, params};
+use crate::fields::{fill, name, params};
 use crate::form::{Form, address};
 use crate::site::{Body, Problem, Site, missing, no_task, page, redirect, wrong};
 use crate::views::send::Filled;
@@ -80,9 +80,22 @@ impl<D: Data> Site<D> {
         let field = |name| form.text(name).unwrap_or_default().to_owned();
         let task = field("task");
         let mut fields = match form.text("as") {
-            Some("fields") => self.fields(&task).await?,
+            // Those that the form had.
+            Some("fields") => self.fields(&task).await?.filter(|fields| {
+                fields
+                    .iter()
+                    .map(|field| name(&field.key))
+                    .eq(form.names().filter(|name| name.starts_with("param.")).map(str::to_owned))
+            }),
             _ => None,
         };
+        if fields.is_none() && form.text("as") == Some("fields") {
+            let why =
+                "The task has other params now than the form had: another version is live. Nothing was sent.";
+            let fields = self.fields(&task).await?;
+            let filled = Filled { task, fields, wrong: Some(why.to_owned()), ..Filled::default() };
+            return Ok(page(StatusCode::CONFLICT, self.send_form(&filled).await?));
+        }
         let params = match &mut fields {
             Some(fields) => {
                 fill(fields, form);

@@ -144,7 +144,7 @@ pub(crate) fn params(fields: &[Field]) -> Result<String, String> {
                 }
                 number
             }
-            Kind::Choice(values) => match values.iter().find(|choice| shown(choice) == trimmed) {
+            Kind::Choice(values) => match values.iter().find(|choice| shown(choice) == text) {
                 Some(choice) => choice.clone(),
                 None => return Err(format!("{key}: {trimmed:?} is none of its values.")),
             },

@@ -20,11 +20,17 @@ const REFERENCES: u8 = 5;
 /// The values of an `enum` that a mismatch shows.
 const VALUES_SHOWN: usize = 10;
 
-/// Applies one part of a schema to a JSON text.
-pub(crate) fn apply_at(nodes: &[Node], index: usize, json: &str) -> Result<(), ()> {
-    let value: &RawValue = serde_json::from_str(json).map_err(drop)?;
-    let mut check = Check { nodes, steps: STEPS + STEPS_PER_BYTE * json.len() as u64, path: Vec::new() };
-    check.raw(index, value, 0).map_err(drop)
+/// Whether a part of a schema takes a JSON text. `None`: it would take more than these steps, which are spent.
+pub(crate) fn takes(nodes: &[Node], index: usize, json: &str, steps: &mut u64) -> Option<bool> {
+    let value: &RawValue = serde_json::from_str(json).ok()?;
+    let mut check = Check { nodes, steps: *steps, path: Vec::new() };
+    let checked = check.raw(index, value, 0);
+    *steps = check.steps;
+    match checked {
+        Ok(()) => Some(true),
+        Err(Stop::Mismatch(_)) => Some(false),
+        Err(Stop::TooCostly) => None,
+    }
 }
 
 pub(crate) fn apply(nodes: &[Node], value: &RawValue) -> Result<(), Mismatch> {
@@ -77,8 +83,21 @@ impl Check<'_> {
         })
     }
 
-    fn mismatch(&self, expected: String, value: &Seen<'_>) -> Result<(), Stop> {
+    fn mismatch(&mut self, expected: String, value: &Seen<'_>) -> Result<(), Stop> {
+        // Writing it takes time as well: keys may be long.
+        let length = |part: &Part| match part {
+            Part::Key(key) => key.len(),
+            Part::Index(_) => 1,
+        };
+        self.spend(self.path.iter().map(length).sum::<usize>() / 16 + 1)?;
         Err(Stop::Mismatch(Box::new(Mismatch { pointer: self.pointer(), expected, got: value.shown() })))
+    }
+
+    /// Goes down to a key.
+    fn enter(&mut self, key: &str) -> Result<(), Stop> {
+        self.spend(1 + key.len() / 16)?;
+        self.path.push(Part::Key(key.to_owned()));
+        Ok(())
     }
 
     /// Reads a value, and checks it.
@@ -220,7 +239,7 @@ impl Check<'_> {
         Some(types.iter().map(|one| name_of(*one)).collect::<Vec<_>>().join(" or "))
     }
 
-    fn number(&self, node: &Node, value: &Seen<'_>) -> Result<(), Stop> {
+    fn number(&mut self, node: &Node, value: &Seen<'_>) -> Result<(), Stop> {
         let Numbers { minimum, maximum, above, below, multiple_of } = &node.numbers;
         let number = value.number();
         let float = number.map_or(f64::NAN, Number::float);
@@ -277,6 +296,7 @@ impl Check<'_> {
 
     /// Checks a key of an object against the schema of its keys.
     fn name(&mut self, part: usize, key: &str, item: &RawValue, depth: usize) -> Result<(), Stop> {
+        self.spend(1 + key.len() / 8)?;
         let json = Value::from(key).to_string();
         let name = Seen::text(&json, key.to_owned());
         let mut check = Check { nodes: self.nodes, steps: self.steps, path: Vec::new() };
@@ -290,7 +310,7 @@ impl Check<'_> {
         }
     }
 
-    fn bounds(&self, bounds: &Bounds, count: usize, what: &str, value: &Seen<'_>) -> Result<(), Stop> {
+    fn bounds(&mut self, bounds: &Bounds, count: usize, what: &str, value: &Seen<'_>) -> Result<(), Stop> {
         let count = count as u64;
         match (bounds.least, bounds.most) {
             (Some(least), _) if count < least => self.mismatch(format!("at least {least} {what}"), value),
@@ -338,7 +358,7 @@ impl Check<'_> {
         for (key, item) in map.iter().filter(|_| !any_key) {
             self.spend(1)?;
             if let Some(names) = node.names {
-                self.path.push(Part::Key(key.clone()));
+                self.enter(key)?;
                 self.name(names, key, item, depth)?;
                 self.path.pop();
             }
@@ -346,7 +366,7 @@ impl Check<'_> {
             for (pattern, part) in &node.by_pattern {
                 if self.matches(pattern, key)? {
                     known = true;
-                    self.path.push(Part::Key(key.clone()));
+                    self.enter(key)?;
                     self.raw(*part, item, depth + 1)?;
                     self.path.pop();
                 }
@@ -368,13 +388,13 @@ impl Check<'_> {
                     } else {
                         format!("only the keys {}", known.join(", "))
                     };
-                    self.path.push(Part::Key(key.clone()));
+                    self.enter(key)?;
                     return self.mismatch(known, &Seen::new(item));
                 }
                 (None, Some(part)) => part,
                 (None, None) => continue,
             };
-            self.path.push(Part::Key(key.clone()));
+            self.enter(key)?;
             self.raw(part, item, depth + 1)?;
             self.path.pop();
         }

@@ -1,18 +1,21 @@
 //! Whether a schema takes all that another one takes.
 //!
 //! The comparison is careful: it may call a schema narrower that is not, because it is written in a very different way. A key that the
-//! earlier schema does not name counts as one that nobody sends.
+//! earlier schema does not name counts as one that nobody sends. Where several parts of a schema say something of the same object, or of
+//! keys by a pattern, the later schema must say the same.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
-use crate::compile::{Bounds, Node, Type, escaped};
+use serde_json::Value;
+
+use crate::compile::{Bounds, Node, Numbers, Type, escaped};
 use crate::format::Format;
 use crate::seen::short;
 use crate::{Schema, apply};
 
-/// The pairs of parts that are compared.
-const PAIRS_MAX: usize = 50_000;
+/// The steps of a comparison, and its depth.
+const STEPS: u64 = 2_000_000;
 const DEPTH_MAX: usize = 100;
 
 /// Where a schema takes less than an earlier one.
@@ -61,6 +64,10 @@ struct Compare<'s> {
     order: Vec<(Side, usize)>,
     /// What was narrower: the rest of the place, and the problem.
     failed: HashMap<(Side, usize), (String, String)>,
+    /// Pairs that say the same, or are being compared for that.
+    same: HashSet<(usize, usize)>,
+    /// Steps that are left.
+    steps: u64,
     path: String,
 }
 
@@ -69,7 +76,16 @@ const ALL_TYPES: [Type; 6] =
 
 impl<'s> Compare<'s> {
     fn new(old: &'s [Node], new: &'s [Node]) -> Self {
-        Self { old, new, met: HashSet::new(), order: Vec::new(), failed: HashMap::new(), path: String::new() }
+        Self {
+            old,
+            new,
+            met: HashSet::new(),
+            order: Vec::new(),
+            failed: HashMap::new(),
+            same: HashSet::new(),
+            steps: STEPS,
+            path: String::new(),
+        }
     }
 
     fn narrower(&self, problem: impl Into<String>) -> Result<(), Narrower> {
@@ -107,10 +123,11 @@ impl<'s> Compare<'s> {
     }
 
     fn nodes(&mut self, side: Side, new: usize, depth: usize) -> Result<(), Narrower> {
-        if depth > DEPTH_MAX || self.met.len() + self.failed.len() >= PAIRS_MAX {
+        self.steps = self.steps.saturating_sub(1);
+        if depth > DEPTH_MAX || self.steps == 0 {
             return self.narrower("the schemas are too large to be compared");
         }
-        if self.new[new].takes_all {
+        if self.new[new].takes_all || self.old[side.node].never {
             return Ok(());
         }
         if let Some((rest, problem)) = self.failed.get(&(side, new)) {
@@ -132,44 +149,35 @@ impl<'s> Compare<'s> {
     fn parts(&mut self, side: Side, new: usize, depth: usize) -> Result<(), Narrower> {
         let (old_nodes, new_nodes) = (self.old, self.new);
         let (old, wanted) = (&old_nodes[side.node], &new_nodes[new]);
-        if old.never {
-            return Ok(());
-        }
         if wanted.never {
             return self.narrower("nothing fits any more");
         }
         // A few values: each is tried.
         if let Some(values) = &old.one_of_values {
-            let refused = values.iter().find(|value| {
-                side.only.is_none_or(|only| is_of(value, only))
-                    && apply::apply_at(new_nodes, new, &value.to_string()).is_err()
-            });
-            return match refused {
-                Some(value) => self.narrower(format!("it refuses {}", short(&value.to_string()))),
-                None => Ok(()),
+            return self.values(values, side, new);
+        }
+        // A reference, or several forms, and nothing beside that.
+        if says_only_parts(old) {
+            if let [only] = old.all_of[..]
+                && old.any_of.is_empty()
+                && old.one_of.is_empty()
+            {
+                return self.nodes(Side { node: only, only: side.only }, new, depth + 1);
+            }
+            if old.all_of.is_empty() && old.any_of.is_empty() != old.one_of.is_empty() {
+                let mut forms = old.any_of.iter().chain(&old.one_of);
+                return forms
+                    .try_for_each(|form| self.nodes(Side { node: *form, only: side.only }, new, depth + 1));
+            }
+        }
+        let is_mixed = !(old.all_of.is_empty() && old.any_of.is_empty() && old.one_of.is_empty());
+        let has_parts = |one: &Type| matches!(one, Type::Object | Type::Array);
+        if is_mixed && self.types(side).iter().any(has_parts) {
+            // Each part may name keys.
+            return match self.same(side.node, new, depth) {
+                true => Ok(()),
+                false => self.narrower("it is made of several parts, and they have changed"),
             };
-        }
-        // Each of several forms must fit.
-        let forms = if old.any_of.is_empty() { &old.one_of } else { &old.any_of };
-        if !forms.is_empty() {
-            let mut all = Ok(());
-            for form in forms {
-                all = all.and_then(|()| self.tried(Side { node: *form, only: side.only }, new, depth + 1));
-            }
-            if all.is_ok() || old.types.is_none() {
-                return all;
-            }
-        }
-        // What is refused by one of them is refused by the whole.
-        for part in &old.all_of {
-            if self.tried(Side { node: *part, only: side.only }, new, depth + 1).is_ok() {
-                return Ok(());
-            }
-        }
-        if let [only] = &old.all_of[..]
-            && old.types.is_none()
-        {
-            return self.nodes(Side { node: *only, only: side.only }, new, depth + 1);
         }
         self.new_forms(side, wanted, depth)?;
         for part in &wanted.all_of {
@@ -178,17 +186,108 @@ impl<'s> Compare<'s> {
         self.own(side, old, wanted, depth)
     }
 
+    /// Tries the values that the earlier schema takes.
+    fn values(&mut self, values: &[Value], side: Side, new: usize) -> Result<(), Narrower> {
+        for value in values.iter().filter(|value| side.only.is_none_or(|only| is_of(value, only))) {
+            match apply::takes(self.new, new, &value.to_string(), &mut self.steps) {
+                Some(true) => {}
+                Some(false) => return self.narrower(format!("it refuses {}", short(&value.to_string()))),
+                None => return self.narrower("the schemas are too large to be compared"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether two parts say the same in the same way.
+    fn same(&mut self, one: usize, other: usize, depth: usize) -> bool {
+        self.steps = self.steps.saturating_sub(1);
+        if depth > DEPTH_MAX || self.steps == 0 {
+            return false;
+        }
+        if !self.same.insert((one, other)) {
+            return true;
+        }
+        let (a, b) = (&self.old[one], &self.new[other]);
+        let pattern = |node: &Node| node.pattern.as_ref().map(|pattern| pattern.text.clone());
+        let format = |node: &Node| match node.format {
+            Some(Format::Whole { name, .. }) => Some(name),
+            Some(Format::Text { words, .. }) => Some(words),
+            None => None,
+        };
+        let numbers = |node: &Node| {
+            let Numbers { minimum, maximum, above, below, multiple_of } = node.numbers;
+            [minimum, maximum, above, below, multiple_of]
+        };
+        let bounds =
+            |node: &Node| [&node.length, &node.count, &node.keys].map(|bounds| (bounds.least, bounds.most));
+        let own = (a.takes_all, a.never, a.unique) == (b.takes_all, b.never, b.unique)
+            && a.types == b.types
+            && a.one_of_values == b.one_of_values
+            && numbers(a) == numbers(b)
+            && bounds(a) == bounds(b)
+            && pattern(a) == pattern(b)
+            && format(a) == format(b)
+            && a.required == b.required
+            && a.properties.keys().eq(b.properties.keys())
+            && a.by_pattern
+                .iter()
+                .map(|(pattern, _)| &pattern.text)
+                .eq(b.by_pattern.iter().map(|(pattern, _)| &pattern.text));
+        let lists = |node: &Node| -> Vec<Vec<usize>> {
+            let single = |part: Option<usize>| part.into_iter().collect::<Vec<_>>();
+            vec![
+                node.prefix.clone(),
+                node.all_of.clone(),
+                node.any_of.clone(),
+                node.one_of.clone(),
+                node.properties.values().copied().collect(),
+                node.by_pattern.iter().map(|(_, part)| *part).collect(),
+                single(node.items),
+                single(node.additional),
+                single(node.names),
+                single(node.not),
+            ]
+        };
+        let (left, right) = (lists(a), lists(b));
+        let same = own
+            && left.iter().map(Vec::len).eq(right.iter().map(Vec::len))
+            && left
+                .into_iter()
+                .flatten()
+                .zip(right.into_iter().flatten())
+                .all(|(a, b)| self.same(a, b, depth + 1));
+        if !same {
+            self.same.remove(&(one, other));
+        }
+        same
+    }
+
+    fn same_parts(&mut self, old: Option<usize>, new: Option<usize>, depth: usize) -> bool {
+        match (old, new) {
+            (None, None) => true,
+            (Some(old), Some(new)) => self.same(old, new, depth + 1),
+            _ => false,
+        }
+    }
+
     /// The types of a side.
     fn types(&self, side: Side) -> Vec<Type> {
         let own = self.old[side.node].types.clone().unwrap_or_else(|| ALL_TYPES.to_vec());
-        match side.only {
-            None => own,
-            Some(only) => own.into_iter().filter(|own| is_within(*own, only)).collect(),
-        }
+        let Some(only) = side.only else { return own };
+        // Both say something: a whole number is the narrower one.
+        let both = |own: Type| match (own, only) {
+            _ if is_within(own, only) => Some(own),
+            _ if is_within(only, own) => Some(only),
+            _ => None,
+        };
+        own.into_iter().filter_map(both).collect()
     }
 
     /// Some form of the newer schema must take the values of each type.
     fn new_forms(&mut self, side: Side, wanted: &Node, depth: usize) -> Result<(), Narrower> {
+        if !self.are_apart(&wanted.one_of) {
+            return self.narrower("it takes what fits exactly one of several forms, and these may overlap");
+        }
         for forms in [&wanted.any_of, &wanted.one_of] {
             if forms.is_empty() {
                 continue;
@@ -256,11 +355,53 @@ impl<'s> Compare<'s> {
         if has(Type::Object) {
             self.objects(old, wanted, depth)?;
         }
-        match (old.not, wanted.not) {
-            (_, None) => Ok(()),
-            (Some(old), Some(new)) if old_equals(self.old, old, self.new, new) => Ok(()),
-            _ => self.narrower("it excludes some values"),
+        match wanted.not {
+            Some(_) if !self.same_parts(old.not, wanted.not, depth) => {
+                self.narrower("it excludes some values")
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// Whether no value fits two of these forms, as far as that can be seen.
+    fn are_apart(&self, forms: &[usize]) -> bool {
+        forms.iter().enumerate().all(|(i, one)| forms[..i].iter().all(|other| self.is_apart(*one, *other)))
+    }
+
+    fn is_apart(&self, one: usize, other: usize) -> bool {
+        let (a, b) = (self.form(one), self.form(other));
+        if let (Some(a), Some(b)) = (&a.types, &b.types)
+            && !a.iter().any(|a| b.iter().any(|b| is_within(*a, *b) || is_within(*b, *a)))
+        {
+            return true;
+        }
+        if let (Some(a), Some(b)) = (&a.one_of_values, &b.one_of_values) {
+            return no_value_in_both(a, b);
+        }
+        // Objects: a key that says which form it is, or that the other form does not take.
+        let tags = |node: &Node| node.types.as_deref() == Some(&[Type::Object]);
+        let by_tag = a.required.iter().any(|key| {
+            let value = |node: &Node| Some(self.form(*node.properties.get(key)?).one_of_values.as_ref()?);
+            b.required.contains(key) && value(a).zip(value(b)).is_some_and(|(a, b)| no_value_in_both(a, b))
+        });
+        let closes = |closed: &Node, open: &Node| {
+            closed.by_pattern.is_empty()
+                && closed.additional.is_some_and(|part| self.new[part].never)
+                && open.required.iter().any(|key| !closed.properties.contains_key(key))
+        };
+        tags(a) && tags(b) && (by_tag || closes(a, b) || closes(b, a))
+    }
+
+    /// A form, behind references to it.
+    fn form(&self, index: usize) -> &'s Node {
+        let mut node = &self.new[index];
+        for _ in 0..5 {
+            match node.all_of[..] {
+                [only] if says_only_parts(node) => node = &self.new[only],
+                _ => break,
+            }
+        }
+        node
     }
 
     fn numbers(&self, old: &Node, wanted: &Node) -> Result<(), Narrower> {
@@ -327,6 +468,12 @@ impl<'s> Compare<'s> {
         if let Some(key) = wanted.required.iter().find(|key| !old.required.contains(key)) {
             return self.narrower(format!("the key {:?} is required now", short(key)));
         }
+        if wanted.names.is_some() && !self.same_parts(old.names, wanted.names, depth) {
+            return self.narrower("it wants other keys");
+        }
+        if !(old.by_pattern.is_empty() && wanted.by_pattern.is_empty()) {
+            return self.by_pattern(old, wanted, depth);
+        }
         let is_closed = old.additional.is_some_and(|additional| self.old[additional].never);
         for (key, new) in &wanted.properties {
             let named = old.properties.get(key).copied();
@@ -344,29 +491,73 @@ impl<'s> Compare<'s> {
                 self.below("*", old.additional, new, depth)?;
             }
         }
-        if let Some(new) = wanted.names
-            && !old.names.is_some_and(|old| old_equals(self.old, old, self.new, new))
-        {
-            return self.narrower("it wants other keys");
-        }
-        for (pattern, new) in &wanted.by_pattern {
-            let same = old.by_pattern.iter().find(|(old, _)| old.text == pattern.text);
-            match same {
-                Some((_, earlier)) => self.below("*", Some(*earlier), *new, depth)?,
-                None if is_closed && old.by_pattern.is_empty() => {}
-                None => return self.narrower(format!("it wants something of the keys {}", pattern.text)),
-            }
-        }
         Ok(())
+    }
+
+    /// Keys by a pattern must stay as they are, and so must the others beside them.
+    fn by_pattern(&mut self, old: &Node, wanted: &Node, depth: usize) -> Result<(), Narrower> {
+        let texts =
+            |node: &Node| node.by_pattern.iter().map(|(pattern, _)| pattern.text.clone()).collect::<Vec<_>>();
+        let parts = |node: &Node| node.by_pattern.iter().map(|(_, part)| *part).collect::<Vec<_>>();
+        let as_before = texts(old) == texts(wanted)
+            && old.properties.keys().eq(wanted.properties.keys())
+            && old
+                .properties
+                .values()
+                .zip(wanted.properties.values())
+                .all(|(a, b)| self.same(*a, *b, depth + 1))
+            && parts(old).into_iter().zip(parts(wanted)).all(|(a, b)| self.same(a, b, depth + 1))
+            && self.same_parts(old.additional, wanted.additional, depth);
+        if as_before { Ok(()) } else { self.narrower("what it says of keys by a pattern has changed") }
     }
 }
 
-/// Whether two schemas are the same, as far as they are small.
-fn old_equals(old: &[Node], one: usize, new: &[Node], other: usize) -> bool {
-    let (forth, back) = (Compare::new(old, new), Compare::new(new, old));
-    let covers =
-        |mut compare: Compare<'_>, old, new| compare.nodes(Side { node: old, only: None }, new, 0).is_ok();
-    covers(forth, one, other) && covers(back, other, one)
+/// Whether a node says nothing but which parts it has.
+fn says_only_parts(node: &Node) -> bool {
+    let Node {
+        takes_all: _,
+        never,
+        types,
+        one_of_values,
+        numbers: Numbers { minimum, maximum, above, below, multiple_of },
+        length,
+        pattern,
+        format,
+        count,
+        unique,
+        prefix,
+        items,
+        keys,
+        required,
+        properties,
+        by_pattern,
+        additional,
+        names,
+        all_of: _,
+        any_of: _,
+        one_of: _,
+        not,
+    } = node;
+    let is_free = |bounds: &Bounds| bounds.least.is_none() && bounds.most.is_none();
+    let numbers = [minimum, maximum, above, below, multiple_of];
+    !never
+        && types.is_none()
+        && one_of_values.is_none()
+        && numbers.into_iter().all(Option::is_none)
+        && [length, count, keys].into_iter().all(is_free)
+        && pattern.is_none()
+        && format.is_none()
+        && !unique
+        && prefix.is_empty()
+        && [items, additional, names, not].into_iter().all(Option::is_none)
+        && required.is_empty()
+        && properties.is_empty()
+        && by_pattern.is_empty()
+}
+
+fn no_value_in_both(one: &[Value], other: &[Value]) -> bool {
+    let equal = |a: &Value, b: &Value| a == b || a.as_f64().is_some() && a.as_f64() == b.as_f64();
+    !one.iter().any(|a| other.iter().any(|b| equal(a, b)))
 }
 
 /// The least and the most of the numbers that a node takes.
@@ -389,8 +580,7 @@ fn is_within(one: Type, other: Type) -> bool {
     one == other || one == Type::Integer && other == Type::Number
 }
 
-fn is_of(value: &serde_json::Value, only: Type) -> bool {
-    use serde_json::Value;
+fn is_of(value: &Value, only: Type) -> bool {
     match value {
         Value::Null => only == Type::Null,
         Value::Bool(_) => only == Type::Boolean,

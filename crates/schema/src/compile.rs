@@ -103,7 +103,46 @@ pub(crate) fn compile(schema: &Value) -> Result<Vec<Node>, String> {
         let node = compiler.parse(schema, &format!("/$defs/{}", escaped(&name)), 0)?;
         compiler.nodes[index] = node;
     }
-    Ok(compiler.nodes)
+    match itself(&compiler.nodes) {
+        true => Err(": a schema refers to itself with no key and no item between".to_owned()),
+        false => Ok(compiler.nodes),
+    }
+}
+
+/// Whether a node is a part of itself without a step down in the value: applying it would have no end.
+fn itself(nodes: &[Node]) -> bool {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Seen {
+        Not,
+        Open,
+        Done,
+    }
+    let parts = |node: &Node| -> Vec<usize> {
+        let forms = [&node.all_of, &node.any_of, &node.one_of].into_iter().flatten().copied();
+        forms.chain(node.not).collect()
+    };
+    let mut seen = vec![Seen::Not; nodes.len()];
+    for first in 0..nodes.len() {
+        let mut open = vec![(first, false)];
+        while let Some((node, is_left)) = open.pop() {
+            match seen[node] {
+                _ if is_left => seen[node] = Seen::Done,
+                Seen::Open => return true,
+                Seen::Done => {}
+                Seen::Not => {
+                    seen[node] = Seen::Open;
+                    open.push((node, true));
+                    open.extend(
+                        parts(&nodes[node])
+                            .into_iter()
+                            .filter(|part| seen[*part] != Seen::Done)
+                            .map(|part| (part, false)),
+                    );
+                }
+            }
+        }
+    }
+    false
 }
 
 struct Compiler<'a> {

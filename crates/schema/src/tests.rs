@@ -178,17 +178,15 @@ fn what_is_no_schema() {
 /// Schemas that are made to cost: each ends, and says so.
 #[test]
 fn hostile_schemas_end() {
-    // Two schemas that refer to each other, and take nothing of the value.
-    let circle = schema(
+    // Schemas that refer to themselves, and take nothing of the value.
+    for circle in [
         json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}),
-    );
-    refused(
-        &circle,
-        json!(1),
-        "at the whole: expected a value that the schema can be applied to in 20020 steps, got a value that takes more",
-    );
-    let itself = schema(json!({"allOf": [{"$ref": "#"}, {"$ref": "#"}]}));
-    assert!(itself.check("1").is_err());
+        json!({"allOf": [{"$ref": "#"}, {"$ref": "#"}]}),
+        json!({"not": {"$ref": "#"}}),
+    ] {
+        let problem = Schema::of(&circle).expect_err("a circle");
+        assert_eq!(problem, ": a schema refers to itself with no key and no item between");
+    }
     // Twenty levels of two choices, none of which fits: a million ways.
     let mut doubled = json!({"type": "string"});
     for _ in 0..20 {
@@ -359,6 +357,24 @@ fn later_schemas_that_take_as_much() {
         None,
     );
     compared(json!(false), json!({"type": "null"}), None);
+    // As serde's enums are.
+    let tagged = |more: Value| {
+        let mut forms = vec![
+            json!({"type": "object", "properties": {"Move": {"type": "integer"}}, "required": ["Move"], "additionalProperties": false}),
+            json!({"type": "string", "enum": ["Stop", "Wait"]}),
+        ];
+        forms.extend(more.as_array().expect("forms").clone());
+        json!({ "oneOf": forms })
+    };
+    let one_more = json!([{"type": "object", "properties": {"Say": {"type": "string"}}, "required": ["Say"], "additionalProperties": false}]);
+    compared(tagged(json!([])), tagged(one_more), None);
+    let pattern = json!({"type": "object", "patternProperties": {"^[0-9]+$": {"type": "string"}}, "additionalProperties": false});
+    compared(pattern.clone(), pattern, None);
+    compared(
+        json!({"type": "string", "anyOf": [{"format": "date"}, {"format": "time"}]}),
+        json!({"type": "string", "maxLength": 40}),
+        Some("at the whole: it takes at most 40 characters"),
+    );
     compared(json!({"type": "null"}), json!({}), None);
 }
 
@@ -417,6 +433,51 @@ fn later_schemas_that_take_less() {
         json!({"type": "object", "properties": {"n": {"$ref": "#/$defs/N"}}, "$defs": {"N": {"type": "integer"}}}),
         Some("at /n: it refuses a number"),
     );
+    // Where several parts speak of one object, nothing may change.
+    let parts = "at the whole: it is made of several parts, and they have changed";
+    compared(
+        json!({"type": "object", "properties": {"id": {"type": "string"}}, "anyOf": [{"required": ["a"]}, {"required": ["b"]}]}),
+        of(json!({"id": {"type": "integer"}}), json!([])),
+        Some(parts),
+    );
+    compared(
+        json!({"allOf": [of(json!({"a": {}}), json!([])), of(json!({"b": {"type": "string"}}), json!([]))]}),
+        of(json!({"b": {"type": "integer"}}), json!([])),
+        Some(parts),
+    );
+    compared(
+        json!({"type": "integer", "allOf": [{"minimum": 0}]}),
+        json!({"anyOf": [{"type": "string"}]}),
+        Some("at the whole: it refuses a whole number"),
+    );
+    let one_form = "at the whole: it takes what fits exactly one of several forms, and these may overlap";
+    compared(
+        json!({"type": "integer"}),
+        json!({"oneOf": [{"type": "integer"}, {"type": "number"}]}),
+        Some(one_form),
+    );
+    let by_pattern = "at the whole: what it says of keys by a pattern has changed";
+    let x = json!({"^x": {"type": "integer"}});
+    compared(
+        json!({"patternProperties": x, "additionalProperties": false}),
+        json!({"additionalProperties": false}),
+        Some("at the whole: what it says of keys by a pattern has changed"),
+    );
+    compared(
+        json!({"type": "object", "properties": {"xa": {"type": "string"}}, "additionalProperties": false}),
+        json!({"type": "object", "properties": {"xa": {"type": "string"}}, "additionalProperties": false, "patternProperties": x}),
+        Some(by_pattern),
+    );
+    compared(
+        json!({"patternProperties": x}),
+        json!({"patternProperties": x, "properties": {"xa": {"type": "string"}}}),
+        Some(by_pattern),
+    );
+    compared(
+        json!({"not": {"required": ["a"], "properties": {"b": {"type": "string"}}}}),
+        json!({"not": {"required": ["a"]}}),
+        Some("at the whole: it excludes some values"),
+    );
     assert!(schema(json!({"type": "object"})).takes_anything().is_err());
     assert!(schema(json!({"description": "anything"})).takes_anything().is_ok());
 }
@@ -435,6 +496,33 @@ fn hostile_comparisons_end() {
     };
     let (one, other) = (schema(deep("string")), schema(deep("number")));
     assert!(one.takes_all_of(&other).is_err());
-    let circle = schema(json!({"allOf": [{"$ref": "#"}, {"$ref": "#"}]}));
-    let _ = circle.takes_all_of(&circle);
+    let keys = schema(json!({"propertyNames": {"properties": {"a": {"$ref": "#"}}}}));
+    assert!(keys.takes_all_of(&keys).is_ok());
+    let mut nested = json!({"type": "string"});
+    for _ in 0..60 {
+        nested = json!({"not": nested});
+    }
+    let (one, other) = (schema(nested), schema(json!({"not": {"not": {}}})));
+    assert!(one.takes_all_of(&other).is_err() && one.takes_all_of(&one).is_ok());
+    // Many values, each of which costs a lot.
+    let mut costly = json!({"type": "number"});
+    for _ in 0..11 {
+        costly = json!({"allOf": [costly.clone(), costly]});
+    }
+    let values: Vec<_> = (0..4000).collect();
+    assert!(schema(costly).takes_all_of(&schema(json!({"enum": values}))).is_err());
+}
+
+/// Keys of 200 KB, which are cheap to write and dear to copy.
+#[test]
+fn long_keys_cost_steps() {
+    let mut definitions = serde_json::Map::from_iter([("d0".to_owned(), json!({"type": "string"}))]);
+    for level in 1..=22 {
+        let below = json!({"$ref": format!("#/$defs/d{}", level - 1)});
+        definitions.insert(format!("d{level}"), json!({"anyOf": [below.clone(), below]}));
+    }
+    let schema = schema(json!({"additionalProperties": {"$ref": "#/$defs/d22"}, "$defs": definitions}));
+    let started = std::time::Instant::now();
+    assert!(schema.check(&format!("{{\"{}\": 1}}", "k".repeat(200_000))).is_err());
+    assert!(started.elapsed().as_secs() < 30, "it takes {:?}", started.elapsed());
 }

@@ -260,7 +260,7 @@ def _key(hint):
 def _key_by(kind, pattern=""):
     def read(name, path):
         try:
-            if pattern and not re.search(pattern, name):
+            if pattern and not re.fullmatch(pattern.strip("^$"), name):
                 raise ValueError
             return kind(name)
         except ValueError:
@@ -374,7 +374,7 @@ def _uuid(value, path):
 def _decimal(value, path):
     from decimal import Decimal
 
-    if not _is_number(value) and not re.search(DECIMAL, _of(str, Decimal, value, path)):
+    if not _is_number(value) and not re.fullmatch(DECIMAL.strip("^$"), _of(str, Decimal, value, path)):
         raise Reject(f"{path}: expected a number as text, found {value[:100]!r}")
     return _converted(Decimal, lambda number: Decimal(str(number)))(value, path)
 

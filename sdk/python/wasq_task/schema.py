@@ -27,8 +27,8 @@ def schemas(function: Callable) -> dict:
     if "return" in hints:
         try:
             result = _whole(lambda schema: schema.of(hints["return"]))
-        except Unsupported:
-            # A result may be anything that can be written as JSON.
+        except Exception:
+            # A result may be anything that can be written as JSON, and its types may be there for a type checker only.
             result = {}
         if result:
             found["result"] = result
@@ -39,7 +39,7 @@ def _whole(make) -> dict:
     schema = _Schema()
     whole = make(schema)
     # A type that stands at the top alone needs no definition of its own.
-    if whole.keys() == {"$ref"} and json.dumps(schema.definitions).count(whole["$ref"]) == 0:
+    if whole.keys() == {"$ref"} and json.dumps(schema.definitions, ensure_ascii=False).count(whole["$ref"]) == 0:
         whole = schema.definitions.pop(whole["$ref"].removeprefix("#/$defs/"))
     return whole | ({"$defs": schema.definitions} if schema.definitions else {})
 
@@ -165,7 +165,8 @@ class _Schema:
                 record = self.fields(kind, fields, needed)
                 items = list(record["properties"].values())
                 count = {"minItems": len(needed), "maxItems": len(items)}
-                return {"anyOf": [record, {"type": "array", "prefixItems": items} | count]}
+                places = {"prefixItems": items} if items else {}
+                return {"anyOf": [record, {"type": "array"} | places | count]}
 
             return self.defined(kind, kind.__name__, either)
         if hasattr(kind, "__attrs_attrs__"):
@@ -194,7 +195,7 @@ class _Schema:
 def _enum(kind):
     if issubclass(kind, enum.Flag):
         return {"type": "integer"}
-    if "_missing_" in vars(kind):
+    if any("_missing_" in vars(each) for each in kind.__mro__ if each not in (enum.Enum, enum.Flag)):
         # It may take more values than its own.
         return {}
     text = _own_doc(kind)

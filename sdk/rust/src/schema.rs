@@ -18,6 +18,18 @@ impl<T> Probe<T> {
     }
 }
 
+/// Takes out a keyword that wasq does not know. `#[serde(flatten)]` of an enum makes it; serde itself refuses what it would.
+fn without_unevaluated(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            map.remove("unevaluatedProperties");
+            map.values_mut().for_each(without_unevaluated);
+        }
+        Value::Array(values) => values.iter_mut().for_each(without_unevaluated),
+        _ => {}
+    }
+}
+
 /// A type with a schema.
 pub trait Described {
     /// The schema of what serde reads, or of what it writes.
@@ -28,7 +40,9 @@ impl<T: JsonSchema> Described for Probe<T> {
     fn schema_for(&self, written: bool) -> Option<Value> {
         let settings = SchemaSettings::draft2020_12().with(|settings| settings.meta_schema = None);
         let settings = if written { settings.for_serialize() } else { settings.for_deserialize() };
-        Some(settings.into_generator().into_root_schema_for::<T>().to_value())
+        let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
+        without_unevaluated(&mut schema);
+        Some(schema)
     }
 }
 

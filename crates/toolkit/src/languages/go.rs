@@ -40,13 +40,17 @@ pub(super) fn make(project: &Project, with_schema: bool) -> Result<Output> {
 /// Builds the task for this machine, and lets it write the schema of its types.
 fn schema(project: &Project, go: &Found) -> Result<String> {
     let file = scratch(project)?.join("schema.json");
+    // It may be that of an earlier build.
+    let _ = std::fs::remove_file(&file);
     go.run(
         go.command()
             .args(["run", "."])
             .env("WASQ_SCHEMA_FILE", &file)
             .env("GOWORK", "off")
             .env("CGO_ENABLED", "0")
+            .env_remove("GOOS")
+            .env_remove("GOARCH")
             .current_dir(project.folder()),
     )?;
-    std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))
+    std::fs::read_to_string(&file).context("the task has said no schema: it must call task.Handle in init")
 }

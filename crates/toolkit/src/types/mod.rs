@@ -77,9 +77,15 @@ pub fn sender_types(task: &TaskName, schema: &Value, language: SenderLanguage) -
 
 /// The lines of a comment, each behind `before`.
 fn comment(text: &str, before: &str) -> String {
-    // A comment must not end where the schema's author wants it to.
-    let text = text.replace("*/", "* /");
-    text.lines().map(|line| format!("{before}{line}").trim_end().to_owned() + "\n").collect()
+    // A comment must not end where the schema's author wants it to: languages differ in what ends a line.
+    let is_break =
+        |c: char| matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}');
+    let text = text.replace("\r\n", "\n").replace("*/", "* /");
+    let line = |line: &str| {
+        let plain: String = line.chars().filter(|c| !c.is_control() || *c == '\t').collect();
+        format!("{before}{plain}").trim_end().to_owned() + "\n"
+    };
+    text.trim_end_matches(is_break).split(is_break).map(line).collect()
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ pub(super) fn declarations(types: &Types) -> String {
                 text += &class(name, description.as_deref(), fields);
             }
             Form::Record(fields) => {
-                text += &comment(description.as_deref().unwrap_or_default(), "# ");
+                text += &described(description.as_deref(), "# ");
                 let fields = fields.iter().map(|field| {
                     let key = Value::from(field.key.as_str());
                     format!("    {key}: {},\n", Value::from(field_shape(field)))
@@ -62,7 +62,7 @@ pub(super) fn declarations(types: &Types) -> String {
                 text += &format!("{name} = TypedDict(\"{name}\", {{\n{}}})\n", fields.collect::<String>());
             }
             Form::Shape(form) => {
-                text += &comment(description.as_deref().unwrap_or_default(), "# ");
+                text += &described(description.as_deref(), "# ");
                 // A text, because it may name types that come later.
                 text += &format!("{name}: TypeAlias = {}\n", Value::from(shape(form)));
             }
@@ -72,14 +72,16 @@ pub(super) fn declarations(types: &Types) -> String {
     text
 }
 
+fn described(text: Option<&str>, before: &str) -> String {
+    text.map(|text| comment(text, before)).unwrap_or_default()
+}
+
 fn class(name: &str, description: Option<&str>, fields: &[Field]) -> String {
     let mut text = format!("class {name}(TypedDict):\n");
-    if let Some(description) = description {
-        let description = description.replace('\\', "\\\\").replace("\"\"\"", "'''").replace('\n', "\n    ");
-        text += &format!("    \"\"\"{}\"\"\"\n\n", description.trim_end().trim_end_matches('"'));
-    }
+    // A comment, because a text would have to be escaped.
+    text += &described(description, "    # ");
     for field in fields {
-        text += &comment(field.description.as_deref().unwrap_or_default(), "    # ");
+        text += &described(field.description.as_deref(), "    # ");
         text += &format!("    {}: {}\n", field.key, field_shape(field));
     }
     text

@@ -61,13 +61,13 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn named(&mut self, Named { name, description, form }: &Named) {
-        let mut text = comment(description.as_deref().unwrap_or(""), "/// ");
+        let mut text = described(description.as_deref(), "/// ");
         match form {
             Form::Record(fields) => {
                 text += &format!("{DERIVE}pub struct {name} {{\n");
                 let mut taken: Vec<String> = Vec::new();
                 for field in fields {
-                    text += &comment(field.description.as_deref().unwrap_or(""), "    /// ");
+                    text += &described(field.description.as_deref(), "    /// ");
                     let is_optional = !field.required;
                     let mut shape = self.shape(&field.shape, &format!("{name} {}", field.key));
                     if is_optional {
@@ -96,7 +96,11 @@ impl Writer<'_> {
             }
             Form::Shape(shape) => {
                 let shape = self.shape(shape, &format!("{name} value"));
-                text += &format!("pub type {name} = {shape};\n\n");
+                // A name for itself would have no end.
+                text += &match self.types.reaches_itself(name) {
+                    true => format!("{DERIVE}#[serde(transparent)]\npub struct {name}(pub {shape});\n\n"),
+                    false => format!("pub type {name} = {shape};\n\n"),
+                };
             }
         }
         self.text += &text;
@@ -161,8 +165,9 @@ impl Writer<'_> {
 
     fn enum_of_shapes(&mut self, name: &str, parts: &[Shape]) -> String {
         let mut text = format!("{DERIVE}#[serde(untagged)]\npub enum {name} {{\n");
+        let mut taken: Vec<String> = Vec::new();
         for (i, part) in parts.iter().enumerate() {
-            let variant = match part {
+            let mut variant = match part {
                 Shape::Boolean => "Boolean".to_owned(),
                 Shape::Integer => "Integer".to_owned(),
                 Shape::Number => "Number".to_owned(),
@@ -170,14 +175,22 @@ impl Writer<'_> {
                 Shape::Named(name) => name.clone(),
                 _ => format!("Form{}", i + 1),
             };
+            while taken.contains(&variant) {
+                variant.push('_');
+            }
             let shape = self.shape(part, &format!("{name} {}", i + 1));
             text += &format!("    {variant}({shape}),\n");
+            taken.push(variant);
         }
         text + "}\n\n"
     }
 }
 
 const DERIVE: &str = "#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]\n";
+
+fn described(text: Option<&str>, before: &str) -> String {
+    text.map(|text| comment(text, before)).unwrap_or_default()
+}
 
 /// The values, if all are texts.
 fn texts(values: &[Value]) -> Option<Vec<&str>> {
@@ -189,7 +202,7 @@ fn enum_of_texts(name: &str, values: &[&str]) -> String {
     let mut taken: Vec<String> = Vec::new();
     for value in values {
         let mut variant = type_name(value);
-        while taken.contains(&variant) {
+        while taken.contains(&variant) || variant == "Self" {
             variant.push('_');
         }
         text += &format!("    #[serde(rename = {value:?})]\n    {variant},\n");

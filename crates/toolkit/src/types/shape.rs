@@ -63,7 +63,7 @@ pub(super) struct Types {
 impl Types {
     /// Reads the content of a section.
     pub(super) fn of(schema: &Value) -> Self {
-        let mut names = BTreeSet::new();
+        let mut names: BTreeSet<String> = TAKEN.map(str::to_owned).into();
         let mut named = Vec::new();
         let [params, _] = [("params", "Params"), ("result", "Result")].map(|(key, name)| {
             let Some(whole) = schema.get(key) else { return Shape::Any };
@@ -77,10 +77,19 @@ impl Types {
 
     /// Whether a type can contain a value of itself without a list or a map between: such a type needs a box.
     pub(super) fn contains_itself(&self, name: &str) -> bool {
+        self.finds(name, false)
+    }
+
+    /// Whether a type names itself anywhere.
+    pub(super) fn reaches_itself(&self, name: &str) -> bool {
+        self.finds(name, true)
+    }
+
+    fn finds(&self, name: &str, also_in_lists: bool) -> bool {
         let (mut open, mut seen) = (vec![name], BTreeSet::new());
         while let Some(next) = open.pop() {
             let Some(named) = self.named.iter().find(|named| named.name == next) else { continue };
-            for used in used(&named.form) {
+            for used in used(&named.form, also_in_lists) {
                 if used == name {
                     return true;
                 }
@@ -93,22 +102,56 @@ impl Types {
     }
 }
 
-/// The names that a form has in itself.
-fn used(form: &Form) -> Vec<&str> {
-    fn add<'s>(shape: &'s Shape, names: &mut Vec<&'s str>) {
+/// The names that a form has in itself, or also in its lists and maps.
+fn used(form: &Form, also_in_lists: bool) -> Vec<&str> {
+    fn add<'s>(shape: &'s Shape, also_in_lists: bool, names: &mut Vec<&'s str>) {
         match shape {
             Shape::Named(name) => names.push(name),
-            Shape::Tuple(parts) | Shape::Either(parts) => parts.iter().for_each(|part| add(part, names)),
+            Shape::Tuple(parts) | Shape::Either(parts) => {
+                parts.iter().for_each(|part| add(part, also_in_lists, names));
+            }
+            Shape::List(part) | Shape::Map(part) if also_in_lists => add(part, also_in_lists, names),
             _ => {}
         }
     }
     let mut names = Vec::new();
     match form {
-        Form::Record(fields) => fields.iter().for_each(|field| add(&field.shape, &mut names)),
-        Form::Shape(shape) => add(shape, &mut names),
+        Form::Record(fields) => fields.iter().for_each(|field| add(&field.shape, also_in_lists, &mut names)),
+        Form::Shape(shape) => add(shape, also_in_lists, &mut names),
     }
     names
 }
+
+/// Names that the modules use for something else.
+const TAKEN: [&str; 27] = [
+    "Any",
+    "Array",
+    "Box",
+    "Date",
+    "Deserialize",
+    "Err",
+    "Error",
+    "Failure",
+    "False",
+    "Literal",
+    "Message",
+    "None",
+    "NotRequired",
+    "Ok",
+    "Option",
+    "Options",
+    "Promise",
+    "Queue",
+    "Record",
+    "Self",
+    "Serialize",
+    "Some",
+    "String",
+    "True",
+    "TypeAlias",
+    "TypedDict",
+    "Vec",
+];
 
 struct Reader<'a> {
     whole: &'a Value,

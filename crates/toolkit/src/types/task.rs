@@ -16,7 +16,7 @@ pub(crate) fn source(task: &TaskName, schema: &Value, language: Language) -> Opt
             let (declarations, params) = rust::declarations(&types);
             format!(
                 "//! The task {task}. Its params fit schema.json when it starts.\n\nuse serde::{{Deserialize, Serialize}};\nuse \
-                 wasq_task::{{Failure, task}};\n\n{declarations}#[task]\nfn run(params: {params}) -> Result<serde_json::Value, Failure> \
+                 wasq_task::{{Failure, task}};\n\n{declarations}#[task]\nfn run(params: {params}) -> std::result::Result<serde_json::Value, Failure> \
                  {{\n    log::info!(\"params: {{params:?}}\");\n    Ok(serde_json::Value::Null)\n}}\n"
             )
         }

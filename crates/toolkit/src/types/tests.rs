@@ -51,7 +51,7 @@ fn in_typescript() {
             "  \"max-count\"?: number | null;\n",
             "  home?: Home;\n",
             "  of?: string | Tree;\n",
-            "  scores?: Record<string, number>;\n",
+            "  scores?: { [key: string]: number };\n",
             "  pair?: [string, boolean];\n",
             "  any?: unknown;\n",
             "export interface Tree {\n  value: number;\n  left?: Tree | null;\n}",
@@ -97,6 +97,30 @@ fn in_rust() {
     );
 }
 
+/// Definitions with the names of other things, and types that name themselves.
+#[test]
+fn names_that_mean_something_else() {
+    let schema = json!({"params": {
+        "type": "object",
+        "properties": {
+            "a": {"$ref": "#/$defs/Options"}, "b": {"$ref": "#/$defs/none"}, "c": {"$ref": "#/$defs/Vec"}, "d": {"$ref": "#/$defs/Json"},
+            "e": {"enum": ["self", "Self"]},
+        },
+        "$defs": {
+            "Options": {"type": "object", "properties": {"x": {}}}, "none": {"enum": ["x"]}, "Vec": {"type": "array", "items": {"$ref": "#/$defs/Vec"}},
+            "Json": {"anyOf": [{"type": "null"}, {"type": "object", "additionalProperties": {"$ref": "#/$defs/Json"}}]},
+        },
+    }});
+    let made = |language| sender_types(&"t".parse().expect("a name"), &schema, language);
+    let typescript = made(SenderLanguage::TypeScript);
+    assert!(typescript.contains("export interface Options2 {"), "{typescript}");
+    assert!(typescript.contains("export type Json = { [key: string]: Json } | null;"), "{typescript}");
+    assert!(made(SenderLanguage::Python).contains("None2: TypeAlias"));
+    let rust = made(SenderLanguage::Rust);
+    assert!(rust.contains("pub struct Vec2(pub Vec<Vec2>);"), "{rust}");
+    assert!(rust.contains("    Self_,\n") && rust.contains("    Self__,\n"), "{rust}");
+}
+
 /// Names, comments and texts that would break out of the module.
 #[test]
 fn hostile_schemas_stay_inside() {
@@ -106,6 +130,25 @@ fn hostile_schemas_stay_inside() {
         "properties": {"a\"b": {"enum": ["x\"y\\u{0}", ""]}, "class": {"type": "string"}, "fn": {"type": "string"}, "": {}, "self": {}},
         "required": ["class"],
     }});
+    // What ends a line in some language.
+    for end in ["\r", "\u{b}", "\u{c}", "\u{85}", "\u{2028}", "\u{2029}", "\n", "\r\n"] {
+        let hostile = json!({"params": {
+            "type": "object", "description": format!("x{end}evil()"),
+            "properties": {"a": {"type": "string", "description": format!("x\0{end}evil()")}},
+        }});
+        for language in SenderLanguage::ALL {
+            let text = sender_types(&"evil".parse().expect("a name"), &hostile, language);
+            let line = text.split(['\n', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}']);
+            for line in line.filter(|line| line.contains("evil()")) {
+                let line = line.trim_start();
+                assert!(
+                    ["#", "*", "///"].iter().any(|mark| line.starts_with(mark)),
+                    "{end:?} {language}: {line:?}"
+                );
+            }
+            assert!(!text.contains('\0'));
+        }
+    }
     let made = |language| sender_types(&"evil".parse().expect("a name"), &hostile, language);
     assert!(!made(SenderLanguage::TypeScript).contains("*/ evil"));
     assert!(made(SenderLanguage::Python).contains("Params = TypedDict("));

@@ -88,7 +88,8 @@ pub(super) fn shape(shape_of: &Shape) -> String {
         Shape::Values(values) => values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "),
         Shape::List(items) => format!("Array<{}>", shape(items)),
         Shape::Tuple(parts) => format!("[{}]", joined(parts).join(", ")),
-        Shape::Map(values) => format!("Record<string, {}>", shape(values)),
+        // Not a `Record`: an alias may name itself in an object only.
+        Shape::Map(values) => format!("{{ [key: string]: {} }}", shape(values)),
         Shape::Named(name) => name.clone(),
         Shape::Either(parts) => joined(parts).join(" | "),
     }
