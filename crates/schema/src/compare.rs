@@ -381,7 +381,7 @@ impl<'s> Compare<'s> {
         // Objects: a key that says which form it is, or that the other form does not take.
         let tags = |node: &Node| node.types.as_deref() == Some(&[Type::Object]);
         let by_tag = a.required.iter().any(|key| {
-            let value = |node: &Node| Some(self.form(*node.properties.get(key)?).one_of_values.as_ref()?);
+            let value = |node: &Node| self.form(*node.properties.get(key)?).one_of_values.as_ref();
             b.required.contains(key) && value(a).zip(value(b)).is_some_and(|(a, b)| no_value_in_both(a, b))
         });
         let closes = |closed: &Node, open: &Node| {

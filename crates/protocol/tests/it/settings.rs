@@ -48,7 +48,7 @@ fn typo() {
               |
             2 | memroy = "1MiB"
               | ^^^^^^
-            unknown field `memroy`, expected one of `timeout`, `memory`, `max_attempts`, `backoff`, `allow_hosts`, `keep`, `once`, `idempotency_key`, `env`, `secrets`, `schedule`"#]],
+            unknown field `memroy`, expected one of `timeout`, `memory`, `max_attempts`, `backoff`, `allow_hosts`, `keep`, `once`, `idempotency_key`, `env`, `secrets`, `compatible`, `schedule`"#]],
     );
 }
 
