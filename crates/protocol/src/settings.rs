@@ -59,7 +59,7 @@ pub struct Settings {
     // secrets.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, Secret>,
-    /// What a new version must have in common with the live one. Default: nothing.
+    /// The check of a new version against the live one. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compatible: Option<Compatible>,
     /// When wasq itself sends messages for the task. At most 20.

@@ -283,7 +283,7 @@ fn keys_by_pattern_and_by_a_schema() {
     refused(&named, json!({"c": 1}), "at /c: expected a key that is \"a\" or \"b\", got a number: 1");
 }
 
-/// What no schema looks at may be anything that is JSON.
+/// A part that no schema looks at may be any JSON.
 #[test]
 fn a_part_that_no_schema_looks_at_is_not_read() {
     let user = user();
@@ -522,7 +522,6 @@ fn long_keys_cost_steps() {
         definitions.insert(format!("d{level}"), json!({"anyOf": [below.clone(), below]}));
     }
     let schema = schema(json!({"additionalProperties": {"$ref": "#/$defs/d22"}, "$defs": definitions}));
-    let started = std::time::Instant::now();
-    assert!(schema.check(&format!("{{\"{}\": 1}}", "k".repeat(200_000))).is_err());
-    assert!(started.elapsed().as_secs() < 30, "it takes {:?}", started.elapsed());
+    let mismatch = schema.check(&format!("{{\"{}\": 1}}", "k".repeat(200_000))).expect_err("too costly");
+    assert!(mismatch.expected.starts_with("a value that the schema can be applied to in"), "{mismatch}");
 }

@@ -63,10 +63,10 @@ struct Side {
 struct Compare<'s> {
     old: &'s [Node],
     new: &'s [Node],
-    /// What is compared already, or is being compared, with the order in which it was met.
+    /// The pairs that are compared already, or are being compared, and the order in which they came.
     met: HashSet<(Side, usize)>,
     order: Vec<(Side, usize)>,
-    /// What was narrower: the rest of the place, and the problem.
+    /// The pairs whose later part is narrower: the rest of the place, and the problem.
     failed: HashMap<(Side, usize), (String, String)>,
     /// Pairs that say the same, or are being compared for that.
     same: HashSet<(usize, usize)>,
@@ -118,7 +118,7 @@ impl<'s> Compare<'s> {
         let tried = self.nodes(old, new, depth);
         if tried.is_err() {
             self.path.truncate(path);
-            // What held only beside it must be compared again.
+            // The pairs that held only beside it must be compared again.
             for pair in self.order.drain(met..) {
                 self.met.remove(&pair);
             }

@@ -35,7 +35,7 @@ pub(super) struct Named {
     pub(super) form: Form,
 }
 
-/// What a name stands for.
+/// The meaning of a name.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Form {
     /// An object with these keys.

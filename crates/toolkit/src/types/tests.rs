@@ -130,7 +130,7 @@ fn hostile_schemas_stay_inside() {
         "properties": {"a\"b": {"enum": ["x\"y\\u{0}", ""]}, "class": {"type": "string"}, "fn": {"type": "string"}, "": {}, "self": {}},
         "required": ["class"],
     }});
-    // What ends a line in some language.
+    // Each of these characters ends a line in some language.
     for end in ["\r", "\u{b}", "\u{c}", "\u{85}", "\u{2028}", "\u{2029}", "\n", "\r\n"] {
         let hostile = json!({"params": {
             "type": "object", "description": format!("x{end}evil()"),
