@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import shlex
 import shutil
 
 import pytest
@@ -240,7 +241,7 @@ def test_acts_have_their_effect(page, dev):
     page.get_by_role("button", name="Send").click()
     # The page shows the end by itself.
     expect(page.locator("h1")).to_contain_text("done", timeout=20_000)
-    expect(page.locator(".json")).to_contain_text("12")
+    expect(page.locator("#result")).to_contain_text("12")
 
     dev.send({"task": "verbs", "id": "patient-1", "params": {"verb": "retry-after", "seconds": 600, "reason": "later"}})
     wait_for(lambda: dev.wasq("runs", "show", "patient-1", "--json", code=None).get("run", {}).get("state") == "retrying", "attempt")
@@ -334,7 +335,7 @@ def test_the_requests_of_a_run(page, dev, echo):
     requests = page.get_by_role("region", name="Requests")
     expect(requests.locator("tbody tr")).to_have_count(1)
     expect(requests).to_contain_text(f"http://{echo.authority}200")
-    assert "secret=1" not in page.content()
+    expect(requests).not_to_contain_text("secret=1")
     go(page, dev, "/runs/denied")
     expect(requests).to_contain_text("http://denied.testnone")
 
@@ -348,8 +349,103 @@ def test_a_dead_letter_is_mended_and_sent(page, dev):
     expect(page.get_by_label("Params")).to_have_value('{"verb": "reject", "reason": "no such user"}')
     page.get_by_label("Params").fill('{"verb": "echo", "value": "mended"}')
     page.get_by_role("button", name="Send").click()
-    expect(page.locator(".json")).to_contain_text("mended", timeout=20_000)
+    expect(page.locator("#result")).to_contain_text("mended", timeout=20_000)
     assert dev.counts(dev.dead_letter_url) == (0, 0, 0)
+
+
+def runs(dev):
+    return dev.wasq("runs", "ls", "--json")["runs"]
+
+
+def test_a_run_is_made_again(page, dev):
+    dev.publish("verbs", settings=SETTINGS)
+    params = {"verb": "echo", "value": "it's"}
+    run(dev, "verbs", params, "--id", "first")
+    go(page, dev, "/runs/first")
+    expect(page.locator("#params")).to_contain_text("it's")
+    page.get_by_text("The same on your machine").click()
+    words = shlex.split(page.locator(".command pre").text_content())
+    assert words[:4] == ["wasq", "run", "verbs.wasm", "--params"] and json.loads(words[4]) == params and len(words) == 5
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert shlex.split(page.evaluate("navigator.clipboard.readText()")) == words
+    # Twice in a row is once.
+    page.get_by_role("button", name="Run again").dblclick()
+    expect(page.locator("h1")).to_contain_text("done")
+    expect(page.locator("#result")).to_contain_text("it's")
+    assert len(runs(dev)) == 2
+    page.go_back()
+    page.get_by_role("button", name="Run again").click()
+    expect(page.locator("h1")).to_contain_text("done")
+    assert page.request.post(dev.url + "/act/again", form={"id": "nobody"}).status == 404
+    run(dev, "verbs", {"verb": "echo", "value": "x" * 9000}, "--id", "large")
+    go(page, dev, "/runs/large")
+    expect(page.locator("main")).to_contain_text("They are not kept: they are too large")
+    expect(page.get_by_role("button", name="Run again")).to_have_count(0)
+    assert page.request.post(dev.url + "/act/again", form={"id": "large"}).status == 400
+
+
+def test_a_form_that_is_sent_twice_acts_once(page, dev):
+    dev.publish("verbs", settings=SETTINGS)
+    for number in (1, 2):
+        go(page, dev, "/send?task=verbs")
+        page.get_by_label("Params").fill('{"verb": "echo", "value": 12}')
+        page.get_by_role("button", name="Send").dblclick()
+        expect(page.locator("h1")).to_contain_text("done")
+        assert len(runs(dev)) == number
+    run(dev, "verbs", {"verb": "reject", "reason": "no such user"}, "--id", "dead-1")
+    go(page, dev, "/dead")
+    page.get_by_text("Letters", exact=True).click()
+    page.get_by_role("link", name="Edit and send").click()
+    page.get_by_label("Params").fill('{"verb": "echo", "value": "mended"}')
+    page.get_by_role("button", name="Send").dblclick()
+    expect(page.locator("#result")).to_contain_text("mended")
+    assert len(runs(dev)) == 4 and dev.counts(dev.dead_letter_url) == (0, 0, 0)
+
+
+def test_a_form_of_an_earlier_version_is_not_sent(page, dev):
+    publish_typed(dev)
+    go(page, dev, "/send?task=typed")
+    page.get_by_label("name").fill("Ada")
+    schema = {"params": {"type": "object", "properties": {"who": {"type": "string"}}}}
+    (dev.tasks / "typed.wasm").write_bytes(with_schema((GUESTS / "hello.wasm").read_bytes(), schema))
+    wait_for(lambda: dev.listed("typed")["live"]["version"] == 2, "the next version")
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("alert")).to_contain_text("Nothing was sent")
+    assert runs(dev) == [] and dev.counts() == (0, 0, 0)
+    page.get_by_label("who").fill("Ada")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("h1")).to_contain_text("done")
+
+
+def test_the_queue_is_paused_and_goes_on(page, dev):
+    dev.publish("verbs", settings=SETTINGS)
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("status")).to_contain_text("no more messages are taken from the queue")
+    assert dev.wasq("top", "--json")["paused"]
+    dev.send({"task": "verbs", "id": "patient", "params": {"verb": "echo", "value": 1}})
+    # Another receiver gets it, because the stack does not take it.
+    received = dev.sqs.receive_message(QueueUrl=dev.queue_url, WaitTimeSeconds=2, VisibilityTimeout=0)
+    assert len(received["Messages"]) == 1
+    assert runs(dev) == []
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_role("status")).to_have_count(0)
+    wait_for(lambda: [run["state"] for run in runs(dev)] == ["done"], "the end of the message")
+
+
+def test_the_numbers_go_on_after_a_restart(page, dev):
+    dev.publish("verbs", settings=SETTINGS)
+    run(dev, "verbs", {"verb": "echo", "value": 1})
+    run(dev, "verbs", {"verb": "panic", "message": "out of luck"})
+    dev.stop()
+    dev.start()
+    run(dev, "verbs", {"verb": "echo", "value": 1})
+    page.goto(dev.page)
+    row = page.get_by_role("row", name=re.compile("^verbs "))
+    expect(row.get_by_role("cell").nth(1)).to_have_text("2")
+    expect(row.get_by_role("cell").nth(2)).to_have_text("2")
+    expect(page.locator(".kinds")).to_contain_text("trap 2")
 
 
 def test_what_happens_is_shown_at_once(page, dev):
@@ -453,7 +549,7 @@ def test_the_page_works_without_its_script(browser, dev):
     page.goto(dev.page)
     page.get_by_role("link", name="Runs", exact=True).click()
     page.get_by_role("link", name="plain-1").click()
-    expect(page.locator(".json")).to_contain_text("a reader")
+    expect(page.locator("#result")).to_contain_text("a reader")
     expect(page.locator("time").first).to_contain_text(re.compile(r"^20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ$"))
     context.close()
 

@@ -118,7 +118,11 @@ def test_every_view_and_act_over_a_deployment(browser, cloud, deployed):  # noqa
         page.get_by_label("Id").fill("sent-1")
         page.get_by_role("button", name="Send").click()
         expect(page.locator("h1")).to_contain_text("done", timeout=60_000)
-        expect(page.locator(".json")).to_contain_text("the page")
+        expect(page.locator("#result")).to_contain_text("the page")
+
+        page.get_by_role("button", name="Run again").click()
+        expect(page.locator("h1")).to_contain_text("done", timeout=60_000)
+        expect(page.locator("#result")).to_contain_text("the page")
 
         # Dead letters: a fix is uploaded, and they run again.
         page.goto(f"{base}/dead")
@@ -149,6 +153,13 @@ def test_every_view_and_act_over_a_deployment(browser, cloud, deployed):  # noqa
         page.get_by_role("button", name="Remove this task").click()
         page.get_by_role("button", name="Remove", exact=True).click()
         expect(page.locator("h1")).to_contain_text("removed", timeout=60_000)
+        # Nothing is taken from the queue for a while.
+        page.goto(base)
+        page.get_by_role("button", name="Pause").click()
+        expect(page.get_by_role("status")).to_contain_text("no more messages are taken from the queue")
+        page.get_by_role("button", name="Resume").click()
+        expect(page.get_by_role("button", name="Pause")).to_be_visible()
+        expect(page.get_by_role("status")).to_have_count(0)
         assert problems == []
         context.close()
 

@@ -364,6 +364,9 @@ struct DynamoRuns {
 }
 
 impl Runs for DynamoRuns {
+    /// With these, most items have less than 1 KiB: DynamoDB bills a write by the KiB.
+    const PARAMS_MAX: usize = 160;
+
     async fn put(&self, writes: &[ItemWrite]) -> Vec<Result<Written>> {
         self.table.put(writes).await
     }
@@ -412,14 +415,15 @@ struct S3Registry {
 impl Registry for S3Registry {
     type Artifact = CheckedArtifact;
 
-    async fn live(&self, task: &TaskName) -> Result<Option<LiveRecord>> {
+    async fn live(&self, task: &TaskName) -> Result<Option<Arc<LiveRecord>>> {
         let key = LiveRecord::key(task);
         let Some(object) = get_object(&self.s3, &self.bucket, &key).await? else {
             return Ok(None);
         };
         let bytes = object.body.collect().await;
         let bytes = bytes.with_context(|| format!("read s3://{}/{key}", self.bucket))?.to_vec();
-        serde_json::from_slice(&bytes).map(Some).with_context(|| format!("read {key}"))
+        let record = serde_json::from_slice(&bytes).with_context(|| format!("read {key}"))?;
+        Ok(Some(Arc::new(record)))
     }
 
     async fn artifact(

@@ -13,7 +13,7 @@ use crate::ports::Registry;
 
 /// The live record of a task, and its settings.
 pub(crate) struct Live {
-    pub(crate) record: LiveRecord,
+    pub(crate) record: Arc<LiveRecord>,
     /// Its settings, within the operator's caps.
     pub(crate) settings: Settings,
     /// The schema of its params, if it has one.
@@ -44,51 +44,54 @@ impl LiveRecords {
         task: &TaskName,
         now: Instant,
     ) -> Result<Option<Arc<Live>>> {
-        if let Some((read, live)) = self.read().get(task)
+        let earlier = self.read().get(task).cloned();
+        if let Some((read, live)) = &earlier
             && now.saturating_duration_since(*read) < self.ttl
         {
             return Ok(Some(live.clone()));
         }
-        let live = registry.live(task).await?.filter(|record| record.removed.is_none());
-        let Some(record) = live else {
+        let record = registry.live(task).await?.filter(|record| record.removed.is_none());
+        let Some(record) = record else {
             return Ok(None);
         };
-        let settings = record.version.settings.clone().capped(&self.caps);
-        let params = self.params_of(&record);
-        let live = Arc::new(Live { record, settings, params });
-        if self.ttl > Duration::ZERO {
-            let mut read = self.read();
-            if read.len() >= REMEMBERED_MAX {
-                read.clear();
+        let live = match earlier {
+            Some((_, live)) if Arc::ptr_eq(&live.record, &record) => live,
+            earlier => {
+                let settings = record.version.settings.clone().capped(&self.caps);
+                let params = params_of(&record, earlier.map(|(_, live)| live).as_deref());
+                Arc::new(Live { record, settings, params })
             }
-            // The time is from before the read. A version that goes live during the read must be seen after
-            // the time to live at the latest.
-            read.insert(task.clone(), (now, live.clone()));
+        };
+        let mut read = self.read();
+        if read.len() >= REMEMBERED_MAX {
+            read.clear();
         }
+        // The time is from before the read. A version that goes live during the read must be seen after
+        // the time to live at the latest.
+        read.insert(task.clone(), (now, live.clone()));
         Ok(Some(live))
-    }
-
-    /// The schema of the params. The one of the record that was read last stays, because most records say the same again.
-    fn params_of(&self, record: &LiveRecord) -> Option<Arc<Schema>> {
-        let schema = record.version.schema.as_ref()?;
-        let earlier = self.read().get(&record.task).map(|(_, live)| live.clone());
-        if let Some(earlier) = earlier
-            && earlier.record.version.digest == record.version.digest
-            && earlier.record.version.schema.as_ref() == Some(schema)
-        {
-            return earlier.params.clone();
-        }
-        match Schemas::of(schema) {
-            Ok(schemas) => schemas.params.map(Arc::new),
-            Err(e) => {
-                // The publisher has checked it: a newer one may know more keywords.
-                tracing::error!(task = %record.task, "params are not checked, this worker cannot read their schema: {e}");
-                None
-            }
-        }
     }
 
     fn read(&self) -> MutexGuard<'_, HashMap<TaskName, (Instant, Arc<Live>)>> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The schema of the params. The one of the record that was read last stays, because most records say the same again.
+fn params_of(record: &LiveRecord, earlier: Option<&Live>) -> Option<Arc<Schema>> {
+    let schema = record.version.schema.as_ref()?;
+    if let Some(earlier) = earlier
+        && earlier.record.version.digest == record.version.digest
+        && earlier.record.version.schema.as_ref() == Some(schema)
+    {
+        return earlier.params.clone();
+    }
+    match Schemas::of(schema) {
+        Ok(schemas) => schemas.params.map(Arc::new),
+        Err(e) => {
+            // The publisher has checked it: a newer one may know more keywords.
+            tracing::error!(task = %record.task, "params are not checked, this worker cannot read their schema: {e}");
+            None
+        }
     }
 }

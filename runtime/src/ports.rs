@@ -1,6 +1,7 @@
 //! The ports: the traits by which the worker reaches the outside.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -89,8 +90,8 @@ pub trait Registry: Send + Sync + 'static {
     /// The machine code of a module on this machine, as the [`Runner`] loads it.
     type Artifact: Send;
 
-    /// Returns the live record under a name; `None` if there is none.
-    fn live(&self, task: &TaskName) -> impl Future<Output = Result<Option<LiveRecord>>> + Send;
+    /// Returns the live record under a name; `None` if there is none. One that has not changed may be returned again.
+    fn live(&self, task: &TaskName) -> impl Future<Output = Result<Option<Arc<LiveRecord>>>> + Send;
 
     /// The machine code of a module. Its digest is the one that `artifact` names.
     fn artifact(
@@ -113,6 +114,9 @@ pub trait Registry: Send + Sync + 'static {
 
 /// The table of runs: one item for each message, by its own id. It knows no rules: it compares revisions and writes.
 pub trait Runs: Send + Sync + 'static {
+    /// Items keep params of up to this many bytes.
+    const PARAMS_MAX: usize;
+
     /// Writes items, each on its own, and returns one result for each, in order. An item is written only over the revision that
     /// it replaces; one that replaces none, only if there is no item with its id, or an expired one.
     fn put(&self, writes: &[ItemWrite]) -> impl Future<Output = Vec<Result<Written>>> + Send;
@@ -123,6 +127,8 @@ pub trait Runs: Send + Sync + 'static {
 
 /// No table: for ports without a memory of runs.
 impl Runs for Infallible {
+    const PARAMS_MAX: usize = 0;
+
     async fn put(&self, _: &[ItemWrite]) -> Vec<Result<Written>> {
         match *self {}
     }

@@ -31,7 +31,7 @@ pub struct RunsTable {
 }
 
 /// The fields that are JSON texts.
-const JSON_FIELDS: [&str; 5] = ["result", "unsent", "steps", "children", "history"];
+const JSON_FIELDS: [&str; 6] = ["params_json", "result", "unsent", "steps", "children", "history"];
 /// Large results are under this prefix of the registry's bucket.
 const PREFIX: &str = "results/";
 
@@ -132,7 +132,8 @@ impl RunsTable {
             let page = page.with_context(|| format!("read the table {}", self.table))?;
             for item in page.items() {
                 let mut item = read(item)?;
-                (item.result, item.unsent, item.steps) = (None, Vec::new(), Vec::new());
+                (item.params_json, item.result, item.unsent, item.steps) =
+                    (None, None, Vec::new(), Vec::new());
                 if !item.is_expired(now) && look(item).is_break() {
                     return Ok(());
                 }
@@ -234,6 +235,7 @@ mod tests {
         });
         for result in [r#""text""#, "12345678901234567890123", "null", "true", r#"{"a":[1,2.50]}"#] {
             item.result = Some(RawValue::from_string(result.to_owned()).expect("JSON"));
+            item.params_json = item.result.clone();
             let attributes = attributes(&item).expect("it can be written");
             assert_eq!(attributes["expires"], AttributeValue::N("1800000000".to_owned()));
             assert_eq!(attributes["result"], AttributeValue::S(result.to_owned()));

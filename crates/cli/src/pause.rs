@@ -16,20 +16,11 @@ pub(crate) struct Pause {
 
 pub(crate) async fn pause(args: Pause, paused: bool, json: bool) -> Result<Ended> {
     let Target::Aws(deployment) = args.target.target().await? else {
-        bail!("name a deployment by --stack; `wasq dev` is paused by ending it, and its messages stay");
+        bail!(
+            "name a deployment by --stack; `wasq dev` is paused on its page, or by ending it: its messages stay"
+        );
     };
-    let resources = deployment.resources().await?;
-    match (resources.get("Schedule"), resources.get("EventSourceMapping")) {
-        (Some(schedule), _) => set_schedule(&deployment, schedule, paused).await?,
-        (None, Some(mapping)) => {
-            let lambda = aws_sdk_lambda::Client::new(&deployment.session.sdk);
-            let asked = lambda.update_event_source_mapping().uuid(mapping).enabled(!paused).send().await;
-            asked.map_err(explain).context("change the event source mapping")?;
-        }
-        (None, None) => {
-            bail!("the stack {} has neither a schedule nor an event source mapping", deployment.name)
-        }
-    }
+    Switch::of(&deployment).await?.set(&deployment, paused).await?;
     if json {
         output::value(&json!({ "stack": deployment.name, "paused": paused }));
     } else if paused {
@@ -41,6 +32,55 @@ pub(crate) async fn pause(args: Pause, paused: bool, json: bool) -> Result<Ended
         output::text(&format!("{} goes on.\n", deployment.name));
     }
     Ok(Ended::Well)
+}
+
+/// What makes a deployment take messages, by its physical id.
+#[derive(Clone, Debug)]
+pub(crate) enum Switch {
+    /// The schedule that starts the consumer.
+    Schedule(String),
+    /// The event source mapping.
+    Mapping(String),
+}
+
+impl Switch {
+    pub(crate) async fn of(deployment: &Deployment) -> Result<Self> {
+        let mut resources = deployment.resources().await?;
+        match (resources.remove("Schedule"), resources.remove("EventSourceMapping")) {
+            (Some(schedule), _) => Ok(Self::Schedule(schedule)),
+            (None, Some(mapping)) => Ok(Self::Mapping(mapping)),
+            (None, None) => {
+                bail!("the stack {} has neither a schedule nor an event source mapping", deployment.name)
+            }
+        }
+    }
+
+    pub(crate) async fn set(&self, deployment: &Deployment, paused: bool) -> Result<()> {
+        match self {
+            Self::Schedule(schedule) => set_schedule(deployment, schedule, paused).await,
+            Self::Mapping(mapping) => {
+                let lambda = aws_sdk_lambda::Client::new(&deployment.session.sdk);
+                let asked = lambda.update_event_source_mapping().uuid(mapping).enabled(!paused).send().await;
+                asked.map_err(explain).context("change the event source mapping")?;
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) async fn is_paused(&self, deployment: &Deployment) -> Result<bool> {
+        match self {
+            Self::Schedule(schedule) => {
+                let client = aws_sdk_scheduler::Client::new(&deployment.session.sdk);
+                let found = client.get_schedule().name(schedule).send().await.map_err(explain)?;
+                Ok(found.state == Some(ScheduleState::Disabled))
+            }
+            Self::Mapping(mapping) => {
+                let lambda = aws_sdk_lambda::Client::new(&deployment.session.sdk);
+                let found = lambda.get_event_source_mapping().uuid(mapping).send().await.map_err(explain)?;
+                Ok(found.state.is_some_and(|state| ["Disabled", "Disabling"].contains(&&*state)))
+            }
+        }
+    }
 }
 
 /// Changes a schedule's state. The API takes only a whole schedule.

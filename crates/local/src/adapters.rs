@@ -1,5 +1,6 @@
 //! The ports of consumer and worker on the local queue, in this process.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub(crate) struct TaskQueue {
     pub(crate) slots: usize,
     /// The messages that were received, and neither deleted nor released.
     pub(crate) in_flight: Arc<InFlight>,
+    /// Set while the stack takes no more messages.
+    pub(crate) paused: Arc<AtomicBool>,
     /// Set when the stack is to stop.
     pub(crate) stop: CancellationToken,
 }
@@ -48,6 +51,7 @@ impl Source for TaskQueue {
             visibility: Some(self.lease),
             holder: Some(self.holder.clone()),
             attempt_id: None,
+            paused: Some(self.paused.clone()),
             fair: Some(Fair { many: self.slots, in_flight: self.in_flight.clone() }),
         };
         let received = tokio::select! {

@@ -10,17 +10,28 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 use tokio::sync::oneshot;
+
+/// Its file in the data folder.
+pub(crate) const FILE: &str = "queue.sqlite";
 
 /// A handle to the database; clones share it. The thread ends with the last one.
 #[derive(Clone)]
 pub(crate) struct Db(mpsc::Sender<Job>);
 
+/// When a commit is synced to the disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sync {
+    /// Before the call is answered.
+    Now,
+    /// With a later one: a power cut can undo it, and a crash of the process cannot.
+    Later,
+}
+
 /// A call on its way to the database.
 struct Job {
-    /// Whether its commit is synced to the disk.
-    synced: bool,
+    sync: Sync,
     /// Runs inside the transaction. Its `Answer` is called after the commit, with the commit's error if the commit failed.
     work: Box<dyn FnOnce(&Connection) -> Answer + Send>,
 }
@@ -143,7 +154,7 @@ const MIGRATIONS: [&str; 6] = [
     DROP TABLE IF EXISTS results;
     DROP INDEX messages_held;
     CREATE TABLE runs (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,    -- in the order of their first claims
+        number INTEGER PRIMARY KEY AUTOINCREMENT,    -- in the order of their first writes
         id TEXT NOT NULL UNIQUE,       -- the message's own id
         message_id TEXT,               -- the queue's id, if it is another
         revision TEXT NOT NULL,
@@ -210,7 +221,21 @@ impl Db {
         T: Send + 'static,
         E: From<DbError> + Send + 'static,
     {
-        self.commit(call, true).await
+        self.commit(|connection| in_savepoint(connection, call), Sync::Now).await
+    }
+
+    /// As [`Self::call`], for a call that does not fail half-way, such as one whose statements stand for themselves: nothing of it is
+    /// rolled back, which saves time.
+    pub(crate) async fn call_whole<T, E>(
+        &self,
+        call: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        sync: Sync,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+    {
+        self.commit(call, sync).await
     }
 
     /// As [`Self::call`], without the sync: a power cut can undo it, and a crash of the process cannot. A later call that is synced
@@ -223,13 +248,13 @@ impl Db {
         T: Send + 'static,
         E: From<DbError> + Send + 'static,
     {
-        self.commit(call, false).await
+        self.commit(|connection| in_savepoint(connection, call), Sync::Later).await
     }
 
     async fn commit<T, E>(
         &self,
         call: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
-        synced: bool,
+        sync: Sync,
     ) -> Result<T, E>
     where
         T: Send + 'static,
@@ -237,7 +262,7 @@ impl Db {
     {
         let (sender, answer) = oneshot::channel();
         let work = Box::new(move |connection: &Connection| {
-            let result = in_savepoint(connection, call);
+            let result = call(connection);
             let answer: Answer = Box::new(move |failed: Option<&str>| {
                 let result = match failed {
                     None => result,
@@ -249,9 +274,19 @@ impl Db {
             answer
         });
         let gone = || DbError("it does not answer".to_owned());
-        self.0.send(Job { synced, work }).map_err(|_| gone())?;
+        self.0.send(Job { sync, work }).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
+}
+
+/// Opens the database for reading, beside the queue.
+pub(crate) fn reader(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(connection)
 }
 
 fn open(path: &Path) -> rusqlite::Result<Connection> {
@@ -286,7 +321,7 @@ fn serve(connection: &Connection, jobs: &mpsc::Receiver<Job>) {
         left.push_front(first);
         left.extend(std::iter::from_fn(|| jobs.try_recv().ok()).take(SHARED_MAX.saturating_sub(left.len())));
         // The mode cannot change within a transaction.
-        let synced = left.iter().any(|job| job.synced);
+        let synced = left.iter().any(|job| job.sync == Sync::Now);
         let begun = match synced == synced_now {
             true => Ok(()),
             false => set_synced(connection, synced),
@@ -313,7 +348,7 @@ fn transaction(connection: &Connection, jobs: &mpsc::Receiver<Job>, left: &mut V
     let mut lost = false;
     while answers.len() < SHARED_MAX {
         let Some(job) = left.pop_front().or_else(|| jobs.try_recv().ok()) else { break };
-        if job.synced && !synced {
+        if job.sync == Sync::Now && !synced {
             left.push_front(job);
             break;
         }

@@ -1,12 +1,12 @@
 //! Folders as buckets: the tasks folder, and the registry.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, Permissions};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 #[cfg(target_os = "linux")]
@@ -29,6 +29,15 @@ pub(crate) struct Folder {
     writing: Arc<Mutex<()>>,
 }
 
+/// Tells whether a file was replaced: every write makes a new one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    inode: u64,
+    bytes: u64,
+    /// When it was changed, in seconds and nanoseconds.
+    changed: (i64, i64),
+}
+
 impl Folder {
     pub(crate) fn new(root: PathBuf) -> Result<Self> {
         std::fs::create_dir_all(&root).with_context(|| format!("create {}", root.display()))?;
@@ -39,6 +48,19 @@ impl Folder {
         let path = self.root.join(key);
         match std::fs::read(&path) {
             Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).with_context(|| format!("read {}", path.display())),
+        }
+    }
+
+    /// The stamp of a file that is there.
+    fn stamp(&self, key: &str) -> Result<Option<Stamp>> {
+        let path = self.root.join(key);
+        match std::fs::metadata(&path) {
+            Ok(file) => {
+                let changed = (file.ctime(), file.ctime_nsec());
+                Ok(Some(Stamp { inode: file.ino(), bytes: file.len(), changed }))
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e).with_context(|| format!("read {}", path.display())),
         }
@@ -175,6 +197,9 @@ impl PublisherPorts for Folders {
     type Clock = SystemClock;
 }
 
+/// Live records, with the stamps of their files.
+type Records = HashMap<TaskName, (Stamp, Arc<LiveRecord>)>;
+
 /// The registry folder, as the worker reads it.
 pub(crate) struct FolderRegistry {
     pub(crate) folder: Folder,
@@ -182,19 +207,37 @@ pub(crate) struct FolderRegistry {
     pub(crate) publisher: Arc<FolderPublisher>,
     /// The tasks whose projects `wasq dev` builds.
     pub(crate) projects: HashSet<TaskName>,
+    /// The live records that were read last.
+    pub(crate) records: Arc<std::sync::Mutex<Records>>,
     /// The tasks that are being compiled again.
     pub(crate) compiling: Arc<Mutex<HashSet<TaskName>>>,
+}
+
+impl FolderRegistry {
+    fn records(&self) -> MutexGuard<'_, Records> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Registry for FolderRegistry {
     type Artifact = CheckedArtifact;
 
-    async fn live(&self, task: &TaskName) -> Result<Option<LiveRecord>> {
+    async fn live(&self, task: &TaskName) -> Result<Option<Arc<LiveRecord>>> {
         let key = LiveRecord::key(task);
+        let Some(stamp) = self.folder.stamp(&key)? else {
+            return Ok(None);
+        };
+        if let Some((_, record)) = self.records().get(task).filter(|(earlier, _)| *earlier == stamp) {
+            return Ok(Some(record.clone()));
+        }
         let Some(bytes) = self.folder.read(&key)? else {
             return Ok(None);
         };
-        serde_json::from_slice(&bytes).map(Some).with_context(|| format!("read {key}"))
+        let record = serde_json::from_slice(&bytes).with_context(|| format!("read {key}"))?;
+        let record: Arc<LiveRecord> = Arc::new(record);
+        // The stamp is from before the read: a file that was replaced meanwhile is read again.
+        self.records().insert(task.clone(), (stamp, record.clone()));
+        Ok(Some(record))
     }
 
     fn expected(&self, task: &TaskName) -> Option<String> {

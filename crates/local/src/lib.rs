@@ -3,6 +3,7 @@
 mod adapters;
 mod data_folder;
 mod db;
+mod earlier;
 mod endpoint;
 mod folder;
 mod listing;

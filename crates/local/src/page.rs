@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, params};
 use tokio::sync::watch;
 use wasq_page::{
     Cancelled, Data, DeadLetters, Letter, LogLine, NotAPlace, Page, Search, Sending, Span, Stats, Task,
@@ -19,7 +20,9 @@ use wasq_protocol::{
     SystemClock, TaskName,
 };
 
+use crate::adapters::TaskQueue;
 use crate::data_folder::{LastStack, is_running, registry_path, write_private};
+use crate::db;
 use crate::folder::write_whole;
 use crate::listing::{Listed, list_tasks};
 use crate::log::log_files;
@@ -41,6 +44,8 @@ pub(crate) struct LocalPage {
     timer: LocalTimer,
     stats: Stats,
     changes: watch::Sender<u64>,
+    /// Set while the stack takes no more messages.
+    paused: Arc<AtomicBool>,
     reader: Arc<Mutex<Option<Connection>>>,
 }
 
@@ -58,13 +63,14 @@ impl LocalPage {
     pub(crate) fn new(
         data: PathBuf,
         tasks: PathBuf,
-        queues: Queues,
+        queue: &TaskQueue,
         runs: LocalRuns,
         timer: LocalTimer,
         results: &Results,
     ) -> Self {
         let (stats, changes) = (results.stats().clone(), results.changes().clone());
-        Self { data, tasks, queues, runs, timer, stats, changes, reader: Arc::default() }
+        let (queues, paused) = (queue.queues.clone(), queue.paused.clone());
+        Self { data, tasks, queues, runs, timer, stats, changes, paused, reader: Arc::default() }
     }
 
     /// Something has been done that the page shows.
@@ -77,12 +83,12 @@ impl LocalPage {
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + std::marker::Send + 'static,
     ) -> Result<T> {
-        let (reader, path) = (self.reader.clone(), self.data.join("queue.sqlite"));
+        let (reader, path) = (self.reader.clone(), self.data.join(db::FILE));
         let read = move || {
             let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
             let connection = match reader.take() {
                 Some(connection) => connection,
-                None => open(&path).with_context(|| format!("open {}", path.display()))?,
+                None => db::reader(&path).with_context(|| format!("open {}", path.display()))?,
             };
             let answer = read(&connection).context("read the queue's database");
             *reader = Some(connection);
@@ -92,21 +98,13 @@ impl LocalPage {
     }
 }
 
-fn open(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
-    connection.busy_timeout(Duration::from_secs(5))?;
-    Ok(connection)
-}
-
 impl Data for LocalPage {
     async fn overview(&self, span: Span) -> Result<Overview> {
         let now = SystemClock.now();
         let tasks = self.tasks().await?;
         let counts = self.read(move |db| counts(db, i64::try_from(now.ms()).unwrap_or(i64::MAX))).await?;
-        Ok(self.stats.overview(span, now, counts, tasks))
+        let paused = Some(self.paused.load(Ordering::Relaxed));
+        Ok(Overview { paused, ..self.stats.overview(span, now, counts, tasks) })
     }
 
     async fn runs(&self, search: &Search) -> Result<Page> {
@@ -158,7 +156,16 @@ impl Data for LocalPage {
         self.read(timer::list).await
     }
 
-    async fn pause(&self, schedule: &ScheduleState, paused: bool) -> Result<bool> {
+    async fn pause(&self, paused: bool) -> Result<()> {
+        self.paused.store(paused, Ordering::Relaxed);
+        if !paused {
+            self.queues.wake(QUEUE, usize::MAX);
+        }
+        self.change();
+        Ok(())
+    }
+
+    async fn pause_schedule(&self, schedule: &ScheduleState, paused: bool) -> Result<bool> {
         let done = self.timer.pause(schedule.name.clone(), paused).await?;
         self.change();
         Ok(done)

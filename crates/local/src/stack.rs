@@ -8,21 +8,24 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::json;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 use wasq_consumer::{ConsumerParts, DrainSettings, Drained, Mode, drain};
 use wasq_engine::Addresses;
-use wasq_page::{Site, Token};
-use wasq_protocol::{AddressRange, ByteCount, Caps, Clock, SystemClock, TaskName, format_duration};
+use wasq_page::{Site, Stats, Token};
+use wasq_protocol::{
+    AddressRange, ByteCount, Caps, Clock, SystemClock, TaskName, Timestamp, format_duration,
+};
 use wasq_publisher::{CompileLimits, Publisher, PublisherParts, Wasm as Compiler};
 use wasq_runtime::{Checks, Wasm, Worker, WorkerParts, WorkerSettings};
 use wasq_telemetry::Exporter;
 
 use crate::adapters::{Local, LocalInvoker, TaskQueue};
 use crate::data_folder::{LastStack, lock, registry_path};
-use crate::db::Db;
+use crate::db::{self, Db};
+use crate::earlier;
 use crate::endpoint::{self, Endpoint};
 use crate::folder::{Folder, FolderRegistry};
 use crate::log::Log;
@@ -134,7 +137,7 @@ impl Stack {
         let lock = lock(&data)?;
         let listener = endpoint::listen(listen).await?;
         let address = listener.local_addr()?;
-        let db = Db::open(&data.join("queue.sqlite"))?;
+        let db = Db::open(&data.join(db::FILE))?;
         let queues = Queues::new(db.clone());
         let holder = Uuid::new_v4().to_string();
         let down = queues.skip_downtime().await?;
@@ -160,6 +163,7 @@ impl Stack {
             holder,
             slots: concurrency as usize,
             in_flight: Arc::default(),
+            paused: Arc::default(),
             stop: stop.clone(),
         };
         let timer = LocalTimer::new(db.clone(), queues.clone());
@@ -178,6 +182,7 @@ impl Stack {
         let runs = LocalRuns::new(db.clone());
         runs.release_running().await?;
         let results = Results::new(db, runs.clone(), log, exporter.clone());
+        let began = SystemClock.now();
         let settings = WorkerSettings {
             concurrency,
             memory,
@@ -195,6 +200,7 @@ impl Stack {
             checks: Checks::default(),
             publisher: publisher.clone(),
             projects: projects.into_iter().collect(),
+            records: Arc::default(),
             compiling: Arc::default(),
         };
         let runner = Wasm::new(&settings, Addresses { allow: allow_addresses, never: Vec::new() })?;
@@ -211,17 +217,11 @@ impl Stack {
         let worker = Worker::new(parts, settings);
         let invoker = LocalInvoker::new(worker);
 
-        let page = LocalPage::new(
-            data.clone(),
-            last.tasks.clone(),
-            queues.clone(),
-            runs.clone(),
-            timer.clone(),
-            &results,
-        );
+        let page =
+            LocalPage::new(data.clone(), last.tasks.clone(), &queue, runs.clone(), timer.clone(), &results);
         let token = page::token(&data)?;
         let site = Site::new(page, token.clone(), address.port());
-        let changes = results.changes().clone();
+        let (changes, stats) = (results.changes().clone(), results.stats().clone());
         let endpoint =
             Endpoint::new(queues, results, runs.clone(), timer.clone(), address, allow_hosts, site);
         let served = tokio::spawn(async move { match endpoint::serve(listener, endpoint).await {} });
@@ -236,6 +236,8 @@ impl Stack {
         // hold the others up: messages wait for them.
         let _ = tokio::time::timeout(PUBLISHED_WITHIN, published).await;
         let alive = tokio::spawn(note_alive(queue.queues.clone()));
+        count_earlier(data.join(db::FILE), stats, began, changes.clone());
+        let claiming = tokio::spawn(runs.clone().write_claims());
         let pruning = tokio::spawn(runs.prune());
         let timing = tokio::spawn(timer.run());
         let exporting = tokio::spawn(export(exporter.clone()));
@@ -248,7 +250,7 @@ impl Stack {
             invoker,
             stop: stop.drop_guard(),
             consumer,
-            others: vec![served, publishing, alive, pruning, exporting, timing],
+            others: vec![served, publishing, alive, claiming, pruning, exporting, timing],
             exporter,
             _lock: lock,
         })
@@ -298,6 +300,14 @@ async fn export(exporter: Option<Exporter>) {
         tokio::time::sleep(EXPORT_EVERY).await;
         exporter.export(EXPORT_MAX).await;
     }
+}
+
+/// Counts the runs of earlier processes for the page, on a thread of its own: many may be remembered.
+fn count_earlier(database: PathBuf, stats: Stats, began: Timestamp, changes: watch::Sender<u64>) {
+    std::thread::spawn(move || match earlier::count(&database, &stats, began) {
+        Ok(()) => changes.send_modify(|changes| *changes += 1),
+        Err(e) => tracing::warn!("the page's numbers over time begin now: {e:#}"),
+    });
 }
 
 /// Notes again and again that the stack runs, for ever.

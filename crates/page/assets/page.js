@@ -80,6 +80,20 @@ async function upload(form, file) {
   uploading = false;
 }
 
+// A command is copied as it stands there. If the browser does not allow that, it is marked.
+main.addEventListener("click", async (event) => {
+  const button = event.target.closest("button.copy");
+  if (button === null) return;
+  const command = button.parentElement.querySelector("pre");
+  try {
+    await navigator.clipboard.writeText(command.textContent);
+    button.textContent = "Copied";
+  } catch {
+    getSelection().selectAllChildren(command);
+    button.textContent = "Marked";
+  }
+});
+
 // The forms for it need this script, and are shown only with it.
 document.documentElement.classList.add("script");
 const uploadForm = (event) => event.target.closest("form[data-upload]");

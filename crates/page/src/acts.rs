@@ -27,13 +27,37 @@ impl<D: Data> Site<D> {
                 };
                 Ok(redirect(&address("/run", &[("id", Some(id)), ("asked", Some(asked))])))
             }
+            "/act/again" => self.again(form.exactly("id")).await,
             "/act/letters" => self.letters(form).await,
             "/act/schedule" => self.schedule(form).await,
+            "/act/pause" => {
+                let paused = match form.text("what") {
+                    Some("pause") => true,
+                    Some("resume") => false,
+                    _ => return Err(wrong("What is to be done with the queue?".to_owned())),
+                };
+                self.data.pause(paused).await?;
+                Ok(redirect("/"))
+            }
             "/act/rollback" => self.rollback(form).await,
             "/act/remove" => self.remove(form).await,
             "/act/send" => self.send(form).await,
             _ => Err(missing(format!("There is no {path:?}."))),
         }
+    }
+
+    /// Sends the task and the params of a run again, as a new message.
+    async fn again(&self, id: &str) -> Result<Response<Body>, Problem> {
+        let run = self.data.run(id).await?;
+        let run = run.ok_or_else(|| missing(format!("No run of {id:?} is remembered any more.")))?;
+        let (Some(task), Some(params)) = (run.task, run.params_json) else {
+            return Err(wrong(format!(
+                "The params of {id:?} are not kept, so it cannot be run again from here."
+            )));
+        };
+        let message = Message::new(task, params);
+        let id = self.data.send(Sending { message, delay_seconds: 0 }).await?;
+        Ok(redirect(&address("/run", &[("id", Some(&id)), ("sent", Some(&id))])))
     }
 
     async fn letters(&self, form: &Form) -> Result<Response<Body>, Problem> {
@@ -66,7 +90,7 @@ impl<D: Data> Site<D> {
             }
             Some(what @ ("pause" | "resume")) => {
                 let paused = what == "pause";
-                if !self.data.pause(&schedule, paused).await? {
+                if !self.data.pause_schedule(&schedule, paused).await? {
                     return Err(gone());
                 }
                 (if paused { "paused" } else { "resumed" }, name.to_owned())

@@ -29,8 +29,15 @@ pub trait Data: Send + Sync + 'static {
     /// All schedules, in the order of their names.
     fn schedules(&self) -> impl Future<Output = Result<Vec<ScheduleState>>> + Send;
 
+    /// Takes no more messages from the queue, or takes them again.
+    fn pause(&self, paused: bool) -> impl Future<Output = Result<()>> + Send;
+
     /// Pauses a schedule, or lets it go on. Returns whether it is there.
-    fn pause(&self, schedule: &ScheduleState, paused: bool) -> impl Future<Output = Result<bool>> + Send;
+    fn pause_schedule(
+        &self,
+        schedule: &ScheduleState,
+        paused: bool,
+    ) -> impl Future<Output = Result<bool>> + Send;
 
     /// A component of the registry.
     fn module(&self, digest: &Digest) -> impl Future<Output = Result<Vec<u8>>> + Send;

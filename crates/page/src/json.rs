@@ -1,12 +1,12 @@
 //! JSON as a tree that can be folded. It keeps the order of its members, and every digit.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use maud::{Markup, html};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::text::{bounded, count, visible};
+use crate::text::{bounded, count, is_hidden, visible};
 
 /// Members and elements that are shown in all.
 const NODES_MAX: usize = 2000;
@@ -26,6 +26,27 @@ pub(crate) fn tree(json: &str) -> Markup {
         }
         Err(_) => html! { pre tabindex="0" { (bounded(json, RAW_BYTES_MAX)) } },
     }
+}
+
+/// A JSON text as one argument of a shell. Characters that would be invisible, or would change the direction of others, are escaped.
+pub(crate) fn quoted(json: &str) -> String {
+    let mut text = String::with_capacity(json.len() + 2);
+    text.push('\'');
+    for c in json.chars() {
+        match c {
+            // The end of the quotes, a quote, and quotes again.
+            '\'' => text.push_str("'\\''"),
+            // Between values, because JSON has it nowhere else.
+            '\n' | '\r' | '\t' => text.push(' '),
+            // Only a text of JSON has others.
+            c if is_hidden(c) => {
+                let _ = write!(text, "\\u{:04x}", u32::from(c));
+            }
+            c => text.push(c),
+        }
+    }
+    text.push('\'');
+    text
 }
 
 fn node(value: &RawValue, level: usize, left: &mut usize) -> Markup {
@@ -108,7 +129,20 @@ fn folded([begin, end]: [&str; 2], length: usize, what: &str, level: usize, rows
 
 #[cfg(test)]
 mod tests {
-    use super::tree;
+    use super::{quoted, tree};
+
+    #[test]
+    fn json_is_one_argument_of_a_shell() {
+        for (json, argument) in [
+            (r#"{"a": 1}"#, r#"'{"a": 1}'"#),
+            (r#""it's""#, r#"'"it'\''s"'"#),
+            ("{\n\t\"a\":1}", r#"'{  "a":1}'"#),
+            ("\"\u{202e}\u{1f600}\u{7f}\"", "'\"\\u202e\u{1f600}\\u007f\"'"),
+            (r#""$(rm) `x` \n""#, r#"'"$(rm) `x` \n"'"#),
+        ] {
+            assert_eq!(quoted(json), argument, "{json}");
+        }
+    }
 
     #[test]
     fn what_a_task_says_is_text() {

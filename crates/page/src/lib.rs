@@ -10,6 +10,7 @@ mod fields;
 mod form;
 mod guard;
 mod json;
+mod once;
 mod pictures;
 mod site;
 mod stats;

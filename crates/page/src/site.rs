@@ -21,6 +21,7 @@ use crate::data::{Data, DeadLetters, Group, NotAPlace, Search, Task};
 use crate::fields::{Field, fields_of};
 use crate::form::{Form, decoded};
 use crate::guard::Token;
+use crate::once::{self, Once};
 use crate::text::line;
 use crate::views::run::Said;
 use crate::views::send::Filled;
@@ -37,12 +38,19 @@ pub struct Site<D> {
     /// The port that it is served on: it makes the name of the cookie.
     port: u16,
     following: Arc<AtomicUsize>,
+    once: Arc<Once>,
 }
 
 impl<D> Clone for Site<D> {
     fn clone(&self) -> Self {
-        let Self { data, token, port, following } = self;
-        Self { data: data.clone(), token: token.clone(), port: *port, following: following.clone() }
+        let Self { data, token, port, following, once } = self;
+        Self {
+            data: data.clone(),
+            token: token.clone(),
+            port: *port,
+            following: following.clone(),
+            once: once.clone(),
+        }
     }
 }
 
@@ -110,7 +118,7 @@ fn protect(response: &mut Response<Body>) {
 impl<D: Data> Site<D> {
     /// The page, on this port.
     pub fn new(data: D, token: Token, port: u16) -> Self {
-        Self { data: Arc::new(data), token, port, following: Arc::default() }
+        Self { data: Arc::new(data), token, port, following: Arc::default(), once: Arc::default() }
     }
 
     /// The data behind the page.
@@ -165,7 +173,7 @@ impl<D: Data> Site<D> {
         if request.method == Method::POST {
             return match path {
                 UPLOAD => self.upload(&query, body).await,
-                _ => self.act(path, &Form::read(&body)).await,
+                _ => self.act_whole(path.to_owned(), body).await,
             };
         }
         // Before anything is read, so that no change is missed.
@@ -215,6 +223,27 @@ impl<D: Data> Site<D> {
             _ => return self.other(path, &query).await,
         };
         Ok(page(StatusCode::OK, main))
+    }
+
+    /// Acts, also if the browser goes away meanwhile. A form that is sent twice acts once.
+    async fn act_whole(&self, path: String, body: Bytes) -> Result<Response<Body>, Problem> {
+        let site = self.clone();
+        let act = tokio::spawn(async move {
+            let form = Form::read(&body);
+            if form.text(once::FIELD).is_none() {
+                return site.act(&path, &form).await;
+            }
+            let sent = site.once.of(&path, &body);
+            let mut sent = sent.lock().await;
+            if let Some(to) = &*sent {
+                return Ok(redirect(to));
+            }
+            let response = site.act(&path, &form).await?;
+            let to = response.headers().get(LOCATION).and_then(|to| to.to_str().ok());
+            *sent = to.map(str::to_owned);
+            Ok(response)
+        });
+        act.await.map_err(anyhow::Error::from)?
     }
 
     /// The pages with a name in their address.

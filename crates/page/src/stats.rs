@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wasq_protocol::{
-    FailureKind, MessageCounts, Overview, OverviewSlice, Quantiles, TaskLoad, TaskName, Timestamp,
+    FailureKind, MessageCounts, Overview, OverviewSlice, Quantiles, RunItem, TaskLoad, TaskName, Timestamp,
 };
 
 use crate::data::{Span, Task};
@@ -57,6 +57,25 @@ pub struct EndedRun<'a> {
     pub run_ms: f64,
 }
 
+impl<'a> EndedRun<'a> {
+    /// The attempts that ended, as far as the item of their message knows them.
+    pub fn all_of(item: &'a RunItem) -> impl Iterator<Item = Self> {
+        // The wait of a later attempt is the task's own backoff.
+        let wait_ms =
+            item.started.zip(item.sent).map(|(started, sent)| started.since(sent).as_secs_f64() * 1000.0);
+        let of = move |task: &'a TaskName| {
+            item.history.iter().map(move |end| Self {
+                task,
+                ended: end.ended,
+                kind: end.kind,
+                wait_ms: wait_ms.filter(|_| end.attempt == 1),
+                run_ms: end.run_ms,
+            })
+        };
+        item.task.iter().flat_map(of)
+    }
+}
+
 /// The runs of a span of time.
 struct Known {
     slices: Vec<OverviewSlice>,
@@ -80,11 +99,23 @@ impl Stats {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a run. Runs are counted in the order in which they ended.
+    /// Counts a run that ends now.
     pub fn count(&self, run: &EndedRun<'_>) {
         let mut counted = self.counted();
         counted.hour.count(run);
         counted.day.count(run);
+    }
+
+    /// Counts a run that has ended before. The order does not matter.
+    pub fn count_earlier(&self, run: &EndedRun<'_>) {
+        let mut counted = self.counted();
+        counted.hour.count_earlier(run);
+        counted.day.count_earlier(run);
+    }
+
+    /// From now on, the runs since this time are counted.
+    pub fn set_since(&self, since: Timestamp) {
+        self.counted().since = since;
     }
 
     /// The state of the whole over a span of time that ends now.
@@ -110,7 +141,8 @@ impl Stats {
                 task: name,
             }
         };
-        Overview { counts, since, slices, failures, tasks: tasks.into_iter().map(load).collect(), note: None }
+        let tasks = tasks.into_iter().map(load).collect();
+        Overview { counts, since, slices, failures, tasks, paused: None, note: None }
     }
 }
 
@@ -131,11 +163,26 @@ impl Ring {
                 self.buckets.pop_front();
             }
         }
-        let Some(bucket) = self.buckets.back_mut() else { return };
-        if let Some(tally) = bucket.tasks.get_mut(run.task) {
-            tally.add(run);
-        } else if bucket.tasks.len() < TASKS_MAX {
-            bucket.tasks.entry(run.task.clone()).or_default().add(run);
+        if let Some(bucket) = self.buckets.back_mut() {
+            bucket.add(run);
+        }
+    }
+
+    fn count_earlier(&mut self, run: &EndedRun<'_>) {
+        let number = self.number(run.ended);
+        let at = self.buckets.partition_point(|bucket| bucket.number < number);
+        if let Some(bucket) = self.buckets.get_mut(at).filter(|bucket| bucket.number == number) {
+            bucket.add(run);
+            return;
+        }
+        if at == 0 && self.buckets.len() >= Span::SLICES {
+            return;
+        }
+        let mut bucket = Bucket { number, tasks: HashMap::new() };
+        bucket.add(run);
+        self.buckets.insert(at, bucket);
+        while self.buckets.len() > Span::SLICES {
+            self.buckets.pop_front();
         }
     }
 
@@ -167,6 +214,16 @@ impl Ring {
             run: slice.run.quantiles(),
         });
         Known { slices: slices.collect(), failures: whole.kinds, tasks }
+    }
+}
+
+impl Bucket {
+    fn add(&mut self, run: &EndedRun<'_>) {
+        if let Some(tally) = self.tasks.get_mut(run.task) {
+            tally.add(run);
+        } else if self.tasks.len() < TASKS_MAX {
+            self.tasks.entry(run.task.clone()).or_default().add(run);
+        }
     }
 }
 
@@ -298,6 +355,24 @@ mod tests {
         assert_eq!((task.succeeded, task.failed, task.by_slice.iter().sum::<u64>()), (2, 1, 3));
         let day = over(&stats, Span::Day);
         assert_eq!(day.slices.iter().map(|slice| slice.succeeded).sum::<u64>(), 3);
+    }
+
+    #[test]
+    fn earlier_runs_are_counted_in_any_order() {
+        let (stats, now) = (Stats::since(noon()), noon());
+        count(&stats, now, None);
+        let task = "hello".parse().expect("a name");
+        for minutes in [59, 3, 0, 30, 3, 90, 1500] {
+            let ended = now.minus(Duration::from_secs(minutes * 60));
+            let run = EndedRun { task: &task, ended, kind: None, wait_ms: None, run_ms: 10.0 };
+            stats.count_earlier(&run);
+        }
+        let all = |span| over(&stats, span).slices.iter().map(|slice| slice.succeeded).sum::<u64>();
+        assert_eq!((all(Span::Hour), all(Span::Day)), (6, 7));
+        assert_eq!(over(&stats, Span::Hour).slices[56].succeeded, 2);
+        // A run that ends afterwards is counted as ever.
+        count(&stats, now, None);
+        assert_eq!(over(&stats, Span::Hour).slices.last().map(|slice| slice.succeeded), Some(3));
     }
 
     #[test]

@@ -21,6 +21,11 @@ pub(crate) fn line(text: &str, chars_max: usize) -> String {
     line
 }
 
+/// Whether a character is invisible, or changes the direction of what follows.
+pub(crate) fn is_hidden(c: char) -> bool {
+    shown(c) != c
+}
+
 fn shown(c: char) -> char {
     match c {
         '\n' | '\t' => c,

@@ -17,9 +17,17 @@ pub struct Overview {
     pub failures: Vec<(FailureKind, u64)>,
     /// The tasks, by name.
     pub tasks: Vec<TaskLoad>,
+    /// Whether no more messages are taken from the queue; `None` if that is not known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub paused: Option<bool>,
     /// A sentence about runs that are not in it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub note: Option<String>,
+}
+
+impl Overview {
+    /// Says that it is paused.
+    pub const PAUSED: &str = "Paused: no more messages are taken from the queue. They wait there.";
 }
 
 /// The messages in the queue.

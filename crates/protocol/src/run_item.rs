@@ -30,6 +30,9 @@ pub struct RunItem {
     /// The digest of task and params. Another message with the same id must have the same.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub params: Option<Digest>,
+    /// The params, as the sender's JSON text, if they are short.
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "also_null")]
+    pub params_json: Option<Box<RawValue>>,
     /// Runs that ended in a success or a failure, and the one that is under way.
     pub attempts: u32,
     /// Runs that were cut off: their worker did not write how they ended.
@@ -274,6 +277,7 @@ impl RunItem {
             task: None,
             message_id: None,
             params: None,
+            params_json: None,
             attempts: 0,
             cut_off: 0,
             cut_off_alone: 0,
@@ -332,6 +336,13 @@ impl RunItem {
             hasher.update(params.as_bytes());
         }
         hasher.finish()
+    }
+
+    /// Notes the task and the params of a message. Params with more than `max` bytes are not kept, but for their digest.
+    pub fn set_message(&mut self, message: &Message, max: usize) {
+        self.task = Some(message.task.clone());
+        self.params = Some(Self::params_digest(message));
+        self.params_json = (message.params.get().len() <= max).then(|| message.params.clone());
     }
 
     /// The name under which the timer keeps a message: another id, other params or another time have another name.
@@ -405,7 +416,7 @@ fn shortened(reason: &str) -> String {
     reason[..reason.floor_char_boundary(REASON_MAX)].to_owned()
 }
 
-/// Reads a result: `null` is one, too.
+/// Reads a JSON text: `null` is one, too.
 fn also_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Box::<RawValue>::deserialize(deserializer).map(Some)
 }

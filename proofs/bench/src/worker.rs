@@ -193,6 +193,8 @@ impl Table {
 }
 
 impl Runs for Table {
+    const PARAMS_MAX: usize = 256;
+
     async fn put(&self, writes: &[ItemWrite]) -> Vec<Result<Written>> {
         let mut items = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let write = |ItemWrite { item, replaces }: &ItemWrite| {

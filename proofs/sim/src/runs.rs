@@ -91,6 +91,8 @@ impl SimRuns {
 }
 
 impl Runs for SimRuns {
+    const PARAMS_MAX: usize = 256;
+
     async fn put(&self, writes: &[ItemWrite]) -> Vec<Result<Written>> {
         let asked = Asked(&self.process);
         let mut written = Vec::with_capacity(writes.len());

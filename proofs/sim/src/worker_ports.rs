@@ -132,10 +132,10 @@ pub struct SimRegistry {
 impl Registry for SimRegistry {
     type Artifact = ScriptArtifact;
 
-    async fn live(&self, task: &TaskName) -> Result<Option<LiveRecord>> {
+    async fn live(&self, task: &TaskName) -> Result<Option<Arc<LiveRecord>>> {
         let key = LiveRecord::key(task);
         let object = self.process.call("s3.get", move |state| state.registry.get(&key)).await?;
-        Ok(object.map(|(bytes, _)| serde_json::from_slice(&bytes)).transpose()?)
+        Ok(object.map(|(bytes, _)| serde_json::from_slice(&bytes).map(Arc::new)).transpose()?)
     }
 
     async fn artifact(

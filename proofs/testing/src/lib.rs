@@ -93,7 +93,7 @@ pub struct Tasks(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    live: Mutex<HashMap<TaskName, (LiveRecord, PathBuf)>>,
+    live: Mutex<HashMap<TaskName, (Arc<LiveRecord>, PathBuf)>>,
     checks: Checks,
 }
 
@@ -101,10 +101,10 @@ impl Tasks {
     /// Makes a component live under a name, instead of what was live there.
     pub fn publish(&self, task: &TaskName, compiled: &Compiled, settings: Settings) {
         let record = compiled.record(task, settings);
-        self.live().insert(task.clone(), (record, compiled.path.clone()));
+        self.live().insert(task.clone(), (Arc::new(record), compiled.path.clone()));
     }
 
-    fn live(&self) -> MutexGuard<'_, HashMap<TaskName, (LiveRecord, PathBuf)>> {
+    fn live(&self) -> MutexGuard<'_, HashMap<TaskName, (Arc<LiveRecord>, PathBuf)>> {
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -112,7 +112,7 @@ impl Tasks {
 impl Registry for Tasks {
     type Artifact = CheckedArtifact;
 
-    async fn live(&self, task: &TaskName) -> Result<Option<LiveRecord>> {
+    async fn live(&self, task: &TaskName) -> Result<Option<Arc<LiveRecord>>> {
         Ok(self.live().get(task).map(|(record, _)| record.clone()))
     }
 

@@ -237,8 +237,7 @@ fn fresh<P: WorkerPorts>(
     now: Timestamp,
 ) -> RunItem {
     let mut item = RunItem::new(facts.id.clone(), ItemState::Running, now);
-    item.task = Some(message.task.clone());
-    item.params = Some(RunItem::params_digest(message));
+    item.set_message(message, P::Runs::PARAMS_MAX);
     item.message_id = facts.delivery.as_ref().map(|delivery| delivery.message_id.clone());
     item.attempts = 1;
     item.owner = Some(owner(facts));

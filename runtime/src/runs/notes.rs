@@ -5,7 +5,7 @@ use wasq_protocol::{
 };
 
 use crate::delivery::Facts;
-use crate::ports::WorkerPorts;
+use crate::ports::{Runs, WorkerPorts};
 use crate::runs::{end, put, revision};
 use crate::state::WorkerState;
 
@@ -41,6 +41,7 @@ pub(crate) async fn note_dead<P: WorkerPorts>(
         {
             let item = RunItem {
                 params: stored.params,
+                params_json: stored.params_json.clone(),
                 attempts: stored.attempts,
                 cut_off: stored.cut_off,
                 history: stored.history.clone(),
@@ -73,8 +74,7 @@ pub(crate) async fn note_delayed<P: WorkerPorts>(
     let write = |(facts, message, at): (&Facts, &Message, Timestamp)| {
         let mut item = RunItem::new(facts.id.clone(), ItemState::Waiting, now);
         item.revision = revision();
-        item.task = Some(message.task.clone());
-        item.params = Some(RunItem::params_digest(message));
+        item.set_message(message, P::Runs::PARAMS_MAX);
         item.message_id = facts.delivery.as_ref().map(|delivery| delivery.message_id.clone());
         item.parent = message.parent.clone();
         item.root = message.root.clone();

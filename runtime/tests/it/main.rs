@@ -120,7 +120,7 @@ struct SomeTasks(Tasks);
 impl Registry for SomeTasks {
     type Artifact = CheckedArtifact;
 
-    async fn live(&self, task: &TaskName) -> Result<Option<LiveRecord>> {
+    async fn live(&self, task: &TaskName) -> Result<Option<Arc<LiveRecord>>> {
         match task.as_str() {
             "unreachable" => Err(anyhow!("the registry is down")),
             _ => self.0.live(task).await,

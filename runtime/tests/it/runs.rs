@@ -139,6 +139,8 @@ impl TestRuns {
 }
 
 impl Runs for TestRuns {
+    const PARAMS_MAX: usize = 100;
+
     async fn put(&self, writes: &[ItemWrite]) -> Vec<Result<Written>> {
         let is_step =
             |write: &ItemWrite| write.item.state == ItemState::Running && !write.item.steps.is_empty();

@@ -86,6 +86,9 @@ pub(crate) fn whole(item: &RunItem, family: &Family) -> String {
         .into_iter()
         .filter_map(|(name, at)| Some((name, at?)))
         .for_each(|(name, at)| row(name, at.to_string()));
+    if let Some(params) = &item.params_json {
+        row("params", shortened(params.get()));
+    }
     let cut_off = match item.cut_off {
         0 => String::new(),
         1 => ", and 1 that was cut off".to_owned(),

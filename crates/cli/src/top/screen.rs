@@ -60,6 +60,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, screen: &mut Screen) {
     let Screen { name, span, overview, problem, table } = screen;
     let note = match (&*problem, &overview.note) {
         (Some(problem), _) => Line::styled(one_line(problem), BAD),
+        (None, _) if overview.paused == Some(true) => Line::styled(Overview::PAUSED, BAD),
         (None, Some(note)) => Line::raw(one_line(note)),
         (None, None) => Line::default(),
     };
@@ -166,6 +167,9 @@ pub(super) fn plain(overview: &Overview) -> String {
     let mut text = format!(
         "{waiting} waiting, {in_flight} in flight or retrying, {delayed} delayed, {dead} dead letters\n"
     );
+    if overview.paused == Some(true) {
+        text += &format!("{}\n", Overview::PAUSED);
+    }
     text.extend(overview.note.iter().map(|note| format!("{note}\n")));
     for load in &overview.tasks {
         let [task, succeeded, failed, p50, p99] = cells(load);
@@ -199,6 +203,7 @@ mod tests {
             slices: (0..60).map(slice).collect(),
             failures: vec![(FailureKind::Trap, 4)],
             tasks: (0..tasks).map(task).collect(),
+            paused: None,
             note: None,
         }
     }

@@ -14,6 +14,7 @@ use wasq_schedule::name_on_aws;
 
 use crate::cloud::Deployment;
 use crate::deployed::DeployedQueues;
+use crate::pause::Switch;
 use crate::registry::Registry;
 use crate::schedule::of_deployment;
 use crate::ui::letters::Letters;
@@ -33,6 +34,9 @@ pub(crate) struct DeployedPage {
     /// The tasks that were read last.
     tasks: Mutex<Option<(Instant, Vec<Task>)>>,
     log_group: OnceCell<Option<String>>,
+    switch: OnceCell<Switch>,
+    /// Whether it was paused when that was read last.
+    paused: Mutex<Option<(Instant, Option<bool>)>>,
     started: Instant,
 }
 
@@ -40,7 +44,7 @@ pub(crate) struct DeployedPage {
 const EVENT_PAUSE: Duration = Duration::from_secs(1);
 /// A page is shown anew after this: AWS does not say when something changes.
 const EVENT_EVERY: Duration = Duration::from_secs(10);
-/// How long the tasks that were read are shown. Each is an object of its own.
+/// How long the tasks that were read are shown (each is an object of its own), and whether the deployment is paused.
 const TASKS_FRESH: Duration = Duration::from_secs(5);
 /// The log is searched from this before the send of a message to this after its last write.
 const LOG_MARGIN: Duration = Duration::from_secs(300);
@@ -59,6 +63,8 @@ impl DeployedPage {
             registry: Registry::Aws(deployment.buckets()?),
             tasks: Mutex::new(None),
             log_group: OnceCell::new(),
+            switch: OnceCell::new(),
+            paused: Mutex::new(None),
             started: Instant::now(),
             deployment,
             sqs,
@@ -77,6 +83,23 @@ impl DeployedPage {
     fn without_table(&self) -> String {
         let name = &self.deployment.name;
         format!("{name} remembers no runs: `wasq deploy --stack {name} --runs on` adds the table.")
+    }
+
+    async fn switch(&self) -> Result<&Switch> {
+        self.switch.get_or_try_init(|| Switch::of(&self.deployment)).await
+    }
+
+    /// Whether the deployment is paused. Credentials that may read the queue need not be allowed to see that.
+    async fn is_paused(&self) -> Option<bool> {
+        let mut last = self.paused.lock().await;
+        if let Some((at, paused)) = *last
+            && at.elapsed() < TASKS_FRESH
+        {
+            return paused;
+        }
+        let paused = async { self.switch().await?.is_paused(&self.deployment).await }.await.ok();
+        *last = Some((Instant::now(), paused));
+        paused
     }
 
     async fn lines(&self, run: &RunItem) -> Result<Vec<LogLine>> {
@@ -105,8 +128,9 @@ impl Data for DeployedPage {
                 None => Ok(0),
             }
         };
-        let (queue, dead, tasks, outside) =
-            tokio::try_join!(self.queue.counts(), self.dead_letters.counts(), self.tasks(), outside)?;
+        let paused = async { Ok(self.is_paused().await) };
+        let (queue, dead, tasks, outside, paused) =
+            tokio::try_join!(self.queue.counts(), self.dead_letters.counts(), self.tasks(), outside, paused)?;
         let counts = MessageCounts {
             waiting: queue.visible,
             in_flight: queue.in_flight,
@@ -116,10 +140,10 @@ impl Data for DeployedPage {
         let now = SystemClock.now();
         let Some(runs) = &self.runs else {
             let overview = Stats::since(now).overview(span, now, counts, tasks);
-            return Ok(Overview { note: Some(self.without_table()), ..overview });
+            return Ok(Overview { paused, note: Some(self.without_table()), ..overview });
         };
         let snapshot = runs.snapshot().await?;
-        Ok(Overview { note: snapshot.note(), ..snapshot.stats.overview(span, now, counts, tasks) })
+        Ok(Overview { paused, note: snapshot.note(), ..snapshot.stats.overview(span, now, counts, tasks) })
     }
 
     async fn runs(&self, search: &Search) -> Result<Page> {
@@ -176,7 +200,13 @@ impl Data for DeployedPage {
         of_deployment(&self.deployment, &self.registry).await
     }
 
-    async fn pause(&self, schedule: &ScheduleState, paused: bool) -> Result<bool> {
+    async fn pause(&self, paused: bool) -> Result<()> {
+        self.switch().await?.set(&self.deployment, paused).await?;
+        *self.paused.lock().await = None;
+        Ok(())
+    }
+
+    async fn pause_schedule(&self, schedule: &ScheduleState, paused: bool) -> Result<bool> {
         self.deployment.schedules()?.pause(&name_on_aws(&schedule.task, &schedule.schedule), paused).await
     }
 

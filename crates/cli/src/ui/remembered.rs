@@ -13,7 +13,7 @@ use anyhow::Result;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use wasq_page::{EndedRun, NotAPlace, Page, Search, Stats};
-use wasq_protocol::{AttemptEnd, Clock, FailureKind, RunItem, SystemClock, TaskName, Timestamp};
+use wasq_protocol::{Clock, RunItem, SystemClock};
 
 use crate::cloud::DeployedRuns;
 use crate::runs::{Place, Select};
@@ -78,31 +78,20 @@ impl Remembered {
     }
 }
 
-/// The end of an attempt, until all are counted.
-struct Counted {
-    task: TaskName,
-    ended: Timestamp,
-    kind: Option<FailureKind>,
-    wait_ms: Option<f64>,
-    run_ms: f64,
-}
-
 impl Snapshot {
     async fn read(table: &DeployedRuns) -> Result<Self> {
         let (begun, since) = (Instant::now(), SystemClock.now().minus(DAY));
-        let (mut runs, mut ends, mut is_cut) = (BTreeMap::new(), Vec::new(), false);
+        let (mut runs, mut is_cut) = (BTreeMap::new(), false);
+        let stats = Stats::since(since);
         table
             .scan(|mut item| {
                 if runs.len() == ITEMS_MAX || begun.elapsed() > READ_MAX {
                     is_cut = true;
                     return ControlFlow::Break(());
                 }
-                ends.extend(
-                    item.history
-                        .iter()
-                        .filter_map(|end| counted(&item, end))
-                        .filter(|end| end.ended >= since),
-                );
+                EndedRun::all_of(&item)
+                    .filter(|end| end.ended >= since)
+                    .for_each(|end| stats.count_earlier(&end));
                 // A list shows the last attempt, and nothing of the children.
                 item.history.drain(..item.history.len().saturating_sub(1));
                 item.children.clear();
@@ -111,11 +100,6 @@ impl Snapshot {
                 ControlFlow::Continue(())
             })
             .await?;
-        ends.sort_by_key(|end: &Counted| end.ended);
-        let stats = Stats::since(since);
-        for Counted { task, ended, kind, wait_ms, run_ms } in &ends {
-            stats.count(&EndedRun { task, ended: *ended, kind: *kind, wait_ms: *wait_ms, run_ms: *run_ms });
-        }
         Ok(Self { begun, took: begun.elapsed(), runs, is_cut, stats })
     }
 
@@ -143,16 +127,4 @@ impl Snapshot {
             )
         })
     }
-}
-
-fn counted(item: &RunItem, end: &AttemptEnd) -> Option<Counted> {
-    // The wait of a later attempt is the task's own backoff.
-    let wait = || Some(item.started?.since(item.sent?).as_secs_f64() * 1000.0);
-    Some(Counted {
-        task: item.task.clone()?,
-        ended: end.ended,
-        kind: end.kind,
-        wait_ms: if end.attempt == 1 { wait() } else { None },
-        run_ms: end.run_ms,
-    })
 }

@@ -354,6 +354,7 @@ async fn receive(queues: &Queues, params: &Params<'_>) -> Result<Value, SqsError
     }
     let names = params.list("MessageAttributeNames")?;
     let receive = Receive {
+        paused: None,
         max: max.map_or(1, |max| usize::try_from(max).expect("at most 10")),
         visibility: visibility.map(seconds),
         holder: None,

@@ -3,6 +3,8 @@
 //! Everything here runs inside one transaction and takes the time as a number (milliseconds since the epoch).
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -49,6 +51,14 @@ pub(crate) struct Receive {
     pub(crate) attempt_id: Option<String>,
     /// Whether the receive is fair between tenants.
     pub(crate) fair: Option<Fair>,
+    /// While this is set, there are no messages for this receive.
+    pub(crate) paused: Option<Arc<AtomicBool>>,
+}
+
+impl Receive {
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.as_ref().is_some_and(|paused| paused.load(Ordering::Relaxed))
+    }
 }
 
 /// The longest that a message stays invisible, counted from its receive.

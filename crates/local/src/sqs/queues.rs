@@ -295,6 +295,9 @@ impl Queues {
                     messages::check_attempt_id(&settings, receive.attempt_id.as_deref())?;
                     let wait =
                         wait.unwrap_or_else(|| settings.seconds(Number::ReceiveMessageWaitTimeSeconds));
+                    if receive.is_paused() {
+                        return Ok(((Vec::new(), None), None, wait));
+                    }
                     let mut rooms = rooms.lock().unwrap_or_else(PoisonError::into_inner);
                     let room = count_room(db, &mut rooms, &name, now)?;
                     // SQS says it only to a short poll of a standard queue.

@@ -10,7 +10,7 @@ use crate::text::{count, ms};
 use crate::views::{task_link, time};
 
 pub(crate) fn overview(overview: &Overview, span: Span) -> Markup {
-    let Overview { counts, since, slices, failures, tasks, note } = overview;
+    let Overview { counts, since, slices, failures, tasks, paused, note } = overview;
     let tile = |name: &str, value: u64, href: Option<&str>, class: &str| {
         html! {
             div class=(format!("tile {class}")) {
@@ -21,6 +21,9 @@ pub(crate) fn overview(overview: &Overview, span: Span) -> Markup {
     };
     html! {
         h1 { "Overview" }
+        @if *paused == Some(true) {
+            p.said.bad role="status" { (Overview::PAUSED) }
+        }
         div.tiles {
             (tile("waiting", counts.waiting, None, ""))
             (tile("in flight or retrying", counts.in_flight, None, ""))
@@ -34,6 +37,12 @@ pub(crate) fn overview(overview: &Overview, span: Span) -> Markup {
                 }
             }
             span.note { "known since " (time(*since)) }
+            @if let Some(paused) = paused {
+                form method="post" action="/act/pause" {
+                    @if *paused { button name="what" value="resume" { "Resume" } }
+                    @else { button name="what" value="pause" { "Pause" } }
+                }
+            }
         }
         @if let Some(note) = note { p.note { (note) } }
         div.pictures {

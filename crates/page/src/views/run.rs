@@ -5,7 +5,8 @@ use wasq_protocol::{AttemptEnd, ItemState, RunItem, SentRequest, Timestamp};
 
 use crate::data::LogLine;
 use crate::form::encoded;
-use crate::json::tree;
+use crate::json::{quoted, tree};
+use crate::once;
 use crate::pictures::timeline;
 use crate::text::{bounded, duration, line, ms, size, visible};
 use crate::views::send::of_letter;
@@ -70,13 +71,33 @@ pub(crate) fn run(
                 button.bad { "Cancel" }
             }
         }
+        @if run.state.is_end() && run.params_json.is_some() {
+            form method="post" action="/act/again" {
+                (once::field())
+                input type="hidden" name="id" value=(run.id);
+                button { "Run again" }
+                " as a new message, with an id of its own"
+                @if run.state == ItemState::Dead { ". Its dead letter stays where it is: " a href="/dead" { "redrive" } " sends the same message" }
+                "."
+            }
+        }
         @if let (Some(kind), Some(reason)) = (run.kind, &run.reason) {
             h2 { "Last failure: " (kind) }
             pre.reason tabindex="0" { (bounded(reason, REASON_BYTES)) }
         }
+        @if let Some(params) = &run.params_json {
+            h2 { "Params" }
+            div #params { (tree(params.get())) }
+            @if let Some(task) = &run.task {
+                details { summary { "The same on your machine" } (command(&format!("wasq run {task}.wasm --params {}", quoted(params.get())))) }
+            }
+        } @else if run.params.is_some() {
+            h2 { "Params" }
+            p { "They are not kept: they are too large, or an earlier version of wasq ran the message." }
+        }
         @if run.result.is_some() || run.large.is_some() {
             h2 { "Result" }
-            @if let Some(result) = &run.result { (tree(result.get())) } @else { p { "It is too large for this page: " code { "wasq runs result" } " prints it." } }
+            @if let Some(result) = &run.result { div #result { (tree(result.get())) } } @else { p { "It is too large for this page: " code { "wasq runs result" } " prints it." } }
         }
         @if !run.history.is_empty() {
             h2 { "Attempts" }
@@ -122,6 +143,16 @@ pub(crate) fn run(
                     }
                 } }
             } }
+        }
+    }
+}
+
+/// A command that can be copied.
+fn command(command: &str) -> Markup {
+    html! {
+        div.command {
+            pre tabindex="0" { (command) }
+            button.copy type="button" { "Copy" }
         }
     }
 }

@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 use wasq_protocol::ScheduleState;
 
+use crate::once;
 use crate::text::line;
 use crate::views::{run_link, time};
 
@@ -50,6 +51,7 @@ fn row(state: &ScheduleState) -> Markup {
             td.reason { code { (line(&schedule.params.to_string(), 120)) } }
             td {
                 form method="post" action="/act/schedule" {
+                    (once::field())
                     input type="hidden" name="name" value=(name);
                     button name="what" value="fire" { "Send now" }
                     @if *paused { button name="what" value="resume" { "Resume" } }

@@ -5,6 +5,7 @@ use wasq_protocol::TaskName;
 
 use crate::fields::{self, Field, Kind};
 use crate::form::address;
+use crate::once;
 use crate::text::line;
 
 /// The fields of the form, as they were filled in, and what is wrong with them.
@@ -29,6 +30,7 @@ pub(crate) fn send(filled: &Filled, tasks: &[TaskName], with_fields: &[TaskName]
         @if let Some(wrong) = wrong { p.said.bad role="alert" { (wrong) } }
         @if letter.is_some() { p { "The message is sent as a new one, with an id of its own. The dead letter is deleted then." } }
         form.send method="post" action="/act/send" {
+            (once::field())
             @if let Some(letter) = letter { input type="hidden" name="letter" value=(letter); }
             @if let Some(fields) = fields {
                 input type="hidden" name="task" value=(task);
