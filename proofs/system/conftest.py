@@ -42,8 +42,8 @@ CORE_MODULE = b"\0asm\1\0\0\0"
 
 
 def pytest_collection_modifyitems(items):
-    """Marks the tests on a stand-in for AWS. They can run beside the others: two stand-ins at once are too slow for leases and
-    schedules, and two builds at once are no faster."""
+    """Marks the tests on a stand-in for AWS. They can run beside those that build, and beside the others: two stand-ins at once are too
+    slow for leases and schedules."""
     for item in items:
         has_its_own = any(hasattr(item.module, name) for name in ("mini_stack", "chaos"))
         if has_its_own or {"stand_in", "functions"} & set(item.fixturenames):

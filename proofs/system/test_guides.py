@@ -8,6 +8,8 @@ import pytest
 
 from conftest import LANGUAGES, ROOT, wait_for
 
+pytestmark = pytest.mark.authors
+
 # A file to save has its name above it. Every other block is shell commands to type.
 PARTS = re.compile(r"(?:^`(?P<file>hello/\S+)`\n\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 

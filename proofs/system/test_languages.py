@@ -10,6 +10,8 @@ import pytest
 
 from conftest import BINARIES, GUESTS, LANGUAGES, ROOT, wait_for
 
+pytestmark = pytest.mark.authors
+
 EXAMPLES = ROOT / "example-tasks"
 CASES = EXAMPLES / "github_repositories.tests.toml"
 

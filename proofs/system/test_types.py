@@ -7,6 +7,8 @@ import pytest
 
 from conftest import GUESTS, ROOT, reason, receive_all, wait_for, with_schema
 
+pytestmark = pytest.mark.authors
+
 TYPED_SOURCES = ROOT / "proofs" / "languages" / "typed"
 SCHEMA = {
     "params": {

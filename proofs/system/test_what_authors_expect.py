@@ -11,6 +11,8 @@ import sys
 import pytest
 from conftest import ROOT
 
+pytestmark = pytest.mark.authors
+
 TABLES = ROOT / "proofs" / "languages"
 SDK = ROOT / "sdk" / "python"
 

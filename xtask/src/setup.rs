@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -28,12 +29,19 @@ pub(crate) fn guest(name: &str) -> PathBuf {
     target().join("guests").join(GUEST_TARGET).join("release").join(format!("{name}.wasm"))
 }
 
+/// A command that takes longer says how long.
+const TOLD_AFTER: Duration = Duration::from_secs(30);
+
 /// Runs a command with its output shown; an exit code other than 0 is an error.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = shown(command);
     eprintln!("$ {shown}");
+    let begun = Instant::now();
     let status = command.current_dir(root()).status().with_context(|| format!("start {shown}"))?;
     ensure!(status.success(), "{shown}: {status}");
+    if begun.elapsed() > TOLD_AFTER {
+        eprintln!("it took {} s: {shown}", begun.elapsed().as_secs());
+    }
     Ok(())
 }
 

@@ -38,20 +38,27 @@ pub(crate) fn test(select: &[String]) -> Result<()> {
     }
     let pytest = |select: [&str; 2]| {
         let mut pytest = Command::new(programs.join("pytest"));
-        pytest.arg(root().join("proofs/system")).args(select);
+        pytest.arg(root().join("proofs/system")).arg("--durations=10").args(select);
         pytest
     };
     if !select.is_empty() {
         return run(&mut pytest(["-k", &select.join(" ")]));
     }
-    // The tests on a stand-in for AWS wait most of the time, and the others build: they run side by side.
-    let mut others = pytest(["-m", "not aws and not alone"]);
-    let others = std::thread::spawn(move || others.output());
-    let on_aws = run(&mut pytest(["-m", "aws"]));
-    let others = others.join().expect("it does not panic").context("run pytest")?;
-    print!("{}", String::from_utf8_lossy(&others.stdout));
-    eprint!("{}", String::from_utf8_lossy(&others.stderr));
-    on_aws?;
-    ensure!(others.status.success(), "the tests without a stand-in for AWS: {}", others.status);
+    // The tests on a stand-in for AWS wait most of the time, and those of authors build on one core: all run side by side.
+    let beside = ["authors and not aws", "not authors and not aws and not alone"].map(|marks| {
+        let mut tests = pytest(["-m", marks]);
+        (marks, std::thread::spawn(move || tests.output()))
+    });
+    let mut failed = Vec::new();
+    failed.extend(run(&mut pytest(["-m", "aws"])).err().map(|e| format!("{e:#}")));
+    for (marks, tests) in beside {
+        let tests = tests.join().expect("it does not panic").context("run pytest")?;
+        print!("{}", String::from_utf8_lossy(&tests.stdout));
+        eprint!("{}", String::from_utf8_lossy(&tests.stderr));
+        if !tests.status.success() {
+            failed.push(format!("pytest -m {marks:?}: {}", tests.status));
+        }
+    }
+    ensure!(failed.is_empty(), "{}", failed.join("; "));
     run(&mut pytest(["-m", "alone"]))
 }

@@ -6,6 +6,7 @@
 mod acts;
 mod callers;
 mod data;
+mod family;
 mod fields;
 mod form;
 mod guard;

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex as Guarded, PoisonError};
 
+use futures_util::lock::Mutex;
 use maud::{Markup, html};
-use tokio::sync::Mutex;
 use uuid::Uuid;
 use wasq_protocol::Digest;
 

@@ -18,6 +18,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use wasq_protocol::{Clock, FailureKind, ItemState, SystemClock, TaskName};
 
 use crate::data::{Data, DeadLetters, Group, NotAPlace, Search, Task};
+use crate::family::Family;
 use crate::fields::{Field, fields_of};
 use crate::form::{Form, decoded};
 use crate::guard::Token;
@@ -173,7 +174,7 @@ impl<D: Data> Site<D> {
         if request.method == Method::POST {
             return match path {
                 UPLOAD => self.upload(&query, body).await,
-                _ => self.act_whole(path.to_owned(), body).await,
+                _ => self.act_once(path, &body).await,
             };
         }
         // Before anything is read, so that no change is missed.
@@ -225,25 +226,21 @@ impl<D: Data> Site<D> {
         Ok(page(StatusCode::OK, main))
     }
 
-    /// Acts, also if the browser goes away meanwhile. A form that is sent twice acts once.
-    async fn act_whole(&self, path: String, body: Bytes) -> Result<Response<Body>, Problem> {
-        let site = self.clone();
-        let act = tokio::spawn(async move {
-            let form = Form::read(&body);
-            if form.text(once::FIELD).is_none() {
-                return site.act(&path, &form).await;
-            }
-            let sent = site.once.of(&path, &body);
-            let mut sent = sent.lock().await;
-            if let Some(to) = &*sent {
-                return Ok(redirect(to));
-            }
-            let response = site.act(&path, &form).await?;
-            let to = response.headers().get(LOCATION).and_then(|to| to.to_str().ok());
-            *sent = to.map(str::to_owned);
-            Ok(response)
-        });
-        act.await.map_err(anyhow::Error::from)?
+    /// Acts once, also if the form is sent twice. The caller carries the answer out to its end if the browser goes away.
+    async fn act_once(&self, path: &str, body: &[u8]) -> Result<Response<Body>, Problem> {
+        let form = Form::read(body);
+        if form.text(once::FIELD).is_none() {
+            return self.act(path, &form).await;
+        }
+        let sent = self.once.of(path, body);
+        let mut sent = sent.lock().await;
+        if let Some(to) = &*sent {
+            return Ok(redirect(to));
+        }
+        let response = self.act(path, &form).await?;
+        let to = response.headers().get(LOCATION).and_then(|to| to.to_str().ok());
+        *sent = to.map(str::to_owned);
+        Ok(response)
     }
 
     /// The pages with a name in their address.
@@ -280,6 +277,7 @@ impl<D: Data> Site<D> {
             )));
         };
         let log = self.data.log(&run).await?;
+        let family = Family::of(&*self.data, &run).await?;
         let said = match (query.text("asked"), sent) {
             (Some("cancelled"), _) => Some(Said::Cancelled),
             (Some(state), _) => state.parse().ok().map(Said::Ended),
@@ -288,7 +286,7 @@ impl<D: Data> Site<D> {
             }
             (None, _) => None,
         };
-        let main = views::run::run(&run, &log, SystemClock.now(), said, query.text("letter"));
+        let main = views::run::run(&run, &family, &log, SystemClock.now(), said, query.text("letter"));
         let title = format!("Run {}", line(&run.id, 60));
         Ok(page(StatusCode::OK, whole(View::Runs, &title, live.filter(|_| !run.state.is_end()), &main)))
     }

@@ -49,6 +49,8 @@ enum Command {
     Sleepers { artifact: PathBuf, runs: u32 },
     /// Measures the memory on the way through RUNS no-ops.
     Many { artifact: PathBuf, runs: u64 },
+    /// Measures the views of the page of `wasq dev`, in milliseconds.
+    Page { wasq: PathBuf, noop: PathBuf },
     /// Loads an artifact for the first time.
     FirstLoad { artifact: PathBuf },
 }
@@ -147,6 +149,13 @@ fn main() -> Result<()> {
         Command::Runs { noops, rounds } => print(&warm::runs(&noops, rounds)?),
         Command::Sleepers { artifact, runs } => print(&child::sleepers(&artifact, runs)?),
         Command::Many { artifact, runs } => print(&child::many(&artifact, runs)?),
+        Command::Page { wasq, noop } => {
+            let folder = tempfile::tempdir()?;
+            for (view, address, times) in rows::page::views(&wasq, &noop, folder.path())? {
+                println!("{:>30}  {view}, {address}", times.show());
+            }
+            Ok(())
+        }
         Command::FirstLoad { artifact } => print(&child::first_load(&artifact)?),
     }
 }

@@ -1,5 +1,6 @@
 //! The rows, in the order in which they are measured.
 
+pub(crate) mod page;
 mod runs;
 
 use std::process::Stdio;
@@ -43,7 +44,7 @@ pub(crate) fn measure(all: &All) -> Result<Report> {
     let bench = Bench { all, folder, runtime, noop, noops };
     let mut targets = Vec::new();
     let mut tables = Vec::new();
-    let sections: [(&str, Section<'_>); 8] = [
+    let sections: [(&str, Section<'_>); 9] = [
         ("warm runs", Bench::warm_runs),
         ("instructions", Bench::instructions),
         ("invokes and cold starts", Bench::invokes_and_starts),
@@ -51,6 +52,7 @@ pub(crate) fn measure(all: &All) -> Result<Report> {
         ("memory", Bench::memory),
         ("publishing", Bench::publishing),
         ("queues", Bench::queues),
+        ("page", Bench::page),
         ("sizes", Bench::sizes),
     ];
     for (what, rows) in sections {

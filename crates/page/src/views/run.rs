@@ -4,6 +4,7 @@ use maud::{Markup, html};
 use wasq_protocol::{AttemptEnd, ItemState, RunItem, SentRequest, Timestamp};
 
 use crate::data::LogLine;
+use crate::family::{Family, Relative};
 use crate::form::encoded;
 use crate::json::{quoted, tree};
 use crate::once;
@@ -15,8 +16,6 @@ use crate::views::{fact, run_link, state, task_link, time};
 /// The bytes of a reason, of a log line and of a step's value that are shown.
 const REASON_BYTES: usize = 8 << 10;
 const LINE_BYTES: usize = 4 << 10;
-/// The steps and the children that are listed.
-const CHILDREN_SHOWN: usize = 100;
 
 /// The news of the last act.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +30,7 @@ pub(crate) enum Said {
 
 pub(crate) fn run(
     run: &RunItem,
+    family: &Family,
     log: &[LogLine],
     now: Timestamp,
     said: Option<Said>,
@@ -119,8 +119,8 @@ pub(crate) fn run(
             h2 { "Children" }
             p { (run.children_count) " sent" @if !run.unsent.is_empty() { ", some of them not yet" } ". "
                 a href=(format!("/runs?id={}", encoded(&run.id))) { "Those that ran" } }
-            ul { @for child in run.children.iter().take(CHILDREN_SHOWN) { li { (child.task) " " (run_link(&child.id)) } } }
         }
+        @if run.children_count > 0 || !family.parents.is_empty() { (tree_of(run, family)) }
         @if log.iter().any(|line| !line.requests.is_empty()) {
             h2 { "Requests" }
             div.scroll tabindex="0" role="region" aria-label="Requests" { table {
@@ -144,6 +144,41 @@ pub(crate) fn run(
                 } }
             } }
         }
+    }
+}
+
+/// The parents of a run, the run itself, and its children.
+fn tree_of(run: &RunItem, family: &Family) -> Markup {
+    let mut below = html! {
+        ul.family { li {
+            (state(run.state)) " " @if let Some(task) = &run.task { (task) " " } b { "this one" }
+            (children(&family.children, run.children_count))
+        } }
+    };
+    for parent in family.parents.iter().rev() {
+        below = html! { ul.family { li { (relative(parent)) (below) } } };
+    }
+    html! {
+        @if run.children_count == 0 { h2 { "Parents" } }
+        (below)
+    }
+}
+
+fn children(shown: &[Relative], all: u32) -> Markup {
+    let left_out = all.saturating_sub(u32::try_from(shown.len()).unwrap_or(u32::MAX));
+    html! {
+        @if all > 0 { ul.family {
+            @for child in shown { li { (relative(child)) (children(&child.children, child.children_count)) } }
+            @if left_out > 0 { li.note { @if shown.is_empty() { (left_out) " children" } @else { (left_out) " more" } } }
+        } }
+    }
+}
+
+fn relative(relative: &Relative) -> Markup {
+    let Relative { id, task, state: reached, children: _, children_count: _ } = relative;
+    html! {
+        @match reached { Some(reached) => (state(*reached)), None => span.note { "not run yet, or forgotten" } }
+        " " @if let Some(task) = task { (task) " " } (run_link(id))
     }
 }
 
