@@ -19,6 +19,8 @@ pub struct Ledger {
     pub slowest_start: Duration,
     /// The latest `not_before` of any message.
     pub latest: Option<Timestamp>,
+    /// Firings of schedules.
+    fired: u64,
     /// Steps that runs have executed.
     steps: u64,
     /// Steps that a run did not execute, because an earlier one had saved them.
@@ -116,6 +118,8 @@ pub struct Totals {
     pub duplicates: u64,
     /// Messages that the queue's own redrive policy moved to the dead-letter queue.
     pub redriven: u64,
+    /// Firings of schedules.
+    pub fired: u64,
     /// Steps that runs executed.
     pub steps: u64,
     /// Steps that a run did not execute, because an earlier one had saved them.
@@ -181,6 +185,11 @@ impl Ledger {
             let commits = entry.commits;
             self.violation(format!("{id} has {commits} ends in the table of runs"));
         }
+    }
+
+    /// Records that a schedule has fired.
+    pub fn fired(&mut self) {
+        self.fired += 1;
     }
 
     /// Records the steps that an item of the table of runs has.
@@ -308,7 +317,8 @@ impl Ledger {
 
     /// Returns the totals over all messages.
     pub fn totals(&self) -> Totals {
-        let mut totals = Totals { steps: self.steps, steps_spared: self.steps_spared, ..Totals::default() };
+        let Self { fired, steps, steps_spared, .. } = *self;
+        let mut totals = Totals { fired, steps, steps_spared, ..Totals::default() };
         for (id, entry) in self.entries.iter().filter(|(_, entry)| entry.copies > 0) {
             totals.accepted += 1;
             totals.children += u64::from(id.contains('.'));

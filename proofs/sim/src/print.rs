@@ -49,6 +49,7 @@ pub(crate) fn worlds(columns: &[(&str, &Campaigned)]) {
     row("  failed beyond the limit", &|c| grouped(c.report.totals.beyond_limit));
     row("steps executed", &|c| grouped(c.report.totals.steps));
     row("  known from an earlier run", &|c| grouped(c.report.totals.steps_spared));
+    row("firings of schedules", &|c| grouped(c.report.totals.fired));
     for (name, kind) in
         [("consumer", Kind::Consumer), ("worker", Kind::Worker), ("publisher", Kind::Publisher)]
     {

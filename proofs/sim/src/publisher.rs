@@ -1,6 +1,5 @@
 //! The publisher in a simulated world: its ports, and those who call it.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use wasq_publisher::{
 use crate::process::Process;
 use crate::runner::fingerprint;
 use crate::scenario::{CODE, KEEP, Kind, MAX_ATTEMPTS, Remembering, TIMEOUT};
+use crate::scheduler::SimScheduler;
 use crate::world::{Bucket, State, VirtualClock, World};
 
 /// The kinds of a simulated publisher's ports.
@@ -24,7 +24,7 @@ impl PublisherPorts for SimPublisherPorts {
     type Registry = SimBucket;
     type SecretStore = NoSecrets;
     type Compiler = ScriptCompiler;
-    type Scheduler = Infallible;
+    type Scheduler = SimScheduler;
     type Clock = VirtualClock;
 }
 
@@ -109,7 +109,7 @@ fn publisher(process: &Arc<Process>) -> Publisher<SimPublisherPorts> {
         tasks: bucket(|state| &mut state.tasks),
         registry: bucket(|state| &mut state.registry),
         secrets: NoSecrets,
-        scheduler: None,
+        scheduler: Some(SimScheduler(process.clone())),
         compiler: ScriptCompiler { process: process.clone(), fingerprint: fingerprint() },
         clock: process.world.clock(),
     })
@@ -117,10 +117,15 @@ fn publisher(process: &Arc<Process>) -> Publisher<SimPublisherPorts> {
 
 /// Uploads a task, and repeats the publishing until the task is live, as its author would.
 pub async fn upload(world: &Arc<World>, task: &str, module: &str) {
+    upload_with(world, task, module, "").await;
+}
+
+/// As [`upload`], with more settings.
+pub async fn upload_with(world: &Arc<World>, task: &str, module: &str, settings: &str) {
     let task: TaskName = task.parse().expect("a name");
     let once = world.scenario.runs == Remembering::Once;
     let settings = format!(
-        "timeout = \"{}s\"\nmax_attempts = {MAX_ATTEMPTS}\nkeep = \"{}s\"\nonce = {once}\nbackoff = {{ base = \"2s\", cap = \"60s\" }}\n",
+        "timeout = \"{}s\"\nmax_attempts = {MAX_ATTEMPTS}\nkeep = \"{}s\"\nonce = {once}\nbackoff = {{ base = \"2s\", cap = \"60s\" }}\n{settings}",
         TIMEOUT.as_secs(),
         KEEP.as_secs()
     );

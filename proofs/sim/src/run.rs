@@ -10,7 +10,7 @@ use wasq_protocol::{Clock, LiveRecord, Timestamp};
 use crate::lambda::Lambda;
 use crate::ledger::Totals;
 use crate::process::Process;
-use crate::publisher::upload;
+use crate::publisher::{upload, upload_with};
 use crate::queue::chance;
 use crate::runs::{cancel_some, send_again};
 use crate::scenario::{INVOKE_TIME, Kind, Load, Protocol, Remembering, Scenario, Weather};
@@ -72,6 +72,7 @@ impl Report {
             beyond_limit,
             duplicates,
             redriven,
+            fired,
             steps,
             steps_spared,
         } = totals;
@@ -86,6 +87,7 @@ impl Report {
         self.totals.beyond_limit += beyond_limit;
         self.totals.duplicates += duplicates;
         self.totals.redriven += redriven;
+        self.totals.fired += fired;
         self.totals.steps += steps;
         self.totals.steps_spared += steps_spared;
         self.looping += looping;
@@ -132,11 +134,12 @@ async fn live(scenario: Scenario) -> Report {
     let world = World::new(scenario);
     let lambda = Lambda::new(world.clone());
     let began = world.now();
+    let mut disturbing = None;
     match scenario.protocol {
         Protocol::Wasq => {
             upload(&world, "work", "module 1").await;
             system::start(&world, &lambda);
-            tokio::spawn(disturb(world.clone()));
+            disturbing = Some(tokio::spawn(disturb(world.clone())));
             if scenario.runs != Remembering::Off && scenario.load == Load::Mixed {
                 tokio::spawn(cancel_some(world.clone()));
                 send_some_again(&world);
@@ -147,8 +150,15 @@ async fn live(scenario: Scenario) -> Report {
     send_all(&world).await;
     if scenario.weather == Weather::Stormy {
         tokio::time::sleep(STORM_AFTER).await;
-        world.clear_up();
     }
+    if let Some(disturbing) = disturbing
+        && scenario.load == Load::Mixed
+    {
+        disturbing.await.expect("it does not panic");
+        // The last version of the task has no schedule any more.
+        upload(&world, BEATS, "module 3").await;
+    }
+    world.clear_up();
     let patience = match scenario.protocol {
         Protocol::Wasq => PATIENCE,
         Protocol::Reference => PATIENCE_REFERENCE,
@@ -186,6 +196,8 @@ fn report(world: &Arc<World>, began: Timestamp) -> Report {
                 waiting.iter().map(|id| format!("{id} still waits after {} s", now.since(began).as_secs())),
             );
             violations.extend(registry_faults(state));
+            violations
+                .extend(state.schedules.recurring().map(|name| format!("the schedule {name} still fires")));
             if state.events > 0 {
                 violations.push(format!("{} events never ended", state.events));
             }
@@ -229,6 +241,19 @@ fn registry_faults(state: &State) -> Vec<String> {
         }
     }
     faults
+}
+
+/// The task with schedules, and their number.
+const BEATS: &str = "beats";
+const SCHEDULES: u32 = 8;
+
+/// Uploads a version of the task with schedules.
+async fn beat(world: &Arc<World>, version: u32, when: &str) {
+    let schedule = |number| {
+        format!("[[schedule]]\nname = \"{number}\"\n{when}\nparams = {{ ms = 50, says = \"ok\" }}\n")
+    };
+    let schedules: String = (0..SCHEDULES).map(schedule).collect();
+    upload_with(world, BEATS, &format!("module {version}"), &schedules).await;
 }
 
 /// Messages that are sent again with the same id, after they are done and forgotten.
@@ -334,12 +359,18 @@ fn any_message(rng: &mut fastrand::Rng, number: u32, world: &World) -> String {
 /// The actions of people during a run. They publish a task after messages for it have arrived, and publish
 /// new versions. In a storm, somebody removes machine code.
 async fn disturb(world: Arc<World>) {
+    if world.scenario.load == Load::Mixed {
+        beat(&world, 1, "every = \"1m\"").await;
+    }
     tokio::time::sleep(Duration::from_secs(20)).await;
     upload(&world, "late", "module 1").await;
     for version in 2..5 {
         let pause = world.state(|state| state.rng.u64(5..60));
         tokio::time::sleep(Duration::from_secs(pause)).await;
         upload(&world, "work", &format!("module {version}")).await;
+        if version == 3 && world.scenario.load == Load::Mixed {
+            beat(&world, 2, "cron = \"*/2 * * * *\"").await;
+        }
         world.state(|state| {
             if state.storm && chance(&mut state.rng, 0.5) {
                 let compiled: Vec<String> =

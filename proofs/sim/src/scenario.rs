@@ -153,11 +153,15 @@ pub enum Mutation {
     StepsForgotten,
     /// A message that waits for its time is deleted, and no schedule is made.
     DelayedForgotten,
+    /// The messages of a schedule have no ids, so two of one firing are two messages.
+    FiringsWithoutIds,
+    /// A schedule that is gone from the settings of its task goes on.
+    SchedulesStay,
 }
 
 impl Mutation {
     /// Every mistake.
-    pub const ALL: [Mutation; 19] = [
+    pub const ALL: [Mutation; 21] = [
         Mutation::DeleteOnHandOver,
         Mutation::NoHeartbeat,
         Mutation::DeleteBeforeDeadLetter,
@@ -177,6 +181,8 @@ impl Mutation {
         Mutation::CancelIgnored,
         Mutation::StepsForgotten,
         Mutation::DelayedForgotten,
+        Mutation::FiringsWithoutIds,
+        Mutation::SchedulesStay,
     ];
 }
 

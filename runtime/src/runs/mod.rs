@@ -297,6 +297,10 @@ fn decide(stored: &RunItem, fresh: &RunItem, died: bool, now: Timestamp) -> Clai
         ItemState::Dead if stored.message_id.is_some() && stored.message_id == fresh.message_id => {
             Claiming::Ended
         }
+        // It was sent twice: both copies have ended.
+        ItemState::Dead if fresh.sent.zip(stored.ended).is_some_and(|(sent, ended)| sent < ended) => {
+            Claiming::Ended
+        }
         // It was redriven, or sent again.
         ItemState::Dead => Claiming::Take(Box::new(RunItem {
             attempts: 1,

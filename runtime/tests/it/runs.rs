@@ -254,6 +254,12 @@ async fn attempts_are_runs_and_not_receives() {
     // Its delete may have failed: it is not run again.
     assert!(hand_over(&worker, vec![message.clone()]).await.is_empty());
     assert_eq!(queue.told().iter().filter(|told| told.digest.is_some()).count(), 2);
+    // A copy was sent before that end: it is a dead letter as well, and is not run.
+    let mut copy = with_id("copy", "a", json!({"verb": "retry", "reason": "later"}));
+    copy.sent = message.sent;
+    assert!(hand_over(&worker, vec![copy]).await.is_empty());
+    assert_eq!(queue.calls().last_chunk(), Some(&["dead copy retry 2".to_owned(), "delete copy".to_owned()]));
+    assert_eq!((runs.item("a").state, runs.item("a").history.len()), (ItemState::Dead, 2));
     // It was redriven, as a new message.
     let again = with_id("a2", "a", json!({"verb": "retry", "reason": "later"}));
     assert!(hand_over(&worker, vec![again]).await.contains("a2"));

@@ -23,6 +23,7 @@ fn nothing_is_lost_whatever_dies() {
     // The storm had an effect. Without these numbers, nothing was tested.
     assert!(totals.duplicates > 100 && totals.cut_off > 500 && totals.children > 1000, "{totals:?}");
     assert!(totals.cancelled > 100, "{totals:?}");
+    assert!(totals.fired > 500, "{totals:?}");
     assert!(totals.steps > 1000 && totals.steps_spared > 500, "{totals:?}");
 }
 
