@@ -1,8 +1,8 @@
 //! Log lines. The fields of an event's spans are fields of its line, as the event's own fields are.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
@@ -66,8 +66,8 @@ const NEXT_LINE: &str = "\n    ";
 /// The message and the fields of one line.
 struct Line {
     message: String,
-    /// From the outermost span to the event; an inner field replaces an outer one of its name.
-    fields: Map<String, Value>,
+    /// In the order of their names. An inner field replaces an outer one of its name.
+    fields: Vec<(&'static str, Value)>,
 }
 
 impl Line {
@@ -75,22 +75,36 @@ impl Line {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        let mut fields = Map::new();
-        for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
+        // From the event to the outermost span.
+        let mut own = Fields(Vec::with_capacity(16));
+        event.record(&mut own);
+        let Fields(mut fields) = own;
+        for span in context.event_scope().into_iter().flatten() {
             if let Some(Fields(of_span)) = span.extensions().get() {
-                fields.extend(of_span.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+                for (name, value) in of_span.iter().rev() {
+                    if !fields.iter().any(|(inner, _)| inner == name) {
+                        fields.push((name, value.clone()));
+                    }
+                }
             }
         }
-        let mut own = Fields(Vec::new());
-        event.record(&mut own);
-        fields.extend(own.0.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        let message = match fields.remove("message") {
+        fields.sort_by_key(|(name, _)| *name);
+        let message = fields.iter().position(|(name, _)| *name == "message").map(|at| fields.remove(at).1);
+        let message = match message {
             Some(Value::String(message)) => message,
             Some(other) => other.to_string(),
             None => String::new(),
         };
         Self { message, fields }
     }
+}
+
+/// The bytes of most lines.
+const LINE_BYTES: usize = 512;
+
+/// Adds a value as JSON.
+fn push_json(line: &mut String, value: &impl serde::Serialize) {
+    line.push_str(&serde_json::to_string(value).unwrap_or_default());
 }
 
 impl Fields {
@@ -136,14 +150,23 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let Line { message, fields } = Line::of(context, event);
-        write!(writer, "{{\"timestamp\":\"")?;
-        SystemTime.format_time(&mut writer)?;
-        write!(writer, "\",\"level\":\"{}\"", event.metadata().level())?;
-        write!(writer, ",\"message\":{}", Value::from(message))?;
-        for (name, value) in fields {
-            write!(writer, ",{}:{value}", Value::from(name))?;
+        let mut line = String::with_capacity(LINE_BYTES);
+        line.push_str("{\"timestamp\":\"");
+        SystemTime.format_time(&mut Writer::new(&mut line))?;
+        line.push_str("\",\"level\":\"");
+        line.push_str(event.metadata().level().as_str());
+        line.push_str("\",\"message\":");
+        push_json(&mut line, &message);
+        for (name, value) in &fields {
+            line.push(',');
+            push_json(&mut line, name);
+            line.push(':');
+            push_json(&mut line, value);
         }
-        writeln!(writer, ",\"target\":{}}}", Value::from(event.metadata().target()))
+        line.push_str(",\"target\":");
+        push_json(&mut line, &event.metadata().target());
+        line.push_str("}\n");
+        writer.write_str(&line)
     }
 }
 
@@ -169,16 +192,18 @@ where
             tracing::Level::DEBUG => "\x1b[34m",
             tracing::Level::TRACE => "\x1b[35m",
         };
-        write!(writer, "{dim}")?;
-        SystemTime.format_time(&mut writer)?;
-        write!(
-            writer,
-            "{plain} {colour}{level:>5}{plain} {dim}{target}:{plain} {}",
-            Printable(&message.replace('\n', NEXT_LINE))
-        )?;
-        for (name, value) in fields {
-            write!(writer, " {dim}{name}={plain}{}", Printable(&value.to_string()))?;
+        let mut line = String::with_capacity(LINE_BYTES);
+        line.push_str(dim);
+        SystemTime.format_time(&mut Writer::new(&mut line))?;
+        write!(line, "{plain} {colour}{level:>5}{plain} {dim}{target}:{plain} ")?;
+        write!(line, "{}", Printable(&message.replace('\n', NEXT_LINE)))?;
+        for (name, value) in &fields {
+            for part in [" ", dim, name, "=", plain] {
+                line.push_str(part);
+            }
+            write!(line, "{}", Printable(&value.to_string()))?;
         }
-        writeln!(writer)
+        line.push('\n');
+        writer.write_str(&line)
     }
 }
