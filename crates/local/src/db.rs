@@ -22,16 +22,16 @@ pub(crate) struct Db(mpsc::Sender<Job>);
 
 /// When a commit is synced to the disk.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sync {
+pub(crate) enum Durability {
     /// Before the call is answered.
-    Now,
+    Synced,
     /// With a later one: a power cut can undo it, and a crash of the process cannot.
-    Later,
+    Unsynced,
 }
 
 /// A call on its way to the database.
 struct Job {
-    sync: Sync,
+    sync: Durability,
     /// Runs inside the transaction. Its `Answer` is called after the commit, with the commit's error if the commit failed.
     work: Box<dyn FnOnce(&Connection) -> Answer + Send>,
 }
@@ -221,7 +221,7 @@ impl Db {
         T: Send + 'static,
         E: From<DbError> + Send + 'static,
     {
-        self.commit(|connection| in_savepoint(connection, call), Sync::Now).await
+        self.commit(|connection| in_savepoint(connection, call), Durability::Synced).await
     }
 
     /// As [`Self::call`], for a call that does not fail half-way, such as one whose statements stand for themselves: nothing of it is
@@ -229,7 +229,7 @@ impl Db {
     pub(crate) async fn call_whole<T, E>(
         &self,
         call: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
-        sync: Sync,
+        sync: Durability,
     ) -> Result<T, E>
     where
         T: Send + 'static,
@@ -248,13 +248,13 @@ impl Db {
         T: Send + 'static,
         E: From<DbError> + Send + 'static,
     {
-        self.commit(|connection| in_savepoint(connection, call), Sync::Later).await
+        self.commit(|connection| in_savepoint(connection, call), Durability::Unsynced).await
     }
 
     async fn commit<T, E>(
         &self,
         call: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
-        sync: Sync,
+        sync: Durability,
     ) -> Result<T, E>
     where
         T: Send + 'static,
@@ -321,7 +321,7 @@ fn serve(connection: &Connection, jobs: &mpsc::Receiver<Job>) {
         left.push_front(first);
         left.extend(std::iter::from_fn(|| jobs.try_recv().ok()).take(SHARED_MAX.saturating_sub(left.len())));
         // The mode cannot change within a transaction.
-        let synced = left.iter().any(|job| job.sync == Sync::Now);
+        let synced = left.iter().any(|job| job.sync == Durability::Synced);
         let begun = match synced == synced_now {
             true => Ok(()),
             false => set_synced(connection, synced),
@@ -348,7 +348,7 @@ fn transaction(connection: &Connection, jobs: &mpsc::Receiver<Job>, left: &mut V
     let mut lost = false;
     while answers.len() < SHARED_MAX {
         let Some(job) = left.pop_front().or_else(|| jobs.try_recv().ok()) else { break };
-        if job.sync == Sync::Now && !synced {
+        if job.sync == Durability::Synced && !synced {
             left.push_front(job);
             break;
         }

@@ -51,10 +51,10 @@ async function showAnew() {
   unnamed(next).forEach((part, i) => (part.open = open[i] ?? part.open));
   for (const part of next.querySelectorAll("details[id]")) part.open = document.getElementById(part.id)?.open ?? part.open;
   const focus = [...main.querySelectorAll("a, summary")].indexOf(document.activeElement);
-  const said = Date.now() < saidUntil ? main.querySelector(".said") : null;
+  const said = Date.now() < saidUntil ? main.querySelector(".said:not(.stays)") : null;
   main.replaceChildren(...next.childNodes);
   main.dataset.live = next.dataset.live ?? main.dataset.live;
-  if (said !== null && main.querySelector(".said") === null) main.querySelector("h1").after(said);
+  if (said !== null && main.querySelector(".said:not(.stays)") === null) main.querySelector("h1").after(said);
   if (focus >= 0) main.querySelectorAll("a, summary")[focus]?.focus();
   showTimes(main);
   return true;

@@ -1,13 +1,14 @@
 //! The parents and the children of a run.
 
-use anyhow::Result;
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use wasq_protocol::{ItemState, RunItem, TaskName};
 
 use crate::data::Data;
 
 /// What is known of the messages around one.
 pub(crate) struct Family {
+    /// The chain of parents goes on above them.
+    pub(crate) is_cut: bool,
     /// The parents, from the top of the chain downwards.
     pub(crate) parents: Vec<Relative>,
     /// The children, and theirs.
@@ -33,11 +34,13 @@ const CHILDREN: usize = 100;
 
 impl Family {
     /// Reads the family of a run. Its direct children come first: theirs are read as long as there is room.
-    pub(crate) async fn of<D: Data>(data: &D, run: &RunItem) -> Result<Self> {
+    pub(crate) async fn of<D: Data>(data: &D, run: &RunItem) -> Self {
+        // One that cannot be read is not known: the run itself is still shown.
+        let read = async |id: String| data.run(&id).await.ok().flatten();
         let mut parents = Vec::new();
         let mut next = run.parent.clone();
         while let Some(id) = next.take().filter(|_| parents.len() < PARENTS) {
-            let item = data.run(&id).await?;
+            let item = read(id.clone()).await;
             next = item.as_ref().and_then(|item| item.parent.clone());
             parents.push(Relative::of(id, None, item.as_ref()));
         }
@@ -48,10 +51,10 @@ impl Family {
         for _ in 0..LEVELS {
             let mut below = Vec::new();
             for (relative, item) in level {
-                let read = item.children.len().min(room);
-                room -= read;
-                let items = item.children.iter().take(read).map(|child| data.run(&child.id));
-                let items = try_join_all(items).await?;
+                let shown = item.children.len().min(room);
+                room -= shown;
+                let items =
+                    join_all(item.children.iter().take(shown).map(|child| read(child.id.clone()))).await;
                 let children = item.children.into_iter().zip(&items);
                 relative.children = children
                     .map(|(child, item)| Relative::of(child.id, Some(child.task), item.as_ref()))
@@ -62,11 +65,20 @@ impl Family {
             }
             level = below;
         }
-        Ok(Self { parents, children: top.children })
+        Self { is_cut: next.is_some(), parents, children: top.children }
+    }
+
+    /// Whether a child may still run, or run for the first time.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.children.iter().any(Relative::is_alive)
     }
 }
 
 impl Relative {
+    fn is_alive(&self) -> bool {
+        self.state.is_none_or(|state| !state.is_end()) || self.children.iter().any(Self::is_alive)
+    }
+
     fn of(id: String, task: Option<TaskName>, item: Option<&RunItem>) -> Self {
         Self {
             id,

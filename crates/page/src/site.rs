@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use http::{Method, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
-use wasq_protocol::{Clock, FailureKind, ItemState, SystemClock, TaskName};
+use wasq_protocol::{Clock, FailureKind, ItemState, SystemClock, TaskName, Timestamp};
 
 use crate::data::{Data, DeadLetters, Group, NotAPlace, Search, Task};
 use crate::family::Family;
@@ -277,7 +278,7 @@ impl<D: Data> Site<D> {
             )));
         };
         let log = self.data.log(&run).await?;
-        let family = Family::of(&*self.data, &run).await?;
+        let family = Family::of(&*self.data, &run).await;
         let said = match (query.text("asked"), sent) {
             (Some("cancelled"), _) => Some(Said::Cancelled),
             (Some(state), _) => state.parse().ok().map(Said::Ended),
@@ -288,7 +289,11 @@ impl<D: Data> Site<D> {
         };
         let main = views::run::run(&run, &family, &log, SystemClock.now(), said, query.text("letter"));
         let title = format!("Run {}", line(&run.id, 60));
-        Ok(page(StatusCode::OK, whole(View::Runs, &title, live.filter(|_| !run.state.is_end()), &main)))
+        // Children are sent when their parent has ended. Those of long ago may be forgotten.
+        let has_ended =
+            |ended: Timestamp| !family.is_alive() || ended.plus(CHILDREN_AWAITED) < SystemClock.now();
+        let live = live.filter(|_| !run.state.is_end() || run.ended.is_some_and(|ended| !has_ended(ended)));
+        Ok(page(StatusCode::OK, whole(View::Runs, &title, live, &main)))
     }
 
     async fn runs(&self, query: &Form) -> Result<Response<Body>, Problem> {
@@ -364,6 +369,8 @@ impl<D: Data> Site<D> {
     }
 }
 
+/// How long the page of a run that has ended follows its children.
+const CHILDREN_AWAITED: Duration = Duration::from_secs(3600);
 /// Pages that follow what happens, each over a connection of its own.
 const FOLLOWING_MAX: usize = 50;
 

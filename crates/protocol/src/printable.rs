@@ -19,13 +19,13 @@ pub struct PrintableJson<'a>(pub &'a str);
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        pieces(self.0, steers, f, |f, c| write!(f, "{}", c.escape_unicode()))
+        pieces(self.0, f, |f, c| write!(f, "{}", c.escape_unicode()))
     }
 }
 
 impl fmt::Display for PrintableJson<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        pieces(self.0, steers, f, |f, c| match c {
+        pieces(self.0, f, |f, c| match c {
             // In JSON such a character stands in a string, and all of them have four digits. A carriage return also
             // stands between values.
             '\r' => f.write_char(' '),
@@ -34,15 +34,14 @@ impl fmt::Display for PrintableJson<'_> {
     }
 }
 
-/// Writes a text in pieces: what lies between two characters of a sort as it is, and these by `write`.
+/// Writes a text in pieces: what lies between two characters that steer as it is, and these by `write`.
 fn pieces(
     text: &str,
-    is_one: fn(char) -> bool,
     f: &mut fmt::Formatter<'_>,
     write: impl Fn(&mut fmt::Formatter<'_>, char) -> fmt::Result,
 ) -> fmt::Result {
     let mut rest = text;
-    while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_one(*c)) {
+    while let Some((at, c)) = rest.char_indices().find(|(_, c)| steers(*c)) {
         f.write_str(&rest[..at])?;
         write(f, c)?;
         rest = &rest[at + c.len_utf8()..];

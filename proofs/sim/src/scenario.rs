@@ -153,7 +153,7 @@ pub enum Mutation {
     StepsForgotten,
     /// A message that waits for its time is deleted, and no schedule is made.
     DelayedForgotten,
-    /// The messages of a schedule have no ids, so two of one firing are two messages.
+    /// Each message of a firing has an id of its own, so two of one firing are two messages.
     FiringsWithoutIds,
     /// A schedule that is gone from the settings of its task goes on.
     SchedulesStay,

@@ -11,7 +11,7 @@ use wasq_publisher::Scheduler;
 use wasq_runtime::{Delayed, Timer};
 use wasq_schedule::Firings;
 
-use crate::ledger::Accepted;
+use crate::ledger::{Accepted, COPY};
 use crate::process::Process;
 use crate::queue::chance;
 use crate::scenario::{Mutation, Remembering};
@@ -132,7 +132,7 @@ impl Scheduler for SimScheduler {
             if there.get(name) == Some(schedule) {
                 continue;
             }
-            let (name, task, schedule, clock) = (name.clone(), task.clone(), schedule.clone(), clock.clone());
+            let (name, task, schedule) = (name.clone(), task.clone(), schedule.clone());
             let put = process.call("scheduler.put", move |state| {
                 let next = after(&schedule, clock.now());
                 state.schedules.recurring.insert(name, Recurring { task, schedule, next });
@@ -155,12 +155,11 @@ pub async fn fire(world: Arc<World>) {
     loop {
         tokio::time::sleep(LOOK).await;
         let now = world.now();
-        let anonymous = world.scenario.mutation == Some(Mutation::FiringsWithoutIds);
+        let two_ids = world.scenario.mutation == Some(Mutation::FiringsWithoutIds);
         world.state(|state| {
             for (at, body) in state.schedules.take_firings(now) {
                 state.accept_firing(&body);
                 let name = id_of(&body, "");
-                let body = if anonymous { without_id(&body) } else { body };
                 let kept = state.kept(body, at);
                 state.schedules.create(name, kept);
             }
@@ -172,7 +171,8 @@ pub async fn fire(world: Arc<World>) {
                         state.fault(&id);
                         state.ledger.sent_twice(&id);
                     }
-                    state.send_again(body.clone(), now);
+                    let copy = if two_ids { with_id_of_its_own(&body) } else { body.clone() };
+                    state.send_again(copy, now);
                 }
                 state.send_again(body, now);
             }
@@ -180,9 +180,11 @@ pub async fn fire(world: Arc<World>) {
     }
 }
 
-fn without_id(body: &str) -> String {
+/// Another id of the same message, for the ledger as well.
+fn with_id_of_its_own(body: &str) -> String {
     let message = Message::parse(body).expect("it was made here");
-    Message { id: None, ..message }.to_json()
+    let id = message.id.as_ref().map(|id| format!("{id}{COPY}"));
+    Message { id, ..message }.to_json()
 }
 
 impl State {

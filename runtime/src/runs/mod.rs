@@ -297,10 +297,8 @@ fn decide(stored: &RunItem, fresh: &RunItem, died: bool, now: Timestamp) -> Clai
         ItemState::Dead if stored.message_id.is_some() && stored.message_id == fresh.message_id => {
             Claiming::Ended
         }
-        // It was sent twice: both copies have ended.
-        ItemState::Dead if fresh.sent.zip(stored.ended).is_some_and(|(sent, ended)| sent < ended) => {
-            Claiming::Ended
-        }
+        // It was sent twice: the end of one is that of both.
+        ItemState::Dead if is_copy(stored, fresh) => Claiming::Ended,
         // It was redriven, or sent again.
         ItemState::Dead => Claiming::Take(Box::new(RunItem {
             attempts: 1,
@@ -319,6 +317,13 @@ fn end(item: &mut RunItem, state: ItemState, now: Timestamp) {
     item.lease_until = None;
     item.next = None;
     item.cancel = false;
+}
+
+/// Whether a message is a copy of one that was given up after a run: it has the same params, and was sent before that end.
+fn is_copy(stored: &RunItem, fresh: &RunItem) -> bool {
+    // A direct invoke has no id of the queue. A message that was given up without a run has no params.
+    let was_run = stored.message_id.is_some() && stored.params.is_some() && stored.attempts > 0;
+    was_run && fresh.sent.zip(stored.ended).is_some_and(|(sent, ended)| sent < ended)
 }
 
 /// Names a delivery: the receive that it belongs to, and chance, because Lambda may repeat an invoke.

@@ -266,6 +266,20 @@ async fn attempts_are_runs_and_not_receives() {
     assert_eq!((runs.item("a").state, runs.item("a").attempts), (ItemState::Retrying, 1));
 }
 
+/// An end without a run says nothing about another message with the id, also if that was sent before.
+#[tokio::test]
+async fn a_message_runs_after_another_with_its_id_was_given_up_without_a_run() {
+    let (worker, queue, runs, _folder) = remembering(Settings::default());
+    let other = with_id("other", "order", echo());
+    let mut blamed = with_id("a", "order", echo());
+    blamed.deaths = 3;
+    assert!(hand_over(&worker, vec![blamed]).await.is_empty());
+    assert_eq!((runs.item("order").state, runs.item("order").attempts), (ItemState::Dead, 0));
+    assert!(hand_over(&worker, vec![other]).await.is_empty());
+    assert_eq!(queue.calls().last().map(String::as_str), Some("delete other"));
+    assert_eq!((runs.item("order").state, runs.item("order").attempts), (ItemState::Done, 1));
+}
+
 #[tokio::test]
 async fn a_message_that_was_cancelled_is_not_run() {
     let (worker, queue, runs, _folder) = remembering(Settings::default());

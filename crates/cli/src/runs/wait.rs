@@ -50,7 +50,7 @@ pub(crate) async fn until_ended(
     sent: Option<Sent<'_>>,
     timeout: Duration,
 ) -> Result<MessageEnded> {
-    let deadline = Instant::now() + timeout;
+    let (deadline, began) = (Instant::now() + timeout, SystemClock.now());
     let (mut pause, mut told, mut delayed) = (FIRST_PAUSE, None, false);
     loop {
         let item = source.get(id).await?;
@@ -65,8 +65,9 @@ pub(crate) async fn until_ended(
             // A message that was delayed comes with another id of the queue.
             let is_last =
                 delayed || sent.is_none_or(|sent| item.message_id.as_deref() == Some(sent.message_id));
-            // One that is done or cancelled is not run again.
-            is_last || matches!(item.state, ItemState::Done | ItemState::Cancelled)
+            // One that is done or cancelled is not run again, nor is a copy of one that was given up after the send.
+            let given_up = item.state == ItemState::Dead && item.ended.is_some_and(|ended| ended > began);
+            is_last || given_up || matches!(item.state, ItemState::Done | ItemState::Cancelled)
         };
         let item = item.filter(this);
         delayed |= item.as_ref().is_some_and(|item| item.kept_as().is_some());

@@ -37,6 +37,16 @@ impl Claims {
         None
     }
 
+    /// Whether the claim of a message is there.
+    pub(crate) fn has_any(&self, id: &str) -> bool {
+        self.claims().contains_key(id)
+    }
+
+    /// Whether the claim of a message is there, with this revision.
+    pub(crate) fn has(&self, id: &str, revision: &str) -> bool {
+        self.claims().get(id).is_some_and(|claim| claim.item.revision == revision)
+    }
+
     /// The claim of a message, by its own id.
     pub(crate) fn get(&self, id: &str) -> Option<RunItem> {
         self.claims().get(id).map(|claim| claim.item.clone())

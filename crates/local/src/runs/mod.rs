@@ -17,7 +17,7 @@ use wasq_runtime::Runs;
 use self::claims::Claims;
 use self::rows::{RowWrite, Write, expires_ms, now_ms, prune};
 pub(crate) use self::rows::{RunFilter, find, list};
-use crate::db::{Db, DbError, Sync};
+use crate::db::{Db, DbError, Durability};
 use crate::timer::forget;
 
 /// The table of runs. Cheap to clone.
@@ -38,6 +38,8 @@ const PRUNE_EVERY: Duration = Duration::from_secs(60);
 const ROUNDS: usize = 10;
 /// A claim is written when its run has lasted for this long. Most runs end before, and write one row instead of two.
 const CLAIM_AFTER: Duration = Duration::from_millis(50);
+/// The pause after claims could not be written.
+const FAULT_PAUSE: Duration = Duration::from_secs(1);
 
 impl LocalRuns {
     pub(crate) fn new(db: Db) -> Self {
@@ -124,7 +126,10 @@ impl LocalRuns {
                 Ok(written) => {
                     written.iter().for_each(|claim| self.claims.remove(&claim.id, &claim.revision))
                 }
-                Err(e) => tracing::warn!("{e}"),
+                Err(e) => {
+                    tracing::warn!("{e}");
+                    tokio::time::sleep(FAULT_PAUSE).await;
+                }
             }
         }
     }
@@ -166,7 +171,7 @@ impl Runs for LocalRuns {
         // After a power cut, a message without its claim is claimed again. Everything else must stay.
         let is_claim =
             |write: &ItemWrite| write.item.state == ItemState::Running && write.item.steps.is_empty();
-        let sync = if writes.iter().all(is_claim) { Sync::Later } else { Sync::Now };
+        let sync = if writes.iter().all(is_claim) { Durability::Unsynced } else { Durability::Synced };
         let count = writes.len();
         // The rows are made here, because the database has one thread only.
         let writes: Vec<Write> = writes
@@ -243,13 +248,14 @@ mod tests {
     }
 
     /// Claims an item and commits its end, as a worker does. Returns whether both were written.
-    async fn run(runs: &LocalRuns, id: &str, owner: &str) -> bool {
+    async fn run(runs: &LocalRuns, id: &str, owner: &str, lasts: Duration) -> bool {
         let claim = item(id, ItemState::Running, owner);
         let replaces = Some(claim.revision.clone());
         let written = runs.put(&[ItemWrite { item: claim, replaces: None }]).await.remove(0);
         if !matches!(written, Ok(Written::Yes)) {
             return false;
         }
+        tokio::time::sleep(lasts).await;
         let end = ItemWrite { item: item(id, ItemState::Done, owner), replaces };
         matches!(runs.put(&[end]).await.remove(0), Ok(Written::Yes))
     }
@@ -257,19 +263,24 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn of_two_workers_that_claim_an_id_one_commits() {
         let (runs, _folder) = table();
+        let writing = tokio::spawn(runs.clone().write_claims());
         let commits = AtomicU32::new(0);
         for first in (0..RACES).step_by(500) {
             let races = (first..first + 500).map(|number| {
                 let (runs, commits) = (&runs, &commits);
                 async move {
                     let id = format!("m{number}");
-                    let (one, other) = tokio::join!(run(runs, &id, "one"), run(runs, &id, "other"));
+                    // Some end at once, some while their claims are written, and some afterwards.
+                    let lasts = Duration::from_millis(u64::from(number % 4 * 35));
+                    let (one, other) =
+                        tokio::join!(run(runs, &id, "one", lasts), run(runs, &id, "other", lasts));
                     assert!(one != other, "{id}: {one} {other}");
                     commits.fetch_add(1, Ordering::Relaxed);
                 }
             });
             futures_util::future::join_all(races).await;
         }
+        writing.abort();
         assert_eq!(commits.into_inner(), RACES);
         let done =
             RunFilter { state: Some(ItemState::Done), max: RACES as usize + 1, ..RunFilter::default() };
@@ -286,7 +297,7 @@ mod tests {
             runs.db.call(count).await.expect("it answers")
         };
         let claim = |id| ItemWrite { item: item(id, ItemState::Running, "one"), replaces: None };
-        assert!(run(&runs, "short", "one").await);
+        assert!(run(&runs, "short", "one", Duration::ZERO).await);
         assert!(matches!(runs.put(&[claim("long")]).await.remove(0), Ok(Written::Yes)));
         assert_eq!(rows().await, 1);
         // Nobody can see that it is not written: another worker is refused, and it can be found and cancelled.
@@ -296,9 +307,12 @@ mod tests {
         assert_eq!(stored.owner.as_deref(), Some("one"));
         assert!(runs.get("long".to_owned()).await.expect("it answers").is_some());
         let writing = tokio::spawn(runs.clone().write_claims());
-        while rows().await == 1 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let written = async {
+            while rows().await == 1 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), written).await.expect("the claim is written");
         let cancelled = runs.cancel("long".to_owned()).await.expect("it answers").expect("it runs");
         assert!(cancelled.cancel);
         // Its worker sees that somebody has changed the item, and writes over that.
@@ -327,7 +341,7 @@ mod tests {
         old.expires = 1;
         let old = ItemWrite { item: old, replaces: None };
         assert!(matches!(runs.put(&[old]).await.remove(0), Ok(Written::Yes)));
-        assert!(run(&runs, "old", "one").await);
+        assert!(run(&runs, "old", "one", Duration::ZERO).await);
     }
 
     #[tokio::test]

@@ -117,21 +117,21 @@ impl RowWrite {
     }
 
     pub(super) fn put(&self, db: &Connection, claims: &Claims, now: i64) -> Result<Written, DbError> {
-        let claim = claims.get(&self.id);
-        let written = match (&self.replaces, &claim) {
+        let written = match &self.replaces {
             // The claim may have been written meanwhile.
-            (Some(replaced), Some(claim)) if claim.revision == *replaced => match self.insert(db, now)? {
+            Some(replaced) if claims.has(&self.id, replaced) => match self.insert(db, now)? {
                 0 => self.update(db, replaced)?,
                 written => written,
             },
-            (Some(replaced), _) => self.update(db, replaced)?,
-            (None, Some(_)) => 0,
-            (None, None) => self.insert(db, now)?,
+            Some(replaced) => self.update(db, replaced)?,
+            None if claims.has_any(&self.id) => 0,
+            None => self.insert(db, now)?,
         };
         if written > 0 {
             return Ok(Written::Yes);
         }
-        Ok(Written::Refused(current(db, &self.id, now)?.or(claim).map(Box::new)))
+        let stored = current(db, &self.id, now)?.or_else(|| claims.get(&self.id));
+        Ok(Written::Refused(stored.map(Box::new)))
     }
 
     fn update(&self, db: &Connection, replaced: &str) -> rusqlite::Result<usize> {

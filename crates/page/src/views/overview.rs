@@ -22,7 +22,7 @@ pub(crate) fn overview(overview: &Overview, span: Span) -> Markup {
     html! {
         h1 { "Overview" }
         @if *paused == Some(true) {
-            p.said.bad role="status" { (Overview::PAUSED) }
+            p.said.bad.stays role="status" { (Overview::PAUSED) }
         }
         div.tiles {
             (tile("waiting", counts.waiting, None, ""))

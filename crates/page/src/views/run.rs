@@ -89,7 +89,7 @@ pub(crate) fn run(
             h2 { "Params" }
             div #params { (tree(params.get())) }
             @if let Some(task) = &run.task {
-                details { summary { "The same on your machine" } (command(&format!("wasq run {task}.wasm --params {}", quoted(params.get())))) }
+                details { summary { "The same on your machine" } (command(&format!("wasq run ./{task}.wasm --params={}", quoted(params.get())))) }
             }
         } @else if run.params.is_some() {
             h2 { "Params" }
@@ -160,6 +160,7 @@ fn tree_of(run: &RunItem, family: &Family) -> Markup {
     }
     html! {
         @if run.children_count == 0 { h2 { "Parents" } }
+        @if family.is_cut { p.note { "Only the nearest parents are shown." } }
         (below)
     }
 }

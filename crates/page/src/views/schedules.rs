@@ -54,6 +54,9 @@ fn row(state: &ScheduleState) -> Markup {
                     (once::field())
                     input type="hidden" name="name" value=(name);
                     button name="what" value="fire" { "Send now" }
+                }
+                form method="post" action="/act/schedule" {
+                    input type="hidden" name="name" value=(name);
                     @if *paused { button name="what" value="resume" { "Resume" } }
                     @else { button name="what" value="pause" { "Pause" } }
                 }

@@ -95,6 +95,8 @@ pub(crate) fn views(
     drop(dev);
     fill(&place.join("data/queue.sqlite"))?;
     let dev = Dev::start(wasq, place)?;
+    // It counts the newest runs for the overview first.
+    std::thread::sleep(Duration::from_secs(5));
     Runtime::new()?.block_on(async {
         let mut page = dev.page().await?;
         let mut rows = Vec::new();
