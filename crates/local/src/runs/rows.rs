@@ -24,13 +24,13 @@ const KEPT_MAX: i64 = 1_000_000;
 /// Rows that one step of the pruning looks at.
 const PRUNED_AT_ONCE: i64 = 2000;
 
-/// As [`LocalRuns::get`], on any connection.
+/// As [`LocalRuns::get`](super::LocalRuns::get), on any connection.
 pub(crate) fn find(db: &Connection, id: &str) -> rusqlite::Result<Option<RunItem>> {
     let by_id = stored(db, id)?;
     Ok(if by_id.is_some() { by_id } else { by_message_id(db, id)? })
 }
 
-/// As [`LocalRuns::list`], on any connection.
+/// As [`LocalRuns::list`](super::LocalRuns::list), on any connection.
 pub(crate) fn list(db: &Connection, filter: &RunFilter) -> rusqlite::Result<Vec<(i64, RunItem)>> {
     let RunFilter { task, state, kind, parent, before, max } = filter;
     // Ids that begin with a blank are those of turns. The plus keeps SQLite from searching by the id.
