@@ -34,7 +34,7 @@ pub(crate) async fn pause(args: Pause, paused: bool, json: bool) -> Result<Ended
     Ok(Ended::Well)
 }
 
-/// What makes a deployment take messages, by its physical id.
+/// The resource that makes a deployment take messages, by its physical id.
 #[derive(Clone, Debug)]
 pub(crate) enum Switch {
     /// The schedule that starts the consumer.

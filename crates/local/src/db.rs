@@ -221,21 +221,7 @@ impl Db {
         T: Send + 'static,
         E: From<DbError> + Send + 'static,
     {
-        self.commit(|connection| in_savepoint(connection, call), Durability::Synced).await
-    }
-
-    /// As [`Self::call`], for a call that does not fail half-way, such as one whose statements stand for themselves: nothing of it is
-    /// rolled back, which saves time.
-    pub(crate) async fn call_whole<T, E>(
-        &self,
-        call: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
-        sync: Durability,
-    ) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<DbError> + Send + 'static,
-    {
-        self.commit(call, sync).await
+        self.call_whole(|connection| in_savepoint(connection, call), Durability::Synced).await
     }
 
     /// As [`Self::call`], without the sync: a power cut can undo it, and a crash of the process cannot. A later call that is synced
@@ -248,10 +234,12 @@ impl Db {
         T: Send + 'static,
         E: From<DbError> + Send + 'static,
     {
-        self.commit(|connection| in_savepoint(connection, call), Durability::Unsynced).await
+        self.call_whole(|connection| in_savepoint(connection, call), Durability::Unsynced).await
     }
 
-    async fn commit<T, E>(
+    /// As [`Self::call`], for a call that does not fail half-way, such as one whose statements stand for themselves: nothing of it is
+    /// rolled back, which saves time.
+    pub(crate) async fn call_whole<T, E>(
         &self,
         call: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
         sync: Durability,

@@ -5,7 +5,7 @@ use wasq_protocol::{ItemState, RunItem, TaskName};
 
 use crate::data::Data;
 
-/// What is known of the messages around one.
+/// The parents and the children of a run, as far as they are known.
 pub(crate) struct Family {
     /// The chain of parents goes on above them.
     pub(crate) is_cut: bool,

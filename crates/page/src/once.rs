@@ -27,7 +27,7 @@ pub(crate) fn field() -> Markup {
 }
 
 impl Once {
-    /// What is known of a form with these fields, which was sent to this path.
+    /// The entry of a form with these fields that was sent to this path; a new one if it was not sent before.
     pub(crate) fn of(&self, path: &str, fields: &[u8]) -> Sent {
         let digest = Digest::of(&[path.as_bytes(), b"\0", fields].concat());
         let mut forms = self.0.lock().unwrap_or_else(PoisonError::into_inner);

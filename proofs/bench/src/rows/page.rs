@@ -199,7 +199,7 @@ struct Dev {
     _stdout: BufReader<ChildStdout>,
 }
 
-/// What it says when it is ready.
+/// The line that it prints when it is ready.
 #[derive(Deserialize)]
 struct Said {
     page: String,
