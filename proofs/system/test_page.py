@@ -292,6 +292,9 @@ def test_tasks_are_uploaded_brought_back_and_removed(page, dev):
     page.locator("input[type=file]").set_input_files(GUESTS / "hello.wasm")
     expect(page.locator("h1")).to_have_text("hello live", timeout=20_000)
     assert run(dev, "hello", "me")["result"]["output"] == {"hello": "me"}
+    version = page.locator("tbody tr").first
+    expect(version).to_contain_text(f"{(GUESTS / 'hello.wasm').stat().st_size / 1024:.0f} KiB")
+    expect(version).to_contain_text("wit-component")
     page.locator("input[type=file]").set_input_files(GUESTS / "verbs.wasm")
     expect(page.locator("tbody tr")).to_have_count(2, timeout=20_000)
     assert run(dev, "hello", {"verb": "echo", "value": 12})["result"]["output"] == 12

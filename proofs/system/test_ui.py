@@ -133,6 +133,8 @@ def test_every_view_and_act_over_a_deployment(browser, cloud, deployed):  # noqa
         expect(page.get_by_role("status").filter(has_text="The component is uploaded")).to_be_visible()
         expect(page.locator("tbody tr").first).to_contain_text("live", timeout=60_000)
         expect(page.locator("tbody tr")).to_have_count(2, timeout=60_000)
+        # The stand-in gives this name to everybody who uploads.
+        expect(page.locator("tbody tr").first).to_contain_text("EXAMPLE")
         page.goto(f"{base}/dead")
         page.get_by_role("button", name="Redrive all 2").click()
         expect(page.get_by_role("status")).to_contain_text("2 sent back to the queue")

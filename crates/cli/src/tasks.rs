@@ -88,7 +88,15 @@ fn whole(listed: &Listed) -> String {
     let Some(record) = listed.record() else { return text };
     text += "\nversions\n";
     for version in std::iter::once(&record.version).chain(&record.history) {
-        text += &format!("  {:<4} {}  {}\n", version.version, version.published, version.digest);
+        let Version { version, published, digest, bytes, made_with, uploader, .. } = version;
+        text += &format!("  {version:<4} {published}  {}", digest.short());
+        if let Some(bytes) = bytes {
+            text += &format!("  {:>8}", output::size(*bytes));
+        }
+        for more in [made_with, uploader].into_iter().flatten() {
+            text += &format!("  {more}");
+        }
+        text += "\n";
     }
     if listed.live.is_some() && !record.version.settings.schedule.is_empty() {
         text += "\nschedules (`wasq schedule ls` says which are paused)\n";

@@ -17,6 +17,8 @@ mod host;
 mod idempotency;
 mod limits;
 mod outgoing;
+#[cfg(feature = "compiler")]
+mod producers;
 mod request_url;
 mod resolver;
 mod run;
@@ -30,6 +32,8 @@ pub use config::{Platform, Pool, WASMTIME_VERSION, fingerprint};
 pub use engine::{Engine, LoadError, Module};
 pub use limits::Limits;
 pub use outgoing::{Responder, Responding};
+#[cfg(feature = "compiler")]
+pub use producers::{SIGNATURE, made_with};
 pub use request_url::normalized_url;
 pub use resolver::{Resolver, Resolving};
 pub use run::{CheckChild, Child, ChildCheck, LogLine, Report, Run, RunContext};

@@ -57,6 +57,17 @@ pub struct Version {
     pub schema: Option<Value>,
     /// When it went live.
     pub published: Timestamp,
+    /// The size of the module in bytes. Versions that an older wasq published do not say it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bytes: Option<u64>,
+    /// The languages and tools that made the module, as it names them itself: `Rust, rustc 1.95.0, wasq 0.1.0`. At most
+    /// [`Version::MADE_WITH_BYTES_MAX`] bytes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub made_with: Option<String>,
+    /// Who wrote the module or the settings, as S3's event names them: `AWS:` and the id of an IAM user or of a role's session. `None`
+    /// on one machine, and if the event was lost.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub uploader: Option<String>,
     /// Its machine code, by fingerprint.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub artifacts: BTreeMap<Fingerprint, Artifact>,
@@ -71,6 +82,11 @@ pub struct Artifact {
     pub bytes: u64,
     /// When it was made.
     pub compiled: Timestamp,
+}
+
+impl Version {
+    /// The longest [`Version::made_with`], in bytes.
+    pub const MADE_WITH_BYTES_MAX: usize = 200;
 }
 
 impl LiveRecord {

@@ -102,12 +102,13 @@ impl Function {
             PublisherEvent::Recompile(PublishRequest { recompile, unusable }) => {
                 self.0.recompile(&recompile, unusable).await
             }
-            PublisherEvent::Changed(tasks) => {
+            PublisherEvent::Changed(changes) => {
                 // One task's fault must not keep the others from being published.
                 let mut failed = None;
-                for task in tasks {
-                    match self.0.publish(&task).await {
-                        Ok(published) => log(&task, &published),
+                for change in changes {
+                    let task = &change.task;
+                    match self.0.publish_change(&change).await {
+                        Ok(published) => log(task, &published),
                         Err(e) => {
                             tracing::error!(%task, "not published, Lambda will try again: {e:#}");
                             failed = Some(e);
@@ -266,7 +267,8 @@ impl Uploads for S3Bucket {
             return Ok(Upload::too_large(bytes_max));
         }
         let body = object.body.collect().await.with_context(|| format!("read s3://{}/{key}", self.name))?;
-        Ok(Upload::Whole(body.to_vec()))
+        let tag = object.e_tag.map(|tag| tag.trim_matches('"').to_owned());
+        Ok(Upload::Whole { bytes: body.to_vec(), tag })
     }
 }
 

@@ -3,15 +3,29 @@
 use serde_json::Value;
 use wasq_protocol::{PublishRequest, TaskName};
 
+use crate::ports::Uploader;
+
+/// The most characters of an uploader's name that are kept: twice those of the longest that IAM makes.
+const NAME_CHARS_MAX: usize = 200;
+
 /// The event of one invoke of the publisher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PublisherEvent {
-    /// Objects in the tasks bucket were written or removed: the tasks that they belong to.
-    Changed(Vec<TaskName>),
+    /// Objects in the tasks bucket were written or removed: one change for each task that they belong to.
+    Changed(Vec<Change>),
     /// A worker wants an artifact.
     Recompile(PublishRequest),
     /// The schedule asks for what was missed.
     Sweep,
+}
+
+/// Objects of one task were written or removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The task.
+    pub task: TaskName,
+    /// Who wrote which object. A removal has no uploader.
+    pub uploaders: Vec<Uploader>,
 }
 
 impl PublisherEvent {
@@ -19,17 +33,24 @@ impl PublisherEvent {
     pub fn parse(payload: &str) -> Result<Self, String> {
         let value: Value = serde_json::from_str(payload).map_err(|e| format!("not JSON: {e}"))?;
         if let Some(records) = value.get("Records").and_then(Value::as_array) {
-            let mut tasks: Vec<TaskName> = Vec::new();
+            let mut changes: Vec<Change> = Vec::new();
             for record in records {
                 let key = record.pointer("/s3/object/key").and_then(Value::as_str);
                 let key = key.ok_or("a record has no s3.object.key: not an S3 event")?;
-                match Self::task_of(key) {
-                    Ok(task) if tasks.contains(&task) => {}
-                    Ok(task) => tasks.push(task),
-                    Err(why) => tracing::warn!(key, "object ignored: {why}"),
+                let task = match Self::task_of(key) {
+                    Ok(task) => task,
+                    Err(why) => {
+                        tracing::warn!(key, "object ignored: {why}");
+                        continue;
+                    }
+                };
+                let uploader = uploader(record);
+                match changes.iter_mut().find(|change| change.task == task) {
+                    Some(change) => change.uploaders.extend(uploader),
+                    None => changes.push(Change { task, uploaders: Vec::from_iter(uploader) }),
                 }
             }
-            return Ok(Self::Changed(tasks));
+            return Ok(Self::Changed(changes));
         }
         if value.get("sweep").is_some() {
             return Ok(Self::Sweep);
@@ -49,5 +70,47 @@ impl PublisherEvent {
             .or_else(|| key.strip_suffix(".toml"))
             .ok_or("its name does not end in .wasm or .toml")?;
         name.parse().map_err(|e| format!("{e}"))
+    }
+}
+
+/// Who wrote the object of an S3 event's record, if it says so.
+fn uploader(record: &Value) -> Option<Uploader> {
+    let text = |pointer| record.pointer(pointer).and_then(Value::as_str);
+    let name: String =
+        text("/userIdentity/principalId")?.chars().filter(|c| !c.is_control()).take(NAME_CHARS_MAX).collect();
+    let tag = text("/s3/object/eTag")?.to_owned();
+    Some(Uploader { name, tag })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changes(payload: &str) -> Vec<Change> {
+        match PublisherEvent::parse(payload).expect("an S3 event") {
+            PublisherEvent::Changed(changes) => changes,
+            other => panic!("not a change: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_event_says_who_wrote_which_state() {
+        let found = changes(
+            r#"{"Records": [
+                {"userIdentity": {"principalId": "AWS:AROAEXAMPLE:javimb"}, "s3": {"object": {"key": "hello.toml", "eTag": "1a"}}},
+                {"userIdentity": {"principalId": "AWS:AIDAEXAMPLE\n"}, "s3": {"object": {"key": "hello.wasm", "eTag": "2b"}}},
+                {"userIdentity": {"principalId": "AWS:AIDAEXAMPLE"}, "s3": {"object": {"key": "gone.wasm"}}}
+            ]}"#,
+        );
+        let uploader = |name: &str, tag: &str| Uploader { name: name.to_owned(), tag: tag.to_owned() };
+        let of_hello = vec![uploader("AWS:AROAEXAMPLE:javimb", "1a"), uploader("AWS:AIDAEXAMPLE", "2b")];
+        let task = |name: &str| name.parse().expect("a name");
+        assert_eq!(
+            found,
+            [
+                Change { task: task("hello"), uploaders: of_hello },
+                Change { task: task("gone"), uploaders: Vec::new() },
+            ]
+        );
     }
 }

@@ -10,9 +10,9 @@ mod publish;
 #[cfg(feature = "aws")]
 pub use aws::{Config, Function};
 pub use compile::{CompileLimits, Wasm, compile_if_asked};
-pub use event::PublisherEvent;
+pub use event::{Change, PublisherEvent};
 pub use ports::{
     Bucket, Compiled, Compiler, Condition, Object, PublisherParts, PublisherPorts, Put, Scheduler, Upload,
-    Uploads,
+    Uploader, Uploads,
 };
 pub use publish::{Published, Publisher};

@@ -92,10 +92,24 @@ pub trait Uploads: Send + Sync + 'static {
 pub enum Upload {
     /// There is none under this key.
     Absent,
-    /// Its content.
-    Whole(Vec<u8>),
+    /// All of it.
+    Whole {
+        /// Its content.
+        bytes: Vec<u8>,
+        /// Names this state of it, as [`Uploader::tag`] does; `None` where nobody says who uploads.
+        tag: Option<String>,
+    },
     /// It cannot be read as an upload; the reason is written for its author.
     Refused(String),
+}
+
+/// Who wrote an upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uploader {
+    /// The name, as the event of the upload has it.
+    pub name: String,
+    /// Names the state that they wrote (S3's ETag, without quotes): another upload may have followed.
+    pub tag: String,
 }
 
 impl Upload {

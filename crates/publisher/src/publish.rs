@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use tracing::Instrument;
+use wasq_engine::made_with;
 use wasq_protocol::{
     Artifact, Clock, Compatible, Digest, LiveRecord, Rejection, SecretError, SecretStore, Settings, TaskName,
     Timestamp, Version, WORLD,
 };
 use wasq_schema::{Schema, Schemas};
 
+use crate::event::Change;
 use crate::ports::{
-    Bucket, Compiled, Compiler, Condition, PublisherParts, PublisherPorts, Put, Scheduler, Upload, Uploads,
+    Bucket, Compiled, Compiler, Condition, PublisherParts, PublisherPorts, Put, Scheduler, Upload, Uploader,
+    Uploads,
 };
 
 /// Publishes tasks from the tasks bucket into the registry.
@@ -66,6 +69,13 @@ struct Live {
     unchanged: Condition,
 }
 
+/// An uploaded module.
+struct Module {
+    bytes: Vec<u8>,
+    digest: Digest,
+    uploader: Option<String>,
+}
+
 impl<P: PublisherPorts> Publisher<P> {
     /// A publisher on these ports.
     pub fn new(ports: PublisherParts<P>) -> Self {
@@ -79,7 +89,13 @@ impl<P: PublisherPorts> Publisher<P> {
 
     /// Makes the newest upload of a task live, or says why not. `Err` is a fault of a port: try again.
     pub async fn publish(&self, task: &TaskName) -> Result<Published> {
-        self.publish_newest(task).instrument(tracing::error_span!("publish", %task)).await
+        self.publish_newest(task, &[]).instrument(tracing::error_span!("publish", %task)).await
+    }
+
+    /// The same after a change that says who made it: the version names its uploader, if the newest upload is theirs.
+    pub async fn publish_change(&self, change: &Change) -> Result<Published> {
+        let Change { task, uploaders } = change;
+        self.publish_newest(task, uploaders).instrument(tracing::error_span!("publish", %task)).await
     }
 
     /// Publishes a task whose last upload is in no record, or was not published because of a fault. Returns `None` if nothing was
@@ -115,10 +131,10 @@ impl<P: PublisherPorts> Publisher<P> {
         self.publish(task).await.map(Some)
     }
 
-    async fn publish_newest(&self, task: &TaskName) -> Result<Published> {
+    async fn publish_newest(&self, task: &TaskName, uploaders: &[Uploader]) -> Result<Published> {
         for _ in 0..RACES_MAX {
             let mut digest = None;
-            let published = match self.publish_once(task, &mut digest).await {
+            let published = match self.publish_once(task, uploaders, &mut digest).await {
                 Ok(published) => self.schedule(task).await.map(|()| published).map_err(Unpublished::Fault),
                 failed => failed,
             };
@@ -141,16 +157,18 @@ impl<P: PublisherPorts> Publisher<P> {
     async fn publish_once(
         &self,
         task: &TaskName,
+        uploaders: &[Uploader],
         digest: &mut Option<Digest>,
     ) -> Result<Published, Unpublished> {
         // Read the pointer first. The publisher of any later upload then moves the pointer after this one, or
         // makes this one lose the race.
         let live = self.live(task).await?;
         match self.0.tasks.upload(&format!("{task}.wasm"), MODULE_BYTES_MAX).await? {
-            Upload::Whole(module) => {
-                let of_module = Digest::of(&module);
+            Upload::Whole { bytes, tag } => {
+                let of_module = Digest::of(&bytes);
                 *digest = Some(of_module);
-                self.promote(task, live, module, of_module).await
+                let module = Module { bytes, digest: of_module, uploader: found(uploaders, tag) };
+                self.promote(task, live, module, uploaders).await
             }
             Upload::Absent => self.remove(task, live).await,
             Upload::Refused(reason) => Err(Unpublished::Refused(format!("{task}.wasm: {reason}"))),
@@ -201,13 +219,17 @@ impl<P: PublisherPorts> Publisher<P> {
         &self,
         task: &TaskName,
         live: Live,
-        module: Vec<u8>,
-        digest: Digest,
+        module: Module,
+        uploaders: &[Uploader],
     ) -> Result<Published, Unpublished> {
+        let Module { bytes: module, digest, mut uploader } = module;
         let in_settings = |reason| Unpublished::Refused(format!("{task}.toml: {reason}"));
         let settings = match self.0.tasks.upload(&format!("{task}.toml"), SETTINGS_BYTES_MAX).await? {
             Upload::Absent => Settings::default(),
-            Upload::Whole(text) => read_settings(text).map_err(in_settings)?,
+            Upload::Whole { bytes, tag } => {
+                uploader = uploader.or_else(|| found(uploaders, tag));
+                read_settings(bytes).map_err(in_settings)?
+            }
             Upload::Refused(reason) => return Err(in_settings(reason)),
         };
         self.check_schedules(task, &settings).map_err(in_settings)?;
@@ -230,9 +252,16 @@ impl<P: PublisherPorts> Publisher<P> {
             && record.version.artifacts.contains_key(self.0.compiler.fingerprint())
             && record.removed.is_none()
         {
+            let mut record = record.clone();
+            if record.version.uploader.is_none() && uploader.is_some() {
+                // The event of another upload, or the sweep, came before this event and published this upload.
+                record.version.uploader = uploader;
+                self.put_live(&record, live.unchanged).await?;
+            }
             self.0.registry.delete(&Rejection::key(task)).await?;
-            return Ok(Published::Unchanged(record.version.clone()));
+            return Ok(Published::Unchanged(record.version));
         }
+        let (bytes, made_with) = (module.len() as u64, made_with_text(&module));
         let artifact = self.artifact(&live, &digest, module).await.map_err(|e| match e {
             Unpublished::Refused(reason) => Unpublished::Refused(format!("{task}.wasm: {reason}")),
             e => e,
@@ -252,6 +281,9 @@ impl<P: PublisherPorts> Publisher<P> {
             settings,
             schema: schema.map(|(json, _)| json),
             published: now,
+            bytes: Some(bytes),
+            made_with,
+            uploader,
             artifacts,
         };
         let (first_published, history) = match live.record {
@@ -409,6 +441,27 @@ impl<P: PublisherPorts> Publisher<P> {
             Put::Conflict => Err(Unpublished::Raced),
         }
     }
+}
+
+/// The name of whoever wrote this state of an upload.
+fn found(uploaders: &[Uploader], tag: Option<String>) -> Option<String> {
+    let tag = tag?;
+    uploaders.iter().find(|uploader| uploader.tag == tag).map(|uploader| uploader.name.clone())
+}
+
+/// The languages and tools of a module on one line, if it names any.
+fn made_with_text(module: &[u8]) -> Option<String> {
+    let mut text = String::new();
+    for mut name in made_with(module) {
+        name.retain(|c| !c.is_control());
+        let separator = if text.is_empty() { "" } else { ", " };
+        if text.len() + separator.len() + name.len() > Version::MADE_WITH_BYTES_MAX {
+            break;
+        }
+        text += separator;
+        text += &name;
+    }
+    Some(text).filter(|text| !text.is_empty())
 }
 
 /// The schema that a module carries: its JSON, and what it says.

@@ -3,11 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use wasmparser::{KnownCustom, Parser};
-use wasq_engine::{Engine, LoadError};
+use wasmparser::Parser;
+use wasq_engine::{Engine, LoadError, made_with};
 use wasq_protocol::{ByteCount, Settings};
 
-use crate::component::SIGNATURE;
 use crate::contract::Contract;
 
 /// The result of a component's check.
@@ -95,31 +94,6 @@ fn import(name: String) -> Import {
     };
     let denied = interface.starts_with("wasi:filesystem/") || interface.starts_with("wasi:sockets/");
     Import { name, limits, denied }
-}
-
-/// The languages and tools that a component names: as `wasq build` wrote them, or else as its parts do.
-fn made_with(wasm: &[u8]) -> Vec<String> {
-    let mut found = Vec::new();
-    for payload in Parser::new(0).parse_all(wasm) {
-        let Ok(wasmparser::Payload::CustomSection(section)) = payload else { continue };
-        let KnownCustom::Producers(fields) = section.as_known() else { continue };
-        let mut said = Vec::new();
-        let mut signed = false;
-        // A malformed entry is the tool's fault, not the component's: skip it.
-        for field in fields.into_iter().flatten().filter(|field| field.name != "sdk") {
-            for value in field.values.into_iter().flatten() {
-                signed |= value.name == SIGNATURE;
-                said.push(format!("{} {}", value.name, value.version).trim().to_owned());
-            }
-        }
-        if signed {
-            return said;
-        }
-        found.extend(said);
-    }
-    let mut seen = std::collections::HashSet::new();
-    found.retain(|text| seen.insert(text.clone()));
-    found
 }
 
 /// The memory of all modules of a component, as they declare it, in bytes.

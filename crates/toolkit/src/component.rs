@@ -5,6 +5,7 @@ use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
 use wasm_encoder::{ComponentSection, ProducersField, ProducersSection};
+use wasq_engine::SIGNATURE;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
 use crate::contract;
@@ -28,9 +29,6 @@ pub fn from_module(mut module: Vec<u8>) -> Result<Vec<u8>> {
         .encode()
         .context("make a component of the module")
 }
-
-/// The name of `wasq` in a component's list of tools.
-pub(crate) const SIGNATURE: &str = "wasq";
 
 /// Writes the language and the toolchain into a component: most toolchains do not name themselves.
 pub(crate) fn sign(component: &mut Vec<u8>, language: Language, toolchain: &str) {

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use wasq_protocol::{
     Caps, LiveRecord, MAX_MESSAGE_BYTES, Message, Rejection, Settings, Timestamp, WorkerEvent,
 };
-use wasq_publisher::PublisherEvent;
+use wasq_publisher::{Change, PublisherEvent};
 use wasq_schema::Schemas;
 
 /// The most bytes of a reason. Reasons go into logs and into attributes of dead letters.
@@ -93,9 +93,10 @@ pub fn worker_event(data: &[u8]) {
 pub fn publisher_event(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     match PublisherEvent::parse(text) {
-        Ok(PublisherEvent::Changed(tasks)) => {
-            for (i, task) in tasks.iter().enumerate() {
-                assert!(!tasks[..i].contains(task), "{task} would be published twice");
+        Ok(PublisherEvent::Changed(changes)) => {
+            for (i, Change { task, .. }) in changes.iter().enumerate() {
+                let is_earlier = changes[..i].iter().any(|change| change.task == *task);
+                assert!(!is_earlier, "{task} would be published twice");
             }
         }
         Ok(PublisherEvent::Recompile(_) | PublisherEvent::Sweep) => {}

@@ -67,6 +67,9 @@ impl Compiled {
             settings,
             schema: None,
             published: long_ago(),
+            bytes: None,
+            made_with: None,
+            uploader: None,
             artifacts: [(fingerprint(), self.artifact)].into(),
         };
         LiveRecord {

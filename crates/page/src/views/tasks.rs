@@ -5,7 +5,7 @@ use wasq_protocol::{LiveRecord, Rejection, TaskName, Version};
 
 use crate::data::Task;
 use crate::form::address;
-use crate::text::{bounded, line};
+use crate::text::{bounded, line, size};
 use crate::views::{fact, time};
 
 /// An act on a task that was asked for.
@@ -135,31 +135,50 @@ pub(crate) fn task(task: &Task, asked: Option<Asked>) -> Markup {
                 pre tabindex="0" { (bounded(&format!("{schema:#}"), REASON_BYTES)) }
             }
             h2 { "Versions" }
-            div.scroll tabindex="0" role="region" aria-label="Versions" { table {
-                thead { tr { th.number { "version" } th { "published" } th { "module" } th { "world" } th.number { "artifacts" } th { "act" } } }
-                tbody {
-                    @for (place, version) in std::iter::once(&record.version).chain(&record.history).enumerate() {
-                        tr {
-                            td.number { (version.version) }
-                            td { (time(version.published)) }
-                            td { code { (version.digest.short()) } }
-                            td { (line(&version.world, 80)) }
-                            td.number { (version.artifacts.len()) }
-                            td {
-                                @if place == 0 && is_live { span.good { "live" } }
-                                @else { form method="post" action="/act/rollback" {
-                                    input type="hidden" name="task" value=(name);
-                                    button name="version" value=(version.version) { "Bring back" }
-                                } }
-                            }
-                        }
-                    }
-                }
-            } }
+            (versions(record))
             @if is_live { form method="post" action="/act/remove" {
                 button.bad name="task" value=(name) { "Remove this task" }
             } }
         }
+    }
+}
+
+fn versions(record: &LiveRecord) -> Markup {
+    let versions = || std::iter::once(&record.version).chain(&record.history);
+    // On one machine, nobody says who uploads.
+    let has_uploaders = versions().any(|version| version.uploader.is_some());
+    let is_live = |version: &Version| record.removed.is_none() && version.version == record.version.version;
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="Versions" { table {
+            thead { tr {
+                th.number { "version" }
+                th { "published" }
+                @if has_uploaders { th { "uploaded by" } }
+                th { "module" }
+                th.number { "size" }
+                th { "made with" }
+                th { "act" }
+            } }
+            tbody {
+                @for version in versions() {
+                    tr {
+                        td.number { (version.version) }
+                        td { (time(version.published)) }
+                        @if has_uploaders { td { (line(version.uploader.as_deref().unwrap_or_default(), 80)) } }
+                        td { code { (version.digest.short()) } }
+                        td.number { @if let Some(bytes) = version.bytes { (size(bytes)) } }
+                        td { (line(version.made_with.as_deref().unwrap_or_default(), Version::MADE_WITH_BYTES_MAX)) }
+                        td {
+                            @if is_live(version) { span.good { "live" } }
+                            @else { form method="post" action="/act/rollback" {
+                                input type="hidden" name="task" value=(record.task);
+                                button name="version" value=(version.version) { "Bring back" }
+                            } }
+                        }
+                    }
+                }
+            }
+        } }
     }
 }
 

@@ -180,7 +180,9 @@ fn run_record_with_metrics() {
 fn live_record() {
     let record: LiveRecord = round_trip(include_str!("fixtures/live.json"));
     assert_eq!(record.version.version, 2);
+    assert_eq!(record.version.uploader.as_deref(), Some("AWS:AROAEXAMPLEEXAMPLE:javimb"));
     assert_eq!(record.history.len(), 1);
+    assert_eq!(record.history[0].bytes, None, "an older wasq did not write it");
 }
 
 #[test]

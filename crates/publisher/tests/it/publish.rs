@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use wasq_protocol::{
     ByteCount, Digest, LiveRecord, Schedule, SecretError, SecretSource, SecretStore, SecretValue,
-    SystemClock, TaskName, When,
+    SystemClock, TaskName, Version, When,
 };
 use wasq_publisher::{
-    Bucket, CompileLimits, Condition, Object, Published, Publisher, PublisherParts, PublisherPorts, Put,
-    Scheduler, Upload, Uploads, Wasm,
+    Bucket, Change, CompileLimits, Condition, Object, Published, Publisher, PublisherParts, PublisherPorts,
+    Put, Scheduler, Upload, Uploader, Uploads, Wasm,
 };
 use wasq_testing::read_guest;
 
@@ -50,7 +50,7 @@ impl Uploads for Memory {
         Ok(match self.bytes(key) {
             None => Upload::Absent,
             Some(bytes) if bytes.len() as u64 > bytes_max => Upload::too_large(bytes_max),
-            Some(bytes) => Upload::Whole(bytes),
+            Some(bytes) => Upload::Whole { tag: Some(Digest::of(&bytes).to_string()), bytes },
         })
     }
 }
@@ -466,4 +466,45 @@ async fn a_schema_goes_live_with_its_module() {
         refused(with_schema("hello", schema), DAILY).await,
         "hello.toml: schedule hello: its params do not fit the schema of the task: at the whole: expected the key \"user\", got an empty object"
     );
+}
+
+#[tokio::test]
+async fn a_version_says_its_size_its_tools_and_who_uploaded_it() {
+    let (tasks, registry, publisher, hello) = set_up();
+    let change = |name: &str, module: &[u8]| Change {
+        task: hello.clone(),
+        uploaders: vec![Uploader { name: name.to_owned(), tag: Digest::of(module).to_string() }],
+    };
+    let (by_ana, by_ben) = (guest("hello"), guest("verbs"));
+    tasks.set("hello.wasm", by_ana.clone());
+    publisher.publish_change(&change("ana", &by_ana)).await.expect("no fault");
+    let Version { bytes, made_with, uploader, .. } = registry.live().version;
+    assert_eq!((bytes, uploader.as_deref()), (Some(by_ana.len() as u64), Some("ana")));
+    let made_with = made_with.expect("its tools name themselves");
+    assert!(
+        made_with.contains("wit-component") && made_with.len() <= Version::MADE_WITH_BYTES_MAX,
+        "{made_with}"
+    );
+
+    // Ben's upload is there before the event of another upload of Ana's comes: nobody says yet that it is Ben's.
+    tasks.set("hello.wasm", by_ben.clone());
+    publisher.publish_change(&change("ana", b"another")).await.expect("no fault");
+    assert_eq!(registry.live().version.uploader, None);
+    let published = publisher.publish_change(&change("ben", &by_ben)).await.expect("no fault");
+    assert!(matches!(published, Published::Unchanged(_)));
+    assert_eq!(
+        (registry.live().version.version, registry.live().version.uploader.as_deref()),
+        (2, Some("ben"))
+    );
+    // The same module again is the same version.
+    publisher.publish_change(&change("ana", &by_ben)).await.expect("no fault");
+    assert_eq!(registry.live().version.uploader.as_deref(), Some("ben"));
+
+    // Settings make a version as well.
+    let settings = b"timeout = \"7s\"";
+    tasks.set("hello.toml", settings.as_slice());
+    publisher.publish_change(&change("cem", settings)).await.expect("no fault");
+    let record = registry.live();
+    assert_eq!((record.version.version, record.version.uploader.as_deref()), (3, Some("cem")));
+    assert_eq!(record.history[0].uploader.as_deref(), Some("ben"));
 }
