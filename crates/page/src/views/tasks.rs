@@ -164,10 +164,10 @@ fn versions(record: &LiveRecord) -> Markup {
                     tr {
                         td.number { (version.version) }
                         td { (time(version.published)) }
-                        @if has_uploaders { td { (line(version.uploader.as_deref().unwrap_or_default(), 80)) } }
+                        @if has_uploaders { td.wrap { (line(version.uploader.as_deref().unwrap_or_default(), 80)) } }
                         td { code { (version.digest.short()) } }
                         td.number { @if let Some(bytes) = version.bytes { (size(bytes)) } }
-                        td { (line(version.made_with.as_deref().unwrap_or_default(), Version::MADE_WITH_BYTES_MAX)) }
+                        td.wrap { (line(version.made_with.as_deref().unwrap_or_default(), Version::MADE_WITH_BYTES_MAX)) }
                         td {
                             @if is_live(version) { span.good { "live" } }
                             @else { form method="post" action="/act/rollback" {
