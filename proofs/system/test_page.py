@@ -285,6 +285,15 @@ def test_acts_have_their_effect(page, dev):
     page.get_by_role("button", name="Send").click()
     expect(page.get_by_role("status")).to_contain_text("its id was used before")
 
+    # A message may wait longer than SQS lets it.
+    go(page, dev, "/send?task=verbs")
+    page.get_by_label("Id").fill("later-1")
+    page.get_by_label("Delay").fill("2h")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("h1")).to_contain_text("waiting", timeout=20_000)
+    waits = dev.wasq("runs", "show", "later-1", "--json")["run"]
+    assert (waits["state"], waits["kind"]) == ("waiting", "delayed")
+
 
 def test_tasks_are_uploaded_brought_back_and_removed(page, dev):
     go(page, dev, "/tasks")
@@ -519,7 +528,10 @@ def test_wrong_input_is_named_and_kept(page, dev):
     expect(page.get_by_label("Params")).to_have_value('{"user": ')
     page.get_by_label("Params").fill("{}")
     page.get_by_role("button", name="Send").click()
-    expect(page.get_by_role("alert")).to_contain_text('Delay: expected a number of seconds from 0 to 900, found "soon"')
+    expect(page.get_by_role("alert")).to_contain_text('Delay: "soon" is no duration such as "30s", "15m" or "500ms"')
+    page.get_by_label("Delay").fill("400d")
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("alert")).to_contain_text("Delay: a message can wait for 366 days at most.")
     assert dev.counts() == (0, 0, 0)
 
 

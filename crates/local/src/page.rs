@@ -12,12 +12,11 @@ use anyhow::{Context, Result, anyhow};
 use rusqlite::{Connection, params};
 use tokio::sync::watch;
 use wasq_page::{
-    Cancelled, Data, DeadLetters, Letter, LogLine, NotAPlace, Page, Search, Sending, Span, Stats, Task,
-    Token, Upload,
+    Cancelled, Data, DeadLetters, Letter, LogLine, NotAPlace, Page, Search, Span, Stats, Task, Token, Upload,
 };
 use wasq_protocol::{
-    Clock, DeadLetterAttributes, Digest, LiveRecord, MessageCounts, Overview, RunItem, ScheduleState,
-    SystemClock, TaskName,
+    Clock, DeadLetterAttributes, Digest, LiveRecord, Message, MessageCounts, Overview, RunItem,
+    ScheduleState, SystemClock, TaskName,
 };
 
 use crate::adapters::TaskQueue;
@@ -196,12 +195,8 @@ impl Data for LocalPage {
         Ok(DeadLetters { letters: stored.into_iter().map(letter).collect(), note: None })
     }
 
-    async fn send(&self, sending: Sending) -> Result<String> {
-        let send = Send {
-            body: sending.message.to_json(),
-            delay: Some(sending.delay_seconds.into()),
-            ..Send::default()
-        };
+    async fn send(&self, message: Message) -> Result<String> {
+        let send = Send { body: message.to_json(), ..Send::default() };
         let sent = self.queues.send(QUEUE.to_owned(), vec![send]).await.map_err(|e| anyhow!("{e}"))?;
         let sent = sent.into_iter().next().context("the queue answers for each message")?;
         self.change();

@@ -3,18 +3,15 @@
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use wasq_protocol::{Clock, Digest, Message, SystemClock, TaskName, check_id};
+use wasq_protocol::{AHEAD_MAX, Clock, Digest, Message, SystemClock, TaskName, check_id, parse_duration};
 use wasq_schema::Schemas;
 
-use crate::data::{Cancelled, Data, DeadLetters, Sending, Task, Upload};
+use crate::data::{Cancelled, Data, DeadLetters, Task, Upload};
 use crate::fields::{fill, name, params};
 use crate::form::{Form, address};
 use crate::site::{Body, Problem, Site, missing, no_task, page, redirect, wrong};
 use crate::views::send::Filled;
 use crate::views::{self, View, whole};
-
-/// The longest delay of a message, in seconds.
-const DELAY_MAX: u32 = 900;
 
 impl<D: Data> Site<D> {
     pub(crate) async fn act(&self, path: &str, form: &Form) -> Result<Response<Body>, Problem> {
@@ -56,7 +53,7 @@ impl<D: Data> Site<D> {
             )));
         };
         let message = Message::new(task, params);
-        let id = self.data.send(Sending { message, delay_seconds: 0 }).await?;
+        let id = self.data.send(message).await?;
         Ok(redirect(&address("/run", &[("id", Some(&id)), ("sent", Some(&id))])))
     }
 
@@ -85,7 +82,7 @@ impl<D: Data> Site<D> {
                 let message = Message::parse(&schedule.schedule.body(&schedule.task, &now));
                 let message = message.map_err(|e| wrong(e.to_string()))?;
                 let id = message.id.clone().unwrap_or_default();
-                self.data.send(Sending { message, delay_seconds: 0 }).await?;
+                self.data.send(message).await?;
                 ("fired", id)
             }
             Some(what @ ("pause" | "resume")) => {
@@ -140,20 +137,20 @@ impl<D: Data> Site<D> {
             letter: form.text("letter").map(str::to_owned),
             wrong: None,
         };
-        let sent = no_params.map_or_else(|| sending(&filled), Err);
-        let sending = match sent {
-            Ok(sending) => sending,
+        let sent = no_params.map_or_else(|| message(&filled), Err);
+        let message = match sent {
+            Ok(message) => message,
             Err(why) => {
                 let filled = Filled { wrong: Some(why), ..filled };
                 return Ok(page(StatusCode::BAD_REQUEST, self.send_form(&filled).await?));
             }
         };
-        if let Some(wrong) = self.bad_params(&sending.message).await? {
+        if let Some(wrong) = self.bad_params(&message).await? {
             let filled = Filled { wrong: Some(wrong), ..filled };
             return Ok(page(StatusCode::BAD_REQUEST, self.send_form(&filled).await?));
         }
-        let own = sending.message.id.clone();
-        let id = self.data.send(sending).await?;
+        let own = message.id.clone();
+        let id = self.data.send(message).await?;
         // Sent first, then deleted: nothing is lost between the two.
         let letter = match filled.letter {
             None => None,
@@ -247,7 +244,7 @@ fn asked(task: &TaskName, what: &str) -> Response<Body> {
 }
 
 /// A message from the fields of the form.
-fn sending(filled: &Filled) -> Result<Sending, String> {
+fn message(filled: &Filled) -> Result<Message, String> {
     let Filled { task, params, id, delay, fields: _, letter: _, wrong: _ } = filled;
     let task: TaskName = task.parse().map_err(|e| format!("Task: {e}: {task:?}"))?;
     let params = if params.trim().is_empty() { "{}" } else { params.trim() };
@@ -257,13 +254,14 @@ fn sending(filled: &Filled) -> Result<Sending, String> {
         check_id(id).map_err(|e| format!("Id: {e}"))?;
         message.id = Some(id.clone());
     }
-    let delay_seconds = match delay.as_str() {
-        "" => 0,
-        text => text.parse().ok().filter(|delay| *delay <= DELAY_MAX).ok_or_else(|| {
-            format!("Delay: expected a number of seconds from 0 to {DELAY_MAX}, found {text:?}")
-        })?,
-    };
+    if !delay.is_empty() {
+        let delay = parse_duration(delay).map_err(|e| format!("Delay: {e}"))?;
+        if delay > AHEAD_MAX {
+            return Err("Delay: a message can wait for 366 days at most.".to_owned());
+        }
+        message.not_before = Some(SystemClock.now().plus(delay));
+    }
     // Refuse every message here that the queue or a worker would refuse.
     Message::parse(&message.to_json()).map_err(|e| format!("{}: {}", e.path, e.problem))?;
-    Ok(Sending { message, delay_seconds })
+    Ok(message)
 }

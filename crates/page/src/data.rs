@@ -52,7 +52,7 @@ pub trait Data: Send + Sync + 'static {
     fn dead_letters(&self) -> impl Future<Output = Result<DeadLetters>> + Send;
 
     /// Sends a message. Returns the queue's id of it.
-    fn send(&self, sending: Sending) -> impl Future<Output = Result<String>> + Send;
+    fn send(&self, message: Message) -> impl Future<Output = Result<String>> + Send;
 
     /// Cancels a message.
     fn cancel(&self, id: &str) -> impl Future<Output = Result<Cancelled>> + Send;
@@ -281,15 +281,6 @@ pub struct Group {
     pub reason: String,
     /// The letters, newest first.
     pub letters: Vec<Letter>,
-}
-
-/// A message that is to be sent.
-#[derive(Clone, Debug)]
-pub struct Sending {
-    /// The message.
-    pub message: Message,
-    /// How long it waits before it can run, in seconds: at most 900.
-    pub delay_seconds: u32,
 }
 
 /// The answer to a cancel.

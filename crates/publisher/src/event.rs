@@ -5,7 +5,7 @@ use wasq_protocol::{PublishRequest, TaskName};
 
 use crate::ports::Uploader;
 
-/// The most characters of an uploader's name that are kept: twice those of the longest that IAM makes.
+/// The most characters of an uploader's name that are kept. A role's id and the name of its session have 86 at most.
 const NAME_CHARS_MAX: usize = 200;
 
 /// The event of one invoke of the publisher.

@@ -8,8 +8,10 @@ use tokio::sync::{Mutex, OnceCell};
 use tokio::time::Instant;
 use wasq_aws::QueueEndpoint;
 use wasq_local::Listed;
-use wasq_page::{Cancelled, Data, DeadLetters, LogLine, Page, Search, Sending, Span, Stats, Task, Upload};
-use wasq_protocol::{Clock, Digest, MessageCounts, Overview, RunItem, ScheduleState, SystemClock, TaskName};
+use wasq_page::{Cancelled, Data, DeadLetters, LogLine, Page, Search, Span, Stats, Task, Upload};
+use wasq_protocol::{
+    Clock, Digest, Message, MessageCounts, Overview, RunItem, ScheduleState, SystemClock, TaskName,
+};
 use wasq_schedule::name_on_aws;
 
 use crate::cloud::Deployment;
@@ -220,11 +222,9 @@ impl Data for DeployedPage {
         self.letters.all().await
     }
 
-    async fn send(&self, sending: Sending) -> Result<String> {
-        let Sending { message, delay_seconds } = sending;
-        let delay = i32::try_from(delay_seconds).context("a delay is at most 900 s")?;
+    async fn send(&self, message: Message) -> Result<String> {
         let send = self.sqs.send_message().queue_url(&self.queue_url).message_body(message.to_json());
-        let sent = send.delay_seconds(delay).send().await.map_err(crate::cloud::explain);
+        let sent = send.send().await.map_err(crate::cloud::explain);
         sent.context("send a message")?.message_id.context("the queue answered without a message id")
     }
 

@@ -53,7 +53,7 @@ pub(crate) fn send(filled: &Filled, tasks: &[TaskName], with_fields: &[TaskName]
                 } }
             }
             label { "Id (without one, the queue gives one)" input name="id" value=(id) autocomplete="off"; }
-            label { "Delay in seconds, up to 900" input name="delay" value=(delay) inputmode="numeric" autocomplete="off"; }
+            label { "Delay, such as 90s, 2h or 30d" input name="delay" value=(delay) autocomplete="off"; }
             button { "Send" }
         }
     }
