@@ -169,6 +169,23 @@ pub struct LogLine {
     pub text: String,
     /// The first HTTP requests of the run, if the line is that of its end.
     pub requests: Vec<SentRequest>,
+    /// How long the stages of the delivery took, if the line is that of its end.
+    pub stages: Option<Stages>,
+}
+
+/// The times of one delivery, in milliseconds; [`RunRecord`](wasq_protocol::RunRecord) says from when to when each is.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub struct Stages {
+    /// From the message's send until a slot was free.
+    pub queued_ms: Option<f64>,
+    /// The wait for a slot in this worker, a part of `queued_ms`.
+    pub place_ms: f64,
+    /// Loading the task.
+    pub load_ms: f64,
+    /// The run.
+    pub run_ms: f64,
+    /// Settling the message.
+    pub acknowledge_ms: f64,
 }
 
 impl LogLine {
@@ -184,6 +201,8 @@ impl LogLine {
             attempt: Option<u64>,
             #[serde(default)]
             requests: Vec<SentRequest>,
+            #[serde(flatten)]
+            stages: Option<Stages>,
         }
         let line: Line = serde_json::from_str(line).ok()?;
         (line.id.as_deref() == Some(id)).then_some(Self {
@@ -192,6 +211,7 @@ impl LogLine {
             attempt: line.attempt,
             text: line.message,
             requests: line.requests,
+            stages: line.stages,
         })
     }
 }

@@ -20,7 +20,7 @@ mod views;
 
 pub use callers::Callers;
 pub use data::{
-    Cancelled, Data, DeadLetters, Group, Letter, LogLine, NotAPlace, Page, Search, Span, Task, Upload,
+    Cancelled, Data, DeadLetters, Group, Letter, LogLine, NotAPlace, Page, Search, Span, Stages, Task, Upload,
 };
 pub use guard::Token;
 pub use site::{Body, Site, refused};

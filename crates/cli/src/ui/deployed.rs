@@ -168,7 +168,7 @@ impl Data for DeployedPage {
         Ok(self.lines(run).await.unwrap_or_else(|e| {
             let text = format!("The log could not be read: {e:#}");
             let (at, level) = (run.updated.to_string(), "WARN".to_owned());
-            vec![LogLine { at, level, attempt: None, text, requests: Vec::new() }]
+            vec![LogLine { at, level, attempt: None, text, requests: Vec::new(), stages: None }]
         }))
     }
 

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use wasq_protocol::{AttemptEnd, ItemState, RunItem, SentRequest, Timestamp};
 
-use crate::data::LogLine;
+use crate::data::{LogLine, Stages};
 use crate::family::{Family, Relative};
 use crate::form::encoded;
 use crate::json::{quoted, tree};
@@ -106,6 +106,13 @@ pub(crate) fn run(
                 tbody { @for end in &run.history { (attempt(end)) } }
             } }
         }
+        @if log.iter().any(|line| line.stages.is_some()) {
+            h2 { "Stages" }
+            div.scroll tabindex="0" role="region" aria-label="Stages" { table {
+                thead { tr { th.number { "attempt" } th.number { "queued" } th.number { "of it in the worker" } th.number { "load" } th.number { "run" } th.number { "settle" } } }
+                tbody { @for LogLine { attempt, stages, .. } in log { @if let Some(stages) = stages { (stages_of(*attempt, stages)) } } }
+            } }
+        }
         @if !run.steps.is_empty() {
             h2 { "Steps" }
             div.scroll tabindex="0" role="region" aria-label="Steps" { table {
@@ -134,7 +141,7 @@ pub(crate) fn run(
         } @else {
             div.scroll tabindex="0" role="region" aria-label="Log" { table.log {
                 thead { tr { th { "time" } th { "level" } th.number { "attempt" } th { "line" } } }
-                tbody { @for LogLine { at, level, attempt, text, requests: _ } in log {
+                tbody { @for LogLine { at, level, attempt, text, requests: _, stages: _ } in log {
                     tr {
                         td { @if let Ok(at) = at.parse() { (time(at)) } @else { (line(at, 40)) } }
                         td { span class=(format!("level {}", level.to_ascii_lowercase())) { (line(level, 10)) } }
@@ -143,6 +150,18 @@ pub(crate) fn run(
                     }
                 } }
             } }
+        }
+    }
+}
+
+/// How long each stage of one delivery took.
+fn stages_of(attempt: Option<u64>, stages: &Stages) -> Markup {
+    let Stages { queued_ms, place_ms, load_ms, run_ms, acknowledge_ms } = *stages;
+    html! {
+        tr {
+            td.number { @if let Some(attempt) = attempt { (attempt) } }
+            td.number { @if let Some(queued) = queued_ms { (ms(queued)) } }
+            @for time in [place_ms, load_ms, run_ms, acknowledge_ms] { td.number { (ms(time)) } }
         }
     }
 }
