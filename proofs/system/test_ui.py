@@ -134,6 +134,8 @@ def test_every_view_and_act_over_a_deployment(browser, cloud, deployed):  # noqa
         expect(page.locator("tbody tr").first).to_contain_text("live", timeout=60_000)
         expect(page.locator("tbody tr")).to_have_count(2, timeout=60_000)
         # The stand-in gives this name to everybody who uploads.
+        told = json.loads(cloud.shell(f"wasq tasks verbs --stack {deployed.stack} --json"))["live"]
+        assert (told["uploader"], told["bytes"]) == ("EXAMPLE", (GUESTS / "hello.wasm").stat().st_size)
         expect(page.locator("tbody tr").first).to_contain_text("EXAMPLE")
         page.goto(f"{base}/dead")
         page.get_by_role("button", name="Redrive all 2").click()

@@ -89,14 +89,13 @@ fn whole(listed: &Listed) -> String {
     text += "\nversions\n";
     for version in std::iter::once(&record.version).chain(&record.history) {
         let Version { version, published, digest, bytes, made_with, uploader, .. } = version;
-        text += &format!("  {version:<4} {published}  {}", digest.short());
-        if let Some(bytes) = bytes {
-            text += &format!("  {:>8}", output::size(*bytes));
+        let size = bytes.map_or_else(String::new, output::size);
+        let line =
+            format!("  {version:<4} {published}  {}  {size:>8}  {}", digest.short(), made_with.join(", "));
+        text += &format!("{}\n", line.trim_end());
+        if let Some(uploader) = uploader {
+            text += &format!("       uploaded by {uploader}\n");
         }
-        for more in [made_with, uploader].into_iter().flatten() {
-            text += &format!("  {more}");
-        }
-        text += "\n";
     }
     if listed.live.is_some() && !record.version.settings.schedule.is_empty() {
         text += "\nschedules (`wasq schedule ls` says which are paused)\n";

@@ -129,7 +129,7 @@ fn read_upload(path: &Path, bytes_max: u64) -> Result<Upload> {
     if bytes.len() as u64 > bytes_max {
         return Ok(Upload::too_large(bytes_max));
     }
-    Ok(Upload::Whole { bytes, tag: None })
+    Ok(Upload::Whole { bytes, etag: None })
 }
 
 const NO_FILE: &str = "it is no regular file";

@@ -60,12 +60,12 @@ pub struct Version {
     /// The size of the module in bytes. Versions that an older wasq published do not say it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub bytes: Option<u64>,
-    /// The languages and tools that made the module, as it names them itself: `Rust, rustc 1.95.0, wasq 0.1.0`. At most
-    /// [`Version::MADE_WITH_BYTES_MAX`] bytes.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub made_with: Option<String>,
-    /// Who wrote the module or the settings, as S3's event names them: `AWS:` and the id of an IAM user or of a role's session. `None`
-    /// on one machine, and if the event was lost.
+    /// The languages and tools that made the module, as it names them itself: `Rust`, `rustc 1.95.0`, `wasq 0.1.0`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub made_with: Vec<String>,
+    /// The uploader of what is new in this version: the module, or the settings if only those changed. The name is that of S3's event:
+    /// `AWS:` and the id of an IAM user, or the id of a role and the name of its session; at most [`Version::UPLOADER_CHARS_MAX`]
+    /// characters. `None` on one machine, if the event was lost, and if the settings were removed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub uploader: Option<String>,
     /// Its machine code, by fingerprint.
@@ -85,8 +85,8 @@ pub struct Artifact {
 }
 
 impl Version {
-    /// The longest [`Version::made_with`], in bytes.
-    pub const MADE_WITH_BYTES_MAX: usize = 200;
+    /// The most characters of [`Version::uploader`]. A role's id and the name of its session have 90 at most.
+    pub const UPLOADER_CHARS_MAX: usize = 200;
 }
 
 impl LiveRecord {

@@ -267,8 +267,8 @@ impl Uploads for S3Bucket {
             return Ok(Upload::too_large(bytes_max));
         }
         let body = object.body.collect().await.with_context(|| format!("read s3://{}/{key}", self.name))?;
-        let tag = object.e_tag.map(|tag| tag.trim_matches('"').to_owned());
-        Ok(Upload::Whole { bytes: body.to_vec(), tag })
+        let etag = object.e_tag.map(|etag| etag.trim_matches('"').to_owned());
+        Ok(Upload::Whole { bytes: body.to_vec(), etag })
     }
 }
 

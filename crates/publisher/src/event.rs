@@ -1,12 +1,9 @@
 //! The events that the publisher's Lambda can be invoked with.
 
 use serde_json::Value;
-use wasq_protocol::{PublishRequest, TaskName};
+use wasq_protocol::{PublishRequest, TaskName, Version};
 
 use crate::ports::Uploader;
-
-/// The most characters of an uploader's name that are kept. A role's id and the name of its session have 86 at most.
-const NAME_CHARS_MAX: usize = 200;
 
 /// The event of one invoke of the publisher.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +21,7 @@ pub enum PublisherEvent {
 pub struct Change {
     /// The task.
     pub task: TaskName,
-    /// Who wrote which object. A removal has no uploader.
+    /// The writers of the task's objects. A removal has no uploader.
     pub uploaders: Vec<Uploader>,
 }
 
@@ -73,13 +70,15 @@ impl PublisherEvent {
     }
 }
 
-/// Who wrote the object of an S3 event's record, if it says so.
+/// The uploader in a record of an S3 event, if it names one.
 fn uploader(record: &Value) -> Option<Uploader> {
     let text = |pointer| record.pointer(pointer).and_then(Value::as_str);
-    let name: String =
-        text("/userIdentity/principalId")?.chars().filter(|c| !c.is_control()).take(NAME_CHARS_MAX).collect();
-    let tag = text("/s3/object/eTag")?.to_owned();
-    Some(Uploader { name, tag })
+    let name = text("/userIdentity/principalId")?.chars().filter(|c| !c.is_control());
+    Some(Uploader {
+        name: name.take(Version::UPLOADER_CHARS_MAX).collect(),
+        etag: text("/s3/object/eTag")?.to_owned(),
+        at: text("/eventTime")?.parse().ok()?,
+    })
 }
 
 #[cfg(test)]
@@ -97,12 +96,13 @@ mod tests {
     fn an_event_says_who_wrote_which_state() {
         let found = changes(
             r#"{"Records": [
-                {"userIdentity": {"principalId": "AWS:AROAEXAMPLE:javimb"}, "s3": {"object": {"key": "hello.toml", "eTag": "1a"}}},
-                {"userIdentity": {"principalId": "AWS:AIDAEXAMPLE\n"}, "s3": {"object": {"key": "hello.wasm", "eTag": "2b"}}},
-                {"userIdentity": {"principalId": "AWS:AIDAEXAMPLE"}, "s3": {"object": {"key": "gone.wasm"}}}
+                {"eventTime": "2026-11-27T09:00:00.000Z", "userIdentity": {"principalId": "AWS:AROAEXAMPLE:javimb"}, "s3": {"object": {"key": "hello.toml", "eTag": "1a"}}},
+                {"eventTime": "2026-11-27T09:00:00.000Z", "userIdentity": {"principalId": "AWS:AIDAEXAMPLE\n"}, "s3": {"object": {"key": "hello.wasm", "eTag": "2b"}}},
+                {"eventTime": "2026-11-27T09:00:00.000Z", "userIdentity": {"principalId": "AWS:AIDAEXAMPLE"}, "s3": {"object": {"key": "gone.wasm"}}}
             ]}"#,
         );
-        let uploader = |name: &str, tag: &str| Uploader { name: name.to_owned(), tag: tag.to_owned() };
+        let at = "2026-11-27T09:00:00Z".parse().expect("a time");
+        let uploader = |name: &str, etag: &str| Uploader { name: name.to_owned(), etag: etag.to_owned(), at };
         let of_hello = vec![uploader("AWS:AROAEXAMPLE:javimb", "1a"), uploader("AWS:AIDAEXAMPLE", "2b")];
         let task = |name: &str| name.parse().expect("a name");
         assert_eq!(

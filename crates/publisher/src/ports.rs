@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use anyhow::Result;
-use wasq_protocol::{Clock, Fingerprint, Schedule, SecretStore, TaskName};
+use wasq_protocol::{Clock, Fingerprint, Schedule, SecretStore, TaskName, Timestamp};
 
 /// The kinds of a publisher's ports.
 pub trait PublisherPorts: 'static {
@@ -96,20 +96,22 @@ pub enum Upload {
     Whole {
         /// Its content.
         bytes: Vec<u8>,
-        /// Names this state of it, as [`Uploader::tag`] does; `None` where nobody says who uploads.
-        tag: Option<String>,
+        /// The ETag of this content, as in [`Uploader::etag`]. `None` on one machine: there are no uploaders.
+        etag: Option<String>,
     },
     /// It cannot be read as an upload; the reason is written for its author.
     Refused(String),
 }
 
-/// Who wrote an upload.
+/// The writer of one object, from the event of the upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uploader {
-    /// The name, as the event of the upload has it.
+    /// The name.
     pub name: String,
-    /// Names the state that they wrote (S3's ETag, without quotes): another upload may have followed.
-    pub tag: String,
+    /// S3's ETag of the object that was written, without quotes. A later upload to the same key has another one.
+    pub etag: String,
+    /// When the object was written.
+    pub at: Timestamp,
 }
 
 impl Upload {

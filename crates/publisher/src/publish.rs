@@ -73,7 +73,7 @@ struct Live {
 struct Module {
     bytes: Vec<u8>,
     digest: Digest,
-    uploader: Option<String>,
+    etag: Option<String>,
 }
 
 impl<P: PublisherPorts> Publisher<P> {
@@ -92,7 +92,7 @@ impl<P: PublisherPorts> Publisher<P> {
         self.publish_newest(task, &[]).instrument(tracing::error_span!("publish", %task)).await
     }
 
-    /// The same after a change that says who made it: the version names its uploader, if the newest upload is theirs.
+    /// Publishes a task after an event of its uploads. The version names its uploader, if the event is that of the newest upload.
     pub async fn publish_change(&self, change: &Change) -> Result<Published> {
         let Change { task, uploaders } = change;
         self.publish_newest(task, uploaders).instrument(tracing::error_span!("publish", %task)).await
@@ -164,10 +164,10 @@ impl<P: PublisherPorts> Publisher<P> {
         // makes this one lose the race.
         let live = self.live(task).await?;
         match self.0.tasks.upload(&format!("{task}.wasm"), MODULE_BYTES_MAX).await? {
-            Upload::Whole { bytes, tag } => {
+            Upload::Whole { bytes, etag } => {
                 let of_module = Digest::of(&bytes);
                 *digest = Some(of_module);
-                let module = Module { bytes, digest: of_module, uploader: found(uploaders, tag) };
+                let module = Module { bytes, digest: of_module, etag };
                 self.promote(task, live, module, uploaders).await
             }
             Upload::Absent => self.remove(task, live).await,
@@ -222,16 +222,14 @@ impl<P: PublisherPorts> Publisher<P> {
         module: Module,
         uploaders: &[Uploader],
     ) -> Result<Published, Unpublished> {
-        let Module { bytes: module, digest, mut uploader } = module;
+        let Module { bytes: module, digest, etag: module_etag } = module;
         let in_settings = |reason| Unpublished::Refused(format!("{task}.toml: {reason}"));
-        let settings = match self.0.tasks.upload(&format!("{task}.toml"), SETTINGS_BYTES_MAX).await? {
-            Upload::Absent => Settings::default(),
-            Upload::Whole { bytes, tag } => {
-                uploader = uploader.or_else(|| found(uploaders, tag));
-                read_settings(bytes).map_err(in_settings)?
-            }
-            Upload::Refused(reason) => return Err(in_settings(reason)),
-        };
+        let (settings, settings_etag) =
+            match self.0.tasks.upload(&format!("{task}.toml"), SETTINGS_BYTES_MAX).await? {
+                Upload::Absent => (Settings::default(), None),
+                Upload::Whole { bytes, etag } => (read_settings(bytes).map_err(in_settings)?, etag),
+                Upload::Refused(reason) => return Err(in_settings(reason)),
+            };
         self.check_schedules(task, &settings).map_err(in_settings)?;
         let schema = schema_of(&module).map_err(|e| Unpublished::Refused(format!("{task}.wasm: {e}")))?;
         if let Some((_, Schemas { params: Some(schema), .. })) = &schema {
@@ -246,6 +244,12 @@ impl<P: PublisherPorts> Publisher<P> {
             Unpublished::Refused(reason) => in_settings(reason),
             e => e,
         })?;
+        // The uploader of what is new since an earlier version.
+        let uploader_after = |earlier: Option<&Version>| {
+            let is_new_module = earlier.is_none_or(|earlier| earlier.digest != digest);
+            let etag = if is_new_module { module_etag.as_ref() } else { settings_etag.as_ref() };
+            uploaders.iter().find(|uploader| etag == Some(&uploader.etag))
+        };
         if let Some(record) = &live.record
             && record.version.digest == digest
             && record.version.settings == settings
@@ -253,15 +257,25 @@ impl<P: PublisherPorts> Publisher<P> {
             && record.removed.is_none()
         {
             let mut record = record.clone();
-            if record.version.uploader.is_none() && uploader.is_some() {
-                // The event of another upload, or the sweep, came before this event and published this upload.
-                record.version.uploader = uploader;
+            // An earlier event, or the sweep, may have published this upload before its own event came.
+            if record.version.uploader.is_none()
+                && let Some(uploader) = uploader_after(record.history.first())
+                && uploader.at <= record.version.published
+            {
+                record.version.uploader = Some(uploader.name.clone());
                 self.put_live(&record, live.unchanged).await?;
             }
             self.0.registry.delete(&Rejection::key(task)).await?;
             return Ok(Published::Unchanged(record.version));
         }
-        let (bytes, made_with) = (module.len() as u64, made_with_text(&module));
+        let before =
+            live.record.as_ref().filter(|record| record.removed.is_none()).map(|record| &record.version);
+        let uploader = match before {
+            // Only the engine is another one.
+            Some(before) if before.digest == digest && before.settings == settings => before.uploader.clone(),
+            before => uploader_after(before).map(|uploader| uploader.name.clone()),
+        };
+        let (bytes, made_with) = (module.len() as u64, made_with(&module));
         let artifact = self.artifact(&live, &digest, module).await.map_err(|e| match e {
             Unpublished::Refused(reason) => Unpublished::Refused(format!("{task}.wasm: {reason}")),
             e => e,
@@ -441,27 +455,6 @@ impl<P: PublisherPorts> Publisher<P> {
             Put::Conflict => Err(Unpublished::Raced),
         }
     }
-}
-
-/// The name of whoever wrote this state of an upload.
-fn found(uploaders: &[Uploader], tag: Option<String>) -> Option<String> {
-    let tag = tag?;
-    uploaders.iter().find(|uploader| uploader.tag == tag).map(|uploader| uploader.name.clone())
-}
-
-/// The languages and tools of a module on one line, if it names any.
-fn made_with_text(module: &[u8]) -> Option<String> {
-    let mut text = String::new();
-    for mut name in made_with(module) {
-        name.retain(|c| !c.is_control());
-        let separator = if text.is_empty() { "" } else { ", " };
-        if text.len() + separator.len() + name.len() > Version::MADE_WITH_BYTES_MAX {
-            break;
-        }
-        text += separator;
-        text += &name;
-    }
-    Some(text).filter(|text| !text.is_empty())
 }
 
 /// The schema that a module carries: its JSON, and what it says.

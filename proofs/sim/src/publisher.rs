@@ -46,7 +46,7 @@ pub struct SimBucket {
 impl Uploads for SimBucket {
     async fn upload(&self, key: &str, _bytes_max: u64) -> Result<Upload> {
         let object = self.get(key).await?;
-        Ok(object.map_or(Upload::Absent, |Object { bytes, tag }| Upload::Whole { bytes, tag: Some(tag) }))
+        Ok(object.map_or(Upload::Absent, |Object { bytes, tag }| Upload::Whole { bytes, etag: Some(tag) }))
     }
 }
 

@@ -68,7 +68,7 @@ impl Compiled {
             schema: None,
             published: long_ago(),
             bytes: None,
-            made_with: None,
+            made_with: Vec::new(),
             uploader: None,
             artifacts: [(fingerprint(), self.artifact)].into(),
         };

@@ -8,6 +8,9 @@ use crate::form::address;
 use crate::text::{bounded, line, size};
 use crate::views::{fact, time};
 
+/// The characters of the languages and tools of a version that are shown.
+const MADE_WITH_CHARS: usize = 200;
+
 /// An act on a task that was asked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Asked {
@@ -164,10 +167,10 @@ fn versions(record: &LiveRecord) -> Markup {
                     tr {
                         td.number { (version.version) }
                         td { (time(version.published)) }
-                        @if has_uploaders { td.wrap { (line(version.uploader.as_deref().unwrap_or_default(), 80)) } }
+                        @if has_uploaders { td.wrap { (line(version.uploader.as_deref().unwrap_or_default(), Version::UPLOADER_CHARS_MAX)) } }
                         td { code { (version.digest.short()) } }
                         td.number { @if let Some(bytes) = version.bytes { (size(bytes)) } }
-                        td.wrap { (line(version.made_with.as_deref().unwrap_or_default(), Version::MADE_WITH_BYTES_MAX)) }
+                        td.wrap { (line(&version.made_with.join(", "), MADE_WITH_CHARS)) }
                         td {
                             @if is_live(version) { span.good { "live" } }
                             @else { form method="post" action="/act/rollback" {

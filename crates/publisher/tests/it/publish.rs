@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use wasq_protocol::{
-    ByteCount, Digest, LiveRecord, Schedule, SecretError, SecretSource, SecretStore, SecretValue,
+    ByteCount, Clock, Digest, LiveRecord, Schedule, SecretError, SecretSource, SecretStore, SecretValue,
     SystemClock, TaskName, Version, When,
 };
 use wasq_publisher::{
@@ -50,7 +50,7 @@ impl Uploads for Memory {
         Ok(match self.bytes(key) {
             None => Upload::Absent,
             Some(bytes) if bytes.len() as u64 > bytes_max => Upload::too_large(bytes_max),
-            Some(bytes) => Upload::Whole { tag: Some(Digest::of(&bytes).to_string()), bytes },
+            Some(bytes) => Upload::Whole { etag: Some(Digest::of(&bytes).to_string()), bytes },
         })
     }
 }
@@ -468,43 +468,61 @@ async fn a_schema_goes_live_with_its_module() {
     );
 }
 
+/// A change that somebody made by writing this object.
+fn change(name: &str, object: &[u8]) -> Change {
+    let uploader =
+        Uploader { name: name.to_owned(), etag: Digest::of(object).to_string(), at: SystemClock.now() };
+    Change { task: "hello".parse().expect("a name"), uploaders: vec![uploader] }
+}
+
 #[tokio::test]
 async fn a_version_says_its_size_its_tools_and_who_uploaded_it() {
     let (tasks, registry, publisher, hello) = set_up();
-    let change = |name: &str, module: &[u8]| Change {
-        task: hello.clone(),
-        uploaders: vec![Uploader { name: name.to_owned(), tag: Digest::of(module).to_string() }],
-    };
-    let (by_ana, by_ben) = (guest("hello"), guest("verbs"));
-    tasks.set("hello.wasm", by_ana.clone());
-    publisher.publish_change(&change("ana", &by_ana)).await.expect("no fault");
-    let Version { bytes, made_with, uploader, .. } = registry.live().version;
-    assert_eq!((bytes, uploader.as_deref()), (Some(by_ana.len() as u64), Some("ana")));
-    let made_with = made_with.expect("its tools name themselves");
-    assert!(
-        made_with.contains("wit-component") && made_with.len() <= Version::MADE_WITH_BYTES_MAX,
-        "{made_with}"
-    );
+    let version = || (registry.live().version.version, registry.live().version.uploader);
+    let of = |number, name: &str| (number, Some(name.to_owned()));
+    let (first, second) = (guest("hello"), guest("verbs"));
+    tasks.set("hello.wasm", first.clone());
+    publisher.publish_change(&change("ana", &first)).await.expect("no fault");
+    assert_eq!(version(), of(1, "ana"));
+    let Version { bytes, made_with, .. } = registry.live().version;
+    assert_eq!(bytes, Some(first.len() as u64));
+    assert!(made_with.iter().any(|tool| tool.starts_with("wit-component ")), "{made_with:?}");
 
-    // Ben's upload is there before the event of another upload of Ana's comes: nobody says yet that it is Ben's.
-    tasks.set("hello.wasm", by_ben.clone());
-    publisher.publish_change(&change("ana", b"another")).await.expect("no fault");
-    assert_eq!(registry.live().version.uploader, None);
-    let published = publisher.publish_change(&change("ben", &by_ben)).await.expect("no fault");
-    assert!(matches!(published, Published::Unchanged(_)));
-    assert_eq!(
-        (registry.live().version.version, registry.live().version.uploader.as_deref()),
-        (2, Some("ben"))
-    );
-    // The same module again is the same version.
-    publisher.publish_change(&change("ana", &by_ben)).await.expect("no fault");
-    assert_eq!(registry.live().version.uploader.as_deref(), Some("ben"));
-
-    // Settings make a version as well.
+    // Settings make a version as well, and so does their removal, which has no uploader.
     let settings = b"timeout = \"7s\"";
     tasks.set("hello.toml", settings.as_slice());
-    publisher.publish_change(&change("cem", settings)).await.expect("no fault");
-    let record = registry.live();
-    assert_eq!((record.version.version, record.version.uploader.as_deref()), (3, Some("cem")));
-    assert_eq!(record.history[0].uploader.as_deref(), Some("ben"));
+    publisher.publish_change(&change("ben", settings)).await.expect("no fault");
+    assert_eq!(version(), of(2, "ben"));
+    tasks.delete("hello.toml").await.expect("no fault");
+    publisher.publish_change(&Change { task: hello.clone(), uploaders: Vec::new() }).await.expect("no fault");
+    assert_eq!(version(), (3, None));
+    assert_eq!(registry.live().history[0].uploader.as_deref(), Some("ben"));
+
+    // The new part decides, in whatever order the events come: here the settings are not new.
+    tasks.set("hello.toml", settings.as_slice());
+    publisher.publish_change(&change("ana", &first)).await.expect("no fault");
+    assert_eq!(version(), (4, None), "ana wrote the module again, and the settings are new");
+    tasks.set("hello.wasm", second.clone());
+    let event = change("cem", &second);
+    publisher.publish_change(&change("ben", settings)).await.expect("no fault");
+    assert_eq!(version(), (5, None), "ben wrote the settings, and the module is new");
+
+    // The event of the module comes last. Nothing else of the record changes.
+    let before = registry.live();
+    let published = publisher.publish_change(&event).await.expect("no fault");
+    assert!(matches!(published, Published::Unchanged(_)));
+    let named = Version { uploader: Some("cem".to_owned()), ..before.version.clone() };
+    assert_eq!(registry.live(), LiveRecord { version: named, ..before });
+}
+
+#[tokio::test]
+async fn a_later_upload_of_the_same_bytes_is_not_the_one_that_was_published() {
+    let (tasks, registry, publisher, hello) = set_up();
+    let module = guest("hello");
+    tasks.set("hello.wasm", module.clone());
+    publisher.publish(&hello).await.expect("no fault");
+    let mut later = change("ana", &module);
+    later.uploaders[0].at = SystemClock.now().plus(Duration::from_secs(1));
+    publisher.publish_change(&later).await.expect("no fault");
+    assert_eq!(registry.live().version.uploader, None);
 }
