@@ -194,15 +194,15 @@ impl Upload {
         let (started, digest) = (Instant::now(), Digest::of(&module));
         let before = registry.task(&task).await?;
         let key = format!("{task}.toml");
+        let uploaded = registry.uploaded(&key).await?;
         let (text, settings) = match settings {
-            Some((text, settings)) => (Some(text), settings),
-            None => (None, settings_of(registry.uploaded(&key).await?, &key)?),
+            Some((text, settings)) => (Some(text.into_bytes()), settings),
+            None => (uploaded.clone(), settings_of(uploaded.as_deref(), &key)?),
         };
+        let settings_digest = Digest::of(text.as_deref().unwrap_or_default());
         // Settings first, so that the module never runs without them; and only if they change something.
-        if let Some(text) = text
-            && registry.uploaded(&key).await?.as_deref() != Some(text.as_bytes())
-        {
-            registry.upload(&key, text.into_bytes()).await?;
+        if let Some(text) = text.filter(|text| uploaded.as_ref() != Some(text)) {
+            registry.upload(&key, text).await?;
         }
         let bytes = module.len();
         registry.upload(&format!("{task}.wasm"), module).await?;
@@ -217,9 +217,8 @@ impl Upload {
             return Ok(Ended::Well);
         }
         let _progress = Progress::start(format!("waiting until {task} is live"));
-        let came =
-            wait(registry, &task, &waiting, started, |listed| came(listed, &before, &digest, &settings))
-                .await?;
+        let wanted = Wanted { digest, settings, settings_digest };
+        let came = wait(registry, &task, &waiting, started, |listed| wanted.came(listed, &before)).await?;
         let ms = started.elapsed().as_millis();
         match came {
             Came::Live(version) if json => {
@@ -247,26 +246,42 @@ impl Upload {
 }
 
 /// The settings of the last upload, which stay.
-fn settings_of(uploaded: Option<Vec<u8>>, key: &str) -> Result<Settings> {
+fn settings_of(uploaded: Option<&[u8]>, key: &str) -> Result<Settings> {
     let Some(bytes) = uploaded else { return Ok(Settings::default()) };
-    let text = String::from_utf8(bytes).with_context(|| format!("read {key}"))?;
-    Settings::from_toml(&text).with_context(|| {
+    let text = std::str::from_utf8(bytes).with_context(|| format!("read {key}"))?;
+    Settings::from_toml(text).with_context(|| {
         format!("{key}, which was uploaded before, is wrong: give other settings by --settings")
     })
 }
 
-/// The result of an upload according to the registry; `None` if there is none yet.
-fn came(now: Listed, before: &Listed, digest: &Digest, settings: &Settings) -> Option<Came> {
-    if let Some(record) = now.live
-        && record.version.digest == *digest
-        && record.version.settings == *settings
-    {
-        return Some(Came::Live(Box::new(record.version)));
+/// What an upload brings live.
+struct Wanted {
+    /// The module's.
+    digest: Digest,
+    settings: Settings,
+    settings_digest: Digest,
+}
+
+impl Wanted {
+    /// The result of the upload according to the registry; `None` if there is none yet. `before`: its state before the upload.
+    fn came(&self, now: Listed, before: &Listed) -> Option<Came> {
+        if let Some(record) = now.live
+            && record.version.digest == self.digest
+            && record.version.settings == self.settings
+        {
+            return Some(Came::Live(Box::new(record.version)));
+        }
+        // The same upload may have been refused before.
+        let rejected = now.rejected.filter(|rejection| before.rejected.as_ref() != Some(rejection))?;
+        self.is_in(&rejected).then_some(Came::Refused(rejected))
     }
-    // An upload that could not be read has no digest.
-    let rejected = now.rejected.filter(|rejection| rejection.digest.is_none_or(|found| found == *digest))?;
-    // The same upload may have been refused before.
-    (before.rejected.as_ref() != Some(&rejected)).then_some(Came::Refused(rejected))
+
+    /// Whether a rejection is that of this upload, not of an earlier one that the publisher finished late. It has no digest of what
+    /// could not be read.
+    fn is_in(&self, Rejection { digest, settings_digest, .. }: &Rejection) -> bool {
+        digest.is_none_or(|digest| digest == self.digest)
+            && settings_digest.is_none_or(|digest| digest == self.settings_digest)
+    }
 }
 
 /// Looks at a task until there is an answer.
@@ -291,5 +306,30 @@ async fn wait<T>(
             );
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_refusal_of_an_earlier_upload_is_not_the_answer_to_this_one() {
+        let (module, settings) = (Digest::of(b"module"), Digest::of(b"settings"));
+        let rejection = |digest, settings_digest| Rejection {
+            task: "hello".parse().expect("a name"),
+            digest,
+            settings_digest,
+            reason: String::new(),
+            at: wasq_protocol::Timestamp::from_ms(0),
+            fault: false,
+        };
+        let wanted = Wanted { digest: module, settings: Settings::default(), settings_digest: settings };
+        assert!(wanted.is_in(&rejection(Some(module), Some(settings))));
+        assert!(!wanted.is_in(&rejection(Some(module), Some(Digest::of(b"earlier settings")))));
+        assert!(!wanted.is_in(&rejection(Some(Digest::of(b"an earlier module")), Some(settings))));
+        // A module that could not be read, and a publisher that does not say the settings.
+        assert!(wanted.is_in(&rejection(None, None)));
+        assert!(wanted.is_in(&rejection(Some(module), None)));
     }
 }

@@ -117,6 +117,10 @@ pub struct Rejection {
     /// The digest of the uploaded module, if there was one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub digest: Option<Digest>,
+    /// The digest of the uploaded settings; without settings, that of an empty file. `None` if the publisher did not read them, and in
+    /// records of wasq before this field.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub settings_digest: Option<Digest>,
     /// The problem, and its place in the upload.
     pub reason: String,
     /// When it was refused.

@@ -76,6 +76,14 @@ struct Module {
     etag: Option<String>,
 }
 
+/// The digests of the uploads that a try to publish has read.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    module: Option<Digest>,
+    /// Without settings, the digest of an empty file.
+    settings: Option<Digest>,
+}
+
 impl<P: PublisherPorts> Publisher<P> {
     /// A publisher on these ports.
     pub fn new(ports: PublisherParts<P>) -> Self {
@@ -133,42 +141,64 @@ impl<P: PublisherPorts> Publisher<P> {
 
     async fn publish_newest(&self, task: &TaskName, uploaders: &[Uploader]) -> Result<Published> {
         for _ in 0..RACES_MAX {
-            let mut digest = None;
-            let published = match self.publish_once(task, uploaders, &mut digest).await {
-                Ok(published) => self.schedule(task).await.map(|()| published).map_err(Unpublished::Fault),
-                failed => failed,
-            };
-            match published {
-                Ok(published) => return Ok(published),
-                Err(Unpublished::Refused(reason)) => return self.reject(task, digest, reason, false).await,
-                Err(Unpublished::Fault(e)) => {
-                    self.record_fault(task, digest, &e).await;
-                    return Err(e);
-                }
-                Err(Unpublished::Raced) => {
+            let mut seen = Seen::default();
+            match self.publish_once(task, uploaders, &mut seen).await {
+                Ok(Some(published)) => return Ok(published),
+                Ok(None) => {
                     tracing::info!("another publisher was faster, starting again from the newest upload");
+                }
+                Err(e) => {
+                    self.record_fault(task, seen, &e).await;
+                    return Err(e);
                 }
             }
         }
         bail!("publish {task}: the live record changed {RACES_MAX} times while it was being written")
     }
 
-    /// Publishes what lies in the tasks bucket now. Says the digest of the module, if there is one.
+    /// Publishes what lies in the tasks bucket now, or records why not. `None`: another publisher was faster.
     async fn publish_once(
         &self,
         task: &TaskName,
         uploaders: &[Uploader],
-        digest: &mut Option<Digest>,
-    ) -> Result<Published, Unpublished> {
-        // Read the pointer first. The publisher of any later upload then moves the pointer after this one, or
-        // makes this one lose the race.
+        seen: &mut Seen,
+    ) -> Result<Option<Published>> {
+        // Read both records first. The publisher of any later upload then writes one of them after this
+        // publisher, or makes this one lose the race.
+        let rejection_unchanged = self.rejection_unchanged(task).await?;
         let live = self.live(task).await?;
+        let live_unchanged = live.unchanged.clone();
+        match self.promote_or_remove(task, live, uploaders, seen).await {
+            Ok(published) => {
+                self.schedule(task).await?;
+                Ok(Some(published))
+            }
+            Err(Unpublished::Refused(reason)) => {
+                let rejection = self.rejection(task, *seen, reason);
+                if self.put_rejection(&rejection, rejection_unchanged).await? == Put::Conflict {
+                    return Ok(None);
+                }
+                // A later upload may have gone live since, and must not look refused.
+                let is_newest = self.live(task).await?.unchanged == live_unchanged;
+                Ok(is_newest.then_some(Published::Rejected(rejection)))
+            }
+            Err(Unpublished::Raced) => Ok(None),
+            Err(Unpublished::Fault(e)) => Err(e),
+        }
+    }
+
+    async fn promote_or_remove(
+        &self,
+        task: &TaskName,
+        live: Live,
+        uploaders: &[Uploader],
+        seen: &mut Seen,
+    ) -> Result<Published, Unpublished> {
         match self.0.tasks.upload(&format!("{task}.wasm"), MODULE_BYTES_MAX).await? {
             Upload::Whole { bytes, etag } => {
-                let of_module = Digest::of(&bytes);
-                *digest = Some(of_module);
-                let module = Module { bytes, digest: of_module, etag };
-                self.promote(task, live, module, uploaders).await
+                let digest = Digest::of(&bytes);
+                seen.module = Some(digest);
+                self.promote(task, live, Module { bytes, digest, etag }, uploaders, seen).await
             }
             Upload::Absent => self.remove(task, live).await,
             Upload::Refused(reason) => Err(Unpublished::Refused(format!("{task}.wasm: {reason}"))),
@@ -221,13 +251,20 @@ impl<P: PublisherPorts> Publisher<P> {
         live: Live,
         module: Module,
         uploaders: &[Uploader],
+        seen: &mut Seen,
     ) -> Result<Published, Unpublished> {
         let Module { bytes: module, digest, etag: module_etag } = module;
         let in_settings = |reason| Unpublished::Refused(format!("{task}.toml: {reason}"));
         let (settings, settings_etag) =
             match self.0.tasks.upload(&format!("{task}.toml"), SETTINGS_BYTES_MAX).await? {
-                Upload::Absent => (Settings::default(), None),
-                Upload::Whole { bytes, etag } => (read_settings(bytes).map_err(in_settings)?, etag),
+                Upload::Absent => {
+                    seen.settings = Some(Digest::of(b""));
+                    (Settings::default(), None)
+                }
+                Upload::Whole { bytes, etag } => {
+                    seen.settings = Some(Digest::of(&bytes));
+                    (read_settings(bytes).map_err(in_settings)?, etag)
+                }
                 Upload::Refused(reason) => return Err(in_settings(reason)),
             };
         self.check_schedules(task, &settings).map_err(in_settings)?;
@@ -409,25 +446,30 @@ impl<P: PublisherPorts> Publisher<P> {
         Ok(artifact)
     }
 
-    async fn reject(
-        &self,
-        task: &TaskName,
-        digest: Option<Digest>,
-        reason: String,
-        fault: bool,
-    ) -> Result<Published> {
-        let rejection = Rejection { task: task.clone(), digest, reason, at: self.0.clock.now(), fault };
-        let json = serde_json::to_vec_pretty(&rejection).context("write a rejection")?;
-        self.0.registry.put(&Rejection::key(task), json, Condition::Always).await?;
-        Ok(Published::Rejected(rejection))
-    }
-
     /// Says in the registry why an upload is not live yet, so that whoever waits for it sees it at once. When the
     /// upload is published after all, this is deleted.
-    async fn record_fault(&self, task: &TaskName, digest: Option<Digest>, fault: &anyhow::Error) {
-        if let Err(e) = self.reject(task, digest, format!("{fault:#}"), true).await {
+    async fn record_fault(&self, task: &TaskName, seen: Seen, fault: &anyhow::Error) {
+        let rejection = Rejection { fault: true, ..self.rejection(task, seen, format!("{fault:#}")) };
+        if let Err(e) = self.put_rejection(&rejection, Condition::Always).await {
             tracing::warn!("the reason could not be recorded: {e:#}");
         }
+    }
+
+    fn rejection(&self, task: &TaskName, seen: Seen, reason: String) -> Rejection {
+        let Seen { module: digest, settings: settings_digest } = seen;
+        let at = self.0.clock.now();
+        Rejection { task: task.clone(), digest, settings_digest, reason, at, fault: false }
+    }
+
+    async fn put_rejection(&self, rejection: &Rejection, condition: Condition) -> Result<Put> {
+        let json = serde_json::to_vec_pretty(rejection).context("write a rejection")?;
+        self.0.registry.put(&Rejection::key(&rejection.task), json, condition).await
+    }
+
+    /// The condition that the rejection of a task, or its absence, is still the one of now.
+    async fn rejection_unchanged(&self, task: &TaskName) -> Result<Condition> {
+        let object = self.0.registry.get(&Rejection::key(task)).await?;
+        Ok(object.map_or(Condition::Absent, |object| Condition::Unchanged(object.tag)))
     }
 
     async fn live(&self, task: &TaskName) -> Result<Live> {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use wasq_protocol::{
-    ByteCount, Clock, Digest, LiveRecord, Schedule, SecretError, SecretSource, SecretStore, SecretValue,
-    SystemClock, TaskName, Version, When,
+    ByteCount, Clock, Digest, LiveRecord, Rejection, Schedule, SecretError, SecretSource, SecretStore,
+    SecretValue, SystemClock, TaskName, Version, When,
 };
 use wasq_publisher::{
     Bucket, Change, CompileLimits, Condition, Object, Published, Publisher, PublisherParts, PublisherPorts,
@@ -235,6 +235,50 @@ async fn who_loses_a_race_starts_again_from_the_newest_upload() {
         matches!(publisher.publish(&hello).await.expect("no fault"), Published::Live(v) if v.version == 8)
     );
     assert_eq!(registry.live().history[0].version, 7, "no history is lost");
+}
+
+/// Publishes nonsense; while its rejection is written, `faster` plays the publisher of a later upload.
+async fn refused_late(faster: impl FnOnce(&Memory, &Memory) + Send + 'static) -> (Memory, Published) {
+    let (tasks, registry, publisher, hello) = set_up();
+    tasks.set("hello.wasm", guest("hello"));
+    publisher.publish(&hello).await.expect("no fault");
+    tasks.set("hello.wasm", "nonsense");
+    let faster = {
+        let (tasks, registry) = (tasks.clone(), registry.clone());
+        move || faster(&tasks, &registry)
+    };
+    *registry.race.lock().expect("no panic") = Some(Box::new(faster));
+    let published = publisher.publish(&hello).await.expect("no fault");
+    (registry, published)
+}
+
+#[tokio::test]
+async fn an_upload_that_went_live_does_not_look_refused_by_an_earlier_one() {
+    let (registry, published) = refused_late(|tasks, registry| {
+        let mut faster = registry.live();
+        faster.version.version = 7;
+        tasks.set("hello.wasm", guest("hello"));
+        registry.set("live/hello.json", serde_json::to_vec(&faster).expect("JSON"));
+    })
+    .await;
+    assert!(matches!(published, Published::Unchanged(version) if version.version == 7));
+    assert_eq!(registry.bytes("rejected/hello.json"), None);
+}
+
+#[tokio::test]
+async fn the_rejection_of_a_later_upload_stays() {
+    let (registry, published) = refused_late(|tasks, registry| {
+        tasks.set("hello.toml", "timeout = 7");
+        registry.set("rejected/hello.json", "that of the faster publisher");
+        tasks.set("hello.wasm", guest("verbs"));
+    })
+    .await;
+    let Published::Rejected(rejection) = published else { panic!("{published:?}") };
+    assert!(rejection.reason.starts_with("hello.toml: "), "{}", rejection.reason);
+    assert_eq!(rejection.digest, Some(Digest::of(&guest("verbs"))));
+    assert_eq!(rejection.settings_digest, Some(Digest::of(b"timeout = 7")));
+    let written = registry.bytes("rejected/hello.json").expect("it is recorded");
+    assert_eq!(serde_json::from_slice::<Rejection>(&written).expect("JSON"), rejection);
 }
 
 #[tokio::test]
