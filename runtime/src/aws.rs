@@ -5,16 +5,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use aws_sdk_lambda::config::retry::RetryConfig;
-use aws_sdk_lambda::config::timeout::TimeoutConfig;
-use aws_sdk_lambda::error::SdkError;
-use aws_sdk_lambda::primitives::Blob;
-use aws_sdk_lambda::types::InvocationType;
+use anyhow::{Context, Result};
+use aws_sdk_sqs::config::retry::RetryConfig;
+use aws_sdk_sqs::config::timeout::TimeoutConfig;
+use aws_sdk_sqs::error::SdkError;
 use serde_json::value::RawValue;
 use wasq_aws::{
-    GroupConfig, MessageAt, Outbound, QueueEndpoint, RunsTable, ScheduleGroup, ScheduleMaker, SdkConfig,
-    SecretReader, explain, get_object,
+    GroupConfig, MessageAt, OtherFunction, Outbound, QueueEndpoint, RunsTable, S3Objects, ScheduleGroup,
+    ScheduleMaker, SdkConfig, SecretReader,
 };
 use wasq_engine::{Addresses, Child};
 use wasq_protocol::{
@@ -185,14 +183,12 @@ impl Function {
         };
         let queue = SqsQueue { sdk: sdk.clone(), queue_url, dead_letter_url, endpoints: OnceLock::new() };
         let registry = S3Registry {
-            s3: aws_sdk_s3::Client::new(&sdk),
-            sdk: sdk.clone(),
-            bucket: registry_bucket,
-            publisher_function,
+            objects: S3Objects::new(&sdk, &registry_bucket),
+            publisher: publisher_function.map(|name| OtherFunction::new(&sdk, name)),
             cache: ArtifactCache::open(cache_dir, cache.0)?,
         };
         let runs = runs_table.map(|table| DynamoRuns {
-            table: RunsTable::new(&sdk, table, registry.bucket.clone()),
+            table: RunsTable::new(&sdk, table, registry_bucket),
             look_every: worker.lease / 2,
         });
         let timer =
@@ -244,22 +240,14 @@ impl Services {
         let timeouts = TimeoutConfig::builder().operation_timeout(REACHED_WITHIN).build();
         let sdk =
             self.sdk.to_builder().timeout_config(timeouts).retry_config(RetryConfig::disabled()).build();
-        let s3 = aws_sdk_s3::Client::new(&sdk);
-        let s3 = s3.get_object().bucket(&self.bucket).key("live/no-task.json").send();
+        let bucket = S3Objects::new(&sdk, &self.bucket);
+        let s3 = bucket.answer("live/no-task.json");
         let sqs = aws_sdk_sqs::Client::new(&sdk);
         let sqs = sqs.change_message_visibility().queue_url(&self.queue_url).receipt_handle("none");
         let sqs = sqs.visibility_timeout(0).send();
         let lambda = async {
             let Some(publisher) = &self.publisher else { return true };
-            let lambda = aws_sdk_lambda::Client::new(&sdk);
-            answered(
-                &lambda
-                    .invoke()
-                    .function_name(publisher)
-                    .invocation_type(InvocationType::DryRun)
-                    .send()
-                    .await,
-            )
+            answered(&OtherFunction::new(&sdk, publisher).answer().await)
         };
         let scheduler = async {
             let Some(group) = &self.schedule_group else { return true };
@@ -404,11 +392,9 @@ impl Timer for ScheduledSends {
 }
 
 struct S3Registry {
-    s3: aws_sdk_s3::Client,
-    /// The configuration for the Lambda client, which is rarely needed.
-    sdk: SdkConfig,
-    bucket: String,
-    publisher_function: Option<String>,
+    objects: S3Objects,
+    /// If there is none, somebody else must ask for missing artifacts.
+    publisher: Option<OtherFunction>,
     cache: ArtifactCache,
 }
 
@@ -417,11 +403,7 @@ impl Registry for S3Registry {
 
     async fn live(&self, task: &TaskName) -> Result<Option<Arc<LiveRecord>>> {
         let key = LiveRecord::key(task);
-        let Some(object) = get_object(&self.s3, &self.bucket, &key).await? else {
-            return Ok(None);
-        };
-        let bytes = object.body.collect().await;
-        let bytes = bytes.with_context(|| format!("read s3://{}/{key}", self.bucket))?.to_vec();
+        let Some(bytes) = self.objects.get_whole(&key).await? else { return Ok(None) };
         let record = serde_json::from_slice(&bytes).with_context(|| format!("read {key}"))?;
         Ok(Some(Arc::new(record)))
     }
@@ -436,31 +418,20 @@ impl Registry for S3Registry {
             return Ok(cached);
         }
         let key = LiveRecord::artifact_key(fingerprint, module);
-        let object = get_object(&self.s3, &self.bucket, &key).await.map_err(ArtifactError::Unavailable)?;
-        let object = object.ok_or_else(|| ArtifactError::Missing(format!("the registry has no {key}")))?;
-        let mut body = object.body;
+        let body = self.objects.get(&key).await.map_err(ArtifactError::Unavailable)?;
+        let mut body = body.ok_or_else(|| ArtifactError::Missing(format!("the registry has no {key}")))?;
         // Piece by piece, so that the whole artifact is never in memory.
         let mut filling = self.cache.begin(artifact)?;
         while let Some(piece) = body.next().await {
-            let piece = piece.with_context(|| format!("read s3://{}/{key}", self.bucket));
+            let piece = piece.with_context(|| format!("read {key} of the registry"));
             filling.write(&piece.map_err(ArtifactError::Unavailable)?)?;
         }
         filling.finish()
     }
 
     async fn request_artifact(&self, task: &TaskName, unusable: bool) -> Result<()> {
-        let function = self.publisher_function.as_ref().context("WASQ_PUBLISHER_FUNCTION is not set")?;
+        let publisher = self.publisher.as_ref().context("WASQ_PUBLISHER_FUNCTION is not set")?;
         let request = PublishRequest { recompile: task.clone(), unusable };
-        let answer = aws_sdk_lambda::Client::new(&self.sdk)
-            .invoke()
-            .function_name(function)
-            .invocation_type(InvocationType::Event)
-            .payload(Blob::new(serde_json::to_vec(&request)?))
-            .send()
-            .await
-            .map_err(explain)
-            .with_context(|| format!("invoke {function}"))?;
-        ensure!(answer.status_code == 202, "invoke {function}: status {}", answer.status_code);
-        Ok(())
+        publisher.send(serde_json::to_vec(&request)?).await
     }
 }

@@ -1,11 +1,13 @@
 #![doc = include_str!("../README.md")]
 
+mod call;
+#[cfg(feature = "lambda")]
+mod invoke;
 #[cfg(feature = "lambda")]
 mod lambda;
 mod logging;
 #[cfg(feature = "runs")]
 mod runs;
-#[cfg(feature = "s3")]
 mod s3;
 #[cfg(feature = "scheduler")]
 mod scheduler;
@@ -15,13 +17,15 @@ mod secrets;
 mod sqs;
 
 pub use aws_config::SdkConfig;
+pub use call::CallError;
+#[cfg(feature = "lambda")]
+pub use invoke::OtherFunction;
 #[cfg(feature = "lambda")]
 pub use lambda::{FunctionError, serve, start_logging};
 pub use logging::{JsonLines, SpanFields, TextLines, Unformatted};
 #[cfg(feature = "runs")]
 pub use runs::RunsTable;
-#[cfg(feature = "s3")]
-pub use s3::get_object;
+pub use s3::S3Objects;
 #[cfg(feature = "scheduler")]
 pub use scheduler::{
     GroupConfig, ListedSchedule, MESSAGES_PREFIX, MessageAt, NewSchedule, SCHEDULED_TIME, ScheduleGroup,

@@ -18,16 +18,15 @@ use serde_json::value::RawValue;
 use wasq_protocol::{Clock, Digest, ItemWrite, RunItem, SystemClock, UnsentChild, Written};
 
 use crate::explain;
-use crate::s3::get_object;
+use crate::s3::S3Objects;
 
 /// The table, and the bucket of large results. Its clients are made when they are needed.
 #[derive(Debug)]
 pub struct RunsTable {
     sdk: SdkConfig,
     table: String,
-    bucket: String,
+    objects: S3Objects,
     dynamodb: OnceLock<Client>,
-    s3: OnceLock<aws_sdk_s3::Client>,
 }
 
 /// The fields that are JSON texts.
@@ -50,18 +49,13 @@ impl RunsTable {
         Self {
             sdk: sdk.clone(),
             table: table.into(),
-            bucket: bucket.into(),
+            objects: S3Objects::new(sdk, bucket),
             dynamodb: OnceLock::new(),
-            s3: OnceLock::new(),
         }
     }
 
     fn dynamodb(&self) -> &Client {
         self.dynamodb.get_or_init(|| Client::new(&self.sdk))
-    }
-
-    fn s3(&self) -> &aws_sdk_s3::Client {
-        self.s3.get_or_init(|| aws_sdk_s3::Client::new(&self.sdk))
     }
 
     /// Writes items, each over the revision that it replaces, or over none. Returns one result for each, in order.
@@ -154,22 +148,17 @@ impl RunsTable {
         let large = Large { result: item.result.take(), unsent: std::mem::take(&mut item.unsent) };
         let key = format!("{PREFIX}{}-{}.json", Digest::of(item.id.as_bytes()), item.revision);
         let body = serde_json::to_vec(&large).context("write a result as JSON")?;
-        let put = self.s3().put_object().bucket(&self.bucket).key(&key).body(body.into());
-        let put = put.content_type("application/json").send().await.map_err(explain);
-        put.with_context(|| format!("write s3://{}/{key}", self.bucket))?;
+        self.objects.put_json(&key, body).await?;
         item.large = Some(key);
         Ok(Cow::Owned(item))
     }
 
     async fn get_large(&self, item: &mut RunItem) -> Result<()> {
         let Some(key) = &item.large else { return Ok(()) };
-        let Some(object) = get_object(self.s3(), &self.bucket, key).await? else {
-            bail!("s3://{}/{key} is missing: it holds the result of {}", self.bucket, item.id);
+        let Some(bytes) = self.objects.get_whole(key).await? else {
+            bail!("{key} is missing in the bucket of the registry: it holds the result of {}", item.id);
         };
-        let bytes =
-            object.body.collect().await.with_context(|| format!("read s3://{}/{key}", self.bucket))?;
-        let large: Large = serde_json::from_slice(&bytes.to_vec())
-            .with_context(|| format!("read s3://{}/{key}", self.bucket))?;
+        let large: Large = serde_json::from_slice(&bytes).with_context(|| format!("read {key}"))?;
         item.result = large.result;
         item.unsent = large.unsent;
         item.large = None;

@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::operation::get_object::{GetObjectError, GetObjectOutput};
 use aws_sdk_s3::primitives::ByteStream;
 use wasq_aws::{
-    GroupConfig, NewSchedule, SCHEDULED_TIME, ScheduleMaker, SecretReader, explain, get_object, without_words,
+    GroupConfig, NewSchedule, SCHEDULED_TIME, ScheduleMaker, SecretReader, explain, without_words,
 };
 use wasq_protocol::{
     ByteCount, Clock, Missed, PublishRequest, Schedule, SystemClock, TaskName, Timestamp, VarError, Vars,
@@ -255,11 +256,21 @@ impl S3Bucket {
         }
         Ok(found)
     }
+
+    /// Reads an object, or returns `None` if the bucket has none under `key`. The body comes as it is read.
+    async fn read(&self, key: &str) -> Result<Option<GetObjectOutput>> {
+        match self.client.get_object().bucket(&self.name).key(key).send().await {
+            Err(SdkError::ServiceError(e)) if matches!(e.err(), GetObjectError::NoSuchKey(_)) => Ok(None),
+            answer => {
+                answer.map(Some).map_err(explain).with_context(|| format!("read s3://{}/{key}", self.name))
+            }
+        }
+    }
 }
 
 impl Uploads for S3Bucket {
     async fn upload(&self, key: &str, bytes_max: u64) -> Result<Upload> {
-        let Some(object) = get_object(&self.client, &self.name, key).await? else {
+        let Some(object) = self.read(key).await? else {
             return Ok(Upload::Absent);
         };
         let bytes = object.content_length.and_then(|bytes| u64::try_from(bytes).ok());
@@ -274,7 +285,7 @@ impl Uploads for S3Bucket {
 
 impl Bucket for S3Bucket {
     async fn get(&self, key: &str) -> Result<Option<Object>> {
-        let Some(object) = get_object(&self.client, &self.name, key).await? else {
+        let Some(object) = self.read(key).await? else {
             return Ok(None);
         };
         let what = || format!("read s3://{}/{key}", self.name);

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use serde::de::DeserializeOwned;
-use wasq_aws::get_object;
+use wasq_aws::S3Objects;
 use wasq_protocol::{TaskName, Timestamp};
 
 use crate::cloud::{Deployment, explain};
@@ -15,6 +15,8 @@ pub(crate) struct Buckets {
     client: Client,
     tasks: String,
     registry: String,
+    in_tasks: S3Objects,
+    in_registry: S3Objects,
     /// The account that owns them. A write fails if another one does.
     owner: Option<String>,
 }
@@ -22,10 +24,14 @@ pub(crate) struct Buckets {
 impl Deployment {
     /// The buckets of this deployment.
     pub(crate) fn buckets(&self) -> Result<Buckets> {
+        let sdk = &self.session.sdk;
+        let (tasks, registry) = (self.output("TasksBucketName")?, self.output("RegistryBucketName")?);
         Ok(Buckets {
-            client: Client::new(&self.session.sdk),
-            tasks: self.output("TasksBucketName")?.to_owned(),
-            registry: self.output("RegistryBucketName")?.to_owned(),
+            client: Client::new(sdk),
+            tasks: tasks.to_owned(),
+            registry: registry.to_owned(),
+            in_tasks: S3Objects::new(sdk, tasks),
+            in_registry: S3Objects::new(sdk, registry),
             owner: self.account.clone(),
         })
     }
@@ -34,12 +40,12 @@ impl Deployment {
 impl Buckets {
     /// An object of the registry.
     pub(crate) async fn stored(&self, key: &str) -> Result<Option<Vec<u8>>> {
-        self.read(&self.registry, key).await
+        self.in_registry.get_whole(key).await
     }
 
     /// An object of the tasks bucket.
     pub(crate) async fn uploaded(&self, key: &str) -> Result<Option<Vec<u8>>> {
-        self.read(&self.tasks, key).await
+        self.in_tasks.get_whole(key).await
     }
 
     /// Writes an object of the tasks bucket.
@@ -57,14 +63,6 @@ impl Buckets {
         let deleted = deleted.set_expected_bucket_owner(self.owner.clone()).send().await;
         deleted.map_err(explain).with_context(|| format!("delete s3://{}/{key}", self.tasks))?;
         Ok(())
-    }
-
-    async fn read(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>> {
-        let Some(object) = get_object(&self.client, bucket, key).await? else {
-            return Ok(None);
-        };
-        let bytes = object.body.collect().await;
-        Ok(Some(bytes.with_context(|| format!("read s3://{bucket}/{key}"))?.to_vec()))
     }
 
     /// The modules in the tasks bucket, and when each was uploaded.
@@ -90,7 +88,7 @@ impl Buckets {
             let page = page.map_err(explain).with_context(|| format!("list s3://{bucket}/{prefix}"))?;
             for key in page.contents.unwrap_or_default().into_iter().filter_map(|object| object.key) {
                 // The publisher may have removed it since.
-                if let Some(bytes) = self.read(bucket, &key).await? {
+                if let Some(bytes) = self.stored(&key).await? {
                     records.extend(whole(&key, &bytes));
                 }
             }

@@ -1,0 +1,3 @@
+//! The calls that the functions make without the crate of a service.
+
+mod calls;
