@@ -36,6 +36,8 @@ class Recorder:
     def __init__(self, target):
         recorder = self
         self.calls, self.refuse_invokes = set(), 0
+        # Why calls could not be understood.
+        self.unknown = []
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -51,7 +53,11 @@ class Recorder:
                 there.request(self.command, self.path, body, dict(self.headers))
                 response = there.getresponse()
                 answer = response.read()
-                recorder.calls.update(needed(self, body, response.status))
+                try:
+                    recorder.calls.update(needed(self, body, response.status))
+                except Exception as unknown:
+                    recorder.unknown.append(unknown)
+                    raise
                 self.answer(response.status, dict(response.getheaders()), answer)
 
             do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any
@@ -109,6 +115,8 @@ def needed(request, body, status):
     if path == "/schedules":
         return {("scheduler:ListSchedules", "*")}
     bucket, _, key = urllib.parse.unquote(path).lstrip("/").partition("/")
+    if not key and "list-type=2" in request.path:
+        return {("s3:ListBucket", f"arn:aws:s3:::{bucket}")}
     assert key, f"an unknown call: {request.command} {request.path}"
     operation = {"GET": "GetObject", "HEAD": "GetObject", "PUT": "PutObject", "DELETE": "DeleteObject"}[request.command]
     calls = {(f"s3:{operation}", f"arn:aws:s3:::{bucket}/{key}")}
@@ -171,6 +179,7 @@ def test_every_call_is_allowed_and_every_permission_is_used(recorded):
         pairs = granted(cloud, name)
         recorder = recorders.get(logical_id.removesuffix("Role").lower())
         calls = recorder.calls if recorder else set()
+        assert not (recorder and recorder.unknown), recorder.unknown
         for action, resource in calls:
             allowed = any(action == a and fnmatch.fnmatchcase(resource, pattern) for a, pattern in pairs)
             assert allowed, f"{logical_id} may not {action} on {resource}"
@@ -239,9 +248,10 @@ def exercise(cloud, outputs, recorders):
     s3.put_object(Bucket=registry, Key="live/verbs.json", Body=json.dumps(record))
     time.sleep(1.5)
     ended(send(verb("echo", value=1)), "done")
-    cloud.client("lambda").invoke(FunctionName="roles-publisher", Payload=b'{"sweep": {}}')
-    # Another worker asks for the same: the publisher looks first.
-    cloud.client("lambda").invoke(FunctionName="roles-publisher", Payload=b'{"recompile": "verbs"}')
+    # The sweep, and another worker that asks for the same artifact: the publisher looks first.
+    for event in (b'{"sweep": {}}', b'{"recompile": "verbs"}'):
+        answer = cloud.client("lambda").invoke(FunctionName="roles-publisher", Payload=event)
+        assert "FunctionError" not in answer, answer["Payload"].read()
     # An invoke that is refused.
     recorders["consumer"].refuse_invokes = 2
     ended(send(verb("echo", value=2)), "done")
