@@ -214,7 +214,9 @@ async fn first_builds(projects: &Projects, names: &[TaskName], tasks: &Path, dat
         let is_settled = |(name, digest): &(&TaskName, Digest)| {
             listed.iter().any(|task| {
                 task.live.as_ref().is_some_and(|live| live.task == **name && live.version.digest == *digest)
-                    || task.rejected.as_ref().is_some_and(|rejected| rejected.task == **name)
+                    || task.rejected.as_ref().is_some_and(|rejected| {
+                        rejected.task == **name && rejected.digest.is_none_or(|found| found == *digest)
+                    })
             })
         };
         if built.iter().all(is_settled) {

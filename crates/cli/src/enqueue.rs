@@ -239,7 +239,10 @@ async fn unknown(args: &Enqueue) -> Option<String> {
     let refused =
         tasks.iter().filter_map(|task| task.rejected.as_ref()).find(|refused| refused.task == args.task);
     Some(match refused {
-        Some(refused) => format!("no task named {name} is live: its upload was refused: {}", refused.reason),
+        Some(refused) => {
+            let what = if refused.fault { "is not published yet, and tried again" } else { "was refused" };
+            format!("no task named {name} is live: its upload {what}: {}", refused.reason)
+        }
         None => format!("no task named {name} is live{hint}; the message waits for it, up to a minute"),
     })
 }

@@ -197,9 +197,9 @@ impl Upload {
         let uploaded = registry.uploaded(&key).await?;
         let (text, settings) = match settings {
             Some((text, settings)) => (Some(text.into_bytes()), settings),
-            None => (uploaded.clone(), settings_of(uploaded.as_deref(), &key)?),
+            None => (None, settings_of(uploaded.as_deref(), &key)?),
         };
-        let settings_digest = Digest::of(text.as_deref().unwrap_or_default());
+        let settings_digest = text.as_deref().map(Digest::of);
         // Settings first, so that the module never runs without them; and only if they change something.
         if let Some(text) = text.filter(|text| uploaded.as_ref() != Some(text)) {
             registry.upload(&key, text).await?;
@@ -259,7 +259,8 @@ struct Wanted {
     /// The module's.
     digest: Digest,
     settings: Settings,
-    settings_digest: Digest,
+    /// `None`: the settings are not a part of it, and others may change them meanwhile.
+    settings_digest: Option<Digest>,
 }
 
 impl Wanted {
@@ -273,14 +274,15 @@ impl Wanted {
         }
         // The same upload may have been refused before.
         let rejected = now.rejected.filter(|rejection| before.rejected.as_ref() != Some(rejection))?;
-        self.is_in(&rejected).then_some(Came::Refused(rejected))
+        self.is_refused_by(&rejected).then_some(Came::Refused(rejected))
     }
 
     /// Whether a rejection is that of this upload, not of an earlier one that the publisher finished late. It has no digest of what
     /// could not be read.
-    fn is_in(&self, Rejection { digest, settings_digest, .. }: &Rejection) -> bool {
-        digest.is_none_or(|digest| digest == self.digest)
-            && settings_digest.is_none_or(|digest| digest == self.settings_digest)
+    fn is_refused_by(&self, rejection: &Rejection) -> bool {
+        let is_same = |found: Option<Digest>, own| found.is_none_or(|found| found == own);
+        is_same(rejection.digest, self.digest)
+            && self.settings_digest.is_none_or(|own| is_same(rejection.settings_digest, own))
     }
 }
 
@@ -324,12 +326,18 @@ mod tests {
             at: wasq_protocol::Timestamp::from_ms(0),
             fault: false,
         };
-        let wanted = Wanted { digest: module, settings: Settings::default(), settings_digest: settings };
-        assert!(wanted.is_in(&rejection(Some(module), Some(settings))));
-        assert!(!wanted.is_in(&rejection(Some(module), Some(Digest::of(b"earlier settings")))));
-        assert!(!wanted.is_in(&rejection(Some(Digest::of(b"an earlier module")), Some(settings))));
+        let wanted =
+            Wanted { digest: module, settings: Settings::default(), settings_digest: Some(settings) };
+        assert!(wanted.is_refused_by(&rejection(Some(module), Some(settings))));
+        assert!(!wanted.is_refused_by(&rejection(Some(module), Some(Digest::of(b"earlier settings")))));
+        assert!(!wanted.is_refused_by(&rejection(Some(Digest::of(b"an earlier module")), Some(settings))));
         // A module that could not be read, and a publisher that does not say the settings.
-        assert!(wanted.is_in(&rejection(None, None)));
-        assert!(wanted.is_in(&rejection(Some(module), None)));
+        assert!(wanted.is_refused_by(&rejection(None, None)));
+        assert!(wanted.is_refused_by(&rejection(Some(module), None)));
+        // The settings that are there already are not part of it.
+        let wanted = Wanted { settings_digest: None, ..wanted };
+        assert!(
+            wanted.is_refused_by(&rejection(Some(module), Some(Digest::of(b"settings of another push"))))
+        );
     }
 }

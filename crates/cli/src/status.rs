@@ -27,7 +27,8 @@ pub(crate) async fn status(args: Status, json: bool) -> Result<Ended> {
     let letters = letters.counts().await.with_context(what)?;
     let tasks = Registry::of(&target)?.tasks().await?;
     let live = tasks.iter().filter(|task| task.live.is_some()).count();
-    let refused: Vec<_> = tasks.iter().filter_map(|task| task.rejected.as_ref()).collect();
+    let refused: Vec<_> =
+        tasks.iter().filter_map(|task| task.rejected.as_ref()).filter(|rejection| !rejection.fault).collect();
 
     let mut lines = vec![];
     let mut value = match &target {

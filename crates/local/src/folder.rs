@@ -103,6 +103,11 @@ impl Uploads for Folder {
         let read = move || read_upload(&path, bytes_max);
         tokio::task::spawn_blocking(read).await.context("read an upload")?
     }
+
+    async fn etag(&self, _: &str) -> Result<Option<String>> {
+        // A task is published by one publisher at a time (`watch.rs`).
+        Ok(None)
+    }
 }
 
 /// Reads a file that anybody may have put there: only a regular file, that lies in its folder, and not more of it than

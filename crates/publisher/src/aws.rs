@@ -269,6 +269,14 @@ impl S3Bucket {
 }
 
 impl Uploads for S3Bucket {
+    async fn etag(&self, key: &str) -> Result<Option<String>> {
+        match self.client.head_object().bucket(&self.name).key(key).send().await {
+            Ok(head) => Ok(head.e_tag),
+            Err(SdkError::ServiceError(e)) if e.err().is_not_found() => Ok(None),
+            Err(e) => Err(explain(e)).with_context(|| format!("look at s3://{}/{key}", self.name)),
+        }
+    }
+
     async fn upload(&self, key: &str, bytes_max: u64) -> Result<Upload> {
         let Some(object) = self.read(key).await? else {
             return Ok(Upload::Absent);

@@ -85,6 +85,10 @@ pub enum Compiled {
 pub trait Uploads: Send + Sync + 'static {
     /// The upload under a key. If it has more than `bytes_max` bytes, it is refused, and not read.
     fn upload(&self, key: &str, bytes_max: u64) -> impl Future<Output = Result<Upload>> + Send;
+
+    /// The ETag of the upload under a key, as in [`Uploader::etag`]; `None` if there is none. Where one publisher at a time publishes a
+    /// task, it may always be `None`: nobody looks for later uploads then.
+    fn etag(&self, key: &str) -> impl Future<Output = Result<Option<String>>> + Send;
 }
 
 /// An upload that was looked for.

@@ -153,47 +153,51 @@ impl<P: PublisherPorts> Publisher<P> {
                 }
             }
         }
-        bail!("publish {task}: the live record changed {RACES_MAX} times while it was being written")
+        bail!("publish {task}: other publishers were faster {RACES_MAX} times")
     }
 
-    /// Publishes what lies in the tasks bucket now, or records why not. `None`: another publisher was faster.
+    /// Publishes what lies in the tasks bucket now, or records why not. `None`: another publisher was faster, or there is a later upload.
     async fn publish_once(
         &self,
         task: &TaskName,
         uploaders: &[Uploader],
         seen: &mut Seen,
     ) -> Result<Option<Published>> {
-        // Read both records first. The publisher of any later upload then writes one of them after this
-        // publisher, or makes this one lose the race.
-        let rejection_unchanged = self.rejection_unchanged(task).await?;
-        let live = self.live(task).await?;
-        let live_unchanged = live.unchanged.clone();
-        match self.promote_or_remove(task, live, uploaders, seen).await {
+        let before = self.uploads(task).await?;
+        let published = match self.promote_or_remove(task, uploaders, seen).await {
             Ok(published) => {
                 self.schedule(task).await?;
-                Ok(Some(published))
+                published
             }
             Err(Unpublished::Refused(reason)) => {
                 let rejection = self.rejection(task, *seen, reason);
-                if self.put_rejection(&rejection, rejection_unchanged).await? == Put::Conflict {
-                    return Ok(None);
-                }
-                // A later upload may have gone live since, and must not look refused.
-                let is_newest = self.live(task).await?.unchanged == live_unchanged;
-                Ok(is_newest.then_some(Published::Rejected(rejection)))
+                self.put_rejection(&rejection).await?;
+                Published::Rejected(rejection)
             }
-            Err(Unpublished::Raced) => Ok(None),
-            Err(Unpublished::Fault(e)) => Err(e),
-        }
+            Err(Unpublished::Raced) => return Ok(None),
+            Err(Unpublished::Fault(e)) => return Err(e),
+        };
+        // This look comes after the last write. A later upload comes before it, and is published here, or its own publisher sees
+        // what was written here.
+        let is_newest = self.uploads(task).await? == before;
+        Ok(is_newest.then_some(published))
+    }
+
+    /// The states of the module and the settings in the tasks bucket.
+    async fn uploads(&self, task: &TaskName) -> Result<[Option<String>; 2]> {
+        let (module, settings) = (format!("{task}.wasm"), format!("{task}.toml"));
+        Ok([self.0.tasks.etag(&module).await?, self.0.tasks.etag(&settings).await?])
     }
 
     async fn promote_or_remove(
         &self,
         task: &TaskName,
-        live: Live,
         uploaders: &[Uploader],
         seen: &mut Seen,
     ) -> Result<Published, Unpublished> {
+        // Read the pointer first. The publisher of any later upload then moves the pointer after this one, or
+        // makes this one lose the race.
+        let live = self.live(task).await?;
         match self.0.tasks.upload(&format!("{task}.wasm"), MODULE_BYTES_MAX).await? {
             Upload::Whole { bytes, etag } => {
                 let digest = Digest::of(&bytes);
@@ -450,7 +454,7 @@ impl<P: PublisherPorts> Publisher<P> {
     /// upload is published after all, this is deleted.
     async fn record_fault(&self, task: &TaskName, seen: Seen, fault: &anyhow::Error) {
         let rejection = Rejection { fault: true, ..self.rejection(task, seen, format!("{fault:#}")) };
-        if let Err(e) = self.put_rejection(&rejection, Condition::Always).await {
+        if let Err(e) = self.put_rejection(&rejection).await {
             tracing::warn!("the reason could not be recorded: {e:#}");
         }
     }
@@ -461,15 +465,10 @@ impl<P: PublisherPorts> Publisher<P> {
         Rejection { task: task.clone(), digest, settings_digest, reason, at, fault: false }
     }
 
-    async fn put_rejection(&self, rejection: &Rejection, condition: Condition) -> Result<Put> {
+    async fn put_rejection(&self, rejection: &Rejection) -> Result<()> {
         let json = serde_json::to_vec_pretty(rejection).context("write a rejection")?;
-        self.0.registry.put(&Rejection::key(&rejection.task), json, condition).await
-    }
-
-    /// The condition that the rejection of a task, or its absence, is still the one of now.
-    async fn rejection_unchanged(&self, task: &TaskName) -> Result<Condition> {
-        let object = self.0.registry.get(&Rejection::key(task)).await?;
-        Ok(object.map_or(Condition::Absent, |object| Condition::Unchanged(object.tag)))
+        self.0.registry.put(&Rejection::key(&rejection.task), json, Condition::Always).await?;
+        Ok(())
     }
 
     async fn live(&self, task: &TaskName) -> Result<Live> {

@@ -48,6 +48,10 @@ impl Uploads for SimBucket {
         let object = self.get(key).await?;
         Ok(object.map_or(Upload::Absent, |Object { bytes, tag }| Upload::Whole { bytes, etag: Some(tag) }))
     }
+
+    async fn etag(&self, key: &str) -> Result<Option<String>> {
+        Ok(self.get(key).await?.map(|object| object.tag))
+    }
 }
 
 impl BucketPort for SimBucket {

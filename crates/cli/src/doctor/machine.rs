@@ -30,7 +30,7 @@ impl Machine {
             .collect();
         let running = LastStack::of(data).filter(|_| is_running(data)).map(|last| last.listen);
         let tasks = list_tasks(data).unwrap_or_default();
-        let refused = tasks.into_iter().filter_map(|task| task.rejected);
+        let refused = tasks.into_iter().filter_map(|task| task.rejected).filter(|rejection| !rejection.fault);
         let refused = refused.map(|refused| (refused.task.to_string(), refused.reason)).collect();
         Self { toolchains, running, port_is_free: TcpListener::bind(USUAL).is_ok(), refused }
     }

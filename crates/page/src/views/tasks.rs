@@ -68,6 +68,7 @@ fn row(task: &Task) -> Markup {
             td { @if let Some(record) = record { (time(record.version.published)) } }
             td { @if let Some(record) = record { code { (record.version.digest.short()) } } }
             td.reason { @match rejected {
+                Some(rejected) if rejected.fault => { span.note { "not live yet" } " " (line(&rejected.reason, 120)) }
                 Some(rejected) => { span.bad { "refused" } " " (line(&rejected.reason, 120)) }
                 None => { span.note { "taken" } }
             } }

@@ -17,7 +17,7 @@ use wasq_testing::read_guest;
 
 type Race = Box<dyn FnOnce() + Send>;
 
-/// A bucket in memory. `race` runs once, before the next conditional write: it plays a faster publisher.
+/// A bucket in memory. `race` runs once, before the next write of a record: it plays a faster publisher.
 #[derive(Clone, Default)]
 struct Memory {
     objects: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
@@ -53,6 +53,10 @@ impl Uploads for Memory {
             Some(bytes) => Upload::Whole { etag: Some(Digest::of(&bytes).to_string()), bytes },
         })
     }
+
+    async fn etag(&self, key: &str) -> Result<Option<String>> {
+        Ok(self.bytes(key).map(|bytes| Digest::of(&bytes).to_string()))
+    }
 }
 
 impl Bucket for Memory {
@@ -61,9 +65,7 @@ impl Bucket for Memory {
     }
 
     async fn put(&self, key: &str, bytes: Vec<u8>, condition: Condition) -> Result<Put> {
-        if condition != Condition::Always
-            && let Some(race) = self.race.lock().expect("no panic").take()
-        {
+        if let Some(race) = self.race.lock().expect("no panic").take() {
             race();
         }
         let current = self.bytes(key).map(|bytes| Digest::of(&bytes).to_string());
@@ -237,40 +239,37 @@ async fn who_loses_a_race_starts_again_from_the_newest_upload() {
     assert_eq!(registry.live().history[0].version, 7, "no history is lost");
 }
 
-/// Publishes nonsense; while its rejection is written, `faster` plays the publisher of a later upload.
-async fn refused_late(faster: impl FnOnce(&Memory, &Memory) + Send + 'static) -> (Memory, Published) {
+/// Publishes an upload, which `later` follows while its result is being written. Its own publisher is done by then.
+async fn overtaken(
+    upload: Vec<u8>,
+    later: impl FnOnce(&Memory, &Memory) + Send + 'static,
+) -> (Memory, Published) {
     let (tasks, registry, publisher, hello) = set_up();
     tasks.set("hello.wasm", guest("hello"));
     publisher.publish(&hello).await.expect("no fault");
-    tasks.set("hello.wasm", "nonsense");
-    let faster = {
+    tasks.set("hello.wasm", upload);
+    let later = {
         let (tasks, registry) = (tasks.clone(), registry.clone());
-        move || faster(&tasks, &registry)
+        move || later(&tasks, &registry)
     };
-    *registry.race.lock().expect("no panic") = Some(Box::new(faster));
+    *registry.race.lock().expect("no panic") = Some(Box::new(later));
     let published = publisher.publish(&hello).await.expect("no fault");
     (registry, published)
 }
 
 #[tokio::test]
-async fn an_upload_that_went_live_does_not_look_refused_by_an_earlier_one() {
-    let (registry, published) = refused_late(|tasks, registry| {
-        let mut faster = registry.live();
-        faster.version.version = 7;
-        tasks.set("hello.wasm", guest("hello"));
-        registry.set("live/hello.json", serde_json::to_vec(&faster).expect("JSON"));
-    })
-    .await;
-    assert!(matches!(published, Published::Unchanged(version) if version.version == 7));
+async fn a_refusal_is_not_that_of_a_later_upload() {
+    // What was live before is uploaded again, and its publisher had nothing to write.
+    let (registry, published) =
+        overtaken(b"nonsense".to_vec(), |tasks, _| tasks.set("hello.wasm", guest("hello"))).await;
+    assert!(matches!(published, Published::Unchanged(version) if version.version == 1));
     assert_eq!(registry.bytes("rejected/hello.json"), None);
-}
 
-#[tokio::test]
-async fn the_rejection_of_a_later_upload_stays() {
-    let (registry, published) = refused_late(|tasks, registry| {
-        tasks.set("hello.toml", "timeout = 7");
-        registry.set("rejected/hello.json", "that of the faster publisher");
+    // The later upload was refused as well.
+    let (registry, published) = overtaken(b"nonsense".to_vec(), |tasks, registry| {
         tasks.set("hello.wasm", guest("verbs"));
+        tasks.set("hello.toml", "timeout = 7");
+        registry.set("rejected/hello.json", "that of the later upload");
     })
     .await;
     let Published::Rejected(rejection) = published else { panic!("{published:?}") };
@@ -279,6 +278,23 @@ async fn the_rejection_of_a_later_upload_stays() {
     assert_eq!(rejection.settings_digest, Some(Digest::of(b"timeout = 7")));
     let written = registry.bytes("rejected/hello.json").expect("it is recorded");
     assert_eq!(serde_json::from_slice::<Rejection>(&written).expect("JSON"), rejection);
+}
+
+#[tokio::test]
+async fn an_earlier_upload_does_not_stay_live() {
+    // The publisher of the later upload found it live already, or refused it, and so wrote no live record.
+    let (registry, published) =
+        overtaken(guest("verbs"), |tasks, _| tasks.set("hello.wasm", guest("hello"))).await;
+    assert!(matches!(published, Published::Live(version) if version.version == 3));
+    assert_eq!(registry.live().version.digest, Digest::of(&guest("hello")));
+
+    let (registry, published) = overtaken(guest("verbs"), |tasks, registry| {
+        tasks.set("hello.toml", "timeout = 7");
+        registry.set("rejected/hello.json", "that of the later upload");
+    })
+    .await;
+    assert!(matches!(published, Published::Rejected(_)), "{published:?}");
+    assert!(registry.bytes("rejected/hello.json").is_some(), "the refusal of the newest upload is lost");
 }
 
 #[tokio::test]
