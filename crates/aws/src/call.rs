@@ -1,11 +1,14 @@
 //! Calls to services of AWS of which a function needs one operation or two. The SDK's own runtime signs, retries and waits. The crates of
 //! these services hold hundreds of operations, and the checksums of S3's alone were a tenth of the worker's zip.
 
+use std::fmt;
+
 use aws_config::retry::RetryConfig;
 use aws_config::{Region, SdkConfig};
 use aws_runtime::auth::sigv4::{SCHEME_ID, SigV4AuthScheme};
 use aws_runtime::auth::{SigV4OperationSigningConfig, SigningOptions};
 use aws_runtime::retries::classifiers::AwsErrorCodeClassifier;
+use aws_runtime::service_clock_skew::{ServiceClockSkewClassifier, ServiceClockSkewInterceptor};
 use aws_smithy_runtime::client::identity::IdentityCache;
 use aws_smithy_runtime::client::orchestrator::operation::Operation;
 use aws_smithy_runtime::client::retries::classifiers::{HttpStatusCodeClassifier, TransientErrorClassifier};
@@ -15,7 +18,9 @@ use aws_smithy_runtime_api::client::auth::static_resolver::StaticAuthSchemeOptio
 use aws_smithy_runtime_api::client::auth::{AuthSchemeOptionResolverParams, SharedAuthScheme};
 use aws_smithy_runtime_api::client::identity::SharedIdentityResolver;
 use aws_smithy_runtime_api::client::interceptors::context::{Error, Output};
-use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse, OrchestratorError};
+use aws_smithy_runtime_api::client::orchestrator::{
+    HttpRequest, HttpResponse, OrchestratorError, SensitiveOutput,
+};
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponentsBuilder;
 use aws_smithy_runtime_api::client::runtime_plugin::StaticRuntimePlugin;
@@ -33,6 +38,15 @@ use serde::Deserialize;
 pub type CallError = SdkError<ErrorMetadata, HttpResponse>;
 /// Sends requests, and answers with their bodies: all bytes, or a stream of them.
 pub(crate) type Call<O> = Operation<HttpRequest, O, ErrorMetadata>;
+
+/// The body of an answer that was read whole. It may be a secret, and is never shown.
+pub(crate) struct Body(pub(crate) Vec<u8>);
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
 
 /// A service of AWS.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +68,7 @@ impl Service {
         }
     }
 
-    /// The name in the variables of single endpoints, such as `AWS_ENDPOINT_URL_SECRETS_MANAGER`.
+    /// The SDK's id of the service; `AWS_ENDPOINT_URL_SECRETS_MANAGER` is made of it.
     fn id(self) -> &'static str {
         match self {
             Self::Lambda => "Lambda",
@@ -88,8 +102,11 @@ impl Service {
     pub(crate) fn host(self, sdk: &SdkConfig) -> String {
         let name = self.name();
         let fips = if sdk.use_fips() == Some(true) { "-fips" } else { "" };
+        // The other services have a domain of their own for it, and only functions call them here, which do not read this setting.
+        let is_dual = matches!(self, Self::S3) && sdk.use_dual_stack() == Some(true);
+        let dual = if is_dual { ".dualstack" } else { "" };
         let region = sdk.region().map_or("", Region::as_ref);
-        format!("{name}{fips}.{region}.{}", domain(region))
+        format!("{name}{fips}{dual}.{region}.{}", domain(region))
     }
 
     pub(crate) fn endpoint(self, sdk: &SdkConfig) -> String {
@@ -115,7 +132,7 @@ fn domain(region: &str) -> &'static str {
 }
 
 /// Calls of a service whose answers are read whole.
-pub(crate) fn calls(sdk: &SdkConfig, service: Service, endpoint: &str) -> Call<Vec<u8>> {
+pub(crate) fn calls(sdk: &SdkConfig, service: Service, endpoint: &str) -> Call<Body> {
     operation(sdk, service, endpoint).deserializer_impl(Whole).build()
 }
 
@@ -130,6 +147,8 @@ type Builder = aws_smithy_runtime::client::orchestrator::operation::OperationBui
 fn operation(sdk: &SdkConfig, service: Service, endpoint: &str) -> Builder {
     let mut signing = Layer::new("signing");
     signing.store_put(AuthSchemeOptionResolverParams::new(()));
+    // Answers are not shown in the log of the SDK.
+    signing.store_put(SensitiveOutput);
     signing.store_put(SigV4OperationSigningConfig {
         region: sdk.region().cloned().map(SigningRegion::from),
         name: Some(SigningName::from_static(service.name())),
@@ -153,6 +172,8 @@ fn operation(sdk: &SdkConfig, service: Service, endpoint: &str) -> Builder {
         .retry_classifier(TransientErrorClassifier::<ErrorMetadata>::new())
         .retry_classifier(HttpStatusCodeClassifier::default())
         .retry_classifier(AwsErrorCodeClassifier::<ErrorMetadata>::new())
+        .retry_classifier(ServiceClockSkewClassifier::<ErrorMetadata>::new())
+        .interceptor(ServiceClockSkewInterceptor::new())
         .with_connection_poisoning()
         .runtime_plugin(
             StaticRuntimePlugin::new().with_config(signing.freeze()).with_runtime_components(components),
@@ -197,7 +218,7 @@ impl DeserializeResponse for Whole {
         if !response.status().is_success() {
             return Err(refused(response));
         }
-        Ok(Output::erase(response.body().bytes().unwrap_or_default().to_vec()))
+        Ok(Output::erase(Body(response.body().bytes().unwrap_or_default().to_vec())))
     }
 }
 

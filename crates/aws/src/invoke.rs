@@ -4,14 +4,14 @@ use anyhow::{Context, Result, anyhow};
 use aws_config::SdkConfig;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::call::{Call, CallError, Service, calls, request};
+use crate::call::{Body, Call, CallError, Service, calls, request};
 use crate::explain;
 
 /// Another function, by its name or ARN.
 #[derive(Clone, Debug)]
 pub struct OtherFunction {
     name: String,
-    calls: Call<Vec<u8>>,
+    calls: Call<Body>,
 }
 
 const IN_NAMES: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
@@ -28,8 +28,8 @@ impl OtherFunction {
         sent.with_context(|| format!("invoke {}", self.name))
     }
 
-    /// What Lambda says to an invoke that it only checks.
-    pub async fn answer(&self) -> Result<(), CallError> {
+    /// Asks Lambda whether it would take an invoke.
+    pub async fn dry_run(&self) -> Result<(), CallError> {
         self.invoke("DryRun", Vec::new()).await
     }
 

@@ -6,7 +6,7 @@ use aws_smithy_types::byte_stream::ByteStream;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::call::{Call, CallError, Service, calls, request, streaming_calls};
+use crate::call::{Body, Call, CallError, Service, calls, request, streaming_calls};
 use crate::explain;
 
 /// Reads and writes objects of one bucket.
@@ -14,7 +14,7 @@ use crate::explain;
 pub struct S3Objects {
     name: String,
     reads: Call<ByteStream>,
-    writes: Call<Vec<u8>>,
+    writes: Call<Body>,
 }
 
 /// The characters of a key that are signed and sent as they are: those that S3 calls safe, and the slash.
@@ -36,7 +36,7 @@ impl S3Objects {
 
     /// Reads an object as a stream, or returns `None` if the bucket has none under `key`.
     pub async fn get(&self, key: &str) -> Result<Option<ByteStream>> {
-        match self.answer(key).await {
+        match self.read(key).await {
             Ok(body) => Ok(Some(body)),
             Err(e) if e.as_service_error().and_then(ProvideErrorMetadata::code) == Some("NoSuchKey") => {
                 Ok(None)
@@ -51,8 +51,8 @@ impl S3Objects {
         Ok(Some(body.collect().await.with_context(|| self.said("read", key))?.to_vec()))
     }
 
-    /// What the service says to a read of this object.
-    pub async fn answer(&self, key: &str) -> Result<ByteStream, CallError> {
+    /// Reads an object as a stream. Without one, the error is the service's own.
+    pub async fn read(&self, key: &str) -> Result<ByteStream, CallError> {
         let request = request("GET", &path(key), Vec::new()).map_err(CallError::construction_failure)?;
         self.reads.invoke(request).await
     }

@@ -11,15 +11,15 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use wasq_protocol::{SecretError, SecretSource, SecretStore, SecretValue};
 
-use crate::call::{Call, CallError, Service, calls, request};
+use crate::call::{Body, Call, CallError, Service, calls, request};
 use crate::sdk::explain;
 
 /// Reads secrets with the role of this process. Its calls are prepared when they are needed: most tasks have no secrets.
 #[derive(Clone, Debug)]
 pub struct SecretReader {
     sdk: SdkConfig,
-    parameters: OnceLock<Call<Vec<u8>>>,
-    secrets: OnceLock<Call<Vec<u8>>>,
+    parameters: OnceLock<Call<Body>>,
+    secrets: OnceLock<Call<Body>>,
 }
 
 /// With full jitter, these waits last for about half a minute together: 1,000 workers get their answers in that time.
@@ -116,7 +116,7 @@ enum Unanswered {
 
 /// Calls an operation of a service with JSON in and out.
 async fn ask<T: DeserializeOwned>(
-    calls: &Call<Vec<u8>>,
+    calls: &Call<Body>,
     operation: &'static str,
     asked: &Value,
 ) -> Result<T, Unanswered> {
@@ -125,7 +125,7 @@ async fn ask<T: DeserializeOwned>(
         .map_err(|e| failed(CallError::construction_failure(e)))?;
     request.headers_mut().insert("content-type", "application/x-amz-json-1.1");
     request.headers_mut().insert("x-amz-target", operation);
-    let answer = calls.invoke(request).await.map_err(failed)?;
+    let Body(answer) = calls.invoke(request).await.map_err(failed)?;
     serde_json::from_slice(&answer).map_err(|_| Unanswered::Unreadable)
 }
 

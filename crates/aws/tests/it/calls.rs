@@ -22,7 +22,7 @@ use wasq_protocol::{SecretError, SecretSource, SecretStore};
 /// The time of the signatures: 2026-01-02T03:04:05Z.
 const TIME: Duration = Duration::from_secs(1_767_323_045);
 
-/// Answers each request with the next of its answers.
+/// Answers each request with the next of its answers. Their bodies are streams, as those from the network are.
 #[derive(Clone, Debug, Default)]
 struct Scripted {
     requests: Arc<Mutex<Vec<HttpRequest>>>,
@@ -39,8 +39,10 @@ impl HttpConnector for Scripted {
         HttpConnectorFuture::ready(match answer {
             None => Err(ConnectorError::io("the connection broke".into())),
             Some((status, error_type, body)) => {
-                let mut response =
-                    HttpResponse::new(status.try_into().expect("a status"), SdkBody::from(body));
+                let mut response = HttpResponse::new(
+                    status.try_into().expect("a status"),
+                    SdkBody::from_body_1_x(body.to_owned()),
+                );
                 if !error_type.is_empty() {
                     response.headers_mut().insert("x-amzn-errortype", error_type);
                 }
@@ -246,4 +248,37 @@ async fn secrets() {
     let refused = reader.secret("KEY", &source).await;
     let Err(SecretError::Unavailable(why)) = refused else { panic!("{refused:?}") };
     assert_eq!(why, "Secrets Manager: its answer cannot be read");
+}
+
+/// Collects the log.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic").extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_secret_gets_into_the_log() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    // For all tests of this program: one that belongs to a thread misses what other threads have used first.
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .init();
+    let ssm = Scripted::new(&[Some((200, "", "{\"Parameter\":{\"Value\":\"a value to hide\"}}"))]);
+    let parameter = SecretSource::Parameter("/wasq/token".to_owned());
+    SecretReader::new(&ssm.sdk()).secret("TOKEN", &parameter).await.expect("an answer");
+    let log = String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("text");
+    assert!(log.contains("transmitting request"), "the SDK logs nothing: {log}");
+    // As text, and as a list of bytes.
+    assert!(!log.contains("a value to hide") && !log.contains("97, 32, 118, 97"), "{log}");
 }
