@@ -1,5 +1,6 @@
 """Messages at their times: schedules of tasks, and messages that wait outside of the queue."""
 
+import datetime
 import json
 import os
 import sqlite3
@@ -73,6 +74,27 @@ def test_a_message_waits_for_a_day_and_costs_nothing(dev, clock):
     wait_for(lambda: dev.counts() == (0, 0, 0), "empty queue")
     assert run_of(dev, "unwanted")["state"] == "cancelled"
     assert len(dev.logged("it left the queue, and is sent again then", "late")) == 1
+
+
+def parent_of_a_late_child(days):
+    return json.dumps({"verb": "enqueue", "task": "verbs", "count": 1, "fail": False, "delay": days * DAY})
+
+
+def test_a_child_waits_for_a_month(dev, clock):
+    dev.publish("verbs")
+    dev.wasq("enqueue", "verbs", "--params", parent_of_a_late_child(30), "--id", "parent", "--json")
+    wait_for(lambda: dev.counts() == (0, 0, 1), "the child outside of the queue")
+    [child] = dev.wasq("runs", "ls", "--parent", "parent", "--json")["runs"]
+    assert child["state"] == "waiting"
+    restart(dev, clock(30 * DAY - 3600))
+    time.sleep(1)
+    assert dev.counts() == (0, 0, 1)
+    restart(dev, clock(30 * DAY + 60))
+    wait_for(lambda: (run_of(dev, child["id"]) or {}).get("state") == "done", "run of the child")
+
+    dev.wasq("enqueue", "verbs", "--params", parent_of_a_late_child(367), "--id", "never", "--json")
+    wait_for(lambda: (run_of(dev, "never") or {}).get("state") == "dead", "its end")
+    assert "is more than 31622400 (366 days), the most" in run_of(dev, "never")["reason"]
 
 
 def test_many_messages_come_together(dev, clock):
@@ -249,6 +271,13 @@ def test_schedules_of_a_deployment(cloud, functions, tmp_path):
     # Scheduler had sent it already.
     cloud.client("sqs").send_message(QueueUrl=outputs["QueueUrl"], MessageBody=message["Target"]["Input"])
     wait_for(lambda: any(line["id"] == "never" and line["then"] == "cancelled" for line in cloud.ran(f"{STACK}-worker")), "its end", 60)
+
+    # The child of a task waits in the same way.
+    wasq(f"enqueue verbs --params '{parent_of_a_late_child(30)}' --id parent")
+    [message] = wait_for(lambda: named("message."), "the schedule of the child", 60)
+    at = datetime.datetime.fromisoformat(message["ScheduleExpression"].removeprefix("at(").removesuffix(")"))
+    assert abs(at - datetime.datetime.now(datetime.UTC).replace(tzinfo=None) - datetime.timedelta(days=30)) < datetime.timedelta(minutes=5)
+    assert len(wasq("runs cancel --kind delayed")["cancelled"]) == 1
 
     # Schedules go with the task, and come back with a deployment that takes over its data.
     cloud.shell(f"wasq destroy --stack {STACK} --yes")

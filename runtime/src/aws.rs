@@ -14,11 +14,11 @@ use wasq_aws::{
     GroupConfig, MessageAt, OtherFunction, Outbound, QueueEndpoint, RunsTable, S3Objects, ScheduleGroup,
     ScheduleMaker, SdkConfig, SecretReader,
 };
-use wasq_engine::{Addresses, Child};
+use wasq_engine::{Addresses, Child, Limits};
 use wasq_protocol::{
-    AddressRanges, Artifact, ByteCount, Caps, DeadLetter, Delivery, Digest, Fingerprint, Invoke, ItemWrite,
-    LEASE_BY_DEFAULT, LiveRecord, Metrics, Pong, PublishRequest, RETENTION_BY_DEFAULT, SystemClock, TaskName,
-    VarError, Vars, Written,
+    AHEAD_IN_QUEUE, AHEAD_MAX, AddressRanges, Artifact, ByteCount, Caps, DeadLetter, Delivery, Digest,
+    Fingerprint, Invoke, ItemWrite, LEASE_BY_DEFAULT, LiveRecord, Metrics, Pong, PublishRequest,
+    RETENTION_BY_DEFAULT, SystemClock, TaskName, VarError, Vars, Written,
 };
 
 use crate::artifacts::{ArtifactCache, CheckedArtifact};
@@ -170,9 +170,11 @@ impl Function {
             function,
             worker,
         } = config;
-        // The engine starts while the S3 client is made; both take about the same time.
+        // The engine starts while the clients are made.
         let settings = worker.clone();
-        let runner = tokio::task::spawn_blocking(move || Wasm::new(&settings, addresses));
+        let delay_max = if schedule_group.is_some() { AHEAD_MAX } else { AHEAD_IN_QUEUE };
+        let limits = Limits { addresses, delay_max, ..Limits::default() };
+        let runner = tokio::task::spawn_blocking(move || Wasm::new(&settings, limits));
         let sdk = wasq_aws::function_config();
         let services = Services {
             sdk: sdk.clone(),
@@ -241,13 +243,13 @@ impl Services {
         let sdk =
             self.sdk.to_builder().timeout_config(timeouts).retry_config(RetryConfig::disabled()).build();
         let bucket = S3Objects::new(&sdk, &self.bucket);
-        let s3 = bucket.answer("live/no-task.json");
+        let s3 = bucket.read("live/no-task.json");
         let sqs = aws_sdk_sqs::Client::new(&sdk);
         let sqs = sqs.change_message_visibility().queue_url(&self.queue_url).receipt_handle("none");
         let sqs = sqs.visibility_timeout(0).send();
         let lambda = async {
             let Some(publisher) = &self.publisher else { return true };
-            answered(&OtherFunction::new(&sdk, publisher).answer().await)
+            answered(&OtherFunction::new(&sdk, publisher).dry_run().await)
         };
         let scheduler = async {
             let Some(group) = &self.schedule_group else { return true };

@@ -1,6 +1,6 @@
 //! The runner on wasmtime.
 
-use wasq_engine::{Addresses, Engine, Limits, LoadError, Module, Pool, Report, Run, fingerprint};
+use wasq_engine::{Engine, Limits, LoadError, Module, Pool, Report, Run, fingerprint};
 use wasq_protocol::Fingerprint;
 
 use crate::artifacts::CheckedArtifact;
@@ -14,10 +14,9 @@ pub struct Wasm {
 }
 
 impl Wasm {
-    /// Starts an engine with room for the concurrent runs of the settings. Its tasks may reach `addresses`.
-    pub fn new(settings: &WorkerSettings, addresses: Addresses) -> anyhow::Result<Self> {
+    /// Starts an engine with room for the concurrent runs of the settings.
+    pub fn new(settings: &WorkerSettings, limits: Limits) -> anyhow::Result<Self> {
         let pool = Pool { concurrency: settings.concurrency, memory: settings.caps.memory };
-        let limits = Limits { addresses, ..Limits::default() };
         let engine = Engine::new(pool, limits).map_err(|e| anyhow::anyhow!("start the engine: {e:#}"))?;
         Ok(Self { engine, fingerprint: fingerprint() })
     }

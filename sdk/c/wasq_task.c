@@ -1,4 +1,4 @@
-/* wasq's contract (wasq:task@0.1.1) in C: the component model's canonical ABI, written out for this one world. */
+/* wasq's contract (wasq:task@0.1.2) in C: the component model's canonical ABI, written out for this one world. */
 
 #include "wasq_internal.h"
 #include "wasq_task.h"
@@ -11,7 +11,7 @@
 #include <strings.h>
 
 #define IMPORT(interface, function) \
-    __attribute__((import_module("wasq:task/" interface "@0.1.1"), import_name(function))) extern
+    __attribute__((import_module("wasq:task/" interface "@0.1.2"), import_name(function))) extern
 #define EXPORT(name) __attribute__((export_name(name)))
 
 /* A string or list as the host writes it. */

@@ -105,7 +105,7 @@ typedef struct {
 
 /* Enqueues a message for a task; `params` is JSON text. */
 wasq_enqueued wasq_enqueue(const char *task, const char *params);
-/* Like wasq_enqueue. The child runs no sooner than `delay_seconds` from now (up to 3 days). It gets the id
+/* Like wasq_enqueue. The child runs no sooner than `delay_seconds` from now (up to 366 days). It gets the id
  * `id`, unless that is NULL. */
 wasq_enqueued wasq_enqueue_with(const char *task, const char *params, uint32_t delay_seconds, const char *id);
 

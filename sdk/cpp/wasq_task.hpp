@@ -249,7 +249,7 @@ inline std::expected<response, failure> get(std::string url) {
 // ---- Child tasks, sent when this run has succeeded ----
 
 struct enqueue_options {
-    // The shortest time from now until the child runs; up to 3 days.
+    // The shortest time from now until the child runs; up to 366 days.
     std::uint32_t delay_seconds = 0;
     // Without an id, one is derived from the parent's, so that a parent that runs twice sends the same id.
     std::optional<std::string> id = std::nullopt;

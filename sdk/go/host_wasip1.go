@@ -100,31 +100,31 @@ func wholeSeconds(duration time.Duration) uint32 {
 	return uint32(min(max(math.Ceil(duration.Seconds()), 0), math.MaxUint32))
 }
 
-//go:wasmimport wasq:task/context@0.1.1 id
+//go:wasmimport wasq:task/context@0.1.2 id
 func importedID(result unsafe.Pointer)
 
-//go:wasmimport wasq:task/context@0.1.1 task
+//go:wasmimport wasq:task/context@0.1.2 task
 func importedTask(result unsafe.Pointer)
 
-//go:wasmimport wasq:task/context@0.1.1 root
+//go:wasmimport wasq:task/context@0.1.2 root
 func importedRoot(result unsafe.Pointer)
 
-//go:wasmimport wasq:task/context@0.1.1 parent
+//go:wasmimport wasq:task/context@0.1.2 parent
 func importedParent(result unsafe.Pointer)
 
-//go:wasmimport wasq:task/context@0.1.1 traceparent
+//go:wasmimport wasq:task/context@0.1.2 traceparent
 func importedTraceparent(result unsafe.Pointer)
 
-//go:wasmimport wasq:task/context@0.1.1 attempt
+//go:wasmimport wasq:task/context@0.1.2 attempt
 func hostAttempt() uint32
 
-//go:wasmimport wasq:task/context@0.1.1 max-attempts
+//go:wasmimport wasq:task/context@0.1.2 max-attempts
 func hostMaxAttempts() uint32
 
-//go:wasmimport wasq:task/context@0.1.1 depth
+//go:wasmimport wasq:task/context@0.1.2 depth
 func hostDepth() uint32
 
-//go:wasmimport wasq:task/context@0.1.1 deadline
+//go:wasmimport wasq:task/context@0.1.2 deadline
 func hostDeadline() uint64
 
 func hostID() string                    { return text(importedID) }
@@ -148,14 +148,14 @@ func optional(imported func(unsafe.Pointer)) (string, bool) {
 	return string(result.bytes(4)), true
 }
 
-//go:wasmimport wasq:task/log@0.1.1 log
+//go:wasmimport wasq:task/log@0.1.2 log
 func importedLog(level uint32, message string)
 
 func hostLog(level int, message string) {
 	importedLog(uint32(level), valid(message))
 }
 
-//go:wasmimport wasq:task/queue@0.1.1 enqueue
+//go:wasmimport wasq:task/queue@0.1.2 enqueue
 func importedEnqueue(task, params string, hasDelay bool, delay uint32, hasID bool, id string, result unsafe.Pointer)
 
 func hostEnqueue(child Child, params []byte) (string, error) {
@@ -176,13 +176,13 @@ func hostEnqueue(child Child, params []byte) (string, error) {
 	}
 }
 
-//go:wasmimport wasq:task/steps@0.1.1 load
+//go:wasmimport wasq:task/steps@0.1.2 load
 func importedLoad(name string, result unsafe.Pointer)
 
-//go:wasmimport wasq:task/steps@0.1.1 save
+//go:wasmimport wasq:task/steps@0.1.2 save
 func importedSave(name, value string, result unsafe.Pointer)
 
-//go:wasmimport wasq:task/steps@0.1.1 abandon
+//go:wasmimport wasq:task/steps@0.1.2 abandon
 func importedAbandon(name string)
 
 // hostLoad returns the value of a step that was saved, or nil.
@@ -220,7 +220,7 @@ func stepError(name string, result *answer) error {
 	}
 }
 
-//go:wasmimport wasq:task/http@0.1.1 send
+//go:wasmimport wasq:task/http@0.1.2 send
 func importedSend(method, url string, headers unsafe.Pointer, headerCount uint32, hasBody bool, body string, hasTimeout bool, timeoutMS uint32, result unsafe.Pointer)
 
 func hostSend(request Request) (*Response, error) {

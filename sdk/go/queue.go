@@ -11,7 +11,7 @@ type Child struct {
 	Task string
 	// Params are the message's params; {} if they are left out.
 	Params any
-	// Delay is the shortest time from now until the child runs; up to 3 days.
+	// Delay is the shortest time from now until the child runs; up to 366 days.
 	Delay time.Duration
 	// ID is the child's id. If it is left out, it is derived from the parent's id, so that a parent that runs
 	// twice sends the same id.

@@ -82,7 +82,7 @@ export class EnqueueError extends Error {}
 /**
  * Enqueues a message for a task, and returns its id. Children are sent when this run has succeeded, and dropped if it does not.
  *
- * The child runs no sooner than `delaySeconds` from now (up to 3 days). Without an `id`, one is derived from
+ * The child runs no sooner than `delaySeconds` from now (up to 366 days). Without an `id`, one is derived from
  * the parent's id, so that a parent that runs twice sends the same id.
  */
 export function enqueue(task: string, params?: unknown, options?: { delaySeconds?: number; id?: string }): string;

@@ -1,11 +1,11 @@
 // Write tasks for wasq in JavaScript: a function with params in and a result out. index.d.ts explains it.
 
 import { getEnvironment } from "wasi:cli/environment@0.2.0";
-import * as hostContext from "wasq:task/context@0.1.1";
-import { send } from "wasq:task/http@0.1.1";
-import { log as hostLog } from "wasq:task/log@0.1.1";
-import { enqueue as hostEnqueue } from "wasq:task/queue@0.1.1";
-import { abandon, load, save } from "wasq:task/steps@0.1.1";
+import * as hostContext from "wasq:task/context@0.1.2";
+import { send } from "wasq:task/http@0.1.2";
+import { log as hostLog } from "wasq:task/log@0.1.2";
+import { enqueue as hostEnqueue } from "wasq:task/queue@0.1.2";
+import { abandon, load, save } from "wasq:task/steps@0.1.2";
 
 import { toJson } from "./json.js";
 

@@ -1,7 +1,7 @@
 // The globals of a task, set before its own module is loaded: a console with levels, stacks that name the author's files, and
 // clear errors where the engine has less than the standards.
 
-import { log } from "wasq:task/log@0.1.1";
+import { log } from "wasq:task/log@0.1.2";
 
 // ---- Stacks ----
 

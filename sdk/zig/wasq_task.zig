@@ -277,7 +277,7 @@ pub const http = struct {
 // ---- Child tasks ----
 
 pub const EnqueueOptions = struct {
-    /// The shortest time from now until the child runs; up to 3 days.
+    /// The shortest time from now until the child runs; up to 366 days.
     delay_seconds: ?u32 = null,
     /// Without an id, one is derived from the parent's, so that a parent that runs twice sends the same id.
     id: ?[]const u8 = null,
@@ -537,7 +537,7 @@ const host = struct {
         },
     };
 
-    const of_context = "wasq:task/context@0.1.1";
+    const of_context = "wasq:task/context@0.1.2";
     const id = @extern(*const fn (*Span) callconv(.c) void, .{ .name = "id", .library_name = of_context });
     const task = @extern(*const fn (*Span) callconv(.c) void, .{ .name = "task", .library_name = of_context });
     const attempt = @extern(*const fn () callconv(.c) u32, .{ .name = "attempt", .library_name = of_context });
@@ -549,17 +549,17 @@ const host = struct {
     const traceparent = @extern(*const fn (*OptionalSpan) callconv(.c) void, .{ .name = "traceparent", .library_name = of_context });
     const log = @extern(
         *const fn (i32, [*]const u8, usize) callconv(.c) void,
-        .{ .name = "log", .library_name = "wasq:task/log@0.1.1" },
+        .{ .name = "log", .library_name = "wasq:task/log@0.1.2" },
     );
     const enqueue = @extern(
         *const fn ([*]const u8, usize, [*]const u8, usize, i32, u32, i32, [*]const u8, usize, *Enqueued) callconv(.c) void,
-        .{ .name = "enqueue", .library_name = "wasq:task/queue@0.1.1" },
+        .{ .name = "enqueue", .library_name = "wasq:task/queue@0.1.2" },
     );
     const send = @extern(
         *const fn ([*]const u8, usize, [*]const u8, usize, [*]const host.Header, usize, i32, [*]const u8, usize, i32, u32, *Sent) callconv(.c) void,
-        .{ .name = "send", .library_name = "wasq:task/http@0.1.1" },
+        .{ .name = "send", .library_name = "wasq:task/http@0.1.2" },
     );
-    const of_steps = "wasq:task/steps@0.1.1";
+    const of_steps = "wasq:task/steps@0.1.2";
     const load = @extern(*const fn ([*]const u8, usize, *Stepped) callconv(.c) void, .{ .name = "load", .library_name = of_steps });
     const save = @extern(
         *const fn ([*]const u8, usize, [*]const u8, usize, *Stepped) callconv(.c) void,

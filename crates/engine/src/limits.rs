@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use wasmtime::{ResourceLimiter, Result};
+use wasq_protocol::AHEAD_MAX;
 
 use crate::addresses::Addresses;
 
@@ -17,6 +18,8 @@ pub struct Limits {
     pub log_bytes_max: usize,
     /// Child tasks that one run may enqueue.
     pub children_max: u32,
+    /// The longest delay of a child task. In a deployment without a schedule group it is 3 days.
+    pub delay_max: Duration,
     /// The params of all child tasks of one run together, in bytes.
     pub children_bytes_max: usize,
     /// The messages that one root may cause: children, their children, and so on, together.
@@ -61,6 +64,7 @@ impl Default for Limits {
             log_lines_max: 1000,
             log_bytes_max: 256 << 10,
             children_max: 100,
+            delay_max: AHEAD_MAX,
             children_bytes_max: 4 << 20,
             descendants_max: 100_000,
             depth_max: 16,

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 use wasq_consumer::{ConsumerParts, DrainSettings, Drained, Mode, drain};
-use wasq_engine::Addresses;
+use wasq_engine::{Addresses, Limits};
 use wasq_page::{Site, Stats, Token};
 use wasq_protocol::{
     AddressRange, ByteCount, Caps, Clock, SystemClock, TaskName, Timestamp, format_duration,
@@ -203,7 +203,8 @@ impl Stack {
             records: Arc::default(),
             compiling: Arc::default(),
         };
-        let runner = Wasm::new(&settings, Addresses { allow: allow_addresses, never: Vec::new() })?;
+        let addresses = Addresses { allow: allow_addresses, never: Vec::new() };
+        let runner = Wasm::new(&settings, Limits { addresses, ..Limits::default() })?;
         let parts = WorkerParts {
             queue: queue.clone(),
             registry,

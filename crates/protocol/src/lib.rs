@@ -34,7 +34,8 @@ pub use digest::{Digest, DigestError, Hasher};
 pub use event::{BatchItemFailure, BatchResponse, EventError, Invoke, Pong, WorkerEvent};
 pub use live_record::{Artifact, Fingerprint, LiveRecord, Rejection, Version, WORLD};
 pub use message::{
-    AHEAD_IN_QUEUE, AHEAD_MAX, DELAYED_BYTES_MAX, MAX_MESSAGE_BYTES, Message, MessageError, check_id,
+    AHEAD_IN_QUEUE, AHEAD_MAX, DELAYED_BYTES_MAX, MAX_MESSAGE_BYTES, Message, MessageError,
+    can_leave_the_queue, check_id,
 };
 pub use name::{NameError, TaskName};
 pub use outcome::{End, Ended, Failure, FailureKind, Outcome, Unfinished};

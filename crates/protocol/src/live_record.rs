@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{Digest, Settings, TaskName, Timestamp};
 
 /// The world that this version of wasq runs, as live records name it.
-pub const WORLD: &str = "wasq:task/task@0.1.1";
+pub const WORLD: &str = "wasq:task/task@0.1.2";
 
 /// The target of an artifact: wasmtime version, CPU target and engine configuration, in one word that is safe
 /// in an object key. The engine crate makes it; all other crates only compare it.

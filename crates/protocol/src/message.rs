@@ -22,6 +22,12 @@ pub const AHEAD_IN_QUEUE: Duration = Duration::from_secs(3 * 24 * 3600);
 /// The largest body that can wait outside of the queue, in bytes. EventBridge Scheduler takes 256 KB.
 pub const DELAYED_BYTES_MAX: usize = 250_000;
 
+/// Whether a message can wait outside of its queue, also if its id must be added to its body.
+pub fn can_leave_the_queue(body_bytes: usize) -> bool {
+    const ID_BYTES_MAX: usize = 150;
+    body_bytes + ID_BYTES_MAX <= DELAYED_BYTES_MAX
+}
+
 /// The largest message body, in bytes. SQS takes 1 MiB including attributes, and a dead letter has attributes of ours.
 pub const MAX_MESSAGE_BYTES: usize = 1_000_000;
 

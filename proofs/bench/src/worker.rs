@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::time::Instant;
-use wasq_engine::{Addresses, Engine, Limits, Module, Pool, Run, RunContext, SecretValues, Steps};
+use wasq_engine::{Engine, Limits, Module, Pool, Run, RunContext, SecretValues, Steps};
 use wasq_protocol::{
     Batch, ByteCount, Caps, Clock, Invoke, ItemWrite, LiveRecord, Outcome, RunItem, SecretError,
     SecretSource, SecretStore, SecretValue, Settings, SystemClock, TaskName, Written,
@@ -134,7 +134,7 @@ impl WorkerAlone {
             queue: AcceptingQueue,
             registry,
             secrets: Nobody,
-            runner: Wasm::new(&settings, Addresses::default())?,
+            runner: Wasm::new(&settings, Limits::default())?,
             observer: Nobody,
             clock: SystemClock,
         };

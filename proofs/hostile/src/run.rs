@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
-use wasq_engine::{Addresses, Engine, LoadError};
+use wasq_engine::{Addresses, Engine, Limits, LoadError};
 use wasq_protocol::{
     Batch, ByteCount, Clock, Invoke, Outcome, RunRecord, Secret, SecretError, SecretSource, SecretStore,
     SecretValue, Settings, SystemClock, TaskName,
@@ -74,7 +74,7 @@ impl Host {
             queue: AcceptingQueue,
             registry: tasks.clone(),
             secrets: reports.clone(),
-            runner: Wasm::new(&settings, addresses)?,
+            runner: Wasm::new(&settings, Limits { addresses, ..Limits::default() })?,
             observer: reports.clone(),
             clock: SystemClock,
         };

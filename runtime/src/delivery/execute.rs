@@ -154,10 +154,13 @@ async fn store_steps<P: WorkerPorts>(
 /// The longest delay of SQS.
 const DELAY_MAX: Duration = Duration::from_secs(900);
 
-/// Keeps a child's delay by `not_before`: SQS delays a message by 15 minutes at most, and not at all on FIFO queues.
+/// Keeps a child's delay by `not_before`: SQS delays a message by 15 minutes at most, and not at all on FIFO queues. A child that waits
+/// longer is sent without a delay, so that it leaves the queue at once, and is known.
 fn set_not_before(child: &mut Child, now: Timestamp) {
     if child.delay > Duration::ZERO {
         child.message.not_before = Some(now.plus(child.delay));
-        child.delay = child.delay.min(DELAY_MAX);
+        if child.delay > DELAY_MAX {
+            child.delay = Duration::ZERO;
+        }
     }
 }

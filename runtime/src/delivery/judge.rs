@@ -3,11 +3,10 @@
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use wasq_engine::Child;
-use wasq_protocol::{Failure, FailureKind, ItemState, Outcome, RunItem, Settings};
+use wasq_protocol::{Failure, FailureKind, ItemState, Outcome, RunItem, Settings, can_leave_the_queue};
 
 use crate::delivery::execute::Executed;
 use crate::delivery::facts::{Facts, Retries};
-use crate::delivery::receive::can_leave_the_queue;
 use crate::ports::WorkerPorts;
 use crate::runs::{Memory, children_of};
 use crate::state::WorkerState;
@@ -53,7 +52,7 @@ pub(crate) fn judge<P: WorkerPorts>(
                     early: facts.not_before.map(|at| at.since(now)).unwrap_or_default(),
                     delay_until: facts
                         .not_before
-                        .filter(|_| worker.ports.timer.is_some() && can_leave_the_queue(delivery)),
+                        .filter(|_| worker.ports.timer.is_some() && can_leave_the_queue(delivery.body.len())),
                     age: now.since(delivery.sent),
                     kept_for: worker.settings.retention.saturating_sub(KEPT_MARGIN),
                     jitter: fastrand::f64(),

@@ -5,12 +5,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wasq_protocol::{
     AHEAD_IN_QUEUE, AHEAD_MAX, DEATHS_MAX, DELAYED_BYTES_MAX, Delivery, Failure, FailureKind, Message,
-    Timestamp, traceparent_of,
+    Timestamp, can_leave_the_queue, traceparent_of,
 };
 
 use crate::delivery::facts::{Facts, Usage, Watch};
 use crate::runs::Memory;
 
+/// The clocks of a sender and of the queue may differ by this: a delay of exactly the longest is no fault.
+const CLOCKS_APART: Duration = Duration::from_secs(60);
 /// A delivery with less than this left of its lease is not touched: another worker may have it soon.
 const LEASE_MARGIN: Duration = Duration::from_secs(1);
 
@@ -59,12 +61,6 @@ pub(crate) fn receive(
         None => Err(Failure::new(FailureKind::Malformed, problem.unwrap_or_default())),
     };
     Some((facts, received))
-}
-
-/// Whether the timer takes the message. Its own id may have to be added to the body.
-pub(crate) fn can_leave_the_queue(delivery: &Delivery) -> bool {
-    const ID_BYTES_MAX: usize = 150;
-    delivery.body.len() + ID_BYTES_MAX <= DELAYED_BYTES_MAX
 }
 
 fn killed_worker(deaths: u32) -> Failure {
@@ -168,11 +164,11 @@ impl Facts {
             return Ok(());
         };
         let (most, why) = match has_timer {
-            true if can_leave_the_queue(delivery) => (AHEAD_MAX, String::new()),
+            true if can_leave_the_queue(delivery.body.len()) => (AHEAD_MAX, String::new()),
             true => (AHEAD_IN_QUEUE, format!(" for a message of more than {DELAYED_BYTES_MAX} bytes")),
             false => (AHEAD_IN_QUEUE, " for a deployment without a schedule group".to_owned()),
         };
-        if not_before.since(delivery.sent) > most {
+        if not_before.since(delivery.sent) > most + CLOCKS_APART {
             let days = most.as_secs() / 86_400;
             let problem = format!("not_before lies more than {days} days ahead, which is the most{why}");
             return Err(Failure::new(FailureKind::Malformed, problem));

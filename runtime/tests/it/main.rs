@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use serde_json::{Value, json};
-use wasq_engine::{Addresses, Child, Engine};
+use wasq_engine::{Child, Engine, Limits};
 use wasq_protocol::{
     Artifact, Batch, ByteCount, Clock, DeadLetter, Delivery, Digest, Fingerprint, Invoke, LiveRecord,
     RunRecord, SecretError, SecretSource, SecretStore, SecretValue, Settings, SystemClock, TaskName,
@@ -237,7 +237,7 @@ fn worker_of(
         secrets: queue.clone(),
         runs,
         timer: has_timer.then(|| queue.clone()),
-        runner: Wasm::new(&settings, Addresses::default()).expect("it starts"),
+        runner: Wasm::new(&settings, Limits::default()).expect("it starts"),
         observer: queue.clone(),
         clock: SystemClock,
     };

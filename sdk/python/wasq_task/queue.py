@@ -20,7 +20,7 @@ class EnqueueError(Exception):
 def enqueue(task: str, params: Any = None, *, delay: float | None = None, id: str | None = None) -> str:
     """Enqueues a message for a task, and returns its id. Children are dropped if this run does not succeed.
 
-    The child runs no sooner than `delay` seconds from now (up to 3 days). Without an `id`, one is derived
+    The child runs no sooner than `delay` seconds from now (up to 366 days). Without an `id`, one is derived
     from the parent's id, so that a parent that runs twice sends the same id.
     """
     text = to_json({} if params is None else params)

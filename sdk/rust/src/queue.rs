@@ -15,7 +15,7 @@ pub struct Child {
     pub task: String,
     /// Its params.
     pub params: Value,
-    /// The shortest time from now until the child runs; at most 3 days.
+    /// The shortest time from now until the child runs; at most 366 days.
     pub delay: Option<Duration>,
     /// Its id. Without one, it is derived from the parent's, so a parent that runs twice sends the same id.
     pub id: Option<String>,

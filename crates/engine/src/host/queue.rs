@@ -3,16 +3,15 @@
 use std::sync::Weak;
 use std::time::Duration;
 
-use wasq_protocol::{Digest, MAX_MESSAGE_BYTES, Message};
+use wasq_protocol::{
+    AHEAD_IN_QUEUE, AHEAD_MAX, DELAYED_BYTES_MAX, Digest, MAX_MESSAGE_BYTES, Message, can_leave_the_queue,
+};
 
 use crate::bindings::wasq::task::queue::{EnqueueError, EnqueueOptions, Host};
 use crate::limits::Limits;
 use crate::run::{Child, RunContext};
 use crate::state::RunState;
 
-/// The longest delay of a child: also a child that cannot leave the queue must be there at its time. A queue may forget messages after
-/// 4 days.
-const DELAY_MAX_SECONDS: u32 = 3 * 24 * 3600;
 /// The bytes that `not_before` and `descendants` add to a message.
 const ADDED_BYTES: usize = 100;
 
@@ -88,12 +87,6 @@ fn child(
         return Err(EnqueueError::TooDeep(limits.depth_max));
     }
     let Request { task, params, options: EnqueueOptions { delay_seconds, id } } = request;
-    let delay = delay_seconds.unwrap_or(0);
-    if delay > DELAY_MAX_SECONDS {
-        return Err(EnqueueError::Invalid(format!(
-            "delay-seconds: {delay} is more than {DELAY_MAX_SECONDS} (3 days)"
-        )));
-    }
     let task = task.parse().map_err(|e| EnqueueError::Invalid(format!("task: {e}: {task:?}")))?;
     let params =
         serde_json::from_str(&params).map_err(|e| EnqueueError::Invalid(format!("params: not JSON: {e}")))?;
@@ -113,12 +106,25 @@ fn child(
         )));
     }
     Message::parse(&json).map_err(|e| EnqueueError::Invalid(format!("{}: {}", e.path, e.problem)))?;
-    Ok(Child {
-        message,
-        delay: Duration::from_secs(delay.into()),
-        trace_header: parent.trace_header.clone(),
-        group: None,
-    })
+    let delay = Duration::from_secs(delay_seconds.unwrap_or(0).into());
+    check_delay(delay, json.len() + ADDED_BYTES, limits)?;
+    Ok(Child { message, delay, trace_header: parent.trace_header.clone(), group: None })
+}
+
+/// A queue may forget messages after 4 days, so a child that stays in it may wait for 3.
+fn check_delay(delay: Duration, message_bytes: usize, limits: &Limits) -> Result<(), EnqueueError> {
+    let (most, why) = match can_leave_the_queue(message_bytes) {
+        true if limits.delay_max >= AHEAD_MAX => (AHEAD_MAX, String::new()),
+        true => (limits.delay_max, " for a deployment without a schedule group".to_owned()),
+        false => (AHEAD_IN_QUEUE, format!(" for a message of more than {DELAYED_BYTES_MAX} bytes")),
+    };
+    if delay <= most {
+        return Ok(());
+    }
+    let (asked, most, days) = (delay.as_secs(), most.as_secs(), most.as_secs() / 86_400);
+    Err(EnqueueError::Invalid(format!(
+        "delay-seconds: {asked} is more than {most} ({days} days), the most{why}"
+    )))
 }
 
 /// The same for every attempt of the parent, and different for each of its children.

@@ -1,9 +1,10 @@
 //! Each limit: obeyed, and violated.
 
 use serde_json::json;
-use wasq_protocol::{ByteCount, FailureKind, Settings};
+use wasq_engine::Limits;
+use wasq_protocol::{AHEAD_IN_QUEUE, ByteCount, FailureKind, Settings};
 
-use crate::{context, failure, output, run, run_as};
+use crate::{context, failure, output, run, run_as, run_with, verbs_with};
 
 #[tokio::test]
 async fn memory() {
@@ -55,6 +56,45 @@ async fn children() {
     assert_eq!(run(enqueue(100), &Settings::default()).await.children.len(), 100);
     let violated = run(enqueue(101), &Settings::default()).await;
     assert!(failure(&violated).message.contains("TooMany(100)"), "{}", failure(&violated));
+}
+
+#[tokio::test]
+async fn delays_of_children() {
+    const DAY: u32 = 24 * 3600;
+    let run = async |limits, delay: u32, more_bytes: usize| {
+        let params = json!({"verb": "enqueue", "task": "hello", "count": 1, "fail": false, "delay": delay, "more_bytes": more_bytes});
+        run_with(&verbs_with(limits), params, &Settings::default()).await
+    };
+    let obeyed = run(Limits::default(), 366 * DAY, 200_000).await;
+    assert_eq!(obeyed.children[0].delay.as_secs(), u64::from(366 * DAY));
+    let obeyed = run(Limits::default(), 3 * DAY, 300_000).await;
+    assert_eq!(obeyed.children[0].delay.as_secs(), u64::from(3 * DAY));
+
+    let without_group = || Limits { delay_max: AHEAD_IN_QUEUE, ..Limits::default() };
+    for (limits, delay, more_bytes, said) in [
+        (
+            Limits::default(),
+            366 * DAY + 1,
+            0,
+            "delay-seconds: 31622401 is more than 31622400 (366 days), the most",
+        ),
+        (
+            Limits::default(),
+            3 * DAY + 1,
+            300_000,
+            "delay-seconds: 259201 is more than 259200 (3 days), the most for a message of more than 250000 bytes",
+        ),
+        (
+            without_group(),
+            3 * DAY + 1,
+            0,
+            "delay-seconds: 259201 is more than 259200 (3 days), the most for a deployment without a schedule group",
+        ),
+    ] {
+        let violated = run(limits, delay, more_bytes).await;
+        let message = &failure(&violated).message;
+        assert!(message.contains(&format!("{said}\"")), "{message}");
+    }
 }
 
 #[tokio::test]

@@ -76,15 +76,15 @@ fn what_fits_has_no_problems() {
 fn another_version_of_the_world_is_named() {
     check(
         &component(&log("0.2.0", LEVELS), RUN),
-        &["another version of the world: it imports wasq:task/log@0.2.0, this wasq has wasq:task@0.1.1"],
+        &["another version of the world: it imports wasq:task/log@0.2.0, this wasq has wasq:task@0.1.2"],
     );
 }
 
 #[test]
 fn a_function_of_a_later_version_is_named() {
-    let later = r#"(import "wasq:task/context@0.1.1" (instance (export "region" (func (result string)))))"#;
-    check(&component(later, RUN), &["region of wasq:task/context@0.1.1, which this wasq does not have"]);
-    let interface = r#"(import "wasq:task/secrets@0.1.1" (instance (export "get" (func (result string)))))"#;
+    let later = r#"(import "wasq:task/context@0.1.2" (instance (export "region" (func (result string)))))"#;
+    check(&component(later, RUN), &["region of wasq:task/context@0.1.2, which this wasq does not have"]);
+    let interface = r#"(import "wasq:task/secrets@0.1.2" (instance (export "get" (func (result string)))))"#;
     check(&component(interface, RUN), &[r#"there is no interface "secrets""#]);
 }
 

@@ -138,11 +138,16 @@ enum Verb {
         #[serde(default)]
         children: u32,
     },
-    /// Enqueues `count` children of the task `task`, then succeeds or fails.
+    /// Enqueues `count` children of the task `task`, then succeeds or fails. Each child has a delay of this many seconds, and this
+    /// many bytes more in its params.
     Enqueue {
         task: String,
         count: u32,
         fail: bool,
+        #[serde(default)]
+        delay: Option<u32>,
+        #[serde(default)]
+        more_bytes: usize,
     },
     Retry {
         reason: String,
@@ -398,11 +403,15 @@ impl Guest for Verbs {
                 Err(error) => json!({ "error": format!("{error:?}") }),
             },
             Verb::Visit { url, children } => visit(&url, children)?,
-            Verb::Enqueue { task, count, fail } => {
+            Verb::Enqueue { task, count, fail, delay, more_bytes } => {
                 let mut ids = Vec::new();
                 for i in 0..count {
-                    let options = EnqueueOptions { delay_seconds: None, id: None };
-                    let params = json!({ "verb": "echo", "value": i }).to_string();
+                    let options = EnqueueOptions { delay_seconds: delay, id: None };
+                    let mut params = json!({ "verb": "echo", "value": i });
+                    if more_bytes > 0 {
+                        params["more"] = "x".repeat(more_bytes).into();
+                    }
+                    let params = params.to_string();
                     let id = queue::enqueue(&task, &params, &options)
                         .map_err(|e| Failure::Reject(format!("{e:?}")))?;
                     ids.push(id);
