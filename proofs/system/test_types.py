@@ -175,6 +175,44 @@ def test_the_types_of_a_task_are_its_schema(author, language):
         author.shell("wasq test alone.wasm --cases without.toml --json")
 
 
+SHARED = """
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+#[derive(Deserialize, JsonSchema)]
+pub struct Params {
+    /// Who is greeted.
+    pub name: String,
+}
+"""
+OF_SHARED = """
+#[wasq_task::task]
+fn greet(params: shared::Params) -> Result<String, wasq_task::Failure> {
+    Ok(params.name)
+}
+"""
+
+
+def test_types_of_another_crate_in_rust(author):
+    project = author.new("typed", "rust")
+    (project / "my types/src").mkdir(parents=True)
+    package = '[package]\nname = "shared"\nversion = "0.1.0"\nedition = "2024"\n'
+    (project / "my types/Cargo.toml").write_text(f'{package}[dependencies]\nschemars = "1"\nserde = {{ version = "1", features = ["derive"] }}\n')
+    manifest = (project / "Cargo.toml").read_text()
+    (project / "Cargo.toml").write_text(manifest.replace("[dependencies]\n", '[dependencies]\nshared = { path = "my types" }\n'))
+    (project / "src/lib.rs").write_text(OF_SHARED)
+    # A comment alone changes the schema, and not the module.
+    for comment in ("Who is greeted.", "A name."):
+        (project / "my types/src/lib.rs").write_text(SHARED.replace("Who is greeted.", comment))
+        author.shell("wasq build typed")
+        section = section_of((project / "build/typed.wasm").read_bytes())
+        assert section["params"]["properties"] == {"name": {"type": "string", "description": comment}}
+    # Without such types, there is no second build, and no schema. The SDK's own sources have the word as well.
+    (project / "my types/src/lib.rs").write_text("#[derive(serde::Deserialize)]\npub struct Params {\n    pub name: String,\n}\n")
+    author.shell("wasq build typed")
+    assert b"\x0bwasq:schema{" not in (project / "build/typed.wasm").read_bytes()
+
+
 def section_of(wasm):
     """The content of the section of a component that `wasq build` made: it is the last one."""
     return json.loads(wasm[wasm.rindex(b"\x0bwasq:schema{") + 12 :])

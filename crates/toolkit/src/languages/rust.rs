@@ -1,6 +1,5 @@
 //! Rust, by cargo.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -39,6 +38,21 @@ struct Line {
     manifest_path: PathBuf,
     #[serde(default)]
     filenames: Vec<PathBuf>,
+    #[serde(default)]
+    target: Target,
+}
+
+#[derive(Default, Deserialize)]
+struct Target {
+    #[serde(default)]
+    name: String,
+}
+
+/// What a command of cargo makes of a package.
+struct Built {
+    component: Vec<u8>,
+    /// The texts of its sources, and of those of the crates that it has by path. The SDK's are left out.
+    sources: String,
 }
 
 pub(super) fn toolchain() -> Result<String> {
@@ -56,29 +70,66 @@ pub(super) fn make(project: &Project, with_schema: bool) -> Result<Output> {
         .args(["build", "--release", "--quiet", "--target", TARGET])
         .args(["--message-format", "json-render-diagnostics"])
         .current_dir(project.folder());
-    let component = component_by(&cargo, &mut build, &manifest)?;
-    let schema = if with_schema { schema(project, &cargo, &component)? } else { None };
+    let built = built_by(&cargo, &mut build, &manifest)?;
+    let schema = if with_schema { schema(project, &cargo, &built)? } else { None };
+    let component = built.component;
     Ok(Output { made: Made::Component(component), schema, toolchain: rustc.title() })
 }
 
-/// The component that a command of cargo makes of a package.
-fn component_by(cargo: &Found, build: &mut Command, manifest: &Path) -> Result<Vec<u8>> {
+fn built_by(cargo: &Found, build: &mut Command, manifest: &Path) -> Result<Built> {
     // The compiler's messages come by stderr. By stdout come cargo's answers in JSON, which are not for people.
     let output = cargo.run_telling(build, |output| String::from_utf8_lossy(&output.stderr).into_owned())?;
     let text = String::from_utf8(output.stdout).context("read cargo's answer")?;
-    let component = text.lines().filter_map(|line| component_of(line, manifest)).next_back();
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
+    let (mut component, mut sdk) = (None, None);
+    for line in lines.filter(|line| line.reason == "compiler-artifact") {
+        if line.target.name == "wasq_task" {
+            sdk = line.manifest_path.parent().map(Path::to_owned);
+        }
+        if line.manifest_path == manifest {
+            component = line.filenames.into_iter().rfind(|path| has_extension(path, "wasm")).or(component);
+        }
+    }
     let Some(component) = component else {
         bail!(
             "cargo built no component from {}; a task is a library with `crate-type = [\"cdylib\"]` in [lib]",
             manifest.display()
         );
     };
-    read(&component)
+    let sources = sources(&component, sdk.as_deref())?;
+    Ok(Built { component: read(&component)?, sources })
+}
+
+fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|own| own == extension)
+}
+
+/// The texts of the sources that cargo names in the file beside a component, in its order. Those in the folder of the SDK are left out.
+fn sources(component: &Path, sdk: Option<&Path>) -> Result<String> {
+    let file = component.with_extension("d");
+    let text = std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+    let mut sources = String::new();
+    for path in dependencies(&text) {
+        if has_extension(&path, "rs") && !sdk.is_some_and(|sdk| path.starts_with(sdk)) {
+            let bytes = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+            sources += &String::from_utf8_lossy(&bytes);
+        }
+    }
+    Ok(sources)
+}
+
+/// The files after the colon of a rule of make. A space in a name has a backslash before it.
+fn dependencies(rule: &str) -> Vec<PathBuf> {
+    let Some((_, files)) = rule.lines().next().unwrap_or_default().split_once(": ") else {
+        return Vec::new();
+    };
+    let files = files.replace("\\ ", "\0");
+    files.split(' ').filter(|file| !file.is_empty()).map(|file| file.replace('\0', " ").into()).collect()
 }
 
 /// The schema of the task's types, if a source of it names the trait from which it comes.
-fn schema(project: &Project, cargo: &Found, component: &[u8]) -> Result<Option<String>> {
-    let sources = sources(project)?;
+fn schema(project: &Project, cargo: &Found, built: &Built) -> Result<Option<String>> {
+    let Built { component, sources } = built;
     if !sources.contains("JsonSchema") {
         return Ok(None);
     }
@@ -97,41 +148,13 @@ fn schema(project: &Project, cargo: &Found, component: &[u8]) -> Result<Option<S
         // The attribute `#[task]` makes of the task one that answers with its schema. What is uploaded has nothing of that.
         .args(["--", "--cfg", "wasq_schema"])
         .current_dir(project.folder());
-    let component = component_by(cargo, &mut build, &project.folder().join("Cargo.toml"))?;
+    let Built { component, .. } = built_by(cargo, &mut build, &project.folder().join("Cargo.toml"))?;
     let schema = answer(project.name(), component).context("ask the task for the schema of its types")?;
     let writing = file.with_extension("new");
     std::fs::write(&writing, format!("{inputs}{schema}"))
         .and_then(|()| std::fs::rename(&writing, &file))
         .with_context(|| format!("write {}", file.display()))?;
     Ok(Some(schema))
-}
-
-/// The texts of the project's own sources.
-fn sources(project: &Project) -> Result<String> {
-    let (mut texts, mut folders) = (BTreeMap::new(), vec![project.folder().join("src")]);
-    while let Some(folder) = folders.pop() {
-        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
-        for entry in entries {
-            let path = entry.with_context(|| format!("read {}", folder.display()))?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs")
-                && let Ok(text) = std::fs::read_to_string(&path)
-            {
-                texts.insert(path, text);
-            }
-        }
-    }
-    Ok(texts.into_values().collect())
-}
-
-/// The component that a line of cargo's answer names, if it is of this package.
-fn component_of(line: &str, manifest: &Path) -> Option<PathBuf> {
-    let line: Line = serde_json::from_str(line).ok()?;
-    if line.reason != "compiler-artifact" || line.manifest_path != manifest {
-        return None;
-    }
-    line.filenames.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "wasm"))
 }
 
 fn target_is_there(rustc: &Found, folder: &Path) -> Result<()> {
@@ -144,4 +167,16 @@ fn target_is_there(rustc: &Found, folder: &Path) -> Result<()> {
         rustc.title()
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_a_rule() {
+        let rule = "/out/a task.wasm: /src/lib.rs /my\\ types/src/lib.rs\n\n/src/lib.rs:\n";
+        assert_eq!(dependencies(rule), [Path::new("/src/lib.rs"), Path::new("/my types/src/lib.rs")]);
+        assert_eq!(dependencies("/out/task.wasm:"), [PathBuf::new(); 0]);
+    }
 }
