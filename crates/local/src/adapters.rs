@@ -14,6 +14,7 @@ use wasq_engine::Child;
 use wasq_protocol::{Attribute, Clock, DeadLetter, Delivery, Invoke, SystemClock, TaskName, Timestamp};
 use wasq_runtime::{Queue, Release, Wasm, Worker, WorkerPorts};
 
+use crate::db::Durability;
 use crate::folder::FolderRegistry;
 use crate::results::Results;
 use crate::runs::LocalRuns;
@@ -92,7 +93,10 @@ impl Queue for TaskQueue {
 
     async fn delete(&self, receipts: Vec<String>) -> Vec<Result<()>> {
         self.in_flight.ended(receipts.iter());
-        spread(receipts.len(), self.queues.delete_messages(self.name.clone(), receipts).await)
+        // The ends of these messages are in the same file, and synced. After a power cut, a message may come again: its end is found, and
+        // it is deleted without a run.
+        let (count, sync) = (receipts.len(), Durability::Unsynced);
+        spread(count, self.queues.delete_messages(self.name.clone(), receipts, sync).await)
     }
 
     async fn send(&self, children: Vec<Child>) -> Vec<Result<()>> {

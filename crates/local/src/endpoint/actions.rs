@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::batch::{self, Entry};
 use super::params::Params;
+use crate::db::Durability;
 use crate::sqs::error::SqsError;
 use crate::sqs::message_attributes;
 use crate::sqs::messages::{self, Receive, Send, Sent, Visibility, body_digest};
@@ -95,13 +96,20 @@ pub(crate) async fn answer(
         "ReceiveMessage" => receive(queues, &params).await,
         "DeleteMessage" => {
             let handle = params.required("ReceiptHandle")?.to_owned();
-            only(queues.delete_messages(params.queue()?, vec![handle]).await?).map(|()| Value::Null)
+            only(queues.delete_messages(params.queue()?, vec![handle], Durability::Synced).await?)
+                .map(|()| Value::Null)
         }
         "DeleteMessageBatch" => {
             let entries = batch::entries(&params, "DeleteMessageBatchRequestEntry")?;
             let read = |params: &Params<'_>| Ok(params.required("ReceiptHandle")?.to_owned());
             let queue = params.queue()?;
-            each(entries, read, |handles| queues.delete_messages(queue, handles), |()| Map::new()).await
+            each(
+                entries,
+                read,
+                |handles| queues.delete_messages(queue, handles, Durability::Synced),
+                |()| Map::new(),
+            )
+            .await
         }
         "ChangeMessageVisibility" => {
             let entry = visibility(&params)?;

@@ -18,7 +18,7 @@ use super::permissions::{self, Permission};
 use super::queue_attributes::{Number, QueueAttributes};
 use super::received::Received;
 use super::store::{self, MINUTE_MS, all_attributes, check_redrive, json, load, load_tags};
-use crate::db::{Db, DbError};
+use crate::db::{Db, DbError, Durability};
 
 /// The queues of a database. Cheap to clone.
 #[derive(Clone)]
@@ -329,16 +329,18 @@ impl Queues {
         &self,
         queue: String,
         handles: Vec<String>,
+        sync: Durability,
     ) -> Result<Vec<Result<(), SqsError>>, SqsError> {
         let (name, count) = (queue.clone(), handles.len());
-        let deleted = self
-            .db
-            .call(move |db| {
-                let settings = load(db, &name)?;
-                let delete = |handle: &String| messages::delete(db, &name, &settings, handle, now());
-                Ok::<_, SqsError>(handles.iter().map(delete).collect())
-            })
-            .await?;
+        let delete = move |db: &Connection| {
+            let settings = load(db, &name)?;
+            let delete = |handle: &String| messages::delete(db, &name, &settings, handle, now());
+            Ok::<_, SqsError>(handles.iter().map(delete).collect())
+        };
+        let deleted = match sync {
+            Durability::Synced => self.db.call(delete).await?,
+            Durability::Unsynced => self.db.call_unsynced(delete).await?,
+        };
         // On a FIFO queue this may unblock groups.
         self.wake(&queue, count);
         Ok(deleted)
