@@ -51,9 +51,12 @@ impl fmt::Debug for Body {
 /// A service of AWS.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Service {
+    #[cfg(feature = "lambda")]
     Lambda,
     S3,
+    #[cfg(feature = "secrets")]
     SecretsManager,
+    #[cfg(feature = "secrets")]
     Ssm,
 }
 
@@ -61,9 +64,12 @@ impl Service {
     /// The name in its endpoint, and in signatures.
     fn name(self) -> &'static str {
         match self {
+            #[cfg(feature = "lambda")]
             Self::Lambda => "lambda",
             Self::S3 => "s3",
+            #[cfg(feature = "secrets")]
             Self::SecretsManager => "secretsmanager",
+            #[cfg(feature = "secrets")]
             Self::Ssm => "ssm",
         }
     }
@@ -71,16 +77,19 @@ impl Service {
     /// The SDK's id of the service; `AWS_ENDPOINT_URL_SECRETS_MANAGER` is made of it.
     fn id(self) -> &'static str {
         match self {
+            #[cfg(feature = "lambda")]
             Self::Lambda => "Lambda",
             Self::S3 => "S3",
+            #[cfg(feature = "secrets")]
             Self::SecretsManager => "Secrets Manager",
+            #[cfg(feature = "secrets")]
             Self::Ssm => "SSM",
         }
     }
 
     fn signing_options(self) -> SigningOptions {
         let mut options = SigningOptions::default();
-        if let Self::S3 = self {
+        if matches!(self, Self::S3) {
             // Its keys are signed as they are, and the digest of a body is a header.
             options.double_uri_encode = false;
             options.normalize_uri_path = false;
@@ -109,6 +118,7 @@ impl Service {
         format!("{name}{fips}{dual}.{region}.{}", domain(region))
     }
 
+    #[cfg(any(feature = "lambda", feature = "secrets"))]
     pub(crate) fn endpoint(self, sdk: &SdkConfig) -> String {
         self.configured_endpoint(sdk).unwrap_or_else(|| format!("https://{}", self.host(sdk)))
     }
