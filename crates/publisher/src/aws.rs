@@ -268,15 +268,12 @@ impl S3Bucket {
     }
 }
 
-impl Uploads for S3Bucket {
-    async fn etag(&self, key: &str) -> Result<Option<String>> {
-        match self.client.head_object().bucket(&self.name).key(key).send().await {
-            Ok(head) => Ok(head.e_tag),
-            Err(SdkError::ServiceError(e)) if e.err().is_not_found() => Ok(None),
-            Err(e) => Err(explain(e)).with_context(|| format!("look at s3://{}/{key}", self.name)),
-        }
-    }
+/// An ETag as events have it.
+fn without_quotes(etag: String) -> String {
+    etag.trim_matches('"').to_owned()
+}
 
+impl Uploads for S3Bucket {
     async fn upload(&self, key: &str, bytes_max: u64) -> Result<Upload> {
         let Some(object) = self.read(key).await? else {
             return Ok(Upload::Absent);
@@ -286,8 +283,16 @@ impl Uploads for S3Bucket {
             return Ok(Upload::too_large(bytes_max));
         }
         let body = object.body.collect().await.with_context(|| format!("read s3://{}/{key}", self.name))?;
-        let etag = object.e_tag.map(|etag| etag.trim_matches('"').to_owned());
+        let etag = object.e_tag.map(without_quotes);
         Ok(Upload::Whole { bytes: body.to_vec(), etag })
+    }
+
+    async fn etag(&self, key: &str) -> Result<Option<String>> {
+        match self.client.head_object().bucket(&self.name).key(key).send().await {
+            Ok(head) => Ok(head.e_tag.map(without_quotes)),
+            Err(SdkError::ServiceError(e)) if e.err().is_not_found() => Ok(None),
+            Err(e) => Err(explain(e)).with_context(|| format!("look at s3://{}/{key}", self.name)),
+        }
     }
 }
 
