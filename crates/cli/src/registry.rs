@@ -17,7 +17,7 @@ pub(crate) enum Registry {
     /// Of `wasq dev`, with its data folder.
     Local(PathBuf),
     /// On AWS.
-    Aws(Buckets),
+    Aws(Box<Buckets>),
 }
 
 impl Registry {

@@ -39,7 +39,7 @@ impl Deployment {
         match self.0 {}
     }
 
-    pub(crate) fn buckets(&self) -> Result<Buckets> {
+    pub(crate) fn buckets(&self) -> Result<Box<Buckets>> {
         match self.0 {}
     }
 

@@ -23,17 +23,17 @@ pub(crate) struct Buckets {
 
 impl Deployment {
     /// The buckets of this deployment.
-    pub(crate) fn buckets(&self) -> Result<Buckets> {
+    pub(crate) fn buckets(&self) -> Result<Box<Buckets>> {
         let sdk = &self.session.sdk;
         let (tasks, registry) = (self.output("TasksBucketName")?, self.output("RegistryBucketName")?);
-        Ok(Buckets {
+        Ok(Box::new(Buckets {
             client: Client::new(sdk),
             tasks: tasks.to_owned(),
             registry: registry.to_owned(),
             in_tasks: S3Objects::new(sdk, tasks),
             in_registry: S3Objects::new(sdk, registry),
             owner: self.account.clone(),
-        })
+        }))
     }
 }
 

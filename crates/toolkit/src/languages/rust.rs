@@ -177,6 +177,6 @@ mod tests {
     fn files_of_a_rule() {
         let rule = "/out/a task.wasm: /src/lib.rs /my\\ types/src/lib.rs\n\n/src/lib.rs:\n";
         assert_eq!(dependencies(rule), [Path::new("/src/lib.rs"), Path::new("/my types/src/lib.rs")]);
-        assert_eq!(dependencies("/out/task.wasm:"), [PathBuf::new(); 0]);
+        assert!(dependencies("/out/task.wasm:").is_empty());
     }
 }
