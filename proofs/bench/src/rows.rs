@@ -190,15 +190,12 @@ impl Bench<'_> {
         let table = Table {
             title: "Start, and an invoke",
             about: format!(
-                "*Cold*: milliseconds from the start of a process to its first outcome, the median of \
-                 {STARTS} processes each, in turns. All files are in the page cache. As on Lambda, the \
-                 functions ask a runtime API for their work; here it is on loopback. wasq's worker reads \
-                 the live record from a bucket there; its artifact lies on its disk. The invoke is a \
-                 direct one: with a batch, the worker would also make its client for SQS after the first \
-                 run. The table of runs is on loopback and takes every write at once: on AWS, a run waits for its claim and for its \
-                 commit, a few milliseconds each. *Warm*: the same invoke again, in the waiting process. For `wasmtime serve` it is a \
-                 request on an open connection, which is one exchange over HTTP instead of two. On Lambda, \
-                 the surroundings of the function take milliseconds more, the same for all."
+                "- *Cold*: from the start of a process to its first outcome, in milliseconds: the median of {STARTS} processes each, in turns. All files are in the page cache.\n\
+                 - *Warm*: the same invoke again, in a process that waits for it. For `wasmtime serve` it is a request on an open connection: one exchange over HTTP instead of two.\n\
+                 - The functions ask a runtime API on loopback for their work, as on Lambda. wasq's worker reads the live record from a bucket on loopback; its artifact is on its disk.\n\
+                 - It is a direct invoke. For a batch, the worker would make its SQS client after the first run.\n\
+                 - The table of runs is on loopback and takes every write at once. On AWS, a run waits some milliseconds for its claim, and some for its commit.\n\
+                 - On Lambda, the environment of a function adds milliseconds, the same for all rows."
             ),
             columns: vec!["what", "cold, ms", "x empty", "warm, ms"],
             rows,
@@ -242,11 +239,10 @@ impl Bench<'_> {
         });
         let table = Table {
             title: "Loading",
-            about: "The time that a process needs to get a compiled component ready for the first time, \
-                    with the file on its disk and in the page cache. *Load* maps and links the file. \
-                    *Check* comes before it: it compares the file's digest with the live record's, once in \
-                    a process, and only if an earlier process had fetched the file. A file that the \
-                    process fetches itself is checked while it comes in."
+            about: "The time that a process needs to make a compiled component ready for the first time. The file is on its disk and in the page cache.\n\
+                    \n\
+                    - *Load*: the process maps the artifact and links it.\n\
+                    - *Check*: before that, the process compares the artifact's digest with the live record's. It does this once, and only for an artifact that an earlier process fetched. It checks its own downloads while they arrive."
                 .to_owned(),
             columns: vec!["component", "MB", "load, ms", "more than the smallest", "check, ms"],
             rows: rows.collect(),
@@ -294,9 +290,7 @@ impl Bench<'_> {
         }
         let sleeping = Table {
             title: "Many runs at once",
-            about: "Runs that sleep, all at once in one worker. The columns are the process's memory (RSS) \
-                    after one run, with all runs asleep, and at its peak. The memory of a run includes the \
-                    pages that the component itself has touched."
+            about: "Many sleeping runs at once in one worker. The columns show the process's memory (RSS): *before* is after one run, *asleep* is with all runs asleep, *peak* is the maximum. The memory of a run includes the pages that the component itself has touched."
                 .to_owned(),
             columns: vec!["runs", "before, MB", "asleep, MB", "peak, MB", "KiB for each run", "threads"],
             rows,
@@ -309,7 +303,8 @@ impl Bench<'_> {
             .map(|Held { runs, kb }| vec![digits(*runs as f64), digits(*kb as f64 * 1024.0 / 1e6)]);
         let million = Table {
             title: "A million runs",
-            about: "The memory (RSS) of one worker on the way through a million runs on all cores, in batches of ten.".to_owned(),
+            about: "The memory of one worker (RSS) during a million runs on all cores, in batches of ten."
+                .to_owned(),
             columns: vec!["runs", "MB"],
             rows: rows.collect(),
             plot: None,
@@ -416,14 +411,12 @@ impl Bench<'_> {
         }
         let table = Table {
             title: "From a message to the end of its task",
-            about: "Everything is on one machine. One Python client sends the messages: boto3 with ten \
-                    messages in a call where there are many, or Celery's own client, which sends each \
-                    message by itself. Each task makes one HTTP request on loopback. *Alone*: one message \
-                    after the other, milliseconds from the sending call to the arrival of the request. *At \
-                    once*: 2,000 messages, tasks in a second, sending included. `wasq dev` has a message \
-                    on its disk before it answers, runs each task in a sandbox of its own, and deletes the \
-                    message after the run. Celery runs with late acknowledgement, a process for each core, \
-                    and a Redis that writes nothing to disk."
+            about: "Everything is on one machine. One Python client sends the messages. Each task makes one HTTP request on loopback.\n\
+                    \n\
+                    - *Alone*: one message after the other. The time in milliseconds is from the call that sends to the arrival of the request.\n\
+                    - *At once*: 2,000 messages. The rate is in tasks per second and includes the sending.\n\
+                    - wasq: the client is boto3; it sends ten messages in a call if there are many. `wasq dev` has a message on its disk before it answers, runs each task in its own sandbox, and deletes the message after the run.\n\
+                    - Celery: its own client sends each message by itself. Celery runs with late acknowledgement, one process for each core, and a Redis that writes nothing to disk."
                 .to_owned(),
             columns: vec!["queue", "alone, ms", "at once, tasks/s"],
             rows,

@@ -85,17 +85,14 @@ impl Bench<'_> {
         let warm_table = Table {
             title: "A warm run",
             about: format!(
-                "A no-op in Rust that reads its params as JSON and returns null, in a process that has it \
-                 loaded. The figures are microseconds: the median of {} rounds of 500 runs each, and in \
-                 brackets the range of the middle eight tenths of the rounds. *Isolated*: a run cannot \
-                 find anything that an earlier run left behind. *Interruptible*: wasmtime with epochs and \
-                 asynchronous calls, without which a task that never ends could not be stopped. wasq's \
-                 rows include its limits, its log, its policy and its timeout. The worker's row also \
-                 includes the invoke's JSON, the live record, slots, memory and the record of the run. \
-                 Extism compiles to another ABI with its own wasmtime. It is a process of its own, \
-                 measured after the others. The last two columns are for a kernel that cannot report which \
-                 pages were written, as before Linux 6.7. Here, this kernel refuses that report to a \
-                 process.",
+                "A no-op in Rust that reads its params as JSON and returns null. The process has it loaded. The times are in microseconds: the median of {} rounds of 500 runs each, and in brackets the range of the middle eight of ten rounds.\n\
+                 \n\
+                 - *Isolated*: yes, if a run finds nothing that an earlier run left behind.\n\
+                 - *Interruptible*: wasmtime with epochs and asynchronous calls. Without them, nothing could end a task that never ends.\n\
+                 - wasq's rows include its limits, its log, its policy and its timeout.\n\
+                 - The worker's row also includes the invoke's JSON, the live record, slots, memory and the record of the run.\n\
+                 - Extism compiles to another ABI with its own wasmtime. It is a process of its own, measured after the others.\n\
+                 - *Older kernel*: before Linux 6.7, a kernel cannot say which pages were written. Here, this kernel refuses that information to the measured process.",
                 self.all.rounds
             ),
             columns: vec!["way", "isolated", "us", "x wasmtime", "older kernel, us", "x wasmtime there"],
@@ -114,8 +111,7 @@ impl Bench<'_> {
         let throughput_table = Table {
             title: "Runs in a second",
             about: format!(
-                "The same no-op on all {} cores at once, a fresh sandbox for each run. The table of runs \
-                 is one in memory, that takes no time: the row has the worker's own work for it, a claim and a commit of each run.",
+                "The same no-op on all {} cores at once, a fresh sandbox for each run. The table of runs is in memory and takes no time: its row shows the worker's own work for a claim and a commit of each run.",
                 cores()
             ),
             columns: vec!["way", "runs/s", "x wasmtime", "older kernel, runs/s", "x wasmtime there"],
@@ -168,10 +164,10 @@ impl Bench<'_> {
 
     pub(super) fn instructions(&self) -> Result<Rows> {
         let about = "Instructions in user space for one run, counted by valgrind's cachegrind. The count \
-                     is the same on a noisy machine, so that a regression shows. It does not include the \
-                     kernel's part. Valgrind does not know pagemap scan, so the memory is reset without \
-                     it: that writes 64 KiB, the same for all rows. Every row has one slot, and the \
-                     deliveries of a batch wait for it."
+                     is the same on a noisy machine, so it shows a regression. The kernel's part is not \
+                     included. Valgrind does not know pagemap scan, so the memory is reset without it; \
+                     this writes 64 KiB in all rows. All rows have one slot. The deliveries of a batch \
+                     wait for it."
             .to_owned();
         let ways = [
             ("wasmtime by itself", "bare", &self.noops.bare),
