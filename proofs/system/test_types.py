@@ -181,7 +181,7 @@ use serde::Deserialize;
 
 #[derive(Deserialize, JsonSchema)]
 pub struct Params {
-    /// Who is greeted.
+    /// The first name.
     pub name: String,
 }
 """
@@ -202,8 +202,8 @@ def test_types_of_another_crate_in_rust(author):
     (project / "Cargo.toml").write_text(manifest.replace("[dependencies]\n", '[dependencies]\nshared = { path = "my types" }\n'))
     (project / "src/lib.rs").write_text(OF_SHARED)
     # A comment alone changes the schema, and not the module.
-    for comment in ("Who is greeted.", "A name."):
-        (project / "my types/src/lib.rs").write_text(SHARED.replace("Who is greeted.", comment))
+    for comment in ("The first name.", "A name."):
+        (project / "my types/src/lib.rs").write_text(SHARED.replace("The first name.", comment))
         author.shell("wasq build typed")
         section = section_of((project / "build/typed.wasm").read_bytes())
         assert section["params"]["properties"] == {"name": {"type": "string", "description": comment}}

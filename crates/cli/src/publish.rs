@@ -254,7 +254,7 @@ fn settings_of(uploaded: Option<&[u8]>, key: &str) -> Result<Settings> {
     })
 }
 
-/// What an upload brings live.
+/// The module and the settings that an upload is to bring live.
 struct Wanted {
     /// The module's.
     digest: Digest,

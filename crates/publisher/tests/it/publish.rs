@@ -259,7 +259,7 @@ async fn overtaken(
 
 #[tokio::test]
 async fn a_refusal_is_not_that_of_a_later_upload() {
-    // What was live before is uploaded again, and its publisher had nothing to write.
+    // The live module is uploaded again, and its publisher had nothing to write.
     let (registry, published) =
         overtaken(b"nonsense".to_vec(), |tasks, _| tasks.set("hello.wasm", guest("hello"))).await;
     assert!(matches!(published, Published::Unchanged(version) if version.version == 1));

@@ -48,7 +48,7 @@ struct Target {
     name: String,
 }
 
-/// What a command of cargo makes of a package.
+/// The result of a command of cargo for a package.
 struct Built {
     component: Vec<u8>,
     /// The texts of its sources, and of those of the crates that it has by path. The SDK's are left out.
