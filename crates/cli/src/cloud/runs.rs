@@ -18,10 +18,17 @@ pub(crate) struct DeployedRuns {
 /// How often a cancel is tried while others write the same item.
 const ROUNDS: usize = 10;
 
+const TABLE: &str = "RunsTableName";
+
 impl Deployment {
+    /// Whether it has a table of runs.
+    pub(crate) fn remembers_runs(&self) -> bool {
+        self.outputs.contains_key(TABLE)
+    }
+
     /// Its table of runs.
     pub(crate) fn runs(&self) -> Result<DeployedRuns> {
-        let Some(table) = self.outputs.get("RunsTableName") else {
+        let Some(table) = self.outputs.get(TABLE) else {
             bail!(
                 "the deployment {} remembers no runs: `wasq deploy --stack {} --runs on` adds the table",
                 self.name,

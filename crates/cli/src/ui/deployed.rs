@@ -58,7 +58,7 @@ impl DeployedPage {
         let sqs = aws_sdk_sqs::Client::new(&sdk);
         let queue = QueueEndpoint::new(sqs.clone(), &queue_url);
         let dead_letters = QueueEndpoint::new(sqs.clone(), dead_letters);
-        let has_table = deployment.outputs.contains_key("RunsTableName");
+        let has_table = deployment.remembers_runs();
         Ok(Self {
             letters: Arc::new(Letters::new(queue.clone(), dead_letters.clone())),
             runs: if has_table { Some(Remembered::new(deployment.runs()?)) } else { None },

@@ -1,9 +1,10 @@
-//! Decides whether a message has ended as promised, by the records of its runs and the dead letters.
+//! Decides whether a message has ended as promised, by the records of its runs, the dead letters and the table of runs.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
-use wasq_protocol::{FailureKind, RunRecord, Then};
+use wasq_protocol::{FailureKind, ItemState, RunItem, RunRecord, Then};
 
 use crate::verify::probe::{Expected, Probe};
 
@@ -14,9 +15,22 @@ pub(super) struct Dead {
     pub(super) reason: String,
 }
 
-/// Judges a message. `records` are those of all messages, by their times, and `dead` is the message's dead letter. `None`: it
-/// has not ended yet, as far as can be seen.
-pub(super) fn judge(probe: &Probe, records: &[RunRecord], dead: Option<&Dead>) -> Option<Result<String>> {
+/// The traces of this check's messages.
+#[derive(Default)]
+pub(super) struct Traces {
+    /// The records of their runs, oldest first.
+    pub(super) records: Vec<RunRecord>,
+    /// Their dead letters, by their ids.
+    pub(super) dead: HashMap<String, Dead>,
+    /// Items of the table of runs, by their ids: of the messages whose records are late. The record of a run is lost if its worker
+    /// dies between the delete and the record, and the log of a stand-in for AWS loses lines under load.
+    pub(super) items: HashMap<String, RunItem>,
+}
+
+/// Judges a message. `None`: it has not ended yet, as far as can be seen.
+pub(super) fn judge(probe: &Probe, traces: &Traces) -> Option<Result<String>> {
+    let Traces { records, dead, items } = traces;
+    let (dead, item) = (dead.get(&probe.id), items.get(&probe.id));
     let own: Vec<_> = records.iter().filter(|record| record.id == probe.id).collect();
     let ran: Vec<_> = own.iter().filter(|record| record.digest.is_some()).collect();
     let done = own.iter().rfind(|record| record.then == Then::Done);
@@ -40,7 +54,8 @@ pub(super) fn judge(probe: &Probe, records: &[RunRecord], dead: Option<&Dead>) -
                     found.reason
                 )));
             }
-            counted(ran.len(), runs)
+            let remembered = item.map_or(0, |item| item.attempts as usize);
+            counted(ran.len().max(remembered), runs)
         }
         (Expected::Parent { children }, None) => {
             let parent = done?;
@@ -56,22 +71,28 @@ pub(super) fn judge(probe: &Probe, records: &[RunRecord], dead: Option<&Dead>) -
                 seen => Err(anyhow!("{seen} children ran, and the task sent {children}")),
             })
         }
-        (Expected::Done { runs, apart }, None) => {
-            let last = done?;
-            // Its end is remembered, and the record of that run is not there: it came late, or died with its worker.
-            if last.digest.is_none() && ran.len() + 1 == runs {
-                return Some(Ok("done; the record of its run is missing".to_owned()));
+        (Expected::Done { runs, apart }, None) => match done {
+            Some(last) if ran.len() >= runs => {
+                Some(in_time(probe, &ran, apart).and_then(|()| match ran.len() {
+                    count if count == runs => Ok(times(last)),
+                    count => Err(ran_more(count, runs)),
+                }))
             }
-            if ran.len() < runs {
-                return None;
+            // Its end is remembered, and the record of that run is not there.
+            Some(last) if last.digest.is_none() && ran.len() + 1 == runs => Some(Ok(MISSING.to_owned())),
+            _ => {
+                let item = item.filter(|item| item.state == ItemState::Done)?;
+                Some(match item.attempts as usize {
+                    count if count == runs => Ok(MISSING.to_owned()),
+                    count => Err(ran_more(count, runs)),
+                })
             }
-            Some(in_time(probe, &ran, apart).and_then(|()| match ran.len() {
-                count if count == runs => Ok(times(last)),
-                count => Err(ran_more(count, runs)),
-            }))
-        }
+        },
     }
 }
+
+/// The detail of a row whose message is known to be done from the table of runs.
+const MISSING: &str = "done; the record of a run is missing";
 
 /// A dead letter after `count` runs; some of their records may be missing yet.
 fn counted(count: usize, expected: usize) -> Option<Result<String>> {
@@ -129,9 +150,9 @@ mod tests {
     use std::time::Duration;
 
     use serde_json::{Value, json};
-    use wasq_protocol::{FailureKind, RunRecord};
+    use wasq_protocol::{FailureKind, RunItem, RunRecord};
 
-    use super::{Dead, judge};
+    use super::{Dead, Traces, judge};
     use crate::verify::probe::{Expected, Probe};
 
     fn record(id: &str, at: &str, then: &str, more: Value) -> RunRecord {
@@ -149,6 +170,13 @@ mod tests {
         Probe::new("a promise", "p", "x", "n", expected)
     }
 
+    /// The item of the probe's message.
+    fn item(state: &str, attempts: u32) -> RunItem {
+        let at = "2026-11-26T10:00:00Z";
+        let item = json!({ "id": "p-x", "revision": "1", "state": state, "attempts": attempts, "updated": at, "expires": 0 });
+        serde_json::from_value(item).unwrap()
+    }
+
     #[track_caller]
     fn check(
         expected: Expected,
@@ -156,8 +184,24 @@ mod tests {
         dead: Option<FailureKind>,
         judged: Option<Result<&str, &str>>,
     ) {
+        check_with(expected, records, dead, None, judged);
+    }
+
+    #[track_caller]
+    fn check_with(
+        expected: Expected,
+        records: &[RunRecord],
+        dead: Option<FailureKind>,
+        item: Option<RunItem>,
+        judged: Option<Result<&str, &str>>,
+    ) {
         let dead = dead.map(|kind| Dead { kind: Some(kind), reason: "why".to_owned() });
-        let found = judge(&probe(expected), records, dead.as_ref());
+        let traces = Traces {
+            records: records.to_vec(),
+            dead: dead.map(|dead| ("p-x".to_owned(), dead)).into_iter().collect(),
+            items: item.map(|item| ("p-x".to_owned(), item)).into_iter().collect(),
+        };
+        let found = judge(&probe(expected), &traces);
         match (found, judged) {
             (None, None) => {}
             (Some(Ok(found)), Some(Ok(words))) => assert!(found.contains(words), "{found}"),
@@ -183,7 +227,25 @@ mod tests {
         // Its worker died when it had deleted nothing yet and logged nothing: the message came again.
         let before =
             record("p-x", "15", "done", json!({ "digest": null, "message": "done before: not run again" }));
-        check(ONCE, &[before], None, Some(Ok("the record of its run is missing")));
+        check(ONCE, &[before], None, Some(Ok("the record of a run is missing")));
+    }
+
+    #[test]
+    fn a_message_whose_record_is_lost() {
+        let missing = Some(Ok("the record of a run is missing"));
+        check_with(ONCE, &[], None, Some(item("done", 1)), missing);
+        check_with(LATER, &[record("p-x", "05", "retry", json!({}))], None, Some(item("done", 2)), missing);
+        check_with(ONCE, &[], None, Some(item("done", 2)), Some(Err("it ran 2 times")));
+        check_with(ONCE, &[], None, Some(item("running", 1)), None);
+        check_with(REJECTED, &[], Some(FailureKind::Reject), Some(item("dead", 1)), Some(Ok("1 run")));
+        check_with(
+            REJECTED,
+            &[],
+            Some(FailureKind::Reject),
+            Some(item("dead", 2)),
+            Some(Err("it ran 2 times")),
+        );
+        check_with(REJECTED, &[], None, Some(item("dead", 1)), None);
     }
 
     #[test]

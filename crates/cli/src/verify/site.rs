@@ -11,13 +11,13 @@ use wasq_aws::{Outbound, QueueEndpoint};
 use wasq_local::Listed;
 use wasq_protocol::{Clock, RunRecord, SystemClock, TaskName, Timestamp};
 
-use crate::cloud::{Deployment, PublisherFunction, Stack, explain, records};
+use crate::cloud::{DeployedRuns, Deployment, PublisherFunction, Stack, explain, records};
 use crate::deployed::DeployedQueues;
 use crate::dlq::Letter;
 use crate::output::tell;
 use crate::registry::Registry;
 use crate::verify::disturbances::{self, Before};
-use crate::verify::judge::{Dead, judge};
+use crate::verify::judge::{Dead, Traces, judge};
 use crate::verify::probe::{self, Probe};
 use crate::verify::report::{Part, Report, Shown};
 
@@ -27,6 +27,8 @@ const POLL: Duration = Duration::from_secs(2);
 const HELD_FOR: Duration = Duration::from_secs(60);
 /// How long an upload may take at most until it is live or refused.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(120);
+/// How long the records of runs may take. After this, the table of runs is asked as well.
+const RECORDS_WITHIN: Duration = Duration::from_secs(30);
 /// The clock of this machine and those of AWS may differ by this.
 const CLOCKS: Duration = Duration::from_secs(120);
 
@@ -43,6 +45,8 @@ pub(super) struct Site {
     pub(super) timeout: Duration,
     queue: QueueEndpoint,
     letters: QueueEndpoint,
+    /// `None`: the deployment has no table of runs.
+    runs: Option<DeployedRuns>,
     worker_logs: String,
     since: Timestamp,
     /// The dead letters of this run that were found, by the ids of their messages. They are deleted from the queue.
@@ -74,6 +78,7 @@ impl Site {
             timeout,
             queue: QueueEndpoint::new(sqs.clone(), url),
             letters: QueueEndpoint::new(sqs, dead_letters),
+            runs: deployment.remembers_runs().then(|| deployment.runs()).transpose()?,
             worker_logs,
             since: now.minus(CLOCKS),
             found: Mutex::default(),
@@ -143,8 +148,9 @@ impl Site {
         let mut open: Vec<_> = probes.iter().collect();
         while !open.is_empty() {
             tokio::time::sleep(POLL).await;
-            let seen = self.look(open.iter().any(|probe| probe.ends_dead())).await;
-            let late = started.elapsed() > self.timeout;
+            let waited = started.elapsed();
+            let seen = self.look(&open, waited).await;
+            let late = waited > self.timeout;
             if let Err(e) = &seen {
                 if late {
                     let e = format!("{e:#}");
@@ -154,14 +160,14 @@ impl Site {
                 }
                 continue;
             }
-            let (records, dead) = seen.expect("errors were handled above");
-            open.retain(|probe| match judge(probe, &records, dead.get(&probe.id)) {
+            let traces = seen.expect("errors were handled above");
+            open.retain(|probe| match judge(probe, &traces) {
                 Some(judged) => {
                     report.add(part, probe.promise, started.elapsed(), judged.map(Shown::Held));
                     false
                 }
                 None if late => {
-                    let error = Err(self.not_seen(probe, &records));
+                    let error = Err(self.not_seen(probe, &traces));
                     report.add(part, probe.promise, started.elapsed(), error);
                     false
                 }
@@ -180,62 +186,85 @@ impl Site {
     /// first message that did not.
     pub(super) async fn ended(&self, probes: &[Probe]) -> Result<Vec<RunRecord>> {
         let started = Instant::now();
+        let mut open: Vec<_> = probes.iter().collect();
         loop {
             tokio::time::sleep(POLL).await;
-            let (records, dead) = self.look(probes.iter().any(Probe::ends_dead)).await?;
-            let mut open = 0;
-            let mut first = None;
+            let waited = started.elapsed();
+            let traces = self.look(&open, waited).await?;
+            let mut still_open = Vec::with_capacity(open.len());
             for probe in probes {
-                match judge(probe, &records, dead.get(&probe.id)) {
+                match judge(probe, &traces) {
                     Some(Ok(_)) => {}
                     Some(Err(e)) => return Err(e.context(format!("message {}", probe.id))),
-                    None => {
-                        open += 1;
-                        first = first.or(Some(probe));
-                    }
+                    None => still_open.push(probe),
                 }
             }
-            let Some(first) = first else { return Ok(records) };
-            if started.elapsed() > self.timeout {
-                let error = self.not_seen(first, &records);
-                return Err(error.context(format!("{open} of {} messages have not ended", probes.len())));
+            let Some(first) = still_open.first() else { return Ok(traces.records) };
+            if waited > self.timeout {
+                let error = self.not_seen(first, &traces);
+                return Err(error.context(format!(
+                    "{} of {} messages have not ended",
+                    still_open.len(),
+                    probes.len()
+                )));
             }
+            open = still_open;
         }
     }
 
     /// The records of some messages.
     pub(super) async fn records_of(&self, probes: &[Probe]) -> Result<Vec<RunRecord>> {
-        let (mut records, _) = self.look(false).await?;
+        let mut records = self.records().await?;
         records.retain(|record| probes.iter().any(|probe| probe.id == record.id));
         Ok(records)
     }
 
-    fn not_seen(&self, probe: &Probe, records: &[RunRecord]) -> anyhow::Error {
+    fn not_seen(&self, probe: &Probe, traces: &Traces) -> anyhow::Error {
         let seconds = self.timeout.as_secs();
-        match records.iter().rfind(|record| record.id == probe.id) {
-            Some(record) => {
-                anyhow::anyhow!("not ended as promised after {seconds} s; seen last: {}", record.message)
-            }
+        let remembered = match traces.items.get(&probe.id) {
+            Some(item) => format!("; the table of runs: {}, attempt {}", item.state.as_str(), item.attempts),
+            None if self.runs.is_some() => "; the table of runs does not know it".to_owned(),
+            None => String::new(),
+        };
+        match traces.records.iter().rfind(|record| record.id == probe.id) {
+            Some(record) => anyhow::anyhow!(
+                "not ended as promised after {seconds} s; seen last: {}{remembered}",
+                record.message
+            ),
             None => anyhow::anyhow!(
-                "no run was seen after {seconds} s: `wasq logs --id {}` may say why",
+                "no run was seen after {seconds} s: `wasq logs --id {}` may say why{remembered}",
                 probe.id
             ),
         }
     }
 
-    /// The records of this run's messages, and its dead letters by the ids of their messages, if some are awaited.
-    async fn look(&self, dead: bool) -> Result<(Vec<RunRecord>, HashMap<String, Dead>)> {
-        if dead {
+    /// The traces of this check's messages. Of the table of runs, only the items of `open` messages are read, and only if `waited`, the
+    /// time since they were sent, is long.
+    async fn look(&self, open: &[&Probe], waited: Duration) -> Result<Traces> {
+        if open.iter().any(|probe| probe.ends_dead()) {
             self.collect_letters().await?;
         }
-        let sdk = &self.deployment.session.sdk;
-        let records = records(sdk, &self.worker_logs, self.since, &self.prefix).await?;
+        let records = self.records().await?;
+        let mut items = HashMap::new();
+        if waited > self.timeout.min(RECORDS_WITHIN)
+            && let Some(runs) = &self.runs
+        {
+            for probe in open {
+                items.extend(runs.get(&probe.id).await?.map(|item| (probe.id.clone(), item)));
+            }
+        }
         let dead = |letter: &Letter| Dead {
             kind: letter.notes.kind,
             reason: letter.notes.reason.clone().unwrap_or_default(),
         };
         let found = self.found.lock().await;
-        Ok((records, found.iter().map(|(id, letter)| (id.clone(), dead(letter))).collect()))
+        let dead = found.iter().map(|(id, letter)| (id.clone(), dead(letter))).collect();
+        Ok(Traces { records, dead, items })
+    }
+
+    /// The records of this check's messages.
+    async fn records(&self) -> Result<Vec<RunRecord>> {
+        records(&self.deployment.session.sdk, &self.worker_logs, self.since, &self.prefix).await
     }
 
     /// Takes this run's dead letters out of their queue, and releases those of others. Looks at as many as it can in half of the
