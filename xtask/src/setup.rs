@@ -118,6 +118,11 @@ pub(crate) fn cargo_tool(name: &str, version: &str, program: &str) -> Result<Pat
     if !program.exists() {
         let mut install = cargo();
         install.args(["install", "--quiet", "--locked", name, "--version", version, "--root"]).arg(&tools);
+        // It runs for seconds: to build it with optimisation would take longer than all its runs.
+        for (setting, value) in [("OPT_LEVEL", "0"), ("LTO", "off"), ("CODEGEN_UNITS", "64"), ("DEBUG", "0")]
+        {
+            install.env(format!("CARGO_PROFILE_RELEASE_{setting}"), value);
+        }
         run(&mut install)?;
     }
     Ok(program)

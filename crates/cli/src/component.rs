@@ -9,7 +9,7 @@ use wasq_schema::{Schema, Schemas};
 use wasq_toolkit::Project;
 
 use crate::build;
-use crate::compiled::CompiledComponents;
+use crate::compiled::{CompiledComponents, CompiledFunctions, functions_file};
 use crate::output::Progress;
 
 /// A component in a file, with its settings.
@@ -87,7 +87,13 @@ impl Component {
             }
         }
         let compiling = Progress::start(format!("compiling {}", self.file.display()));
-        let compiler = engine.clone();
+        let functions = functions_file().and_then(|file| CompiledFunctions::open(&file));
+        let compiler = match functions {
+            Some(functions) => {
+                Engine::compiler_with(functions).map_err(|e| anyhow!("start the compiler: {e:#}"))?
+            }
+            None => engine.clone(),
+        };
         let compiled = tokio::task::spawn_blocking(move || compiler.compile(&self.wasm)).await?;
         drop(compiling);
         let artifact = compiled.with_context(|| self.file.display().to_string())?;

@@ -55,14 +55,18 @@ mod verify;
 
 use std::process::ExitCode;
 
-pub use wasq_local::compile_if_asked;
-
 use clap::{CommandFactory, Parser};
 use serde_json::json;
 
 use crate::args::{Args, Command};
+use crate::compiled::CompiledFunctions;
 #[cfg(feature = "aws")]
 use crate::output::Ended;
+
+/// If this process was started to compile, compiles and ends the process.
+pub fn compile_if_asked() {
+    wasq_local::compile_if_asked(CompiledFunctions::open);
+}
 
 /// Runs `work` until it ends or ctrl-c is pressed. Ctrl-c ends only the wait: AWS continues the operation.
 #[cfg(feature = "aws")]

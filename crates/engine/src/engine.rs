@@ -80,8 +80,25 @@ impl Engine {
     /// too large ones.
     #[cfg(feature = "compiler")]
     pub fn compiler() -> wasmtime::Result<Self> {
+        Self::that_compiles(None)
+    }
+
+    /// As [`Engine::compiler`], with functions that were compiled before. Its machine code is the same.
+    ///
+    /// What the store returns is executed, so only those may write it who may say what is executed.
+    #[cfg(feature = "compiler")]
+    pub fn compiler_with(functions: Arc<dyn wasmtime::CacheStore>) -> wasmtime::Result<Self> {
+        Self::that_compiles(Some(functions))
+    }
+
+    #[cfg(feature = "compiler")]
+    fn that_compiles(functions: Option<Arc<dyn wasmtime::CacheStore>>) -> wasmtime::Result<Self> {
         let pool = Pool { concurrency: 1, memory: wasq_protocol::Caps::default().memory };
-        Self::with(wasmtime::Engine::new(&config::config(Some(pool))?)?, Limits::default())
+        let mut config = config::config(Some(pool))?;
+        if let Some(functions) = functions {
+            config.enable_incremental_compilation(functions)?;
+        }
+        Self::with(wasmtime::Engine::new(&config)?, Limits::default())
     }
 
     /// The same engine, but its tasks reach only this responder.

@@ -39,3 +39,5 @@ pub use resolver::{Resolver, Resolving};
 pub use run::{CheckChild, Child, ChildCheck, LogLine, Report, Run, RunContext};
 pub use secrets::SecretValues;
 pub use steps::{NotStored, SaveStep, StepValues, Steps};
+#[cfg(feature = "compiler")]
+pub use wasmtime::CacheStore;

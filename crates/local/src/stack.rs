@@ -71,6 +71,8 @@ pub struct StackConfig {
     pub log: Log,
     /// The limits of one compilation.
     pub compile: CompileLimits,
+    /// The file of functions that were compiled before, if they are to be remembered.
+    pub functions: Option<PathBuf>,
     /// Sends traces and metrics.
     pub exporter: Option<Exporter>,
 }
@@ -132,6 +134,7 @@ impl Stack {
             secrets,
             log,
             compile,
+            functions,
             exporter,
         } = config;
         let lock = lock(&data)?;
@@ -175,7 +178,7 @@ impl Stack {
             tasks: Folder::new(tasks)?,
             registry: registry.clone(),
             secrets: secrets.clone(),
-            compiler: Compiler::new(compile)?,
+            compiler: Compiler::new(compile)?.with_functions(functions),
             scheduler: Some(timer.clone()),
             clock: SystemClock,
         }));

@@ -4,13 +4,16 @@
 //! limits of memory and processor time, and a deadline. If it dies, only that upload is refused. The child is this program
 //! itself, started with [`COMPILE`]; its `main` calls [`compile_if_asked`] first.
 //!
+//! The child can be given a file of functions that were compiled before. On AWS it is not: whoever took the child over could
+//! write machine code of other tasks into it.
+//!
 //! The module goes to the child's stdin. On stdout comes one byte, and then the machine code (`FITS`) or the reason (`REFUSED`).
 
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,7 +23,7 @@ use rustix::process::{Resource, Rlimit, Signal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
-use wasq_engine::{Engine, fingerprint};
+use wasq_engine::{CacheStore, Engine, fingerprint};
 use wasq_protocol::{ByteCount, Digest, Fingerprint, format_duration};
 
 use crate::ports::{Compiled, Compiler};
@@ -52,6 +55,7 @@ pub struct Wasm {
     fingerprint: Fingerprint,
     limits: CompileLimits,
     program: PathBuf,
+    functions: Option<PathBuf>,
     slots: Arc<Semaphore>,
     /// The modules whose compilation was killed from outside. At the second time, the module is to blame.
     killed: Mutex<HashSet<Digest>>,
@@ -69,6 +73,7 @@ impl Wasm {
             fingerprint: fingerprint(),
             limits,
             program,
+            functions: None,
             slots: Arc::new(Semaphore::new(limits.at_once)),
             killed: Mutex::default(),
         })
@@ -79,11 +84,17 @@ impl Wasm {
         Self { program, ..self }
     }
 
+    /// The same compiler with a file of functions that were compiled before. The program says how it is opened.
+    pub fn with_functions(self, file: Option<PathBuf>) -> Self {
+        Self { functions: file, ..self }
+    }
+
     fn start(&self) -> Result<Child> {
         let CompileLimits { memory, processor, .. } = self.limits;
         let mut command = Command::new(&self.program);
         command
             .args([COMPILE, &memory.0.to_string(), &processor.as_secs().max(1).to_string()])
+            .args(&self.functions)
             // Nothing that the compiler reads, and nothing that it could tell.
             .env_clear()
             .stdin(Stdio::piped())
@@ -184,8 +195,11 @@ impl Compiler for Wasm {
     }
 }
 
-/// If this process was started to compile, compiles and ends the process.
-pub fn compile_if_asked() {
+/// Opens a file of functions that were compiled before. `None` if it cannot: everything is compiled then.
+pub type OpenFunctions = fn(&Path) -> Option<Arc<dyn CacheStore>>;
+
+/// If this process was started to compile, compiles and ends the process. `open` opens the file of [`Wasm::with_functions`].
+pub fn compile_if_asked(open: OpenFunctions) {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_none_or(|first| first != COMPILE) {
         return;
@@ -195,7 +209,9 @@ pub fn compile_if_asked() {
         eprintln!("{COMPILE} is for wasq itself");
         std::process::exit(2);
     };
-    let done = limit_this_process(memory, processor).and_then(|()| compile());
+    let functions = arguments.next().map(PathBuf::from);
+    let done =
+        limit_this_process(memory, processor).and_then(|()| compile(functions.and_then(|file| open(&file))));
     std::process::exit(match done {
         Ok(()) => 0,
         Err(e) => {
@@ -230,10 +246,11 @@ fn limit_this_process(memory: u64, processor_seconds: u64) -> Result<()> {
     Ok(())
 }
 
-fn compile() -> Result<()> {
+fn compile(functions: Option<Arc<dyn CacheStore>>) -> Result<()> {
     let mut module = Vec::new();
     std::io::stdin().read_to_end(&mut module).context("read the module")?;
-    let engine = Engine::compiler().map_err(|e| anyhow!("start the compiler: {e:#}"))?;
+    let engine = functions.map_or_else(Engine::compiler, Engine::compiler_with);
+    let engine = engine.map_err(|e| anyhow!("start the compiler: {e:#}"))?;
     let (kind, answer) = match engine.compile(&module) {
         Ok(machine_code) => (FITS, machine_code),
         Err(e) => (REFUSED, e.to_string().into_bytes()),

@@ -10,7 +10,7 @@ use wasq_publisher::{Config, Function, compile_if_asked};
 
 fn main() -> Result<()> {
     // Before anything else: the process may be one that compiles.
-    compile_if_asked();
+    compile_if_asked(|_| None);
     serve()
 }
 

@@ -33,7 +33,7 @@ const WORKER_MEMORY: ByteCount = ByteCount::mib(1769);
 
 fn main() -> Result<ExitCode> {
     // Before anything else: the process may be one that compiles.
-    compile_if_asked();
+    compile_if_asked(|_| None);
     answer()
 }
 

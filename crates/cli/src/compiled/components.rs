@@ -1,10 +1,6 @@
 //! Components that were compiled before, so that `wasq run` and `wasq test` need not compile the same one again.
-//!
-//! They lie in the user's cache folder, which only the user may write: their machine code is executed. A fault of the cache
-//! costs a compilation, and nothing else.
 
-use std::fs::{DirBuilder, File};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -22,12 +18,7 @@ const DIGEST_CHARS: usize = 64;
 
 impl CompiledComponents {
     pub(crate) fn open() -> Self {
-        Self(folder().filter(|folder| {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-            let metadata = made.and_then(|()| std::fs::metadata(folder));
-            let own = rustix::process::geteuid().as_raw();
-            metadata.is_ok_and(|metadata| metadata.uid() == own && metadata.mode() & 0o022 == 0)
-        }))
+        Self(super::own_folder(&fingerprint().to_string()))
     }
 
     /// The machine code of a component, if it is here and whole.
@@ -71,12 +62,4 @@ impl CompiledComponents {
             let _ = std::fs::remove_file(path);
         }
     }
-}
-
-/// `$XDG_CACHE_HOME/wasq/FINGERPRINT`, or below `~/.cache`.
-fn folder() -> Option<PathBuf> {
-    #[allow(clippy::disallowed_methods, reason = "only the environment says where a user's files are")]
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
-    Some(cache.join("wasq").join(fingerprint().to_string()))
 }
