@@ -1,6 +1,8 @@
 """`wasq run` and the wrong use of every command."""
 
 import json
+import shutil
+import sqlite3
 import subprocess
 import time
 
@@ -25,7 +27,7 @@ def test_a_component_is_compiled_once(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     run = lambda: wasq(tmp_path, "run", GUESTS / "hello.wasm", "--params", '{"a": 1}')
     assert run().returncode == 0
-    [kept] = cache.glob("wasq/*/*")
+    [kept] = (path for path in cache.glob("wasq/*/*") if path.parent.name != "functions")
     written = kept.stat().st_ino
     assert run().returncode == 0 and kept.stat().st_ino == written
     # A damaged file is not executed, and others must not be able to write the folder.
@@ -35,6 +37,24 @@ def test_a_component_is_compiled_once(tmp_path, monkeypatch):
     kept.write_bytes(b"")
     kept.parent.chmod(0o777)
     assert run().returncode == 0 and kept.read_bytes() == b""
+
+
+def test_a_function_is_compiled_once(tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    run = lambda: wasq(tmp_path, "run", GUESTS / "hello.wasm", "--params", '{"a": 1}').returncode
+    assert run() == 0
+    [file] = cache.glob("wasq/functions/*.db")
+    [components] = (path for path in cache.glob("wasq/*") if path.name != "functions")
+    functions = lambda: sqlite3.connect(file).execute("SELECT count(*) FROM functions").fetchone()[0]
+    first = functions()
+    shutil.rmtree(components)
+    assert run() == 0 and functions() < 1.3 * first
+    # Others must not be able to write the folder.
+    shutil.rmtree(components)
+    file.unlink()
+    file.parent.chmod(0o777)
+    assert run() == 0 and not file.exists()
 
 
 def test_run_as_json(tmp_path):

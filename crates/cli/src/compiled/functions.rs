@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Result, TransactionBehavior, params};
 use wasq_engine::CacheStore;
 use wasq_protocol::{Clock, Digest, SystemClock};
 
@@ -34,6 +33,7 @@ pub(crate) struct CompiledFunctions(Mutex<Store>);
 
 struct Store {
     database: Connection,
+    file: PathBuf,
     bytes_max: i64,
     /// Functions that are not in the database yet, with their keys.
     pending: Vec<(Vec<u8>, Vec<u8>)>,
@@ -45,10 +45,15 @@ struct Store {
 impl CompiledFunctions {
     /// Opens the file, or makes it. `None` if this does not succeed: everything is compiled then.
     pub(crate) fn open(file: &Path) -> Option<Arc<dyn CacheStore>> {
-        match Store::open(file, BYTES_MAX) {
+        let mut opened = Store::open(file, BYTES_MAX);
+        if opened.as_ref().is_err_and(is_damaged) {
+            delete(file);
+            opened = Store::open(file, BYTES_MAX);
+        }
+        match opened {
             Ok(store) => Some(Arc::new(Self(Mutex::new(store)))),
             Err(e) => {
-                tracing::debug!("compiled functions are not remembered: {e:#}");
+                tracing::debug!("compiled functions are not remembered: {}: {e}", file.display());
                 None
             }
         }
@@ -77,7 +82,7 @@ impl fmt::Debug for CompiledFunctions {
 
 impl Store {
     fn open(file: &Path, bytes_max: i64) -> Result<Self> {
-        let database = Connection::open(file).with_context(|| format!("open {}", file.display()))?;
+        let database = Connection::open(file)?;
         database.busy_timeout(BUSY)?;
         database.pragma_update(None, "journal_mode", "wal")?;
         database.pragma_update(None, "synchronous", "normal")?;
@@ -86,7 +91,8 @@ impl Store {
                 key BLOB PRIMARY KEY, code BLOB NOT NULL, digest TEXT NOT NULL, used INTEGER NOT NULL
             )",
         )?;
-        Ok(Self { database, bytes_max, pending: Vec::new(), pending_bytes: 0, used: Vec::new() })
+        let file = file.to_owned();
+        Ok(Self { database, file, bytes_max, pending: Vec::new(), pending_bytes: 0, used: Vec::new() })
     }
 
     /// The function of a key, if it is there and whole.
@@ -155,8 +161,24 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         if let Err(e) = self.write().and_then(|()| self.prune()) {
-            tracing::debug!("compiled functions are not remembered: {e:#}");
+            tracing::debug!("compiled functions are not remembered: {}: {e}", self.file.display());
+            if is_damaged(&e) {
+                delete(&self.file);
+            }
         }
+    }
+}
+
+fn is_damaged(e: &rusqlite::Error) -> bool {
+    matches!(e.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
+}
+
+/// Deletes a damaged file, with the files that SQLite has beside it. Other processes may still have it open.
+fn delete(file: &Path) {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut path = file.as_os_str().to_owned();
+        path.push(suffix);
+        let _ = std::fs::remove_file(path);
     }
 }
 
@@ -255,8 +277,28 @@ mod tests {
     fn no_file_is_no_error() {
         let folder = tempfile::tempdir().unwrap();
         assert!(CompiledFunctions::open(&folder.path().join("absent/functions.db")).is_none());
+    }
+
+    #[test]
+    fn a_damaged_file_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("functions.db");
+        let insert = |key: &[u8]| {
+            let functions = CompiledFunctions::open(&file).unwrap();
+            for i in 0..100_u8 {
+                functions.insert(&[key, &[i]].concat(), vec![7; 10_000]);
+            }
+        };
         std::fs::write(&file, "not a database, but longer than a header of one is".repeat(20)).unwrap();
-        assert!(CompiledFunctions::open(&file).is_none());
+        insert(b"a");
+        assert_eq!(count(&file, "true"), 100);
+
+        // All but the header and the first page.
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[4096..].fill(b'?');
+        std::fs::write(&file, bytes).unwrap();
+        insert(b"b");
+        insert(b"c");
+        assert_eq!(count(&file, "true"), 100);
     }
 }
