@@ -11,7 +11,7 @@ use crate::dist::package_function;
 use crate::guests::{built, toolchains};
 use crate::proof::drain_into;
 use crate::setup::{
-    add_target, cargo, cargo_tool, guest, measured, optimised, output, pip, root, run, rust_guests, target,
+    add_target, cargo, cargo_program, guest, measured, optimised, output, pip, root, run, rust_guests, target,
 };
 
 const PEERS: &str = "proofs/bench/peers/Cargo.toml";
@@ -76,7 +76,7 @@ pub(crate) fn bench(args: &[String]) -> Result<()> {
     say("--hello", peers.join("release/bench-hello").into());
     let proxy = peers.join(WASIP2).join("release/proxy.wasm");
     match peer(&["--release", "--target", WASIP2, "--package", "bench-proxy"])
-        .and_then(|()| cargo_tool("wasmtime-cli", WASMTIME, "wasmtime"))
+        .and_then(|()| cargo_program("wasmtime-cli", WASMTIME, "wasmtime"))
     {
         Ok(wasmtime) => say("--wasmtime", wasmtime.into()),
         Err(e) => say("--missing", missing("wasmtime", &e)),

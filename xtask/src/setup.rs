@@ -111,16 +111,25 @@ pub(crate) fn add_target(triple: &str) -> Result<()> {
         .with_context(|| format!("add the target {triple} (rustup is needed: https://rustup.rs)"))
 }
 
-/// The program of a crate, installed in this version.
+/// The program of a crate, installed in this version, with optimisation.
+pub(crate) fn cargo_program(name: &str, version: &str, program: &str) -> Result<PathBuf> {
+    installed(name, version, program, &[])
+}
+
+/// As [`cargo_program`], for programs that run for seconds: to build them with optimisation would take longer than all their runs.
 pub(crate) fn cargo_tool(name: &str, version: &str, program: &str) -> Result<PathBuf> {
-    let tools = target().join("tools").join(format!("{name}-{version}"));
+    let quick = [("OPT_LEVEL", "0"), ("LTO", "off"), ("CODEGEN_UNITS", "64"), ("DEBUG", "0")];
+    installed(name, version, program, &quick)
+}
+
+fn installed(name: &str, version: &str, program: &str, profile: &[(&str, &str)]) -> Result<PathBuf> {
+    let how = if profile.is_empty() { "" } else { "-quick" };
+    let tools = target().join("tools").join(format!("{name}-{version}{how}"));
     let program = tools.join("bin").join(program);
     if !program.exists() {
         let mut install = cargo();
         install.args(["install", "--quiet", "--locked", name, "--version", version, "--root"]).arg(&tools);
-        // It runs for seconds: to build it with optimisation would take longer than all its runs.
-        for (setting, value) in [("OPT_LEVEL", "0"), ("LTO", "off"), ("CODEGEN_UNITS", "64"), ("DEBUG", "0")]
-        {
+        for (setting, value) in profile {
             install.env(format!("CARGO_PROFILE_RELEASE_{setting}"), value);
         }
         run(&mut install)?;

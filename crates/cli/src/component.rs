@@ -9,7 +9,7 @@ use wasq_schema::{Schema, Schemas};
 use wasq_toolkit::Project;
 
 use crate::build;
-use crate::compiled::{CompiledComponents, CompiledFunctions, functions_file};
+use crate::compiled::{CompiledComponents, FunctionCache, function_cache_file};
 use crate::output::Progress;
 
 /// A component in a file, with its settings.
@@ -87,13 +87,8 @@ impl Component {
             }
         }
         let compiling = Progress::start(format!("compiling {}", self.file.display()));
-        let functions = functions_file().and_then(|file| CompiledFunctions::open(&file));
-        let compiler = match functions {
-            Some(functions) => {
-                Engine::compiler_with(functions).map_err(|e| anyhow!("start the compiler: {e:#}"))?
-            }
-            None => engine.clone(),
-        };
+        let cache = function_cache_file().and_then(|file| FunctionCache::open(&file));
+        let compiler = cache.and_then(|cache| Engine::compiler_with(cache).ok()).unwrap_or(engine.clone());
         let compiled = tokio::task::spawn_blocking(move || compiler.compile(&self.wasm)).await?;
         drop(compiling);
         let artifact = compiled.with_context(|| self.file.display().to_string())?;

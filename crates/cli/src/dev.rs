@@ -13,7 +13,7 @@ use wasq_protocol::{ByteCount, Digest, TaskName, parse_duration};
 use wasq_telemetry::{Exporter, OtlpConfig};
 use wasq_toolkit::{Project, Projects};
 
-use crate::compiled::functions_file;
+use crate::compiled::function_cache_file;
 use crate::machine_memory;
 use crate::output::{self, Ended};
 use crate::surroundings::{AddressArgs, SecretArgs};
@@ -137,7 +137,7 @@ pub(crate) async fn dev(args: Dev, filter: &str, json: bool) -> Result<Ended> {
         secrets: secrets.open(&data),
         log,
         compile: machine_memory::for_compiling(),
-        functions: functions_file(),
+        function_cache: function_cache_file(),
         exporter: otlp.map(|otlp| {
             Exporter::new(otlp, "wasq dev", &[("service.instance.id", std::process::id().to_string())])
         }),

@@ -59,13 +59,13 @@ use clap::{CommandFactory, Parser};
 use serde_json::json;
 
 use crate::args::{Args, Command};
-use crate::compiled::CompiledFunctions;
+use crate::compiled::FunctionCache;
 #[cfg(feature = "aws")]
 use crate::output::Ended;
 
 /// If this process was started to compile, compiles and ends the process.
 pub fn compile_if_asked() {
-    wasq_local::compile_if_asked(CompiledFunctions::open);
+    wasq_local::compile_if_asked(FunctionCache::open);
 }
 
 /// Runs `work` until it ends or ctrl-c is pressed. Ctrl-c ends only the wait: AWS continues the operation.

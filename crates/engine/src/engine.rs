@@ -80,23 +80,23 @@ impl Engine {
     /// too large ones.
     #[cfg(feature = "compiler")]
     pub fn compiler() -> wasmtime::Result<Self> {
-        Self::that_compiles(None)
+        Self::with_compiler(None)
     }
 
-    /// As [`Engine::compiler`], with functions that were compiled before. Its machine code is the same.
+    /// As [`Engine::compiler`], with a cache of compiled functions. The machine code is the same.
     ///
-    /// What the store returns is executed, so only those may write it who may say what is executed.
+    /// The machine code in the cache is executed, so only this user and this program may write it.
     #[cfg(feature = "compiler")]
-    pub fn compiler_with(functions: Arc<dyn wasmtime::CacheStore>) -> wasmtime::Result<Self> {
-        Self::that_compiles(Some(functions))
+    pub fn compiler_with(cache: Arc<dyn wasmtime::CacheStore>) -> wasmtime::Result<Self> {
+        Self::with_compiler(Some(cache))
     }
 
     #[cfg(feature = "compiler")]
-    fn that_compiles(functions: Option<Arc<dyn wasmtime::CacheStore>>) -> wasmtime::Result<Self> {
+    fn with_compiler(cache: Option<Arc<dyn wasmtime::CacheStore>>) -> wasmtime::Result<Self> {
         let pool = Pool { concurrency: 1, memory: wasq_protocol::Caps::default().memory };
         let mut config = config::config(Some(pool))?;
-        if let Some(functions) = functions {
-            config.enable_incremental_compilation(functions)?;
+        if let Some(cache) = cache {
+            config.enable_incremental_compilation(cache)?;
         }
         Self::with(wasmtime::Engine::new(&config)?, Limits::default())
     }

@@ -71,8 +71,8 @@ pub struct StackConfig {
     pub log: Log,
     /// The limits of one compilation.
     pub compile: CompileLimits,
-    /// The file of functions that were compiled before, if they are to be remembered.
-    pub functions: Option<PathBuf>,
+    /// The file of a cache of compiled functions, if there is to be one.
+    pub function_cache: Option<PathBuf>,
     /// Sends traces and metrics.
     pub exporter: Option<Exporter>,
 }
@@ -134,7 +134,7 @@ impl Stack {
             secrets,
             log,
             compile,
-            functions,
+            function_cache,
             exporter,
         } = config;
         let lock = lock(&data)?;
@@ -178,7 +178,7 @@ impl Stack {
             tasks: Folder::new(tasks)?,
             registry: registry.clone(),
             secrets: secrets.clone(),
-            compiler: Compiler::new(compile)?.with_functions(functions),
+            compiler: Compiler::new(compile)?.with_function_cache(function_cache),
             scheduler: Some(timer.clone()),
             clock: SystemClock,
         }));

@@ -4,8 +4,8 @@
 //! limits of memory and processor time, and a deadline. If it dies, only that upload is refused. The child is this program
 //! itself, started with [`COMPILE`]; its `main` calls [`compile_if_asked`] first.
 //!
-//! The child can be given a file of functions that were compiled before. On AWS it is not: whoever took the child over could
-//! write machine code of other tasks into it.
+//! On one machine, the child has a cache of compiled functions. On AWS it has none: a component that took the child over could write
+//! machine code of other tasks into it.
 //!
 //! The module goes to the child's stdin. On stdout comes one byte, and then the machine code (`FITS`) or the reason (`REFUSED`).
 
@@ -55,7 +55,7 @@ pub struct Wasm {
     fingerprint: Fingerprint,
     limits: CompileLimits,
     program: PathBuf,
-    functions: Option<PathBuf>,
+    function_cache: Option<PathBuf>,
     slots: Arc<Semaphore>,
     /// The modules whose compilation was killed from outside. At the second time, the module is to blame.
     killed: Mutex<HashSet<Digest>>,
@@ -73,7 +73,7 @@ impl Wasm {
             fingerprint: fingerprint(),
             limits,
             program,
-            functions: None,
+            function_cache: None,
             slots: Arc::new(Semaphore::new(limits.at_once)),
             killed: Mutex::default(),
         })
@@ -84,9 +84,9 @@ impl Wasm {
         Self { program, ..self }
     }
 
-    /// The same compiler with a file of functions that were compiled before. The program says how it is opened.
-    pub fn with_functions(self, file: Option<PathBuf>) -> Self {
-        Self { functions: file, ..self }
+    /// The same compiler with a cache of compiled functions in this file. The program opens it; see [`OpenCache`].
+    pub fn with_function_cache(self, file: Option<PathBuf>) -> Self {
+        Self { function_cache: file, ..self }
     }
 
     fn start(&self) -> Result<Child> {
@@ -94,7 +94,7 @@ impl Wasm {
         let mut command = Command::new(&self.program);
         command
             .args([COMPILE, &memory.0.to_string(), &processor.as_secs().max(1).to_string()])
-            .args(&self.functions)
+            .args(&self.function_cache)
             // Nothing that the compiler reads, and nothing that it could tell.
             .env_clear()
             .stdin(Stdio::piped())
@@ -195,11 +195,11 @@ impl Compiler for Wasm {
     }
 }
 
-/// Opens a file of functions that were compiled before. `None` if it cannot: everything is compiled then.
-pub type OpenFunctions = fn(&Path) -> Option<Arc<dyn CacheStore>>;
+/// Opens a cache of compiled functions. `None` if it cannot: everything is compiled then.
+pub type OpenCache = fn(&Path) -> Option<Arc<dyn CacheStore>>;
 
-/// If this process was started to compile, compiles and ends the process. `open` opens the file of [`Wasm::with_functions`].
-pub fn compile_if_asked(open: OpenFunctions) {
+/// If this process was started to compile, compiles and ends the process. `open` opens the file of [`Wasm::with_function_cache`].
+pub fn compile_if_asked(open: OpenCache) {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_none_or(|first| first != COMPILE) {
         return;
@@ -209,9 +209,9 @@ pub fn compile_if_asked(open: OpenFunctions) {
         eprintln!("{COMPILE} is for wasq itself");
         std::process::exit(2);
     };
-    let functions = arguments.next().map(PathBuf::from);
+    let cache = arguments.next().map(PathBuf::from);
     let done =
-        limit_this_process(memory, processor).and_then(|()| compile(functions.and_then(|file| open(&file))));
+        limit_this_process(memory, processor).and_then(|()| compile(cache.and_then(|file| open(&file))));
     std::process::exit(match done {
         Ok(()) => 0,
         Err(e) => {
@@ -246,11 +246,12 @@ fn limit_this_process(memory: u64, processor_seconds: u64) -> Result<()> {
     Ok(())
 }
 
-fn compile(functions: Option<Arc<dyn CacheStore>>) -> Result<()> {
+fn compile(cache: Option<Arc<dyn CacheStore>>) -> Result<()> {
     let mut module = Vec::new();
     std::io::stdin().read_to_end(&mut module).context("read the module")?;
-    let engine = functions.map_or_else(Engine::compiler, Engine::compiler_with);
-    let engine = engine.map_err(|e| anyhow!("start the compiler: {e:#}"))?;
+    let cached = cache.and_then(|cache| Engine::compiler_with(cache).ok());
+    let engine =
+        cached.map_or_else(Engine::compiler, Ok).map_err(|e| anyhow!("start the compiler: {e:#}"))?;
     let (kind, answer) = match engine.compile(&module) {
         Ok(machine_code) => (FITS, machine_code),
         Err(e) => (REFUSED, e.to_string().into_bytes()),

@@ -9,7 +9,7 @@ mod publish;
 
 #[cfg(feature = "aws")]
 pub use aws::{Config, Function};
-pub use compile::{CompileLimits, OpenFunctions, Wasm, compile_if_asked};
+pub use compile::{CompileLimits, OpenCache, Wasm, compile_if_asked};
 pub use event::{Change, PublisherEvent};
 pub use ports::{
     Bucket, Compiled, Compiler, Condition, Object, PublisherParts, PublisherPorts, Put, Scheduler, Upload,

@@ -33,7 +33,7 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
             time: Duration::from_secs(60),
             at_once: 1,
         },
-        functions: None,
+        function_cache: None,
         data,
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         allow_hosts: Vec::new(),

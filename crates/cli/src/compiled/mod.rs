@@ -1,26 +1,68 @@
-//! Compiled components and functions of this user, so that the same ones need not be compiled again.
+//! Caches of compiled components and functions of this user, so that the same ones need not be compiled again.
 //!
-//! They lie in the user's cache folder, which only the user may write: their machine code is executed. A fault of the cache
+//! They lie in the user's cache folder, which only the user may write: their machine code is executed. A fault of a cache
 //! costs a compilation, and nothing else.
 
 mod components;
-mod functions;
+mod function_cache;
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(crate) use components::CompiledComponents;
-pub(crate) use functions::{CompiledFunctions, functions_file};
+pub(crate) use function_cache::{FunctionCache, function_cache_file};
 
-/// `$XDG_CACHE_HOME/wasq`, or below `~/.cache`, with the folder `below` in it. `None` if others may write it.
-fn own_folder(below: &str) -> Option<PathBuf> {
+/// The folder `$XDG_CACHE_HOME/wasq/NAME`, or `~/.cache/wasq/NAME`. `None` if others can write it.
+fn own_folder(name: &str) -> Option<PathBuf> {
     #[allow(clippy::disallowed_methods, reason = "only the environment says where a user's files are")]
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
-    let folder = cache.join("wasq").join(below);
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-    let metadata = made.and_then(|()| std::fs::metadata(&folder)).ok()?;
-    let own = rustix::process::geteuid().as_raw();
-    (metadata.uid() == own && metadata.mode() & 0o022 == 0).then_some(folder)
+    let folder = cache.join("wasq").join(name);
+    DirBuilder::new().recursive(true).mode(0o700).create(&folder).ok()?;
+    is_own(&folder).then_some(folder)
+}
+
+/// Whether only this user, and root, can write a folder or replace it: the same holds for the folders above it.
+fn is_own(folder: &Path) -> bool {
+    const OTHERS_WRITE: u32 = 0o022;
+    // In such a folder (/tmp), nobody can replace the files of others.
+    const STICKY: u32 = 0o1000;
+    let me = rustix::process::geteuid().as_raw();
+    let Ok(folder) = folder.canonicalize() else { return false };
+    folder.ancestors().enumerate().all(|(level, folder)| {
+        folder.metadata().is_ok_and(|metadata| {
+            let (owner, mode) = (metadata.uid(), metadata.mode());
+            (owner == me || owner == 0 && level > 0)
+                && (mode & OTHERS_WRITE == 0 || mode & STICKY != 0 && level > 0)
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::is_own;
+
+    #[test]
+    fn a_folder_that_others_can_write_or_replace_is_not_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("outer/inner");
+        let outer = inner.parent().unwrap();
+        std::fs::create_dir_all(&inner).unwrap();
+        let set = |folder, mode| std::fs::set_permissions(folder, Permissions::from_mode(mode)).unwrap();
+        set(outer, 0o755);
+        for (mode, ours) in [(0o700, true), (0o755, true), (0o775, false), (0o777, false), (0o1777, false)] {
+            set(&inner, mode);
+            assert_eq!(is_own(&inner), ours, "{mode:o}");
+        }
+        set(&inner, 0o700);
+        for (mode, ours) in [(0o775, false), (0o777, false), (0o1777, true)] {
+            set(outer, mode);
+            assert_eq!(is_own(&inner), ours, "{mode:o} above it");
+        }
+        assert!(!is_own(&folder.path().join("absent")));
+    }
 }

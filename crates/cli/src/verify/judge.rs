@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
-use wasq_protocol::{FailureKind, ItemState, RunItem, RunRecord, Then};
+use wasq_protocol::{FailureKind, ItemState, RunItem, RunRecord, Then, Timestamp};
 
 use crate::verify::probe::{Expected, Probe};
 
@@ -15,16 +15,28 @@ pub(super) struct Dead {
     pub(super) reason: String,
 }
 
-/// The traces of this check's messages.
+/// What is known of this check's messages.
 #[derive(Default)]
 pub(super) struct Traces {
     /// The records of their runs, oldest first.
     pub(super) records: Vec<RunRecord>,
     /// Their dead letters, by their ids.
     pub(super) dead: HashMap<String, Dead>,
-    /// Items of the table of runs, by their ids: of the messages whose records are late. The record of a run is lost if its worker
-    /// dies between the delete and the record, and the log of a stand-in for AWS loses lines under load.
+    /// Items of the table of runs, by their ids: of messages whose records are late, and of their children. A record is lost if its
+    /// worker dies between the delete of the message and the record; the log of a stand-in for AWS loses lines under load.
     pub(super) items: HashMap<String, RunItem>,
+}
+
+/// The times of a run.
+struct Ran {
+    begun: Timestamp,
+    ended: Timestamp,
+}
+
+impl Ran {
+    fn new(ended: Timestamp, run_ms: f64) -> Self {
+        Self { begun: ended.minus(Duration::from_secs_f64(run_ms / 1000.0)), ended }
+    }
 }
 
 /// Judges a message. `None`: it has not ended yet, as far as can be seen.
@@ -32,9 +44,15 @@ pub(super) fn judge(probe: &Probe, traces: &Traces) -> Option<Result<String>> {
     let Traces { records, dead, items } = traces;
     let (dead, item) = (dead.get(&probe.id), items.get(&probe.id));
     let own: Vec<_> = records.iter().filter(|record| record.id == probe.id).collect();
-    let ran: Vec<_> = own.iter().filter(|record| record.digest.is_some()).collect();
     let done = own.iter().rfind(|record| record.then == Then::Done);
     let given_up = own.iter().rfind(|record| record.then == Then::DeadLetter);
+    let recorded = own.iter().filter(|record| record.digest.is_some());
+    let recorded: Vec<_> = recorded.map(|record| Ran::new(record.timestamp, record.run_ms)).collect();
+    let history = item.iter().flat_map(|item| &item.history);
+    let remembered: Vec<_> = history.map(|end| Ran::new(end.ended, end.run_ms)).collect();
+    let is_missing = remembered.len() > recorded.len();
+    let ran = if is_missing { remembered } else { recorded };
+    let is_done = done.is_some() || item.is_some_and(|item| item.state == ItemState::Done);
     match (probe.expected, dead) {
         (Expected::Done { .. } | Expected::Parent { .. }, Some(Dead { kind, reason })) => {
             Some(Err(anyhow!("it became a dead letter: {}: {reason}", word(*kind))))
@@ -44,7 +62,7 @@ pub(super) fn judge(probe: &Probe, traces: &Traces) -> Option<Result<String>> {
             Some(Err(anyhow!("it became a dead letter: {message}")))
         }
         (Expected::Dead { .. }, None) => {
-            done.map(|_| Err(anyhow!("it succeeded, and should have become a dead letter")))
+            is_done.then(|| Err(anyhow!("it succeeded, and should have become a dead letter")))
         }
         (Expected::Dead { kind, runs }, Some(found)) => {
             if found.kind != Some(kind) {
@@ -54,45 +72,46 @@ pub(super) fn judge(probe: &Probe, traces: &Traces) -> Option<Result<String>> {
                     found.reason
                 )));
             }
-            let remembered = item.map_or(0, |item| item.attempts as usize);
-            counted(ran.len().max(remembered), runs)
+            counted(ran.len(), runs)
         }
-        (Expected::Parent { children }, None) => {
-            let parent = done?;
+        (Expected::Parent { children }, None) if is_done => {
+            let child = |id: &str| items.get(id).is_some_and(|child| child.state == ItemState::Done);
+            let remembered = item.iter().flat_map(|item| &item.children).filter(|of| child(&of.id));
             let mut seen: Vec<_> = records
                 .iter()
                 .filter(|record| record.parent.as_ref() == Some(&probe.id) && record.then == Then::Done)
                 .map(|record| &record.id)
+                .chain(remembered.map(|child| &child.id))
                 .collect();
             seen.sort();
             seen.dedup();
             (seen.len() >= children).then(|| match seen.len() {
-                seen if seen == children => Ok(format!("{}, and {seen} children", times(parent))),
+                seen if seen == children => {
+                    let parent = done.map_or_else(|| MISSING.to_owned(), |parent| times(parent));
+                    Ok(format!("{parent}, and {seen} children"))
+                }
                 seen => Err(anyhow!("{seen} children ran, and the task sent {children}")),
             })
         }
-        (Expected::Done { runs, apart }, None) => match done {
-            Some(last) if ran.len() >= runs => {
-                Some(in_time(probe, &ran, apart).and_then(|()| match ran.len() {
-                    count if count == runs => Ok(times(last)),
-                    count => Err(ran_more(count, runs)),
-                }))
+        (Expected::Parent { .. }, None) => None,
+        (Expected::Done { runs, apart }, None) if is_done => {
+            // Its end is remembered, as its last record says, and the record of that run is not there.
+            let last_is_missing = done.is_some_and(|last| last.digest.is_none()) && ran.len() + 1 == runs;
+            if ran.len() < runs && !last_is_missing {
+                return None;
             }
-            // Its end is remembered, and the record of that run is not there.
-            Some(last) if last.digest.is_none() && ran.len() + 1 == runs => Some(Ok(MISSING.to_owned())),
-            _ => {
-                let item = item.filter(|item| item.state == ItemState::Done)?;
-                Some(match item.attempts as usize {
-                    count if count == runs => Ok(MISSING.to_owned()),
-                    count => Err(ran_more(count, runs)),
-                })
-            }
-        },
+            Some(in_time(probe, &ran, apart).and_then(|()| match (ran.len(), done) {
+                (count, _) if count > runs => Err(ran_more(count, runs)),
+                (_, Some(last)) if !is_missing && !last_is_missing => Ok(times(last)),
+                _ => Ok(MISSING.to_owned()),
+            }))
+        }
+        (Expected::Done { .. }, None) => None,
     }
 }
 
-/// The detail of a row whose message is known to be done from the table of runs.
-const MISSING: &str = "done; the record of a run is missing";
+/// The detail of a row whose message is known to be done although a record is missing.
+pub(super) const MISSING: &str = "done; the record of a run is missing";
 
 /// A dead letter after `count` runs; some of their records may be missing yet.
 fn counted(count: usize, expected: usize) -> Option<Result<String>> {
@@ -114,15 +133,14 @@ fn ran_more(count: usize, expected: usize) -> anyhow::Error {
 }
 
 /// Whether no run began too early.
-fn in_time(probe: &Probe, ran: &[&&RunRecord], apart: Duration) -> Result<()> {
-    let begins = |record: &RunRecord| record.timestamp.minus(Duration::from_secs_f64(record.run_ms / 1000.0));
+fn in_time(probe: &Probe, ran: &[Ran], apart: Duration) -> Result<()> {
     if let (Some(not_before), Some(first)) = (probe.not_before, ran.first())
-        && begins(first) < not_before
+        && first.begun < not_before
     {
-        bail!("it ran at {}, and should not have run before {not_before}", begins(first));
+        bail!("it ran at {}, and should not have run before {not_before}", first.begun);
     }
     for [one, two] in ran.array_windows() {
-        let gap = begins(two).since(one.timestamp);
+        let gap = two.begun.since(one.ended);
         if gap < apart {
             bail!(
                 "the next attempt came after {} ms, and should have come {} s later",
@@ -170,10 +188,14 @@ mod tests {
         Probe::new("a promise", "p", "x", "n", expected)
     }
 
-    /// The item of the probe's message.
-    fn item(state: &str, attempts: u32) -> RunItem {
-        let at = "2026-11-26T10:00:00Z";
-        let item = json!({ "id": "p-x", "revision": "1", "state": state, "attempts": attempts, "updated": at, "expires": 0 });
+    /// The item of a message whose runs ended at these seconds.
+    fn item(id: &str, state: &str, ends: &[&str], more: Value) -> RunItem {
+        let end = |at: &&str| json!({ "attempt": 1, "ended": format!("2026-11-26T10:00:{at}Z"), "run_ms": 0.0, "peak_memory_bytes": 0 });
+        let mut item = json!({
+            "id": id, "revision": "1", "state": state, "attempts": 1, "updated": "2026-11-26T10:00:00Z", "expires": 0,
+            "history": ends.iter().map(end).collect::<Vec<_>>(),
+        });
+        item.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         serde_json::from_value(item).unwrap()
     }
 
@@ -184,7 +206,7 @@ mod tests {
         dead: Option<FailureKind>,
         judged: Option<Result<&str, &str>>,
     ) {
-        check_with(expected, records, dead, None, judged);
+        check_with(expected, records, dead, &[], judged);
     }
 
     #[track_caller]
@@ -192,14 +214,14 @@ mod tests {
         expected: Expected,
         records: &[RunRecord],
         dead: Option<FailureKind>,
-        item: Option<RunItem>,
+        items: &[RunItem],
         judged: Option<Result<&str, &str>>,
     ) {
         let dead = dead.map(|kind| Dead { kind: Some(kind), reason: "why".to_owned() });
         let traces = Traces {
             records: records.to_vec(),
             dead: dead.map(|dead| ("p-x".to_owned(), dead)).into_iter().collect(),
-            items: item.map(|item| ("p-x".to_owned(), item)).into_iter().collect(),
+            items: items.iter().map(|item| (item.id.clone(), item.clone())).collect(),
         };
         let found = judge(&probe(expected), &traces);
         match (found, judged) {
@@ -232,20 +254,35 @@ mod tests {
 
     #[test]
     fn a_message_whose_record_is_lost() {
+        let item = |state: &str, ends: &[&str]| [item("p-x", state, ends, json!({}))];
         let missing = Some(Ok("the record of a run is missing"));
-        check_with(ONCE, &[], None, Some(item("done", 1)), missing);
-        check_with(LATER, &[record("p-x", "05", "retry", json!({}))], None, Some(item("done", 2)), missing);
-        check_with(ONCE, &[], None, Some(item("done", 2)), Some(Err("it ran 2 times")));
-        check_with(ONCE, &[], None, Some(item("running", 1)), None);
-        check_with(REJECTED, &[], Some(FailureKind::Reject), Some(item("dead", 1)), Some(Ok("1 run")));
-        check_with(
-            REJECTED,
-            &[],
-            Some(FailureKind::Reject),
-            Some(item("dead", 2)),
-            Some(Err("it ran 2 times")),
-        );
-        check_with(REJECTED, &[], None, Some(item("dead", 1)), None);
+        check_with(ONCE, &[], None, &item("done", &["05"]), missing);
+        check_with(ONCE, &[], None, &item("done", &["05", "06"]), Some(Err("it ran 2 times")));
+        check_with(ONCE, &[], None, &item("running", &[]), None);
+        let first = record("p-x", "05", "retry", json!({}));
+        check_with(LATER, std::slice::from_ref(&first), None, &item("done", &["05", "14"]), missing);
+        check_with(LATER, &[first], None, &item("done", &["05", "10"]), Some(Err("came after 5000 ms")));
+
+        let dead = Some(FailureKind::Reject);
+        check_with(REJECTED, &[], dead, &item("dead", &["05"]), Some(Ok("1 run")));
+        check_with(REJECTED, &[], dead, &item("dead", &["05", "06"]), Some(Err("it ran 2 times")));
+        check_with(REJECTED, &[], None, &item("dead", &["05"]), None);
+        check_with(REJECTED, &[], None, &item("done", &["05"]), Some(Err("it succeeded")));
+        // Its runs were cut off: none of them ended.
+        let killed = Expected::Dead { kind: FailureKind::KilledWorker, runs: 0 };
+        check_with(killed, &[], Some(FailureKind::KilledWorker), &item("dead", &[]), Some(Ok("")));
+    }
+
+    #[test]
+    fn a_parent_and_children_whose_records_are_lost() {
+        let children = json!({ "children": [{ "id": "a", "task": "t" }, { "id": "b", "task": "t" }] });
+        let parent = item("p-x", "done", &["05"], children);
+        let child = |id: &str, state: &str| item(id, state, &["06"], json!({}));
+        let expected = Expected::Parent { children: 2 };
+        let record_of_a = record("a", "06", "done", json!({ "parent": "p-x" }));
+        let running = [parent.clone(), child("b", "running")];
+        check_with(expected, std::slice::from_ref(&record_of_a), None, &running, None);
+        check_with(expected, &[record_of_a], None, &[parent, child("b", "done")], Some(Ok("2 children")));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use wasq_aws::{Outbound, QueueEndpoint};
 use wasq_local::Listed;
-use wasq_protocol::{Clock, RunRecord, SystemClock, TaskName, Timestamp};
+use wasq_protocol::{Clock, RunItem, RunRecord, SystemClock, TaskName, Timestamp};
 
 use crate::cloud::{DeployedRuns, Deployment, PublisherFunction, Stack, explain, records};
 use crate::deployed::DeployedQueues;
@@ -146,10 +146,11 @@ impl Site {
             return;
         }
         let mut open: Vec<_> = probes.iter().collect();
+        let mut traces = Traces::default();
         while !open.is_empty() {
             tokio::time::sleep(POLL).await;
             let waited = started.elapsed();
-            let seen = self.look(&open, waited).await;
+            let seen = self.look(&mut traces, &open, waited).await;
             let late = waited > self.timeout;
             if let Err(e) = &seen {
                 if late {
@@ -160,7 +161,6 @@ impl Site {
                 }
                 continue;
             }
-            let traces = seen.expect("errors were handled above");
             open.retain(|probe| match judge(probe, &traces) {
                 Some(judged) => {
                     report.add(part, probe.promise, started.elapsed(), judged.map(Shown::Held));
@@ -187,10 +187,11 @@ impl Site {
     pub(super) async fn ended(&self, probes: &[Probe]) -> Result<Vec<RunRecord>> {
         let started = Instant::now();
         let mut open: Vec<_> = probes.iter().collect();
+        let mut traces = Traces::default();
         loop {
             tokio::time::sleep(POLL).await;
             let waited = started.elapsed();
-            let traces = self.look(&open, waited).await?;
+            self.look(&mut traces, &open, waited).await?;
             let mut still_open = Vec::with_capacity(open.len());
             for probe in probes {
                 match judge(probe, &traces) {
@@ -221,11 +222,9 @@ impl Site {
 
     fn not_seen(&self, probe: &Probe, traces: &Traces) -> anyhow::Error {
         let seconds = self.timeout.as_secs();
-        let remembered = match traces.items.get(&probe.id) {
-            Some(item) => format!("; the table of runs: {}, attempt {}", item.state.as_str(), item.attempts),
-            None if self.runs.is_some() => "; the table of runs does not know it".to_owned(),
-            None => String::new(),
-        };
+        let remembered = traces.items.get(&probe.id).map_or_else(String::new, |item| {
+            format!("; the table of runs: {}, attempt {}", item.state, item.attempts)
+        });
         match traces.records.iter().rfind(|record| record.id == probe.id) {
             Some(record) => anyhow::anyhow!(
                 "not ended as promised after {seconds} s; seen last: {}{remembered}",
@@ -238,28 +237,27 @@ impl Site {
         }
     }
 
-    /// The traces of this check's messages. Of the table of runs, only the items of `open` messages are read, and only if `waited`, the
-    /// time since they were sent, is long.
-    async fn look(&self, open: &[&Probe], waited: Duration) -> Result<Traces> {
+    /// Brings the traces of this check's messages up to date. Of the table of runs, only the items of `open` messages and of their
+    /// children are read, and only if `waited`, the time since they were sent, is long.
+    async fn look(&self, traces: &mut Traces, open: &[&Probe], waited: Duration) -> Result<()> {
         if open.iter().any(|probe| probe.ends_dead()) {
             self.collect_letters().await?;
         }
-        let records = self.records().await?;
-        let mut items = HashMap::new();
+        traces.records = self.records().await?;
         if waited > self.timeout.min(RECORDS_WITHIN)
             && let Some(runs) = &self.runs
+            && let Err(e) = read_items(runs, &mut traces.items, open).await
         {
-            for probe in open {
-                items.extend(runs.get(&probe.id).await?.map(|item| (probe.id.clone(), item)));
-            }
+            // The log alone may say enough.
+            tracing::warn!("read the table of runs: {e:#}");
         }
         let dead = |letter: &Letter| Dead {
             kind: letter.notes.kind,
             reason: letter.notes.reason.clone().unwrap_or_default(),
         };
         let found = self.found.lock().await;
-        let dead = found.iter().map(|(id, letter)| (id.clone(), dead(letter))).collect();
-        Ok(Traces { records, dead, items })
+        traces.dead = found.iter().map(|(id, letter)| (id.clone(), dead(letter))).collect();
+        Ok(())
     }
 
     /// The records of this check's messages.
@@ -372,4 +370,20 @@ impl Site {
             _ => Ok(()),
         }
     }
+}
+
+/// Reads the items of messages and of their children.
+async fn read_items(
+    runs: &DeployedRuns,
+    items: &mut HashMap<String, RunItem>,
+    probes: &[&Probe],
+) -> Result<()> {
+    for probe in probes {
+        let Some(item) = runs.get(&probe.id).await? else { continue };
+        for child in &item.children {
+            items.extend(runs.get(&child.id).await?.map(|child| (child.id.clone(), child)));
+        }
+        items.insert(item.id.clone(), item);
+    }
+    Ok(())
 }
