@@ -182,6 +182,9 @@ def test_every_view(page, dev):
     assert "state=dead" in page.url and "kind=trap" in page.url
     expect(page.locator("tbody tr")).to_have_count(3)
     go(page, dev, "/runs?task=hello")
+    page.get_by_label("Begun within").select_option("an hour")
+    page.get_by_role("button", name="Search").click()
+    assert "within=1h" in page.url
     expect(page.locator("tbody tr")).to_have_count(50)
     page.get_by_role("link", name="Older").click()
     expect(page.locator("tbody tr")).to_have_count(50)
@@ -218,7 +221,7 @@ def test_every_view(page, dev):
 
     go(page, dev, "/dead")
     expect(page.locator("section").first).to_contain_text("3 × verbs trap")
-    for path, status in [("/runs/nobody", 404), ("/tasks/nobody", 404), ("/nothing", 404), ("/runs?state=odd", 400), ("/runs?before=x", 400)]:
+    for path, status in [("/runs/nobody", 404), ("/tasks/nobody", 404), ("/nothing", 404), ("/runs?state=odd", 400), ("/runs?within=odd", 400), ("/runs?before=x", 400)]:
         assert page.request.get(dev.url + path).status == status, path
 
 

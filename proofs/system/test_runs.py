@@ -111,6 +111,9 @@ def test_attempts_are_told_while_one_waits(place):
     assert place.wasq("wait", "fails", code=1)["end"] == "dead-letter"
     listed = place.wasq("runs", "ls", "--state", "dead", "--kind", "retry", "--task", "verbs")["runs"]
     assert "fails" in [run["id"] for run in listed]
+    when = lambda *times: "fails" in [run["id"] for run in place.wasq("runs", "ls", "--task", "verbs", "--max", "500", *times)["runs"]]
+    begun = shown["started"]
+    assert when("--since", begun) and when("--since", "1h") and not when("--until", begun) and not when("--until", "1h")
     # A redriven message runs again, from attempt 1.
     place.wasq("dlq", "redrive", "fails")
     again = lambda: place.wasq("runs", "show", "fails")["run"]

@@ -46,6 +46,7 @@ mod surroundings;
 mod target;
 mod tasks;
 mod test;
+mod time;
 mod top;
 mod types;
 #[cfg(feature = "aws")]

@@ -122,7 +122,7 @@ const SCHEMA: &str = "
 ";
 
 /// Changes of the schema since the first version, in order. `user_version` counts those that a file has.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     "
     -- On a FIFO queue, 1 for the first message of each group: a receive looks for groups at these only.
     ALTER TABLE messages ADD COLUMN head INTEGER NOT NULL DEFAULT 0;
@@ -196,6 +196,13 @@ const MIGRATIONS: [&str; 6] = [
         paused INTEGER NOT NULL DEFAULT 0,
         due_ms INTEGER                 -- when it fires next
     ) STRICT;
+",
+    "
+    -- When the run began, or was written last if it has not begun: for lists of a time.
+    ALTER TABLE runs ADD COLUMN listed_ms INTEGER NOT NULL DEFAULT 0;
+    UPDATE runs SET listed_ms = CAST(round(coalesce(
+        unixepoch(coalesce(json_extract(item, '$.started'), json_extract(item, '$.updated')), 'subsec'), 0) * 1000) AS INTEGER);
+    CREATE INDEX runs_listed ON runs (listed_ms);
 ",
 ];
 
@@ -376,4 +383,44 @@ fn in_savepoint<T, E: From<DbError>>(
     }
     execute("RELEASE call")?;
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::{MIGRATIONS, SCHEMA, migrate};
+
+    #[test]
+    fn a_file_of_each_earlier_version_is_brought_up_to_date() {
+        for version in 0..=MIGRATIONS.len() {
+            let db = Connection::open_in_memory().unwrap();
+            db.execute_batch(SCHEMA).unwrap();
+            for (number, migration) in (1..).zip(MIGRATIONS).take(version) {
+                db.execute_batch(&format!("{migration}; PRAGMA user_version = {number}")).unwrap();
+            }
+            // The table of runs came with the third change.
+            let has_runs = version >= 3;
+            if has_runs {
+                let items = [
+                    ("begun", r#"{"started": "2026-11-27T19:58:00.6Z", "updated": "2026-11-27T20:00:00Z"}"#),
+                    ("waits", r#"{"updated": "2026-11-27T20:00:00.001Z"}"#),
+                ];
+                for (id, item) in items {
+                    let insert = "INSERT INTO runs (id, revision, state, expires_ms, item) VALUES (?, 'r', 'done', 0, ?)";
+                    db.execute(insert, [id, item]).unwrap();
+                }
+            }
+            migrate(&db).unwrap();
+            let mut select = db.prepare("SELECT id, listed_ms FROM runs ORDER BY number").unwrap();
+            let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+            let rows: Vec<(String, i64)> = rows.collect::<Result<_, _>>().unwrap();
+            let expected = [("begun".to_owned(), 1_795_809_480_600), ("waits".to_owned(), 1_795_809_600_001)];
+            match version {
+                0..3 => assert_eq!(rows, []),
+                3..7 => assert_eq!(rows, expected, "from version {version}"),
+                _ => assert_eq!(rows.len(), 2),
+            }
+        }
+    }
 }

@@ -107,9 +107,11 @@ impl Data for LocalPage {
     }
 
     async fn runs(&self, search: &Search) -> Result<Page> {
-        let Search { task, state, kind, parent, before } = search.clone();
+        let Search { task, state, kind, parent, within, before } = search.clone();
+        let since = within.map(|within| SystemClock.now().minus(within));
         let before = before.map(|before| before.parse().map_err(|_| NotAPlace(before))).transpose()?;
-        let filter = RunFilter { task, state, kind, parent, before, max: Search::PAGE + 1 };
+        let filter =
+            RunFilter { task, state, kind, parent, since, until: None, before, max: Search::PAGE + 1 };
         let mut runs = self.read(move |db| list(db, &filter)).await?;
         let next = (runs.len() > Search::PAGE).then(|| runs[Search::PAGE - 1].0.to_string());
         runs.truncate(Search::PAGE);

@@ -136,6 +136,8 @@ pub struct Search {
     pub kind: Option<FailureKind>,
     /// The id of the parent.
     pub parent: Option<String>,
+    /// Only runs that began, or were written last if none has begun, within this time before now.
+    pub within: Option<Duration>,
     /// Go on after the page that named this.
     pub before: Option<String>,
 }

@@ -16,7 +16,7 @@ use http::{Method, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
-use wasq_protocol::{Clock, FailureKind, ItemState, SystemClock, TaskName, Timestamp};
+use wasq_protocol::{Clock, FailureKind, ItemState, SystemClock, TaskName, Timestamp, parse_duration};
 
 use crate::data::{Data, DeadLetters, Group, NotAPlace, Search, Task};
 use crate::family::Family;
@@ -308,6 +308,10 @@ impl<D: Data> Site<D> {
                 None => None,
             },
             parent: query.text("parent").map(str::to_owned),
+            within: match query.text("within") {
+                Some(text) => Some(parse_duration(text).map_err(|e| wrong(format!("within: {e}.")))?),
+                None => None,
+            },
             before: query.text("before").map(str::to_owned),
         };
         if let Some(id) = query.text("id") {

@@ -371,6 +371,11 @@ impl RunItem {
         self.expires = now.plus(keep).ms().div_ceil(1000);
     }
 
+    /// Its time in lists: when its first attempt began, or when it was written last if none has begun.
+    pub fn listed_at(&self) -> Timestamp {
+        self.started.unwrap_or(self.updated)
+    }
+
     /// Adds the end of an attempt to its history.
     pub fn add_attempt(&mut self, mut end: AttemptEnd) {
         end.reason = end.reason.as_deref().map(shortened);

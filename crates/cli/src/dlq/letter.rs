@@ -2,10 +2,9 @@
 
 use serde_json::{Value, json};
 use wasq_aws::Outbound;
-use wasq_protocol::{
-    Clock, DeadLetterAttributes, Delivery, EarlierEnd, FailureKind, SystemClock, TaskName, Timestamp,
-    parse_duration,
-};
+use wasq_protocol::{DeadLetterAttributes, Delivery, EarlierEnd, FailureKind, TaskName, Timestamp};
+
+use crate::time::time;
 
 /// The filter for dead letters. A dead letter must match every option that is given.
 #[derive(Debug, Default, clap::Args)]
@@ -57,16 +56,6 @@ impl Select {
             && reason.as_ref().is_none_or(|text| letter.reason().contains(text))
             && (since.is_none() && until.is_none() || letter.notes.failed.is_some_and(within))
     }
-}
-
-/// Parses a point in time, or a duration before now.
-fn time(text: &str) -> Result<Timestamp, String> {
-    if let Ok(ago) = parse_duration(text) {
-        return Ok(SystemClock.now().minus(ago));
-    }
-    text.parse().map_err(|_| {
-        "neither a time such as \"2026-11-23T08:30:00Z\" nor a duration such as \"2h\"".to_owned()
-    })
 }
 
 /// The kind of a dead letter.

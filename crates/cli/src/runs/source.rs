@@ -21,6 +21,7 @@ use wasq_protocol::{FailureKind, ItemState, Overview, RunItem, ScheduleState, Ta
 
 use crate::cloud::DeployedRuns;
 use crate::target::{Target, TargetArgs};
+use crate::time::time;
 
 /// The memory of runs of a `wasq dev`, or of a deployment.
 pub(crate) enum Source {
@@ -49,6 +50,13 @@ pub(crate) struct Select {
     /// Only children of the message with this id
     #[arg(long, value_name = "ID")]
     pub(crate) parent: Option<String>,
+    /// Only runs that began at or after this time, such as 2026-11-23T08:30:00Z, or within a duration before now, such as 2h. A run that
+    /// has not begun counts by its last change
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) since: Option<Timestamp>,
+    /// Only runs that began before this time, in the same form
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) until: Option<Timestamp>,
 }
 
 /// A part of a list, newest first.
@@ -96,12 +104,14 @@ impl Source {
                     items: Vec<RunItem>,
                     next: Option<i64>,
                 }
-                let Select { task, state, kind, parent } = select;
+                let Select { task, state, kind, parent, since, until } = select;
                 let parameters = [
                     ("task", task.as_ref().map(ToString::to_string)),
                     ("state", state.map(|state| state.to_string())),
                     ("kind", kind.map(|kind| kind.to_string())),
                     ("parent", parent.clone()),
+                    ("since", since.map(|since| since.to_string())),
+                    ("until", until.map(|until| until.to_string())),
                     ("before", before),
                     ("max", Some(max.to_string())),
                 ];
@@ -160,17 +170,25 @@ impl Source {
 
 impl Select {
     pub(crate) fn fits(&self, item: &RunItem) -> bool {
-        let Self { task, state, kind, parent } = self;
+        let Self { task, state, kind, parent, since, until } = self;
+        let at = item.listed_at();
         task.as_ref().is_none_or(|task| item.task.as_ref() == Some(task))
             && state.is_none_or(|state| item.state == state)
             && kind.is_none_or(|kind| item.kind == Some(kind))
             && parent.as_ref().is_none_or(|parent| item.parent.as_ref() == Some(parent))
+            && since.is_none_or(|since| at >= since)
+            && until.is_none_or(|until| at < until)
     }
 
     /// Whether nothing is selected, so that every run matches.
     pub(crate) fn is_everything(&self) -> bool {
-        let Self { task, state, kind, parent } = self;
-        task.is_none() && state.is_none() && kind.is_none() && parent.is_none()
+        let Self { task, state, kind, parent, since, until } = self;
+        task.is_none()
+            && state.is_none()
+            && kind.is_none()
+            && parent.is_none()
+            && since.is_none()
+            && until.is_none()
     }
 }
 
@@ -180,7 +198,7 @@ pub(crate) struct Place(Timestamp, String);
 
 impl Place {
     pub(crate) fn of(item: &RunItem) -> Self {
-        Self(item.started.unwrap_or(item.updated), item.id.clone())
+        Self(item.listed_at(), item.id.clone())
     }
 
     pub(crate) fn write(&self) -> String {

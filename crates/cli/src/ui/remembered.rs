@@ -105,8 +105,9 @@ impl Snapshot {
 
     /// The newest runs that match.
     pub(super) fn page(&self, search: &Search) -> Result<Page> {
-        let Search { task, state, kind, parent, before } = search.clone();
-        let select = Select { task, state, kind, parent };
+        let Search { task, state, kind, parent, within, before } = search.clone();
+        let since = within.map(|within| SystemClock.now().minus(within));
+        let select = Select { task, state, kind, parent, since, until: None };
         let before = before.map(|before| Place::read(&before).ok_or(NotAPlace(before))).transpose()?;
         let older = match before {
             Some(before) => self.runs.range(..before),

@@ -144,6 +144,8 @@ async fn list(endpoint: &Endpoint, query: &Query) -> Answer {
         state: query.parsed("state")?,
         kind,
         parent: query.text("parent"),
+        since: query.parsed("since")?,
+        until: query.parsed("until")?,
         before: query.parsed("before")?,
         max: query.parsed("max")?.unwrap_or(ITEMS).min(ITEMS_MAX),
     };

@@ -180,7 +180,7 @@ impl Runs for LocalRuns {
             .iter()
             .map(|write| match is_claim(write) && write.replaces.is_none() {
                 true => Write::Claim(Box::new(write.item.clone())),
-                false => Write::Row(RowWrite::of(&write.item, write.replaces.clone())),
+                false => Write::Row(Box::new(RowWrite::of(&write.item, write.replaces.clone()))),
             })
             .collect();
         let claims = self.claims.clone();
@@ -193,10 +193,10 @@ impl Runs for LocalRuns {
         let put = self.db.call_whole(put, sync).await;
         let written = put.map(|(writes, written)| {
             for (write, written) in writes.iter().zip(&written) {
-                if let (Write::Row(RowWrite { id, replaces: Some(replaced), .. }), Ok(Written::Yes)) =
-                    (write, written)
+                if let (Write::Row(row), Ok(Written::Yes)) = (write, written)
+                    && let Some(replaced) = &row.replaces
                 {
-                    self.claims.remove(id, replaced);
+                    self.claims.remove(&row.id, replaced);
                 }
             }
             written
@@ -230,6 +230,8 @@ impl Runs for LocalRuns {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
+
+    use wasq_protocol::Timestamp;
 
     use super::*;
 
@@ -339,6 +341,53 @@ mod tests {
         let old = ItemWrite { item: old, replaces: None };
         assert!(matches!(runs.put(&[old]).await.remove(0), Ok(Written::Yes)));
         assert!(run(&runs, "old", "one").await);
+    }
+
+    #[tokio::test]
+    async fn a_list_of_a_time() {
+        let (runs, _folder) = table();
+        let minute = |minute: u64| Timestamp::from_ms(1_790_000_000_000 + minute * 60_000);
+        let writes = (0..12_000).map(|number| {
+            let begun = minute(number / 10);
+            let mut item =
+                RunItem { started: Some(begun), ..item(&number.to_string(), ItemState::Done, "one") };
+            item.task = (number % 2 == 0).then(|| "even".parse().expect("a name"));
+            ItemWrite { item, replaces: None }
+        });
+        for write in runs.put(&writes.collect::<Vec<_>>()).await {
+            assert!(matches!(write, Ok(Written::Yes)));
+        }
+        // It begins at last, long after it was remembered first.
+        let waits = ItemWrite {
+            item: RunItem { updated: minute(5), ..item("late", ItemState::Waiting, "w") },
+            replaces: None,
+        };
+        assert!(matches!(runs.put(&[waits]).await.remove(0), Ok(Written::Yes)));
+        let ids = async |since: Option<u64>, until: Option<u64>, task: Option<&str>, before: Option<i64>| {
+            let filter = RunFilter {
+                task: task.map(|task| task.parse().expect("a name")),
+                since: since.map(minute),
+                until: until.map(minute),
+                before,
+                max: 3,
+                ..RunFilter::default()
+            };
+            let listed = runs.list(filter).await.expect("a list");
+            listed.into_iter().map(|(_, item)| item.id).collect::<Vec<_>>()
+        };
+        // Few match, and more than are sorted.
+        assert_eq!(ids(Some(100), Some(101), None, None).await, ["1009", "1008", "1007"]);
+        assert_eq!(ids(Some(100), Some(101), Some("even"), None).await, ["1008", "1006", "1004"]);
+        assert_eq!(ids(Some(100), Some(101), None, Some(1003)).await, ["1001", "1000"]);
+        assert_eq!(ids(Some(20), Some(1100), None, None).await, ["10999", "10998", "10997"]);
+        assert_eq!(ids(Some(20), Some(1100), Some("even"), Some(10_999)).await, ["10996", "10994", "10992"]);
+        assert_eq!(ids(Some(5), Some(6), None, None).await[0], "late");
+        assert_eq!(ids(None, Some(0), None, None).await, [""; 0]);
+        assert_eq!(ids(Some(1200), None, None, None).await, [""; 0]);
+        let begins = RunItem { started: Some(minute(1300)), ..item("late", ItemState::Running, "r") };
+        let write = ItemWrite { item: begins, replaces: Some("w waiting".to_owned()) };
+        assert!(matches!(runs.put(&[write]).await.remove(0), Ok(Written::Yes)));
+        assert_eq!(ids(Some(1200), None, None, None).await, ["late"]);
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, params_from_iter};
-use wasq_protocol::{Clock, FailureKind, ItemState, RunItem, SystemClock, TaskName, Written};
+use wasq_protocol::{Clock, FailureKind, ItemState, RunItem, SystemClock, TaskName, Timestamp, Written};
 
 use super::claims::Claims;
 use crate::db::DbError;
@@ -14,6 +14,10 @@ pub(crate) struct RunFilter {
     pub(crate) state: Option<ItemState>,
     pub(crate) kind: Option<FailureKind>,
     pub(crate) parent: Option<String>,
+    /// Only items whose [`RunItem::listed_at`] is not before this.
+    pub(crate) since: Option<Timestamp>,
+    /// Only items whose [`RunItem::listed_at`] is before this.
+    pub(crate) until: Option<Timestamp>,
     /// Only items with a lower number: the next page.
     pub(crate) before: Option<i64>,
     pub(crate) max: usize,
@@ -32,7 +36,7 @@ pub(crate) fn find(db: &Connection, id: &str) -> rusqlite::Result<Option<RunItem
 
 /// As [`LocalRuns::list`](super::LocalRuns::list), on any connection.
 pub(crate) fn list(db: &Connection, filter: &RunFilter) -> rusqlite::Result<Vec<(i64, RunItem)>> {
-    let RunFilter { task, state, kind, parent, before, max } = filter;
+    let RunFilter { task, state, kind, parent, since, until, before, max } = filter;
     // Ids that begin with a blank are those of turns. The plus keeps SQLite from searching by the id.
     let mut sql =
         "SELECT number, item FROM runs WHERE number < ?1 AND expires_ms > ?2 AND +id >= '!'".to_owned();
@@ -54,12 +58,34 @@ pub(crate) fn list(db: &Connection, filter: &RunFilter) -> rusqlite::Result<Vec<
         Some(_) if task.is_some() => sql += " AND state NOT IN ('done', 'running')",
         Some(_) => sql += " AND state != 'done'",
     }
+    if since.is_some() || until.is_some() {
+        let (since, until) = (since.map_or(0, ms), until.map_or(i64::MAX, ms));
+        values.extend([Box::new(since) as Box<dyn ToSql>, Box::new(until)]);
+        let within = format!("listed_ms >= ?{} AND listed_ms < ?{}", values.len() - 1, values.len());
+        sql += &format!(" AND {within}");
+        // The list is in the order of the numbers. Of many matches, the first are soon found by the number. Few are found by
+        // their time.
+        let few = "SELECT count(*) < ?3 FROM
+            (SELECT 1 FROM runs INDEXED BY runs_listed WHERE listed_ms >= ?1 AND listed_ms < ?2 LIMIT ?3)";
+        if db.prepare_cached(few)?.query_row(params![since, until, FEW], |row| row.get(0))? {
+            sql = sql.replacen("FROM runs WHERE number", "FROM runs INDEXED BY runs_listed WHERE +number", 1);
+        } else {
+            sql += &format!(" AND number <= (SELECT max(number) FROM runs WHERE {within})");
+        }
+    }
     values.push(Box::new(i64::try_from(*max).unwrap_or(i64::MAX)));
     sql += &format!(" ORDER BY number DESC LIMIT ?{}", values.len());
     let mut statement = db.prepare_cached(&sql)?;
     let rows = statement
         .query_map(params_from_iter(values), |row| Ok((row.get(0)?, without_result(item(row, 1)?))))?;
     rows.collect()
+}
+
+/// Runs that are sorted for a list.
+const FEW: i64 = 10_000;
+
+fn ms(time: Timestamp) -> i64 {
+    i64::try_from(time.ms()).unwrap_or(i64::MAX)
 }
 
 pub(super) fn now_ms() -> i64 {
@@ -69,7 +95,7 @@ pub(super) fn now_ms() -> i64 {
 pub(super) enum Write {
     /// The first claim of a message.
     Claim(Box<RunItem>),
-    Row(RowWrite),
+    Row(Box<RowWrite>),
 }
 
 impl Write {
@@ -95,6 +121,7 @@ pub(super) struct RowWrite {
     kind: Option<&'static str>,
     parent: Option<String>,
     expires_ms: i64,
+    listed_ms: i64,
     item: String,
     /// The revision that it replaces.
     pub(super) replaces: Option<String>,
@@ -111,6 +138,7 @@ impl RowWrite {
             kind: item.kind.map(FailureKind::as_str),
             parent: item.parent.clone(),
             expires_ms: expires_ms(item),
+            listed_ms: ms(item.listed_at()),
             item: serde_json::to_string(item).expect("string keys"),
             replaces,
         }
@@ -135,20 +163,34 @@ impl RowWrite {
     }
 
     fn update(&self, db: &Connection, replaced: &str) -> rusqlite::Result<usize> {
-        let Self { id, message_id, revision, state, task, kind, parent, expires_ms, item, replaces: _ } =
-            self;
+        let Self {
+            id,
+            message_id,
+            revision,
+            state,
+            task,
+            kind,
+            parent,
+            expires_ms,
+            listed_ms,
+            item,
+            replaces: _,
+        } = self;
         let task = task.as_ref().map(TaskName::as_str);
-        let values = params![id, message_id, revision, state, kind, expires_ms, item, replaced, task, parent];
+        let values = params![
+            id, message_id, revision, state, kind, expires_ms, item, replaced, task, parent, listed_ms
+        ];
         // Few items change their task: the indexes by task and parent stay as they are.
         let mut update = db.prepare_cached(
-            "UPDATE runs SET message_id = ?2, revision = ?3, state = ?4, kind = ?5, expires_ms = ?6, item = ?7
+            "UPDATE runs SET message_id = ?2, revision = ?3, state = ?4, kind = ?5, expires_ms = ?6, item = ?7,
+                 listed_ms = ?11
              WHERE id = ?1 AND revision = ?8 AND task IS ?9 AND parent IS ?10",
         )?;
         match update.execute(values)? {
             0 => db
                 .prepare_cached(
                     "UPDATE runs SET message_id = ?2, revision = ?3, state = ?4, kind = ?5, expires_ms = ?6, item = ?7,
-                         task = ?9, parent = ?10
+                         task = ?9, parent = ?10, listed_ms = ?11
                      WHERE id = ?1 AND revision = ?8",
                 )?
                 .execute(values),
@@ -169,14 +211,25 @@ impl RowWrite {
     }
 
     fn insert_absent(&self, db: &Connection) -> rusqlite::Result<usize> {
-        let Self { id, message_id, revision, state, task, kind, parent, expires_ms, item, replaces: _ } =
-            self;
+        let Self {
+            id,
+            message_id,
+            revision,
+            state,
+            task,
+            kind,
+            parent,
+            expires_ms,
+            listed_ms,
+            item,
+            replaces: _,
+        } = self;
         let task = task.as_ref().map(TaskName::as_str);
         db.prepare_cached(
-            "INSERT INTO runs (id, message_id, revision, state, task, kind, parent, expires_ms, item)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
+            "INSERT INTO runs (id, message_id, revision, state, task, kind, parent, expires_ms, item, listed_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING",
         )?
-        .execute(params![id, message_id, revision, state, task, kind, parent, expires_ms, item])
+        .execute(params![id, message_id, revision, state, task, kind, parent, expires_ms, item, listed_ms])
     }
 }
 

@@ -1,27 +1,37 @@
 //! The list of runs.
 
+use std::time::Duration;
+
 use maud::{Markup, html};
-use wasq_protocol::{FailureKind, ItemState, RunItem, TaskName};
+use wasq_protocol::{FailureKind, ItemState, RunItem, TaskName, format_duration};
 
 use crate::data::{Page, Search};
 use crate::form::address;
 use crate::text::{line, ms};
 use crate::views::{run_link, state, task_link, time};
 
+/// The times to choose from, with their words.
+const WITHIN: [(Duration, &str); 4] = [
+    (Duration::from_mins(15), "15 minutes"),
+    (Duration::from_hours(1), "an hour"),
+    (Duration::from_hours(24), "a day"),
+    (Duration::from_hours(7 * 24), "a week"),
+];
+
 pub(crate) fn runs(page: &Page, search: &Search, tasks: &[TaskName]) -> Markup {
-    let Search { task, state: wanted, kind, parent, before } = search;
-    let next = page.next.as_deref().map(|next| {
-        address(
-            "/runs",
-            &[
-                ("task", task.as_ref().map(TaskName::as_str)),
-                ("state", wanted.map(ItemState::as_str)),
-                ("kind", kind.map(FailureKind::as_str)),
-                ("parent", parent.as_deref()),
-                ("before", Some(next)),
-            ],
-        )
-    });
+    let Search { task, state: wanted, kind, parent, within, before } = search;
+    let within_text = within.map(format_duration);
+    let page_from = |before| {
+        let fields = [
+            ("task", task.as_ref().map(TaskName::as_str)),
+            ("state", wanted.map(ItemState::as_str)),
+            ("kind", kind.map(FailureKind::as_str)),
+            ("parent", parent.as_deref()),
+            ("within", within_text.as_deref()),
+            ("before", before),
+        ];
+        address("/runs", &fields)
+    };
     html! {
         h1 { "Runs" }
         form.filter method="get" action="/runs" role="search" {
@@ -34,6 +44,10 @@ pub(crate) fn runs(page: &Page, search: &Search, tasks: &[TaskName]) -> Markup {
             label { "Last failure" select name="kind" {
                 option value="" { "any" }
                 @for each in FailureKind::ALL { option value=(each) selected[Some(each) == *kind] { (each) } }
+            } }
+            label { "Begun within" select name="within" {
+                option value="" { "any time" }
+                @for (each, words) in WITHIN { option value=(format_duration(each)) selected[Some(each) == *within] { (words) } }
             } }
             label { "Id, or id of the parent" input name="id" value=[parent.as_ref()] autocomplete="off"; }
             button { "Search" }
@@ -49,13 +63,8 @@ pub(crate) fn runs(page: &Page, search: &Search, tasks: &[TaskName]) -> Markup {
             } }
         }
         nav.pages aria-label="Pages" {
-            @if before.is_some() { a href=(address("/runs", &[
-                ("task", task.as_ref().map(TaskName::as_str)),
-                ("state", wanted.map(ItemState::as_str)),
-                ("kind", kind.map(FailureKind::as_str)),
-                ("parent", parent.as_deref()),
-            ])) { "Newest" } }
-            @if let Some(next) = next { a href=(next) rel="next" { "Older" } }
+            @if before.is_some() { a href=(page_from(None)) { "Newest" } }
+            @if let Some(next) = &page.next { a href=(page_from(Some(next))) rel="next" { "Older" } }
         }
     }
 }
