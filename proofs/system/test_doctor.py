@@ -218,6 +218,23 @@ PLANTED = {
         lambda cloud: cloud.client("s3").delete_bucket_lifecycle(Bucket=cloud.outputs["TasksBucketName"]),
         ("costs", "tasks bucket patient-tasks", "no lifecycle rule deletes earlier versions"),
     ),
+    "a table that never forgets": (
+        lambda cloud: cloud.client("dynamodb").update_time_to_live(
+            TableName=cloud.outputs["RunsTableName"], TimeToLiveSpecification={"Enabled": False, "AttributeName": "expires"}
+        ),
+        ("costs", "table of runs patient-RunsTable", "it never deletes what is forgotten"),
+    ),
+    "a table that cannot be recovered": (
+        lambda cloud: cloud.client("dynamodb").update_continuous_backups(
+            TableName=cloud.outputs["RunsTableName"], PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": False}
+        ),
+        ("duplicates", "table of runs patient-RunsTable", "it has no point-in-time recovery"),
+    ),
+    "a worker without the table": (
+        environment("patient-worker", WASQ_RUNS_TABLE=""),
+        ("duplicates", "table of runs patient-RunsTable", "the worker patient-worker does not use it"),
+        lambda cloud: environment("patient-worker", WASQ_RUNS_TABLE=cloud.outputs["RunsTableName"])(cloud),
+    ),
     "short retention of dead letters": (
         set_queue("DeadLetterUrl", MessageRetentionPeriod="345600"),
         ("loses", "queue patient-dead-letters", "keeps dead letters for 96h"),

@@ -377,6 +377,9 @@ class Between(http.server.BaseHTTPRequestHandler):
         if self.server.fault == "throttled":
             kind = "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException"
             return self.answer(400, json.dumps({"__type": kind, "message": "The level of throughput was exceeded."}).encode())
+        if self.server.fault == "denied":
+            kind = "com.amazon.coral.service#AccessDeniedException"
+            return self.answer(400, json.dumps({"__type": kind, "Message": "not authorized to perform: dynamodb:PutItem"}).encode())
         time.sleep(3 if self.server.fault == "slow" else 0)
         there = http.client.HTTPConnection(self.server.target, timeout=30)
         there.request("POST", self.path, body, dict(self.headers))
@@ -397,7 +400,7 @@ class Between(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def standing_between(cloud, service, **more):
-    """A server between the worker and a service of AWS; its faults are `throttled`, `down`, `slow`."""
+    """A server between the worker and a service of AWS; its faults are `throttled`, `down`, `slow` and, for DynamoDB, `denied`."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Between)
     server.target, server.fault, server.seen = cloud.url.removeprefix("http://"), None, 0
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -431,7 +434,7 @@ def table_behind(cloud):
     dynamodb.delete_table(TableName="runs-behind")
 
 
-@pytest.mark.parametrize("fault", ["throttled", "down", "slow"])
+@pytest.mark.parametrize("fault", ["throttled", "down", "slow", "denied"])
 def test_a_table_of_runs_that_does_not_answer_costs_no_message(cloud, table_behind, fault):
     """A task that says `once`, and one with steps, wait for it; another one runs without it."""
     for name, settings in [("plain", ""), ("steps", ""), ("once", "once = true")]:

@@ -63,6 +63,24 @@ def test_only_one_task_and_only_what_is_recent(dev):
     assert lines(dev, "--task", "three") == []
 
 
+def test_failures_the_last_ones_and_days(dev):
+    dev.publish("verbs", settings="max_attempts = 1")
+    own_ids = {}
+    for number in range(3):
+        own_ids[number] = dev.send({"task": "verbs", "id": f"good-{number}", "params": {"verb": "echo", "value": 1}})
+        dev.send({"task": "verbs", "id": f"bad-{number}", "params": {"verb": "retry", "reason": "no"}})
+    seen = lambda *args: [record["id"] for record in map(json.loads, lines(dev, "--json", *args)) if "outcome" in record]
+    wait_for(lambda: len(seen()) == 6, "all runs")
+    assert sorted(seen("--failed")) == ["bad-0", "bad-1", "bad-2"]
+    assert seen("--failed", "--last", "2") == seen("--failed")[-2:]
+    assert lines(dev, "--since", "2d") == lines(dev) and lines(dev, "--since", "2d", "--last", "3") == lines(dev)[-3:]
+    # The queue's id finds a message that has its own.
+    assert seen("--id", own_ids[1]) == seen("--id", "good-1") == ["good-1"]
+    told = subprocess.run([BINARIES / "wasq", "runs", "show", "good-1"], cwd=dev.folder, capture_output=True, text=True, timeout=60)
+    [log] = [line.removeprefix("log").strip() for line in told.stdout.splitlines() if line.startswith("log ")]
+    assert log == "wasq logs --id good-1"
+
+
 def test_following(dev):
     dev.publish("hello")
     # If no line comes, the command ends after 60 s.

@@ -430,6 +430,18 @@ async fn an_end_that_cannot_be_written_is_made_again_if_the_task_says_once() {
 }
 
 #[tokio::test]
+async fn a_large_result_that_cannot_be_stored_is_made_again() {
+    for (bytes, unfinished) in [(100_000, false), (310_000, true)] {
+        let (worker, queue, runs, _folder) = remembering(Settings::default());
+        runs.break_on(&[ItemState::Done]);
+        let result = json!({"verb": "echo", "value": "x".repeat(bytes)});
+        assert_eq!(hand_over(&worker, vec![verb("a", result)]).await.contains("a"), unfinished);
+        // Otherwise its lease ends by itself.
+        assert_eq!(queue.calls(), if unfinished { vec![] } else { vec!["delete a"] });
+    }
+}
+
+#[tokio::test]
 async fn children_that_may_not_have_been_sent_are_sent_without_a_run() {
     let (worker, queue, runs, _folder) = remembering(Settings::default());
     let parent =

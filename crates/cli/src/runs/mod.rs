@@ -86,6 +86,7 @@ struct Shown<'a> {
 const PAGE: usize = 1000;
 
 pub(crate) async fn runs(args: Runs, json: bool) -> Result<Ended> {
+    let stack = args.target.stack.clone();
     let source = Source::of(args.target).await?;
     match args.what {
         What::Ls { select, max, before } => {
@@ -112,7 +113,7 @@ pub(crate) async fn runs(args: Runs, json: bool) -> Result<Ended> {
             if json {
                 output::value(&Shown { run: &item, children: family.value() });
             } else {
-                output::text(&show::whole(&item, &family));
+                output::text(&show::whole(&item, &family, stack.as_deref()));
                 if let Some(result) = &item.result {
                     output::json_text(result.get());
                 }

@@ -66,8 +66,8 @@ impl Family {
     }
 }
 
-/// A run for people, without its result.
-pub(crate) fn whole(item: &RunItem, family: &Family) -> String {
+/// A run for people, without its result. `stack`: the deployment that remembers it.
+pub(crate) fn whole(item: &RunItem, family: &Family, stack: Option<&str>) -> String {
     let mut text = String::new();
     let mut row = |name: &str, value: String| {
         let _ = writeln!(text, "{name:<10} {value}");
@@ -94,6 +94,7 @@ pub(crate) fn whole(item: &RunItem, family: &Family) -> String {
         1 => ", and 1 that was cut off".to_owned(),
         many => format!(", and {many} that were cut off"),
     };
+    row("log", log_command(&item.id, stack));
     row("attempts", format!("{}{cut_off}", item.attempts));
     for end in &item.history {
         let _ = writeln!(text, "  {}", attempt(end));
@@ -113,6 +114,16 @@ pub(crate) fn whole(item: &RunItem, family: &Family) -> String {
         let _ = writeln!(text, "result");
     }
     text
+}
+
+/// The command that shows the log of a run.
+fn log_command(id: &str, stack: Option<&str>) -> String {
+    // Ids have no blanks and no control characters. A shell gives a meaning to others.
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@".contains(c);
+    let id =
+        if id.chars().all(is_plain) { id.to_owned() } else { format!("'{}'", id.replace('\'', r"'\''")) };
+    let stack = stack.map(|stack| format!(" --stack {stack}")).unwrap_or_default();
+    format!("wasq logs --id {id}{stack}")
 }
 
 /// A value on one line.
@@ -153,4 +164,19 @@ fn attempt(end: &AttemptEnd) -> String {
     let memory = output::size(end.peak_memory_bytes);
     let log = end.request_id.as_ref().map(|id| format!(", request {id}")).unwrap_or_default();
     format!("{}  {}  {:.1} ms, {memory}{log}  {how}", end.attempt, end.ended, end.run_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::log_command;
+
+    #[test]
+    fn ids_in_commands() {
+        assert_eq!(log_command("order-7", None), "wasq logs --id order-7");
+        assert_eq!(
+            log_command("hello@2026-11-27T19:00:00Z", Some("prod")),
+            "wasq logs --id hello@2026-11-27T19:00:00Z --stack prod"
+        );
+        assert_eq!(log_command("it's/7?&", None), r"wasq logs --id 'it'\''s/7?&'");
+    }
 }

@@ -70,8 +70,15 @@ fn component() {
 }
 
 #[test]
-fn every_target_has_a_corpus_and_a_binary() {
+fn schema() {
+    fuzz("schema", 50_000);
+}
+
+#[test]
+fn every_target_has_a_corpus_a_binary_and_a_test() {
+    let tests = include_str!("main.rs");
     for (name, _) in wasq_fuzz::TARGETS {
+        assert!(tests.contains(&format!("fuzz(\"{name}\", ")), "{name}");
         assert!(corpus(name).len() >= 5, "{name}");
         let binary = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz_targets").join(format!("{name}.rs"));
         assert!(binary.exists(), "{}", binary.display());
