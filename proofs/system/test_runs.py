@@ -226,6 +226,25 @@ def test_a_result_is_read_without_wasq(deployment):
     assert printed == [[1, None]]
 
 
+def test_an_item_that_cannot_be_read(deployment):
+    """It was written by somebody else. The others are listed, and its message waits."""
+    there = deployment
+    table = there.outputs["RunsTableName"]
+    dynamodb = there.cloud.client("dynamodb")
+    dynamodb.put_item(TableName=table, Item={"id": {"S": "odd"}, "state": {"S": "dreaming"}, "expires": {"N": "9999999999"}})
+    there.wasq("enqueue", "verbs", "--params", '{"verb": "echo", "value": 1}', "--id", "even", "--wait")
+    listed, said = there.text("runs", "ls", "--max", "500", "--json")
+    assert "even" in [run["id"] for run in json.loads(listed)["runs"]]
+    assert "1 item of the table" in said and "cannot be read" in said
+    assert "odd" in there.wasq("runs", "show", "odd", code=2)["error"]
+    send(there, {"task": "verbs", "id": "odd", "params": {"verb": "echo", "value": 1}})
+    waits = lambda: [line for line in there.cloud.ran(there.outputs["WorkerFunction"]) if line["id"] == "odd"]
+    [first, *_] = wait_for(waits, "delivery", 120)
+    assert (first["kind"], first["then"]) == ("unavailable", "give-back"), first
+    dynamodb.delete_item(TableName=table, Key={"id": {"S": "odd"}})
+    wait_for(lambda: state(there, "odd") == "done", "run of the message", 120)
+
+
 def test_without_the_table_a_task_that_says_once_waits(cloud, functions):
     outputs = cloud.deploy(functions, "forgetful")
     place = There.__new__(There)
@@ -249,6 +268,8 @@ def test_without_the_table_a_task_that_says_once_waits(cloud, functions):
     cloud.shell(f"wasq deploy --stack forgetful --functions {functions} --arch {ARCHITECTURE} --runs off")
     cloud.shell("wasq runs ls --stack forgetful", code=2)
     assert "--runs on" in cloud.said
+    told = cloud.shell("wasq doctor --stack forgetful", code=1)
+    assert told.startswith("stops      table of runs\n") and "the settings of once say once: their messages wait" in told, told
     cloud.shell(f"wasq deploy --stack forgetful --functions {functions} --arch {ARCHITECTURE} --runs on")
     wait_for(lambda: ran("once", "done"), "run of the message", 240)
     enqueue = """wasq enqueue once --params '{"verb": "echo", "value": 1}' --id once --wait --stack forgetful --json"""

@@ -116,16 +116,24 @@ impl RunsTable {
         Ok(Some(item).filter(|item| !item.is_expired(SystemClock.now())))
     }
 
-    /// Reads all items, and hands each to `look`, without its result and steps, until `look` breaks.
+    /// Reads all items, and hands each to `look`, without its result and steps, until `look` breaks. Items that cannot be read are left
+    /// out, with a warning.
     pub async fn scan(&self, mut look: impl FnMut(RunItem) -> ControlFlow<()>) -> Result<()> {
         let now = SystemClock.now();
         let mut from = None;
+        let mut unreadable = (0, String::new());
         loop {
             let scan = self.dynamodb().scan().table_name(&self.table).set_exclusive_start_key(from);
             let page = scan.send().await.map_err(explain);
             let page = page.with_context(|| format!("read the table {}", self.table))?;
             for item in page.items() {
-                let mut item = read(item)?;
+                let mut item = match read(item) {
+                    Ok(item) => item,
+                    Err(e) => {
+                        unreadable = (unreadable.0 + 1, format!("{e:#}"));
+                        continue;
+                    }
+                };
                 (item.params_json, item.result, item.unsent, item.steps) =
                     (None, None, Vec::new(), Vec::new());
                 if !item.is_expired(now) && look(item).is_break() {
@@ -134,6 +142,10 @@ impl RunsTable {
             }
             from = page.last_evaluated_key;
             if from.is_none() {
+                if let (count @ 1.., last) = unreadable {
+                    let items = if count == 1 { "item" } else { "items" };
+                    tracing::warn!("{count} {items} of the table {} cannot be read: {last}", self.table);
+                }
                 return Ok(());
             }
         }

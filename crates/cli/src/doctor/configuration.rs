@@ -98,6 +98,8 @@ pub(crate) struct Deployed {
     pub(crate) pong: Read<Pong>,
     /// Live tasks, each with the fingerprints of the engines that it is compiled for.
     pub(crate) tasks: BTreeMap<TaskName, Vec<Fingerprint>>,
+    /// The live tasks whose settings say `once`, as far as they are known.
+    pub(crate) once: Vec<TaskName>,
     /// The schedules that live tasks should have: their full names by their names on AWS.
     pub(crate) expected_schedules: Read<BTreeMap<String, String>>,
     /// The schedules of tasks that are there; `None` if the stack has no schedule group.

@@ -68,6 +68,7 @@ pub(crate) async fn live(target: &Target) -> Result<Live> {
             Ok(tasks) => {
                 deployed.unpublished = reader.unpublished(&tasks).await;
                 deployed.expected_schedules = Read::Known(expected_schedules(&tasks));
+                deployed.once = tasks_with_once(&tasks);
                 deployed.tasks = tasks
                     .into_iter()
                     .filter_map(|task| task.live)
@@ -230,6 +231,7 @@ impl<'a> Reader<'a> {
             tasks_bucket,
             tasks: BTreeMap::new(),
             expected_schedules: Read::Unknown,
+            once: Vec::new(),
             task_schedules: self.task_schedules().await,
         }
     }
@@ -508,6 +510,12 @@ where
         Err(e) if e.code() == Some(code) => Ok(None),
         Err(e) => Err(explain(e)),
     }
+}
+
+/// The live tasks whose settings say `once`.
+fn tasks_with_once(tasks: &[Listed]) -> Vec<TaskName> {
+    let live = tasks.iter().filter_map(|task| task.live.as_ref());
+    live.filter(|record| record.version.settings.once).map(|record| record.task.clone()).collect()
 }
 
 /// The full names of the schedules that live tasks should have, by their names on AWS.

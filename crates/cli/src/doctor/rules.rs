@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use wasq_protocol::{LEASE_BY_DEFAULT, RETENTION_BY_DEFAULT, format_duration, parse_duration};
+use wasq_protocol::{LEASE_BY_DEFAULT, RETENTION_BY_DEFAULT, TaskName, format_duration, parse_duration};
 
 use crate::doctor::configuration::{
     BucketSettings, Deployed, ExpiryRule, FunctionSettings, Live, MappingSettings, QueueSettings, Read,
@@ -54,8 +54,13 @@ pub(crate) fn examine(live: &Live) -> Vec<Finding> {
             self::bucket("registry bucket", bucket, in_use, &mut found);
             registry(deployed, bucket, &mut found);
         }
-        if let Some(table) = deployed.runs_table.as_ref().and_then(Read::known) {
-            runs(deployed, table, &mut found);
+        match &deployed.runs_table {
+            Some(table) => {
+                if let Some(table) = table.known() {
+                    runs(deployed, table, &mut found);
+                }
+            }
+            None => tasks_without_a_table(&deployed.once, &mut found),
         }
         uploads(deployed, &mut found);
         task_schedules(live, deployed, &mut found);
@@ -358,6 +363,18 @@ fn roles(deployed: &Deployed, found: &mut Findings<'_>) {
             }
         }
     }
+}
+
+/// Tasks that say `once` wait for a table of runs.
+fn tasks_without_a_table(once: &[TaskName], found: &mut Findings<'_>) {
+    if once.is_empty() {
+        return;
+    }
+    let names = once.iter().map(TaskName::as_str).collect::<Vec<_>>().join(", ");
+    let problem = format!(
+        "there is none, and the settings of {names} say once: their messages wait until there is one"
+    );
+    found.add(Effect::Stops, "table of runs", problem, Fix::Wasq("deploy", "--runs on".to_owned()));
 }
 
 /// Checks that runs are remembered, and forgotten in time.
