@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use wasq_aws::Counts;
+use wasq_protocol::MessageCounts;
 
 use crate::deployed::DeploymentStatus;
 use crate::output::{self, Ended, tell};
@@ -44,24 +45,33 @@ pub(crate) async fn status(args: Status, json: bool) -> Result<Ended> {
     };
     let outside = match &target {
         // `wasq dev` counts them as SQS's delayed messages.
-        Target::Local(_) => 0,
+        Target::Local(_) => Some(0),
         Target::Aws(deployment) => match deployment.schedule_group() {
-            Some(group) => group.delayed(DELAYED_MAX).await.unwrap_or_else(|e| {
-                tell!("wasq: messages outside of the queue are not counted: {e:#}");
-                0
-            }),
-            None => 0,
+            Some(group) => group
+                .delayed(DELAYED_MAX)
+                .await
+                .inspect_err(|e| tell!("wasq: messages outside of the queue are not counted: {e:#}"))
+                .ok(),
+            None => Some(0),
         },
     };
     let Counts { visible, in_flight, delayed } = counts;
-    let delayed = delayed + outside;
-    let or_more = if outside >= DELAYED_MAX as u64 { " or more" } else { "" };
-    lines.push(("queue", format!("{visible} waiting, {in_flight} in flight, {delayed}{or_more} delayed")));
-    lines.push(("dead letters", (letters.visible + letters.in_flight).to_string()));
+    let counts = MessageCounts {
+        waiting: visible,
+        in_flight,
+        delayed: delayed + outside.unwrap_or(0),
+        delayed_or_more: outside.is_none_or(|outside| outside >= DELAYED_MAX as u64),
+        dead: letters.visible + letters.in_flight,
+    };
+    let delayed = counts.delayed_text();
+    lines.push(("queue", format!("{visible} waiting, {in_flight} in flight, {delayed} delayed")));
+    lines.push(("dead letters", counts.dead.to_string()));
     lines.push(("tasks", format!("{live} live, {} with a refused upload", refused.len())));
     if json {
-        value["queue"] =
-            json!({ "url": address.url, "visible": visible, "in_flight": in_flight, "delayed": delayed });
+        value["queue"] = json!({ "url": address.url, "visible": visible, "in_flight": in_flight, "delayed": counts.delayed });
+        if counts.delayed_or_more {
+            value["queue"]["delayed_or_more"] = true.into();
+        }
         value["dead_letters"] = json!({ "visible": letters.visible, "in_flight": letters.in_flight });
         value["tasks"] =
             json!({ "live": live, "refused": Value::from_iter(refused.iter().map(|r| r.task.as_str())) });

@@ -252,7 +252,13 @@ fn counts(db: &Connection, now: i64) -> rusqlite::Result<MessageCounts> {
     };
     let ([waiting, in_flight, delayed], dead) = (of(QUEUE)?, of(DEAD_LETTERS)?);
     let outside = u64::try_from(count_delayed(db)?).unwrap_or(0);
-    Ok(MessageCounts { waiting, in_flight, delayed: delayed + outside, dead: dead.iter().sum() })
+    Ok(MessageCounts {
+        waiting,
+        in_flight,
+        delayed: delayed + outside,
+        delayed_or_more: false,
+        dead: dead.iter().sum(),
+    })
 }
 
 /// The lines of a message at the end of the log.

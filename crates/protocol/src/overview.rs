@@ -39,8 +39,18 @@ pub struct MessageCounts {
     pub in_flight: u64,
     /// Messages that wait for their time.
     pub delayed: u64,
+    /// There may be more of them: not all were counted.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub delayed_or_more: bool,
     /// Dead letters.
     pub dead: u64,
+}
+
+impl MessageCounts {
+    /// The number of delayed messages, and whether there may be more.
+    pub fn delayed_text(&self) -> String {
+        format!("{}{}", self.delayed, if self.delayed_or_more { " or more" } else { "" })
+    }
 }
 
 /// The runs that ended in a slice of time.

@@ -85,7 +85,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, screen: &mut Screen) {
 }
 
 fn counts(counts: MessageCounts) -> Line<'static> {
-    let MessageCounts { waiting, in_flight, delayed, dead } = counts;
+    let MessageCounts { waiting, in_flight, dead, delayed: _, delayed_or_more: _ } = counts;
+    let delayed = counts.delayed_text();
     let words = format!("{waiting} waiting   {in_flight} in flight or retrying   {delayed} delayed   ");
     let style = if dead > 0 { BAD } else { Style::new() };
     Line::from(vec![Words::raw(words), Words::styled(format!("{dead} dead letters"), style)])
@@ -163,7 +164,8 @@ fn one_line(text: &str) -> String {
 
 /// The same as text, for what is no terminal.
 pub(super) fn plain(overview: &Overview) -> String {
-    let MessageCounts { waiting, in_flight, delayed, dead } = overview.counts;
+    let MessageCounts { waiting, in_flight, dead, delayed: _, delayed_or_more: _ } = overview.counts;
+    let delayed = overview.counts.delayed_text();
     let mut text = format!(
         "{waiting} waiting, {in_flight} in flight or retrying, {delayed} delayed, {dead} dead letters\n"
     );
@@ -198,7 +200,7 @@ mod tests {
             by_slice: (0..60).collect(),
         };
         Overview {
-            counts: MessageCounts { waiting: 3, in_flight: 2, delayed: 1, dead: 5 },
+            counts: MessageCounts { waiting: 3, in_flight: 2, delayed: 300, delayed_or_more: true, dead: 5 },
             since: Timestamp::from_ms(0),
             slices: (0..60).map(slice).collect(),
             failures: vec![(FailureKind::Trap, 4)],
@@ -221,6 +223,7 @@ mod tests {
         for part in [
             "wasq dev",
             "3 waiting",
+            "300 or more delayed",
             "5 dead letters",
             "1770 succeeded",
             "trap 4",

@@ -126,8 +126,8 @@ impl Data for DeployedPage {
         let outside = async {
             match self.deployment.schedule_group() {
                 // Credentials that may read the queue need not be allowed to list schedules.
-                Some(group) => Ok(group.delayed(DELAYED_MAX).await.unwrap_or(0)),
-                None => Ok(0),
+                Some(group) => Ok(group.delayed(DELAYED_MAX).await.ok()),
+                None => Ok(Some(0)),
             }
         };
         let paused = async { Ok(self.is_paused().await) };
@@ -136,7 +136,8 @@ impl Data for DeployedPage {
         let counts = MessageCounts {
             waiting: queue.visible,
             in_flight: queue.in_flight,
-            delayed: queue.delayed + outside,
+            delayed: queue.delayed + outside.unwrap_or(0),
+            delayed_or_more: outside.is_none_or(|outside| outside >= DELAYED_MAX as u64),
             dead: dead.visible + dead.in_flight + dead.delayed,
         };
         let now = SystemClock.now();

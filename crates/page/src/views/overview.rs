@@ -11,24 +11,25 @@ use crate::views::{task_link, time};
 
 pub(crate) fn overview(overview: &Overview, span: Span) -> Markup {
     let Overview { counts, since, slices, failures, tasks, paused, note } = overview;
-    let tile = |name: &str, value: u64, href: Option<&str>, class: &str| {
+    let tile = |name: &str, value: String, href: Option<&str>, class: &str| {
         html! {
             div class=(format!("tile {class}")) {
-                span.value { (count(value)) }
+                span.value { (value) }
                 @if let Some(href) = href { a href=(href) { (name) } } @else { span { (name) } }
             }
         }
     };
+    let delayed = count(counts.delayed) + if counts.delayed_or_more { " or more" } else { "" };
     html! {
         h1 { "Overview" }
         @if *paused == Some(true) {
             p.said.bad.stays role="status" { (Overview::PAUSED) }
         }
         div.tiles {
-            (tile("waiting", counts.waiting, None, ""))
-            (tile("in flight or retrying", counts.in_flight, None, ""))
-            (tile("delayed", counts.delayed, None, ""))
-            (tile("dead letters", counts.dead, Some("/dead"), if counts.dead > 0 { "bad" } else { "" }))
+            (tile("waiting", count(counts.waiting), None, ""))
+            (tile("in flight or retrying", count(counts.in_flight), None, ""))
+            (tile("delayed", delayed, None, ""))
+            (tile("dead letters", count(counts.dead), Some("/dead"), if counts.dead > 0 { "bad" } else { "" }))
         }
         div.row {
             nav.spans aria-label="Span of time" {
