@@ -161,7 +161,8 @@ impl Engine {
         let context = Arc::new(context);
         let log = RunLog::new(context.clone(), &self.limits, secrets.clone());
         let outgoing = Outgoing::new(
-            &context,
+            context.clone(),
+            started,
             self.http.clone(),
             settings,
             secrets.clone(),

@@ -5,9 +5,9 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -18,6 +18,7 @@ use hyper::{HeaderMap, Method, Request, Response, Uri};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::Instant;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 use wasq_protocol::{AllowedHost, SentRequest, Settings, TaskName, with_causes};
 
@@ -190,15 +191,15 @@ impl From<WasiBody> for RequestBody {
 /// The outgoing HTTP of one run. Clones share the run's counters.
 #[derive(Clone)]
 pub(crate) struct Outgoing {
-    task: TaskName,
+    context: Arc<RunContext>,
     exchange: Exchange,
     allow: Arc<[AllowedHost]>,
     secrets: RunSecrets,
     log: RunLog,
     limits: Arc<Limits>,
     usage: Arc<HttpUsage>,
-    /// `None` if the task's settings want no keys.
-    keys: Option<Arc<IdempotencyKeys>>,
+    /// Whether requests get idempotency keys.
+    wants_keys: bool,
 }
 
 /// The counters of one run.
@@ -210,6 +211,8 @@ struct HttpUsage {
     /// The first requests.
     sent: Mutex<Vec<SentRequest>>,
     began: Instant,
+    /// Made when a request or a step first needs them: most runs have neither.
+    keys: OnceLock<IdempotencyKeys>,
 }
 
 /// One request that is under way, until dropped.
@@ -250,7 +253,8 @@ impl Drop for Recording {
 
 impl Outgoing {
     pub(crate) fn new(
-        context: &RunContext,
+        context: Arc<RunContext>,
+        began: Instant,
         exchange: Exchange,
         settings: &Settings,
         secrets: RunSecrets,
@@ -263,23 +267,29 @@ impl Outgoing {
             received: AtomicU64::new(0),
             open: AtomicU32::new(0),
             sent: Mutex::default(),
-            began: Instant::now(),
+            began,
+            keys: OnceLock::new(),
         };
         Self {
-            task: context.task.clone(),
+            context,
             exchange,
             allow: settings.allow_hosts.clone().into(),
             secrets,
             log,
             limits,
             usage: Arc::new(usage),
-            keys: settings.idempotency_key.then(|| Arc::new(IdempotencyKeys::new(&context.id))),
+            wants_keys: settings.idempotency_key,
         }
+    }
+
+    /// `None` if the task's settings want no keys.
+    fn keys(&self) -> Option<&IdempotencyKeys> {
+        self.wants_keys.then(|| self.usage.keys.get_or_init(|| IdempotencyKeys::new(&self.context.id)))
     }
 
     /// Sets the step that the next requests belong to.
     pub(crate) fn set_step(&self, step: Option<&str>) {
-        if let Some(keys) = &self.keys {
+        if let Some(keys) = self.keys() {
             keys.set_step(step);
         }
     }
@@ -367,7 +377,7 @@ impl Outgoing {
             .headers_mut()
             .entry(USER_AGENT)
             .or_insert(HeaderValue::from_static(concat!("wasq/", env!("CARGO_PKG_VERSION"))));
-        if let Some(keys) = &self.keys {
+        if let Some(keys) = self.keys() {
             keys.put_into(&mut request);
         }
         request.headers_mut().extend(added);
@@ -387,10 +397,11 @@ impl Outgoing {
     async fn exchange(&self, request: Request<RequestBody>) -> Result<Response<WasiBody>, SendError> {
         match &self.exchange {
             Exchange::Network(client) => {
-                let response = client.send(&self.task, request).await.map_err(|e| match refused(&e) {
-                    Some(refused) => SendError::Denied(refused.to_string()),
-                    None => SendError::Failed(with_causes(&e)),
-                })?;
+                let response =
+                    client.send(&self.context.task, request).await.map_err(|e| match refused(&e) {
+                        Some(refused) => SendError::Denied(refused.to_string()),
+                        None => SendError::Failed(with_causes(&e)),
+                    })?;
                 Ok(response.map(|body: Incoming| body.map_err(Error::from).boxed_unsync()))
             }
             Exchange::Responder(responder) => {
