@@ -78,7 +78,7 @@ def test_failures_the_last_ones_and_days(dev):
     assert seen("--id", own_ids[1]) == seen("--id", "good-1") == ["good-1"]
     told = subprocess.run([BINARIES / "wasq", "runs", "show", "good-1"], cwd=dev.folder, capture_output=True, text=True, timeout=60)
     [log] = [line.removeprefix("log").strip() for line in told.stdout.splitlines() if line.startswith("log ")]
-    assert log == "wasq logs --id good-1"
+    assert log == "wasq logs --id=good-1"
 
 
 def test_following(dev):

@@ -200,8 +200,10 @@ const MIGRATIONS: [&str; 7] = [
     "
     -- When the run began, or was written last if it has not begun: for lists of a time.
     ALTER TABLE runs ADD COLUMN listed_ms INTEGER NOT NULL DEFAULT 0;
+    -- SQLite reads no JSON of more than 1000 levels.
     UPDATE runs SET listed_ms = CAST(round(coalesce(
-        unixepoch(coalesce(json_extract(item, '$.started'), json_extract(item, '$.updated')), 'subsec'), 0) * 1000) AS INTEGER);
+        unixepoch(coalesce(json_extract(item, '$.started'), json_extract(item, '$.updated')), 'subsec'), 0) * 1000) AS INTEGER)
+        WHERE json_valid(item);
     CREATE INDEX runs_listed ON runs (listed_ms);
 ",
 ];
@@ -402,9 +404,15 @@ mod tests {
             // The table of runs came with the third change.
             let has_runs = version >= 3;
             if has_runs {
+                let deep = format!(
+                    r#"{{"updated": "2026-11-27T20:00:00Z", "result": {}1{}}}"#,
+                    "[".repeat(2000),
+                    "]".repeat(2000)
+                );
                 let items = [
                     ("begun", r#"{"started": "2026-11-27T19:58:00.6Z", "updated": "2026-11-27T20:00:00Z"}"#),
                     ("waits", r#"{"updated": "2026-11-27T20:00:00.001Z"}"#),
+                    ("deep", &deep),
                 ];
                 for (id, item) in items {
                     let insert = "INSERT INTO runs (id, revision, state, expires_ms, item) VALUES (?, 'r', 'done', 0, ?)";
@@ -415,11 +423,12 @@ mod tests {
             let mut select = db.prepare("SELECT id, listed_ms FROM runs ORDER BY number").unwrap();
             let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
             let rows: Vec<(String, i64)> = rows.collect::<Result<_, _>>().unwrap();
-            let expected = [("begun".to_owned(), 1_795_809_480_600), ("waits".to_owned(), 1_795_809_600_001)];
+            let expected = [("begun", 1_795_809_480_600), ("waits", 1_795_809_600_001), ("deep", 0)];
+            let expected = expected.map(|(id, ms)| (id.to_owned(), ms));
             match version {
                 0..3 => assert_eq!(rows, []),
                 3..7 => assert_eq!(rows, expected, "from version {version}"),
-                _ => assert_eq!(rows.len(), 2),
+                _ => assert_eq!(rows.len(), 3),
             }
         }
     }

@@ -23,7 +23,8 @@ pub(crate) fn count(database: &Path, stats: &Stats, began: Timestamp) -> Result<
         let connection = db::reader(database)?;
         let mut statement =
             connection.prepare(
-                "SELECT json_remove(item, '$.params_json', '$.result', '$.steps', '$.unsent', '$.children') FROM runs
+                "SELECT CASE WHEN json_valid(item)
+                     THEN json_remove(item, '$.params_json', '$.result', '$.steps', '$.unsent', '$.children') ELSE item END FROM runs
                  WHERE +id >= '!' ORDER BY number DESC LIMIT ?",
             )?;
         let mut rows = statement.query(params![ITEMS_MAX])?;

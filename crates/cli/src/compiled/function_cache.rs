@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Result, TransactionBehavior, params};
 use wasq_engine::CacheStore;
 use wasq_protocol::{Clock, Digest, Hasher, SystemClock};
 
-use super::{is_own, own_folder};
+use super::{own_folder, owned};
 
 /// The size at which a quarter of the functions is deleted. Those of a Python task take 28 MB, those of a JavaScript task 40 MB.
 const BYTES_MAX: i64 = 256 << 20;
@@ -25,7 +25,7 @@ const PENDING_BYTES_MAX: usize = 4 << 20;
 /// The time of a use is exact to this.
 const USE_SECONDS: i64 = 3600;
 /// How long to wait for another process that writes. Every thread of the compiler waits meanwhile.
-const BUSY: Duration = Duration::from_secs(1);
+const BUSY: Duration = Duration::from_secs(3);
 /// The files of other versions of wasq are deleted if they were not written for so long.
 const UNUSED_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -66,13 +66,12 @@ impl FunctionCache {
     }
 
     fn opened(file: &Path) -> anyhow::Result<Self> {
-        let folder = file.parent().context("the file lies in a folder")?;
+        let (folder, name) = file.parent().zip(file.file_name()).context("it is no path of a file")?;
         // A compiling process gets the path from its parent, which may have looked long ago.
-        if !is_own(folder) {
-            bail!("others can write {}", folder.display());
-        }
+        let folder = owned(folder).with_context(|| format!("others can write {}", folder.display()))?;
+        let file = &folder.join(name);
         if !file.exists() {
-            delete_unused(folder);
+            delete_unused(&folder);
         }
         let mut store = Store::open(file, BYTES_MAX);
         if store.as_ref().is_err_and(is_damaged) {
@@ -174,13 +173,14 @@ impl Store {
 
     fn put(&mut self, functions: Vec<(Vec<u8>, Vec<u8>)>, used: Vec<Vec<u8>>) -> Result<()> {
         let now = now();
+        // Others wait for the transaction.
+        let digests: Vec<_> = functions.iter().map(|(key, code)| digest(key, code)).collect();
         let transaction = self.database.transaction_with_behavior(TransactionBehavior::Immediate)?;
         {
             let mut insert = transaction.prepare_cached(
                 "INSERT OR REPLACE INTO functions (key, code, digest, used) VALUES (?, ?, ?, ?)",
             )?;
-            for (key, code) in functions {
-                let digest = digest(&key, &code);
+            for ((key, code), digest) in functions.into_iter().zip(digests) {
                 insert.execute(params![key, code, digest, now])?;
             }
             let mut update = transaction.prepare_cached("UPDATE functions SET used = ? WHERE key = ?")?;

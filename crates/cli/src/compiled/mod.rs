@@ -20,23 +20,25 @@ fn own_folder(name: &str) -> Option<PathBuf> {
     let cache = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
     let folder = cache.join("wasq").join(name);
     DirBuilder::new().recursive(true).mode(0o700).create(&folder).ok()?;
-    is_own(&folder).then_some(folder)
+    owned(&folder)
 }
 
-/// Whether only this user, and root, can write a folder or replace it: the same holds for the folders above it.
-fn is_own(folder: &Path) -> bool {
+/// The real path of a folder that only this user, and root, can write or replace: the same holds for the folders above it. `None` for
+/// any other folder.
+fn owned(folder: &Path) -> Option<PathBuf> {
     const OTHERS_WRITE: u32 = 0o022;
     // In such a folder (/tmp), nobody can replace the files of others.
     const STICKY: u32 = 0o1000;
     let me = rustix::process::geteuid().as_raw();
-    let Ok(folder) = folder.canonicalize() else { return false };
-    folder.ancestors().enumerate().all(|(level, folder)| {
+    let folder = folder.canonicalize().ok()?;
+    let is_own = folder.ancestors().enumerate().all(|(level, folder)| {
         folder.metadata().is_ok_and(|metadata| {
             let (owner, mode) = (metadata.uid(), metadata.mode());
             (owner == me || owner == 0 && level > 0)
                 && (mode & OTHERS_WRITE == 0 || mode & STICKY != 0 && level > 0)
         })
-    })
+    });
+    is_own.then_some(folder)
 }
 
 #[cfg(test)]
@@ -44,7 +46,7 @@ mod tests {
     use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt;
 
-    use super::is_own;
+    use super::owned;
 
     #[test]
     fn a_folder_that_others_can_write_or_replace_is_not_ours() {
@@ -56,13 +58,19 @@ mod tests {
         set(outer, 0o755);
         for (mode, ours) in [(0o700, true), (0o755, true), (0o775, false), (0o777, false), (0o1777, false)] {
             set(&inner, mode);
-            assert_eq!(is_own(&inner), ours, "{mode:o}");
+            assert_eq!(owned(&inner).is_some(), ours, "{mode:o}");
         }
         set(&inner, 0o700);
         for (mode, ours) in [(0o775, false), (0o777, false), (0o1777, true)] {
             set(outer, mode);
-            assert_eq!(is_own(&inner), ours, "{mode:o} above it");
+            assert_eq!(owned(&inner).is_some(), ours, "{mode:o} above it");
         }
-        assert!(!is_own(&folder.path().join("absent")));
+        assert_eq!(owned(&folder.path().join("absent")), None);
+
+        // A link that others can replace does not count: its target is what is used.
+        set(outer, 0o755);
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&inner, &link).unwrap();
+        assert_eq!(owned(&link), Some(inner.canonicalize().unwrap()));
     }
 }

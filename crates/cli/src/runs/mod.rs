@@ -86,7 +86,7 @@ struct Shown<'a> {
 const PAGE: usize = 1000;
 
 pub(crate) async fn runs(args: Runs, json: bool) -> Result<Ended> {
-    let stack = args.target.stack.clone();
+    let target = args.target.clone();
     let source = Source::of(args.target).await?;
     match args.what {
         What::Ls { select, max, before } => {
@@ -113,7 +113,7 @@ pub(crate) async fn runs(args: Runs, json: bool) -> Result<Ended> {
             if json {
                 output::value(&Shown { run: &item, children: family.value() });
             } else {
-                output::text(&show::whole(&item, &family, stack.as_deref()));
+                output::text(&show::whole(&item, &family, &target));
                 if let Some(result) = &item.result {
                     output::json_text(result.get());
                 }

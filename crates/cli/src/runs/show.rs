@@ -4,10 +4,11 @@ use std::fmt::Write;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use wasq_protocol::{AttemptEnd, ChildRef, ItemState, RunItem, Step};
+use wasq_protocol::{AttemptEnd, ChildRef, Clock, ItemState, RunItem, Step, SystemClock, Timestamp};
 
 use crate::output;
 use crate::runs::Source;
+use crate::target::TargetArgs;
 
 /// A child, with what is remembered of it.
 pub(crate) struct Child {
@@ -66,8 +67,8 @@ impl Family {
     }
 }
 
-/// A run for people, without its result. `stack`: the deployment that remembers it.
-pub(crate) fn whole(item: &RunItem, family: &Family, stack: Option<&str>) -> String {
+/// A run for people, without its result. `target`: what remembers it.
+pub(crate) fn whole(item: &RunItem, family: &Family, target: &TargetArgs) -> String {
     let mut text = String::new();
     let mut row = |name: &str, value: String| {
         let _ = writeln!(text, "{name:<10} {value}");
@@ -94,7 +95,7 @@ pub(crate) fn whole(item: &RunItem, family: &Family, stack: Option<&str>) -> Str
         1 => ", and 1 that was cut off".to_owned(),
         many => format!(", and {many} that were cut off"),
     };
-    row("log", log_command(&item.id, stack));
+    row("log", log_command(item, target, SystemClock.now()));
     row("attempts", format!("{}{cut_off}", item.attempts));
     for end in &item.history {
         let _ = writeln!(text, "  {}", attempt(end));
@@ -117,13 +118,27 @@ pub(crate) fn whole(item: &RunItem, family: &Family, stack: Option<&str>) -> Str
 }
 
 /// The command that shows the log of a run.
-fn log_command(id: &str, stack: Option<&str>) -> String {
-    // Ids have no blanks and no control characters. A shell gives a meaning to others.
+fn log_command(item: &RunItem, target: &TargetArgs, now: Timestamp) -> String {
+    let TargetArgs { stack, region, data } = target;
+    let first = item.sent.into_iter().chain(item.started).min().unwrap_or(item.updated);
+    let hours = now.since(first).as_secs() / 3600 + 1;
+    let mut command = format!("wasq logs --id={}", quoted(&item.id));
+    let data = data.as_ref().map(|data| data.display().to_string());
+    for (option, value) in [("stack", stack), ("region", region), ("data", &data)] {
+        if let Some(value) = value {
+            let _ = write!(command, " --{option} {}", quoted(value));
+        }
+    }
+    if hours > 1 {
+        let _ = write!(command, " --since {hours}h");
+    }
+    command
+}
+
+/// A word as a shell takes it. Ids have no blanks and no control characters, but others that a shell gives a meaning to.
+fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@".contains(c);
-    let id =
-        if id.chars().all(is_plain) { id.to_owned() } else { format!("'{}'", id.replace('\'', r"'\''")) };
-    let stack = stack.map(|stack| format!(" --stack {stack}")).unwrap_or_default();
-    format!("wasq logs --id {id}{stack}")
+    if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 /// A value on one line.
@@ -168,15 +183,39 @@ fn attempt(end: &AttemptEnd) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use wasq_protocol::{ItemState, RunItem, Timestamp};
+
     use super::log_command;
+    use crate::target::TargetArgs;
 
     #[test]
-    fn ids_in_commands() {
-        assert_eq!(log_command("order-7", None), "wasq logs --id order-7");
-        assert_eq!(
-            log_command("hello@2026-11-27T19:00:00Z", Some("prod")),
-            "wasq logs --id hello@2026-11-27T19:00:00Z --stack prod"
+    fn the_command_of_a_log() {
+        let check = |id: &str, age: u64, target: &TargetArgs, expected: &str| {
+            let sent = Timestamp::from_ms(1_790_000_000_000);
+            let mut item = RunItem::new(id.to_owned(), ItemState::Done, sent);
+            item.sent = Some(sent);
+            let now = sent.plus(Duration::from_secs(age));
+            assert_eq!(log_command(&item, target, now), expected);
+        };
+        let here = TargetArgs { stack: None, region: None, data: None };
+        check("order-7", 60, &here, "wasq logs --id=order-7");
+        check("-x", 60, &here, "wasq logs --id=-x");
+        check("it's/7?&", 60, &here, r"wasq logs --id='it'\''s/7?&'");
+        let there =
+            TargetArgs { stack: Some("prod".to_owned()), region: Some("eu-west-1".to_owned()), data: None };
+        check(
+            "a@2026-11-27T19:00:00Z",
+            60,
+            &there,
+            "wasq logs --id=a@2026-11-27T19:00:00Z --stack prod --region eu-west-1",
         );
-        assert_eq!(log_command("it's/7?&", None), r"wasq logs --id 'it'\''s/7?&'");
+        check(
+            "old",
+            49 * 3600,
+            &TargetArgs { data: Some("my data".into()), ..here },
+            "wasq logs --id=old --data 'my data' --since 50h",
+        );
     }
 }

@@ -95,6 +95,14 @@ pub(super) fn judge(probe: &Probe, traces: &Traces) -> Option<Result<String>> {
         }
         (Expected::Parent { .. }, None) => None,
         (Expected::Done { runs, apart }, None) if is_done => {
+            // The table knows every run.
+            if let Some(item) = item.filter(|item| item.state == ItemState::Done && item.history.len() < runs)
+            {
+                let ran = item.history.len();
+                return Some(Err(anyhow!(
+                    "it succeeded in run {ran}, and should have succeeded in run {runs}"
+                )));
+            }
             // Its end is remembered, as its last record says, and the record of that run is not there.
             let last_is_missing = done.is_some_and(|last| last.digest.is_none()) && ran.len() + 1 == runs;
             if ran.len() < runs && !last_is_missing {
@@ -259,6 +267,8 @@ mod tests {
         check_with(ONCE, &[], None, &item("done", &["05"]), missing);
         check_with(ONCE, &[], None, &item("done", &["05", "06"]), Some(Err("it ran 2 times")));
         check_with(ONCE, &[], None, &item("running", &[]), None);
+        let again = record("p-x", "15", "done", json!({ "digest": null }));
+        check_with(LATER, &[again], None, &item("done", &["05"]), Some(Err("it succeeded in run 1")));
         let first = record("p-x", "05", "retry", json!({}));
         check_with(LATER, std::slice::from_ref(&first), None, &item("done", &["05", "14"]), missing);
         check_with(LATER, &[first], None, &item("done", &["05", "10"]), Some(Err("came after 5000 ms")));

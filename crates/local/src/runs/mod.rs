@@ -101,7 +101,7 @@ impl LocalRuns {
         self.db
             .call(|db| {
                 db.execute(
-                    "UPDATE runs SET item = json_remove(item, '$.lease_until') WHERE state = 'running'",
+                    "UPDATE runs SET item = json_remove(item, '$.lease_until') WHERE state = 'running' AND json_valid(item)",
                     [],
                 )?;
                 Ok(())

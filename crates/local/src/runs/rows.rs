@@ -38,13 +38,12 @@ pub(crate) fn find(db: &Connection, id: &str) -> rusqlite::Result<Option<RunItem
 pub(crate) fn list(db: &Connection, filter: &RunFilter) -> rusqlite::Result<Vec<(i64, RunItem)>> {
     let RunFilter { task, state, kind, parent, since, until, before, max } = filter;
     // Ids that begin with a blank are those of turns. The plus keeps SQLite from searching by the id.
-    let mut sql =
-        "SELECT number, item FROM runs WHERE number < ?1 AND expires_ms > ?2 AND +id >= '!'".to_owned();
+    let mut matches = "number < ?1 AND expires_ms > ?2 AND +id >= '!'".to_owned();
     let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(before.unwrap_or(i64::MAX)), Box::new(now_ms())];
     let mut must_be = |column: &str, value: Option<String>| {
         if let Some(value) = value {
             values.push(Box::new(value));
-            sql += &format!(" AND {column} = ?{}", values.len());
+            matches += &format!(" AND {column} = ?{}", values.len());
         }
     };
     must_be("task", task.as_ref().map(ToString::to_string));
@@ -54,27 +53,35 @@ pub(crate) fn list(db: &Connection, filter: &RunFilter) -> rusqlite::Result<Vec<
     // In the words of the indexes, which SQLite uses only then.
     match state {
         None | Some(ItemState::Done) => {}
-        Some(ItemState::Running) => sql += " AND state != 'done'",
-        Some(_) if task.is_some() => sql += " AND state NOT IN ('done', 'running')",
-        Some(_) => sql += " AND state != 'done'",
+        Some(ItemState::Running) => matches += " AND state != 'done'",
+        Some(_) if task.is_some() => matches += " AND state NOT IN ('done', 'running')",
+        Some(_) => matches += " AND state != 'done'",
     }
+    let mut from = "runs";
     if since.is_some() || until.is_some() {
         let (since, until) = (since.map_or(0, ms), until.map_or(i64::MAX, ms));
         values.extend([Box::new(since) as Box<dyn ToSql>, Box::new(until)]);
         let within = format!("listed_ms >= ?{} AND listed_ms < ?{}", values.len() - 1, values.len());
-        sql += &format!(" AND {within}");
-        // The list is in the order of the numbers. Of many matches, the first are soon found by the number. Few are found by
-        // their time.
+        matches += &format!(" AND {within}");
+        // The list is in the order of the numbers. Of many runs of that time, the first are soon found by the number. Few are found
+        // by their time, and a parent's children by their parent.
         let few = "SELECT count(*) < ?3 FROM
             (SELECT 1 FROM runs INDEXED BY runs_listed WHERE listed_ms >= ?1 AND listed_ms < ?2 LIMIT ?3)";
-        if db.prepare_cached(few)?.query_row(params![since, until, FEW], |row| row.get(0))? {
-            sql = sql.replacen("FROM runs WHERE number", "FROM runs INDEXED BY runs_listed WHERE +number", 1);
-        } else {
-            sql += &format!(" AND number <= (SELECT max(number) FROM runs WHERE {within})");
+        let is_few = || db.prepare_cached(few)?.query_row(params![since, until, FEW], |row| row.get::<_, bool>(0));
+        if parent.is_none() && is_few()? {
+            from = "runs INDEXED BY runs_listed";
+        } else if parent.is_none() {
+            matches += &format!(" AND number <= (SELECT max(number) FROM runs WHERE {within})");
         }
     }
     values.push(Box::new(i64::try_from(*max).unwrap_or(i64::MAX)));
-    sql += &format!(" ORDER BY number DESC LIMIT ?{}", values.len());
+    // If something is sorted, then only numbers.
+    let sql = format!(
+        "SELECT number, item FROM runs WHERE number IN
+             (SELECT number FROM {from} WHERE {matches} ORDER BY number DESC LIMIT ?{})
+         ORDER BY number DESC",
+        values.len()
+    );
     let mut statement = db.prepare_cached(&sql)?;
     let rows = statement
         .query_map(params_from_iter(values), |row| Ok((row.get(0)?, without_result(item(row, 1)?))))?;
@@ -180,11 +187,10 @@ impl RowWrite {
         let values = params![
             id, message_id, revision, state, kind, expires_ms, item, replaced, task, parent, listed_ms
         ];
-        // Few items change their task: the indexes by task and parent stay as they are.
+        // Few items change their task or their time: the indexes of these stay as they are.
         let mut update = db.prepare_cached(
-            "UPDATE runs SET message_id = ?2, revision = ?3, state = ?4, kind = ?5, expires_ms = ?6, item = ?7,
-                 listed_ms = ?11
-             WHERE id = ?1 AND revision = ?8 AND task IS ?9 AND parent IS ?10",
+            "UPDATE runs SET message_id = ?2, revision = ?3, state = ?4, kind = ?5, expires_ms = ?6, item = ?7
+             WHERE id = ?1 AND revision = ?8 AND task IS ?9 AND parent IS ?10 AND listed_ms = ?11",
         )?;
         match update.execute(values)? {
             0 => db
@@ -273,8 +279,8 @@ pub(super) fn prune(db: &Connection, from: i64, now: i64) -> Result<Option<i64>,
     let newest: i64 = db.query_row("SELECT max(number) FROM runs", [], |row| row.get(0))?;
     db.prepare_cached(
         "DELETE FROM runs WHERE number > ?1 AND number <= ?2 AND (expires_ms <= ?3
-             OR number <= ?4 AND state IN ('done', 'dead', 'cancelled') AND json_extract(item, '$.once') IS NULL
-             AND json_extract(item, '$.steps') IS NULL)",
+             OR number <= ?4 AND state IN ('done', 'dead', 'cancelled') AND CASE WHEN json_valid(item)
+                THEN json_extract(item, '$.once') IS NULL AND json_extract(item, '$.steps') IS NULL ELSE 0 END)",
     )?
     .execute(params![from, last, now, newest - KEPT_MAX])?;
     Ok((seen == PRUNED_AT_ONCE).then_some(last))
