@@ -59,19 +59,28 @@ pub(crate) fn list(db: &Connection, filter: &RunFilter) -> rusqlite::Result<Vec<
     }
     let mut from = "runs";
     if since.is_some() || until.is_some() {
+        let ends = until.is_some();
         let (since, until) = (since.map_or(0, ms), until.map_or(i64::MAX, ms));
         values.extend([Box::new(since) as Box<dyn ToSql>, Box::new(until)]);
-        let within = format!("listed_ms >= ?{} AND listed_ms < ?{}", values.len() - 1, values.len());
-        matches += &format!(" AND {within}");
+        let (from_ms, to_ms) = (values.len() - 1, values.len());
+        let within = format!("listed_ms >= ?{from_ms} AND listed_ms < ?{to_ms}");
         // The list is in the order of the numbers. Of many runs of that time, the first are soon found by the number. Few are found
         // by their time, and a parent's children by their parent.
         let few = "SELECT count(*) < ?3 FROM
             (SELECT 1 FROM runs INDEXED BY runs_listed WHERE listed_ms >= ?1 AND listed_ms < ?2 LIMIT ?3)";
-        let is_few = || db.prepare_cached(few)?.query_row(params![since, until, FEW], |row| row.get::<_, bool>(0));
+        let is_few =
+            || db.prepare_cached(few)?.query_row(params![since, until, FEW], |row| row.get::<_, bool>(0));
         if parent.is_none() && is_few()? {
             from = "runs INDEXED BY runs_listed";
-        } else if parent.is_none() {
-            matches += &format!(" AND number <= (SELECT max(number) FROM runs WHERE {within})");
+            matches += &format!(" AND {within}");
+        } else {
+            // The plus keeps SQLite from searching by the time.
+            matches += &format!(" AND +listed_ms >= ?{from_ms} AND +listed_ms < ?{to_ms}");
+            if ends && parent.is_none() {
+                let last = format!("SELECT max(number) FROM runs INDEXED BY runs_listed WHERE {within}");
+                // One bound by the number only: SQLite begins at it.
+                matches = matches.replacen("number <", "+number <", 1) + &format!(" AND number <= ({last})");
+            }
         }
     }
     values.push(Box::new(i64::try_from(*max).unwrap_or(i64::MAX)));
