@@ -115,6 +115,7 @@ impl TestRuns {
                     table_unseen = at_step == AtStep::CancelledUnseen;
                     stored.cancel = true;
                     stored.revision = "cancelled".to_owned();
+                    self.asked.notify_waiters();
                 }
                 AtStep::Unanswered | AtStep::Slow => unanswered = true,
                 AtStep::Nothing | AtStep::Broken => {}
