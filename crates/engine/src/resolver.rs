@@ -78,26 +78,29 @@ impl Resolver for System {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Condvar, Mutex, PoisonError};
     use std::time::Duration;
 
     use super::*;
 
-    static SILENT: AtomicBool = AtomicBool::new(true);
+    static IS_SILENT: Mutex<bool> = Mutex::new(true);
+    static ANSWERS: Condvar = Condvar::new();
 
     /// The server of `silent.test` is silent until this is dropped.
     struct Silence;
 
     impl Drop for Silence {
         fn drop(&mut self) {
-            SILENT.store(false, Ordering::Relaxed);
+            *IS_SILENT.lock().unwrap_or_else(PoisonError::into_inner) = false;
+            ANSWERS.notify_all();
         }
     }
 
     /// A name below `silent.test` gets its answer when [`Silence`] is over, any other one at once.
     fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        while host.ends_with(".silent.test") && SILENT.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(1));
+        if host.ends_with(".silent.test") {
+            let is_silent = IS_SILENT.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(ANSWERS.wait_while(is_silent, |silent| *silent));
         }
         Ok(vec![SocketAddr::from(([192, 0, 2, 1], port))])
     }

@@ -15,7 +15,7 @@ pub(super) struct Dead {
     pub(super) reason: String,
 }
 
-/// What is known of this check's messages.
+/// The traces that this check's messages have left.
 #[derive(Default)]
 pub(super) struct Traces {
     /// The records of their runs, oldest first.
